@@ -1,0 +1,74 @@
+"""Errors that a user can cause, each with its exit code; what is not one of these is a bug of ours."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class RltrainError(Exception):
+    """`what; where; what to do`, one line, and the exit code that goes with it."""
+
+    exit_code = 1
+
+    def __init__(self, what: str, where: str = "", fix: str = "") -> None:
+        self.what, self.where, self.fix = what, where, fix
+        super().__init__("; ".join(" ".join(part.split()) for part in (what, where, fix) if part))
+
+
+class ConfigError(RltrainError):
+    """The configuration or the command line is wrong."""
+
+    exit_code = 2
+
+
+class CheckpointError(RltrainError):
+    """There is no usable checkpoint, or no run."""
+
+    exit_code = 3
+
+
+class EnvironmentFailure(RltrainError):
+    """An environment cannot be started or keeps failing: a missing ROM, WAD or package."""
+
+    exit_code = 4
+
+
+class NonFiniteError(RltrainError):
+    """A loss, gradient, reward or observation stopped being finite."""
+
+    exit_code = 5
+
+
+class OutOfMemory(RltrainError):
+    """Host or device memory does not suffice."""
+
+    exit_code = 6
+
+
+class DiskError(RltrainError):
+    """The disk is full or cannot be written."""
+
+    exit_code = 7
+
+
+class FolderInUse(RltrainError):
+    """Another process has the run folder."""
+
+    exit_code = 8
+
+
+class Stopped(RltrainError):
+    """A signal asked the run to stop; its state is saved."""
+
+    def __init__(self, signal_number: int, where: str) -> None:
+        super().__init__(f"stopped by signal {signal_number}", where, "state saved; `rltrain resume` goes on")
+        self.exit_code = 128 + signal_number
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A hint that names what the user may have meant, or lists the first few where nothing is near."""
+    known = sorted(known)
+    matches = difflib.get_close_matches(word, known, n=3, cutoff=0.55)
+    if matches:
+        return "did you mean " + " or ".join(f"'{match}'" for match in matches) + "?"
+    listed = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
+    return f"known: {listed}"
