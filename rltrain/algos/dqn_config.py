@@ -1,0 +1,71 @@
+"""Settings of `dqn.py`, apart from it so that composing a configuration imports no torch."""
+
+from dataclasses import dataclass
+
+from rltrain.validate import at_least, in_range
+
+
+@dataclass
+class DQNConfig:
+    """Settings of DQN and its improvements."""
+
+    name: str = "dqn"
+    double: bool = False
+    """The online network chooses the next action, the target network judges it (van Hasselt et al. 2016)."""
+    dueling: bool = False
+    """Separate value and advantage streams (Wang et al. 2016)."""
+    prioritized: bool = False
+    """Replay in proportion to the TD error (Schaul et al. 2016)."""
+    n_step: int = 1
+    """Rewards summed before the bootstrap."""
+    gamma: float = 0.99
+    """Discount per agent step, [0, 1]."""
+    learning_rate: float = 1e-4
+    """Adam's step size."""
+    adam_eps: float = 1e-8
+    """Adam's denominator offset."""
+    max_grad_norm: float = 10.0
+    """Gradients are scaled down to this global L2 norm."""
+    batch_size: int = 32
+    """Transitions an update."""
+    num_envs: int = 1
+    """Environments stepped side by side."""
+    train_every_steps: int = 4
+    """Agent steps between rounds of updates."""
+    updates_per_round: int = 1
+    """Optimizer updates in a round."""
+    target_period_updates: int = 1_000
+    """Optimizer updates between copies of the online network into the target network."""
+    learning_starts: int = 1_000
+    """Agent steps taken at random before the first update."""
+    replay_capacity: int = 100_000
+    """Frames kept, over all environments."""
+    epsilon_start: float = 1.0
+    """Share of random actions at the first step."""
+    epsilon_end: float = 0.05
+    """Share of random actions once the decay is over."""
+    exploration_fraction: float = 0.1
+    """Part of total_steps over which epsilon falls linearly."""
+    priority_alpha: float = 0.6
+    """Exponent of the priorities; 0 is uniform."""
+    priority_beta_start: float = 0.4
+    """Exponent of the importance weights at the first step; it rises linearly to 1 at the last."""
+    reward_scale: float = 1.0
+    """What is learned from is the reward times this; what is logged is raw."""
+    reward_clip: float | None = None
+    """What is learned from is clipped to plus or minus this, after scaling; null: not clipped."""
+
+    def __post_init__(self) -> None:
+        in_range("algo.gamma", self.gamma, 0, 1)
+        in_range("algo.epsilon_start", self.epsilon_start, 0, 1)
+        in_range("algo.epsilon_end", self.epsilon_end, 0, 1)
+        in_range("algo.exploration_fraction", self.exploration_fraction, 0, 1, open_low=True)
+        in_range("algo.learning_rate", self.learning_rate, 0, 1, open_low=True)
+        in_range("algo.priority_alpha", self.priority_alpha, 0, 1)
+        in_range("algo.priority_beta_start", self.priority_beta_start, 0, 1)
+        for key in ("n_step", "batch_size", "num_envs", "train_every_steps", "updates_per_round"):
+            at_least(f"algo.{key}", getattr(self, key), 1)
+        at_least("algo.target_period_updates", self.target_period_updates, 1)
+        at_least("algo.learning_starts", self.learning_starts, 0)
+        at_least("algo.replay_capacity", self.replay_capacity, 1)
+        at_least("algo.reward_clip", self.reward_clip, 1e-9)

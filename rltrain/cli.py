@@ -1,0 +1,65 @@
+"""The `rltrain` command: a bare first word is a command, anything else belongs to the Hydra application that trains."""
+
+import importlib
+import sys
+import traceback
+
+from rltrain.errors import ConfigError, RltrainError, nearest
+
+COMMANDS = {
+    "eval": "evaluate a run's checkpoint in fresh environments",
+    "resume": "go on with a run",
+    "list": "what there is: algorithms, environments, networks, tuned settings",
+}
+
+USAGE = """rltrain trains deep reinforcement learning agents.
+
+  rltrain algo=dqn env=doom                   train; any key of `rltrain --help` can follow
+  rltrain -m algo=dqn,ppo env=cartpole seed=0,1   sweep
+"""
+
+
+def main() -> None:
+    """Entry point of the console script; ends the process with an exit code of docs/design.md."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(argv: list[str]) -> int:
+    """Route the command line and turn every error into one line and its exit code."""
+    try:
+        return _route(argv)
+    except RltrainError as error:
+        print_error(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("rltrain: error: interrupted; before the run had begun; start it again", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 0
+    except Exception as error:
+        traceback.print_exc()
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        print(f"rltrain: error: {what}; a bug of rltrain; please report the lines above", file=sys.stderr)
+        return 1
+
+
+def print_error(error: RltrainError) -> None:
+    """The last line on stderr."""
+    print(f"rltrain: error: {error}", file=sys.stderr, flush=True)
+
+
+def _route(argv: list[str]) -> int:
+    if not argv:
+        print(USAGE)
+        for command, text in COMMANDS.items():
+            print(f"  rltrain {command:<10} {text}")
+        return 0
+    first = argv[0]
+    if first in COMMANDS:
+        module = importlib.import_module(f"rltrain.commands.{first}")
+        return int(module.main(argv[1:]))
+    if "=" not in first and first[0] not in "-+~":
+        raise ConfigError(f"unknown command '{first}'", "the first word", nearest(first, COMMANDS))
+    from rltrain import hydra_app
+
+    return hydra_app.run(argv)

@@ -1,0 +1,245 @@
+"""The root schema, the table of algorithms, and every check that needs more than one field.
+
+Hydra is not imported here: a resumed or evaluated run builds the same dataclasses from its own saved config.yaml.
+"""
+
+import dataclasses
+import importlib
+import re
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rltrain.algos.dqn_config import DQNConfig
+from rltrain.algos.ppo_config import PPOConfig
+from rltrain.algos.q_learning_config import QLearningConfig
+from rltrain.envs import registry
+from rltrain.errors import CheckpointError, ConfigError, nearest
+from rltrain.validate import at_least, in_range, one_of
+
+ALGOS: dict[str, Any] = {"q_learning": QLearningConfig, "dqn": DQNConfig, "ppo": PPOConfig}
+"""The schema of every algorithm; `rltrain.algos.<name>` holds its code."""
+
+NETWORKS = ("auto", "table", "mlp", "nature_cnn", "small_cnn")
+
+
+@dataclass
+class NetworkConfig:
+    """Settings of the network's torso; its head follows from the algorithm and the action space."""
+
+    name: str = "auto"
+    """auto chooses by the observation space: mlp for vectors and states, nature_cnn for pixels."""
+    hidden_sizes: list[int] = field(default_factory=lambda: [64, 64])
+    """Widths of the mlp's layers."""
+    activation: str = "tanh"
+    """tanh or relu, of the mlp."""
+
+    def __post_init__(self) -> None:
+        one_of("network.name", self.name, NETWORKS)
+        one_of("network.activation", self.activation, ("tanh", "relu"))
+        for size in self.hidden_sizes:
+            at_least("network.hidden_sizes", size, 1)
+
+
+@dataclass
+class RunConfig:
+    """Everything that defines a run. `algo`, `env` and `network` hold the schema of the chosen option."""
+
+    algo: Any = None
+    env: Any = None
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    seed: int = 0
+    """Source of every random number."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:N or mps."""
+    precision: str = "auto"
+    """fp32, bf16 (torsos only; heads stay fp32), or auto: bf16 for convolutions where the processor computes in it."""
+    total_steps: int = 100_000
+    """Agent decisions, over all environments."""
+    num_envs: int | None = None
+    """null: the algorithm's tuned value."""
+    batch_size: int | None = None
+    """null: the algorithm's tuned value."""
+    log_every_s: float = 2.0
+    """Seconds between refreshes of the progress line."""
+    log_every_steps: int | None = None
+    """Agent steps between lines of metrics.jsonl; null: a hundredth of total_steps. In steps, so that the same seed
+    gives the same lines."""
+    eval_every_steps: int | None = None
+    """Agent steps between evaluations; null: a tenth of total_steps; 0: never."""
+    eval_episodes: int = 10
+    """Episodes of an evaluation during training."""
+    final_eval_episodes: int = 20
+    """Episodes of the evaluation after the last step."""
+    eval_greedy: bool = True
+    """Evaluate the likeliest action; false: sample as in training."""
+    checkpoint_every_steps: int | None = None
+    """Agent steps between checkpoints; null: a fifth of total_steps; 0: only at the end."""
+    run_dir: str = "runs"
+    """Folder that holds the run folders."""
+    name: str | None = None
+    """Appended to the run folder's name."""
+    dry_run: bool = False
+    """Build everything, do one update in a temporary folder, print shapes and sizes."""
+    progress: bool = True
+    """Show the panel and the progress line."""
+
+    def __post_init__(self) -> None:
+        in_range("seed", self.seed, 0, 2**63 - 1)
+        one_of("precision", self.precision, ("auto", "fp32", "bf16"))
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
+            raise ConfigError(f"unknown device '{self.device}'", "device", "use auto, cpu, cuda, cuda:1 or mps")
+        at_least("total_steps", self.total_steps, 1)
+        at_least("num_envs", self.num_envs, 1)
+        at_least("batch_size", self.batch_size, 1)
+        at_least("log_every_s", self.log_every_s, 0.05)
+        at_least("log_every_steps", self.log_every_steps, 1)
+        at_least("eval_every_steps", self.eval_every_steps, 0)
+        at_least("eval_episodes", self.eval_episodes, 1)
+        at_least("final_eval_episodes", self.final_eval_episodes, 1)
+        at_least("checkpoint_every_steps", self.checkpoint_every_steps, 0)
+        if self.name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", self.name):
+            raise ConfigError(f"'{self.name}' cannot be part of a folder name", "name", "use letters, digits, . _ -")
+
+
+def algo_module(name: str) -> types.ModuleType:
+    """The module of an algorithm, imported only now because it brings torch or numba."""
+    return importlib.import_module(f"rltrain.algos.{name}")
+
+
+def resolve(config: RunConfig) -> RunConfig:
+    """Fill in what null stands for and check every combination. Raises ConfigError or EnvironmentFailure."""
+    algo = dataclasses.asdict(config.algo)
+    for key in ("num_envs", "batch_size"):
+        if getattr(config, key) is not None:
+            algo[key] = getattr(config, key)
+    algo = type(config.algo)(**algo)
+    _check_fits(config)
+    steps = config.total_steps
+    resolved = dataclasses.replace(
+        config,
+        algo=algo,
+        num_envs=algo.num_envs,
+        batch_size=algo.batch_size,
+        log_every_steps=config.log_every_steps or max(1, steps // 100),
+        eval_every_steps=max(1, steps // 10) if config.eval_every_steps is None else config.eval_every_steps,
+        checkpoint_every_steps=max(1, steps // 5)
+        if config.checkpoint_every_steps is None
+        else config.checkpoint_every_steps,
+    )
+    _check_sizes(resolved)
+    if resolved.device not in ("auto", "cpu"):
+        from rltrain.device import resolve_device
+
+        resolve_device(resolved.device)
+    return resolved
+
+
+def _check_fits(config: RunConfig) -> None:
+    """Algorithm and network against the observation and action spaces."""
+    frame_space, action_space = registry.spaces(config.env)
+    algo, env, network = config.algo.name, config.env.name, config.network.name
+    pixels = len(frame_space.shape or ()) == 3
+    discrete_states = hasattr(frame_space, "n")
+    if algo == "q_learning" and not discrete_states:
+        seen = "pixels" if pixels else "continuous observations"
+        raise ConfigError(
+            f"q_learning needs states that can be counted, and {env} has {seen}",
+            "algo, env",
+            "use algo=dqn, or env=taxi",
+        )
+    if algo in ("q_learning", "dqn") and not hasattr(action_space, "n"):
+        raise ConfigError(
+            f"{algo} needs discrete actions, and those of {env} are continuous", "algo, env", "use algo=ppo"
+        )
+    if network in ("nature_cnn", "small_cnn") and not pixels:
+        raise ConfigError(f"{network} needs pixels, and {env} has none", "network", "use network=mlp or network=auto")
+    if network == "mlp" and pixels:
+        raise ConfigError(f"mlp does not read the pixels of {env}", "network", "use network=auto")
+    if (network == "table") and algo != "q_learning":
+        raise ConfigError(f"{algo} needs a network", "network", "use network=auto")
+    if algo == "q_learning" and network not in ("auto", "table"):
+        raise ConfigError("q_learning keeps a table, not a network", "network", "use network=auto")
+
+
+def _check_sizes(config: RunConfig) -> None:
+    """Batch against replay, minibatch against rollout."""
+    algo = config.algo
+    if isinstance(algo, DQNConfig):
+        needed = algo.num_envs * (algo.n_step + config.env.stack_num + 1) + algo.batch_size
+        if algo.replay_capacity < needed:
+            raise ConfigError(
+                f"a replay of {algo.replay_capacity} frames cannot fill batches of {algo.batch_size}",
+                "algo.replay_capacity",
+                f"give at least {needed}",
+            )
+    if isinstance(algo, PPOConfig):
+        rollout = algo.num_envs * algo.num_steps
+        if rollout % algo.batch_size:
+            divisors = [size for size in range(1, rollout + 1) if rollout % size == 0]
+            fitting = min(divisors, key=lambda size: abs(size - algo.batch_size))
+            raise ConfigError(
+                f"minibatches of {algo.batch_size} do not divide a rollout of {algo.num_envs} x {algo.num_steps}",
+                "batch_size",
+                f"use batch_size={fitting}, or another algo.num_steps",
+            )
+
+
+def save(config: RunConfig, path: Path) -> None:
+    """Write the resolved configuration as plain YAML."""
+    path.write_text(yaml.safe_dump(dataclasses.asdict(config), sort_keys=False))
+
+
+def load(path: Path) -> RunConfig:
+    """Read a saved configuration: plain data, checked against the schema. Raises CheckpointError, ConfigError."""
+    try:
+        values = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise CheckpointError("the run's configuration cannot be read", str(path), str(error)) from error
+    return from_dict(values)
+
+
+def from_dict(values: Any) -> RunConfig:
+    """Build the dataclasses from plain data. Raises ConfigError on an unknown name, key or a wrong type."""
+    if not isinstance(values, dict):
+        raise ConfigError("the configuration is not a mapping", "config.yaml", "use a run folder that rltrain wrote")
+    values = dict(values)
+    algo, env = values.get("algo") or {}, values.get("env") or {}
+    one_of("algo.name", str(algo.get("name")), ALGOS)
+    one_of("env.family", str(env.get("family")), registry.FAMILIES)
+    values["algo"] = _build(ALGOS[algo["name"]], algo, "algo.")
+    values["env"] = _build(registry.config_class(env["family"]), env, "env.")
+    values["network"] = _build(NetworkConfig, values.get("network") or {}, "network.")
+    return _build(RunConfig, values, "")
+
+
+def _build(schema: Any, values: dict[str, Any], prefix: str) -> Any:
+    hints = typing.get_type_hints(schema)
+    for key, value in values.items():
+        if key not in hints:
+            raise ConfigError("unknown key", f"{prefix}{key}", nearest(str(key), hints))
+        if not _matches(value, hints[key]):
+            raise ConfigError(f"{value!r} has the wrong type", f"{prefix}{key}", f"expected {hints[key]}")
+    return schema(**values)
+
+
+def _matches(value: Any, hint: Any) -> bool:
+    """Whether plain data fits a field's annotation; an int is a float too, a bool is no number."""
+    if hint is Any:
+        return True
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+        return any(_matches(value, option) for option in typing.get_args(hint))
+    origin = typing.get_origin(hint)
+    if origin is list:
+        return isinstance(value, list) and all(_matches(item, typing.get_args(hint)[0]) for item in value)
+    if origin is dict:
+        return isinstance(value, dict)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, hint)

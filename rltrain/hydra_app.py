@@ -1,0 +1,133 @@
+"""The training application: the only module that knows Hydra and OmegaConf. Past it, a config is a dataclass."""
+
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from rltrain import config as schema
+from rltrain import sweep
+from rltrain.envs import registry
+from rltrain.errors import ConfigError, RltrainError, nearest
+
+_HERE = Path(__file__).resolve().parent
+CONFIGS = _HERE / "configs" if (_HERE / "configs").is_dir() else _HERE.parent / "configs"
+"""The YAML files: beside the package in an installed wheel, beside its folder in a checkout."""
+
+_failures: list[RltrainError] = []
+
+
+def register_schemas() -> None:
+    """Put every dataclass into Hydra's store under the name that the YAML files give first."""
+    store = ConfigStore.instance()
+    store.store(name="run_schema", node=schema.RunConfig)
+    store.store(group="network", name="network_schema", node=schema.NetworkConfig)
+    for name, node in schema.ALGOS.items():
+        store.store(group="algo", name=f"{name}_schema", node=node)
+    for family in registry.FAMILIES:
+        store.store(group="env", name=f"{family}_schema", node=registry.config_class(family))
+
+
+def run(argv: list[str]) -> int:
+    """Compose, train and, in a sweep, rank. Returns the exit code. Raises RltrainError."""
+    register_schemas()
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # or Hydra prints its own report and exits with 1
+    sys.argv = ["rltrain", *normalise(argv)]
+    sweep_folders: list[str] = []
+    os.environ.pop("RLTRAIN_SWEEP_DIR", None)
+    try:
+        hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")(_job)()
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        raise _config_error(error, argv) from error
+    if _failures:
+        raise _failures[0]
+    sweep_folders = [os.environ["RLTRAIN_SWEEP_DIR"]] if "RLTRAIN_SWEEP_DIR" in os.environ else []
+    return sweep.report(Path(sweep_folders[0])) if sweep_folders else 0
+
+
+def normalise(argv: list[str]) -> list[str]:
+    """Write `1e6` as the integer it is, and `env=doom env.scenario=X` as `env=doom_X` where that file exists."""
+    argv = [re.sub(r"(?<=[=,])\d[\d_]*(?:\.\d+)?[eE]\+?\d+(?=,|$)", _as_integer, arg) for arg in argv]
+    for general, key, prefix in (("env=doom", "env.scenario=", "doom_"), ("env=atari", "env.game=", "")):
+        chosen = [arg.removeprefix(key) for arg in argv if arg.startswith(key)]
+        if general in argv and chosen and (CONFIGS / "env" / f"{prefix}{chosen[-1]}.yaml").is_file():
+            argv[argv.index(general)] = f"env={prefix}{chosen[-1]}"
+    return argv
+
+
+def _as_integer(match: re.Match[str]) -> str:
+    value = float(match[0].replace("_", ""))
+    return str(int(value)) if value.is_integer() else match[0]
+
+
+def _job(composed: DictConfig) -> None:
+    """One job. A failure is kept for `run` (or for the sweep's table) instead of raised: Hydra would end the sweep."""
+    hydra_config = HydraConfig.get()
+    in_sweep = hydra_config.mode == RunMode.MULTIRUN
+    folder = None
+    if in_sweep:
+        os.environ["RLTRAIN_SWEEP_DIR"] = str(Path(hydra_config.sweep.dir).absolute())
+        folder = sweep.job_folder(
+            Path(hydra_config.sweep.dir), int(hydra_config.job.num), list(hydra_config.overrides.task)
+        )
+    try:
+        _train(composed, folder)
+    except RltrainError as error:
+        if error.exit_code >= 128:
+            raise SystemExit(error.exit_code) from error
+        if in_sweep:
+            sweep.record_failure(folder, error)
+        else:
+            _failures.append(error)
+    except Exception as error:
+        if not in_sweep:
+            raise
+        sweep.record_failure(folder, error)
+
+
+def _train(composed: DictConfig, folder: Path | None) -> None:
+    try:
+        values: Any = OmegaConf.to_object(composed)
+    except OmegaConfBaseException as error:
+        raise _config_error(error, sys.argv[1:]) from error
+    config = schema.resolve(values)
+    from rltrain.run import train
+
+    train(config, folder=folder)
+
+
+def _config_error(error: Exception, argv: list[str]) -> ConfigError:
+    """One line for what Hydra or OmegaConf say in several."""
+    text = str(error)
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, option = error.missing_cfg_file.rpartition("/")
+        options = [name for name in error.options or [] if not name.endswith("_schema")]
+        hint = nearest(option, options) + f" `rltrain list {group}s` shows all" if options else ""
+        return ConfigError(f"unknown {group or 'config'} '{option}'", group, hint)
+    key = re.search(r"Could not override '([^']+)'", text) or re.search(r"full_key: (\S+)", text)
+    cause = str(error.__cause__ or error) if isinstance(error, ConfigCompositionException) else text
+    if "is not in struct" in cause or "not in '" in cause:
+        name = key[1] if key else ""
+        return ConfigError(f"unknown key '{name}'", name, nearest(name, _known_keys(argv)))
+    first_line = cause.strip().splitlines()[0] if cause.strip() else type(error).__name__
+    return ConfigError(first_line, key[1] if key else "command line", "see `rltrain --help` for keys and types")
+
+
+def _known_keys(argv: list[str]) -> list[str]:
+    """Every key of the root and of the chosen groups, dotted."""
+    algo = next((arg[5:] for arg in argv if arg.startswith("algo=")), "dqn")
+    nodes = {"": schema.RunConfig, "network.": schema.NetworkConfig}
+    nodes["algo."] = schema.ALGOS.get(algo, schema.ALGOS["dqn"])
+    keys = [prefix + key for prefix, node in nodes.items() for key in node.__dataclass_fields__]
+    for family in registry.FAMILIES:
+        keys += [f"env.{key}" for key in registry.config_class(family).__dataclass_fields__]
+    return keys

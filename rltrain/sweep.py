@@ -1,0 +1,48 @@
+"""What a sweep adds to single runs: a folder for each job, failures that do not stop the others, a ranked table."""
+
+import json
+import re
+import sys
+import traceback
+from pathlib import Path
+
+from rltrain.errors import RltrainError
+
+
+def job_folder(sweep_dir: Path, number: int, overrides: list[str]) -> Path:
+    """`<sweep>/<NN>_<slug>`; the slug has none of the characters that a shell or Hydra would read."""
+    slug = "_".join(re.sub(r"[^A-Za-z0-9.]+", "-", override).strip("-") for override in overrides)
+    return sweep_dir / f"{number:02d}_{slug[:120]}"
+
+
+def record_failure(folder: Path | None, error: Exception) -> None:
+    """Leave the reason in the job's folder, and drop what the traceback keeps alive (a network, a replay)."""
+    assert folder is not None
+    folder.mkdir(parents=True, exist_ok=True)
+    code = error.exit_code if isinstance(error, RltrainError) else 1
+    reason = str(error) if isinstance(error, RltrainError) else f"{type(error).__name__}: {error}"
+    if not isinstance(error, RltrainError):
+        (folder / "error.log").write_text("".join(traceback.format_exception(error)))
+    status = {"state": "failed", "step": 0, "pid": None, "reason": reason, "exit_code": code}
+    (folder / "status.json").write_text(json.dumps(status))
+    print(f"rltrain: job failed: {folder.name}: {reason}", file=sys.stderr)
+    traceback.clear_frames(error.__traceback__)
+
+
+def report(sweep_dir: Path) -> int:
+    """Print the jobs, best first, and the count of failures. Returns 0, or 1 if a job failed."""
+    rows, failed = [], []
+    for folder in sorted(path for path in sweep_dir.iterdir() if path.is_dir()):
+        status = json.loads((folder / "status.json").read_text())
+        if status["state"] == "done":
+            result = json.loads((folder / "result.json").read_text())
+            rows.append((result["final"]["mean_reward"], result["final"]["std_reward"], folder.name))
+        else:
+            failed.append((folder.name, status["reason"]))
+    print(f"{sweep_dir}", file=sys.stderr)
+    for rank, (mean, std, name) in enumerate(sorted(rows, reverse=True), start=1):
+        print(f"{rank:>3}  {mean:>10.2f} +- {std:<8.2f} {name}", file=sys.stderr)
+    for name, reason in failed:
+        print(f"  -  failed: {name}: {reason}", file=sys.stderr)
+    print(f"{len(rows)} of {len(rows) + len(failed)} jobs done, {len(failed)} failed", file=sys.stderr)
+    return 1 if failed else 0
