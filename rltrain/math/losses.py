@@ -1,0 +1,150 @@
+"""Losses and the numbers logged next to them: pure functions of tensors. Legend: B batch, A actions.
+
+The td errors are returned rather than a loss, as prioritized replay needs them; the losses are per sample, as
+importance weights apply per sample.
+"""
+
+import torch
+from torch import Tensor
+
+
+def q_learning_td_error(
+    q_BA: Tensor, action_B: Tensor, reward_B: Tensor, discount_B: Tensor, next_q_BA: Tensor
+) -> Tensor:
+    """TD error of Q-learning (Watkins 1989; Sutton & Barto 2018, eq. 6.8; with a target network Mnih et al. 2015).
+
+    q_BA, next_q_BA: values of every action, [batch, actions], float.
+    action_B: the action taken, [batch], int64. reward_B: [batch], float.
+    discount_B: gamma^n, or 0 where the episode terminated (a truncated one keeps it), [batch], float.
+    Returns target minus estimate, [batch], float; gradients flow through q_BA alone.
+    """
+    _check_shapes(q_BA, next_q_BA)
+    _check_shapes(action_B, reward_B, discount_B)
+    target_B = reward_B + discount_B * next_q_BA.amax(dim=-1)
+    return target_B.detach() - q_BA.gather(-1, action_B[:, None]).squeeze(-1)
+
+
+def double_q_learning_td_error(
+    q_BA: Tensor,
+    action_B: Tensor,
+    reward_B: Tensor,
+    discount_B: Tensor,
+    next_online_q_BA: Tensor,
+    next_target_q_BA: Tensor,
+) -> Tensor:
+    """TD error of double Q-learning (van Hasselt, Guez & Silver 2016, eq. 4).
+
+    The online network chooses the next action, the target network says what it is worth.
+
+    q_BA, next_online_q_BA, next_target_q_BA: values of every action, [batch, actions], float.
+    action_B: the action taken, [batch], int64. reward_B: [batch], float.
+    discount_B: gamma^n, or 0 where the episode terminated (a truncated one keeps it), [batch], float.
+    Returns target minus estimate, [batch], float; gradients flow through q_BA alone.
+    """
+    _check_shapes(q_BA, next_online_q_BA, next_target_q_BA)
+    _check_shapes(action_B, reward_B, discount_B)
+    next_action_B = next_online_q_BA.argmax(dim=-1, keepdim=True)
+    target_B = reward_B + discount_B * next_target_q_BA.gather(-1, next_action_B).squeeze(-1)
+    return target_B.detach() - q_BA.gather(-1, action_B[:, None]).squeeze(-1)
+
+
+def huber(td_error_B: Tensor, delta: float = 1.0) -> Tensor:
+    """Huber loss (Huber 1964): e^2 / 2 up to delta, delta * (|e| - delta / 2) beyond. [batch], float, per sample.
+
+    At delta = 1 its gradient is the td error clipped to [-1, 1] (Mnih et al. 2015, methods).
+    """
+    size_B = td_error_B.abs()
+    quadratic_B = size_B.clamp(max=delta)
+    # Beyond delta the first term is a constant and the second grows linearly.
+    return 0.5 * quadratic_B.square() + delta * (size_B - quadratic_B)
+
+
+def squared(td_error_B: Tensor) -> Tensor:
+    """Half the squared error e^2 / 2, [batch], float, per sample: equals `huber` below delta."""
+    return 0.5 * td_error_B.square()
+
+
+def weighted_mean(loss_B: Tensor, weight_B: Tensor) -> Tensor:
+    """Mean of weight * loss over the batch (Schaul et al. 2016, algorithm 1, line 13). Both [batch], float; returns ().
+
+    Divided by the batch size and not by the sum of the weights, which would undo their scale.
+    """
+    _check_shapes(loss_B, weight_B)
+    return (loss_B * weight_B).mean()
+
+
+def clipped_surrogate(log_prob_B: Tensor, old_log_prob_B: Tensor, advantage_B: Tensor, clip_range: float) -> Tensor:
+    """PPO's policy loss -min(ratio * A, clip(ratio, 1 - c, 1 + c) * A) (Schulman et al. 2017, eq. 7).
+
+    log_prob_B, old_log_prob_B: log-probability of the action taken under the new and the old policy, [batch], float.
+    advantage_B: [batch], float. Returns the loss to minimise, per sample, [batch], float; gradients flow through
+    log_prob_B alone if the other two carry none.
+    """
+    _check_shapes(log_prob_B, old_log_prob_B, advantage_B)
+    ratio_B = (log_prob_B - old_log_prob_B).exp()
+    clipped_B = ratio_B.clamp(1.0 - clip_range, 1.0 + clip_range)
+    return -torch.minimum(ratio_B * advantage_B, clipped_B * advantage_B)
+
+
+@torch.no_grad()
+def clip_fraction(log_prob_B: Tensor, old_log_prob_B: Tensor, clip_range: float) -> Tensor:
+    """Share of samples whose ratio lies outside [1 - c, 1 + c]. Inputs [batch], float; returns (), float."""
+    _check_shapes(log_prob_B, old_log_prob_B)
+    ratio_B = (log_prob_B - old_log_prob_B).exp()
+    return ((ratio_B - 1.0).abs() > clip_range).float().mean()
+
+
+@torch.no_grad()
+def approx_kl(log_prob_B: Tensor, old_log_prob_B: Tensor) -> Tensor:
+    """Estimate of KL(old || new) from samples of old: mean of (ratio - 1) - log ratio (Schulman 2020, k3).
+
+    Unbiased, never negative and of low variance, which -log ratio is not. Inputs [batch], float; returns (), float.
+    """
+    _check_shapes(log_prob_B, old_log_prob_B)
+    log_ratio_B = log_prob_B - old_log_prob_B
+    # expm1 keeps the digits that exp(x) - 1 loses near x = 0, where the policy is after every small update.
+    return (log_ratio_B.expm1() - log_ratio_B).mean()
+
+
+def value_loss(value_B: Tensor, return_B: Tensor) -> Tensor:
+    """Half the squared error of the value, (V - R)^2 / 2. Both [batch], float; per sample, [batch], float."""
+    _check_shapes(value_B, return_B)
+    return 0.5 * (value_B - return_B).square()
+
+
+def clipped_value_loss(value_B: Tensor, old_value_B: Tensor, return_B: Tensor, clip_range: float) -> Tensor:
+    """The larger of `value_loss` at V and at V kept within clip_range of the old V (OpenAI baselines' PPO2).
+
+    value_B, old_value_B, return_B: [batch], float. Returns per sample, [batch], float.
+    """
+    _check_shapes(value_B, old_value_B, return_B)
+    kept_B = old_value_B + (value_B - old_value_B).clamp(-clip_range, clip_range)
+    return torch.maximum(value_loss(value_B, return_B), value_loss(kept_B, return_B))
+
+
+@torch.no_grad()
+def explained_variance(value_B: Tensor, return_B: Tensor) -> Tensor:
+    """1 - Var(return - value) / Var(return): 1 is perfect, 0 no better than a constant. Inputs [batch]; returns ().
+
+    NaN where the returns do not vary, as there is nothing to explain.
+    """
+    _check_shapes(value_B, return_B)
+    variance = return_B.var(correction=0)
+    ratio = (return_B - value_B).var(correction=0) / variance
+    return torch.where(variance > 0, 1.0 - ratio, torch.nan)
+
+
+def normalize(advantage_B: Tensor, epsilon: float = 1e-8) -> Tensor:
+    """Shift to mean 0 and scale to standard deviation 1 over the whole tensor, any shape, float.
+
+    The population deviation is used, so that a single sample gives 0 and not NaN.
+    """
+    centred_B = advantage_B - advantage_B.mean()
+    return centred_B / (advantage_B.std(correction=0) + epsilon)
+
+
+def _check_shapes(*tensors: Tensor) -> None:
+    """Broadcasting [B, 1] against [B] gives [B, B], which trains on nonsense without an error."""
+    shapes = [tuple(tensor.shape) for tensor in tensors]
+    if any(shape != shapes[0] for shape in shapes):
+        raise ValueError(f"shapes must be equal, got {shapes}")

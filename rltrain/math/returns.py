@@ -1,0 +1,64 @@
+"""Returns and advantages, computed backwards over time. Legend: T time, B environments.
+
+Two masks are kept apart everywhere: `discount` = gamma * (1 - terminated) says what the next state's value is worth,
+`trace` = 1 - (terminated | truncated) says whether the next row belongs to the same episode.
+"""
+
+import torch
+from torch import Tensor
+
+
+@torch.no_grad()
+def discounted_returns(reward_TB: Tensor, discount_TB: Tensor, last_value_B: Tensor | None = None) -> Tensor:
+    """Return G_t = r_t + discount_t * G_{t+1} (Sutton & Barto 2018, eq. 3.9).
+
+    reward_TB: [time, environments] or [time], float.
+    discount_TB: gamma, or 0 where the episode terminated, same shape, float. A cut in the middle of the rows that is
+    not a termination has a value of its own: use `gae` with gae_lambda = 1 there.
+    last_value_B: value of the state after the last row, [environments] or (), float; 0 if left out.
+    Returns G, same shape as reward_TB, float, without gradient.
+    """
+    _check_shapes(reward_TB, discount_TB)
+    running_B = torch.zeros_like(reward_TB[0]) if last_value_B is None else last_value_B
+    return _accumulate_backwards(reward_TB, discount_TB, running_B)
+
+
+@torch.no_grad()
+def gae(
+    reward_TB: Tensor,
+    discount_TB: Tensor,
+    trace_TB: Tensor,
+    value_TB: Tensor,
+    next_value_TB: Tensor,
+    gae_lambda: float,
+) -> Tensor:
+    """Generalised advantage estimation (Schulman et al. 2016, eq. 11 and 16).
+
+    delta_t = r_t + discount_t * V(s'_t) - V(s_t);  A_t = delta_t + discount_t * trace_t * lambda * A_{t+1}
+
+    reward_TB: [time, environments] or [time], float. discount_TB: gamma * (1 - terminated), same shape, float.
+    trace_TB: 1 - (terminated | truncated), same shape, float. value_TB: V of the state acted in, same shape, float.
+    next_value_TB: V of the true successor (not of the observation after a reset), same shape, float.
+    Returns A, same shape, float, without gradient. The value target is A + V.
+    """
+    _check_shapes(reward_TB, discount_TB, trace_TB, value_TB, next_value_TB)
+    delta_TB = torch.addcmul(reward_TB, discount_TB, next_value_TB) - value_TB
+    decay_TB = discount_TB * trace_TB * gae_lambda
+    return _accumulate_backwards(delta_TB, decay_TB, torch.zeros_like(delta_TB[0]))
+
+
+def _accumulate_backwards(term_TB: Tensor, decay_TB: Tensor, running_B: Tensor) -> Tensor:
+    """x_t = term_t + decay_t * x_{t+1} from the last row to the first, [T, B], float."""
+    rows = []
+    # Rows are unbound once: indexing a tensor inside the loop costs more than the arithmetic.
+    for term_B, decay_B in zip(reversed(term_TB.unbind()), reversed(decay_TB.unbind()), strict=True):
+        running_B = torch.addcmul(term_B, decay_B, running_B)
+        rows.append(running_B)
+    return torch.stack(rows[::-1])
+
+
+def _check_shapes(*tensors: Tensor) -> None:
+    """Broadcasting [T, 1] against [T, B] would be silently wrong."""
+    shapes = [tuple(tensor.shape) for tensor in tensors]
+    if any(shape != shapes[0] for shape in shapes):
+        raise ValueError(f"shapes must be equal, got {shapes}")

@@ -1,0 +1,42 @@
+"""Schedules: pure functions of the step, floats in and out. They hold no state, so a resumed run cannot drift.
+
+`step` counts agent steps whatever the number of environments; callers may pass any other count of one unit.
+"""
+
+import math
+
+
+def linear(step: float, start: float, end: float, duration_steps: float) -> float:
+    """A straight line from start at step 0 to end at duration_steps, constant outside. All floats.
+
+    A duration of 0 gives end at once.
+    """
+    if step >= duration_steps:  # returned as it is: start + (end - start) need not equal end in floating point
+        return end
+    if step <= 0:
+        return start
+    return start + (end - start) * (step / duration_steps)
+
+
+def exponential(step: float, start: float, end: float, duration_steps: float) -> float:
+    """start * (end / start)^(step / duration): the same factor every step, exactly end at duration_steps. All floats.
+
+    Both ends must be above 0, as no factor leads to 0. Constant outside the duration.
+    """
+    if start <= 0 or end <= 0:
+        raise ValueError(f"an exponential schedule needs start and end above 0, got {start} and {end}")
+    if step >= duration_steps:
+        return end
+    if step <= 0:
+        return start
+    return start * (end / start) ** (step / duration_steps)
+
+
+def exponential_decay(step: float, start: float, end: float, rate: float) -> float:
+    """end + (start - end) * exp(-rate * step): nears end and never reaches it. All floats.
+
+    The usual decay of epsilon in tabular lessons, where step counts episodes and end may be 0.
+    """
+    if step <= 0:
+        return start
+    return end + (start - end) * math.exp(-rate * step)

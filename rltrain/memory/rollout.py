@@ -1,0 +1,52 @@
+"""A fixed-length rollout of on-policy experience, kept in preallocated tensors. Legend: T time, B environments."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+
+class Rollout:
+    """`num_steps` steps of `num_envs` environments; the loop writes row t of each field.
+
+    `discount` and `trace` are the two masks of `rltrain.math.returns`; `next_value` is the value of the true successor.
+    """
+
+    def __init__(
+        self,
+        num_steps: int,
+        num_envs: int,
+        obs_shape: tuple[int, ...],
+        obs_dtype: torch.dtype,
+        action_shape: tuple[int, ...],
+        action_dtype: torch.dtype,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.num_steps, self.num_envs = num_steps, num_envs
+        leading = (num_steps, num_envs)
+        self.obs = torch.zeros((*leading, *obs_shape), dtype=obs_dtype, device=device)
+        """What the policy saw, [T, B, *obs_shape], the environment's own dtype: pixels stay uint8."""
+        self.action = torch.zeros((*leading, *action_shape), dtype=action_dtype, device=device)
+        """[T, B, *action_shape]."""
+        self.log_prob = torch.zeros(leading, device=device)
+        """Of the action, under the policy that took it, [T, B], float32."""
+        self.value = torch.zeros(leading, device=device)
+        """[T, B], float32."""
+        self.reward = torch.zeros(leading, device=device)
+        """[T, B], float32."""
+        self.discount = torch.zeros(leading, device=device)
+        """gamma * (1 - terminated), [T, B], float32."""
+        self.trace = torch.zeros(leading, device=device)
+        """1 - (terminated | truncated), [T, B], float32."""
+        self.next_value = torch.zeros(leading, device=device)
+        """Value of the true successor, [T, B], float32."""
+
+    def flat(self, name: str) -> Tensor:
+        """The field `name` as [T * B, ...], a view: what the indices of `minibatches` index."""
+        field: Tensor = getattr(self, name)
+        return field.flatten(0, 1)
+
+    def minibatches(self, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
+        """One shuffled epoch: every index in 0..T*B-1 once, int64, `batch_size` at a time; the last may be shorter."""
+        shuffled = torch.randperm(self.num_steps * self.num_envs, generator=generator, device=generator.device)
+        yield from shuffled.to(self.obs.device).split(batch_size)
