@@ -1,0 +1,43 @@
+"""Where and in which precision a network computes."""
+
+import re
+from pathlib import Path
+
+import torch
+
+from rltrain.errors import ConfigError
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device of a name such as auto, cpu or cuda:1. Raises ConfigError where this machine has none such."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda"):
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if int(name.partition(":")[2] or 0) >= count:
+            raise ConfigError(
+                f"{name} was asked for and {count} CUDA devices are usable", "device", "use device=cpu or device=auto"
+            )
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError("mps was asked for and is not usable here", "device", "use device=cpu or device=auto")
+    return torch.device(name)
+
+
+def resolve_precision(name: str, device: torch.device, pixels: bool) -> torch.dtype:
+    """The dtype of the torsos. auto takes bf16 for convolutions where the processor multiplies in it, else fp32."""
+    if name != "auto":
+        return torch.bfloat16 if name == "bf16" else torch.float32
+    if not pixels or device.type == "mps":
+        return torch.float32
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    return torch.bfloat16 if _cpu_multiplies_bf16() else torch.float32
+
+
+def _cpu_multiplies_bf16() -> bool:
+    """Linux tells by the processor's flags; elsewhere fp32 is the safe answer."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return re.search(r"\b(avx512_bf16|amx_bf16)\b", flags) is not None

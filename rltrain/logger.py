@@ -1,0 +1,159 @@
+"""What a run writes while it goes: metrics.jsonl and episodes.csv (the source of truth), TensorBoard, the progress line.
+
+TensorBoard's writer comes from the tensorboard package itself: training a table needs no torch. A log that cannot be
+written never ends a training.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any, TextIO
+
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
+from tensorboard.plugins.hparams import metadata as hparams_metadata
+from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+from rltrain.envs.pool import Episode
+
+
+class Logger:
+    """The three logs of one run folder. `start_step` is where a resumed run goes on: later lines are dropped."""
+
+    def __init__(self, folder: Path, hparams: dict[str, Any], start_step: int | None) -> None:
+        self._warned = False
+        self._metrics = folder / "metrics.jsonl"
+        self._episodes = folder / "episodes.csv"
+        if start_step is not None:
+            _drop_after(self._metrics, start_step, lambda line: json.loads(line)["step"])
+            _drop_after(self._episodes, start_step, lambda line: int(line.split(",")[0]), header_lines=1)
+        self._metrics_file: TextIO = self._metrics.open("a", buffering=1)
+        new = not self._episodes.exists()
+        self._episodes_file: TextIO = self._episodes.open("a")
+        if new:
+            self._episodes_file.write("step,reward,length,frames\n")
+        self._writer = EventFileWriter(str(folder), flush_secs=10)
+        if start_step is None:
+            self._write_hparams(hparams)
+        else:
+            start = SessionLog(status=SessionLog.START)
+            self._event(Event(wall_time=time.time(), step=start_step + 1, session_log=start))
+
+    def metrics(self, step: int, values: dict[str, float]) -> None:
+        """One line of metrics.jsonl and its scalars."""
+        try:
+            self._metrics_file.write(json.dumps({"step": step, **values}) + "\n")
+            self._episodes_file.flush()
+        except OSError as error:
+            self._warn(error)
+        scalars = [Summary.Value(tag=tag, simple_value=value) for tag, value in values.items() if "/" in tag]
+        self._event(Event(wall_time=time.time(), step=step, summary=Summary(value=scalars)))
+
+    def episodes(self, step: int, episodes: list[Episode]) -> None:
+        """One line of episodes.csv for each finished episode."""
+        try:
+            for episode in episodes:
+                self._episodes_file.write(
+                    f"{step},{episode.reward:g},{episode.length_steps},{episode.length_frames}\n"
+                )
+        except OSError as error:
+            self._warn(error)
+
+    def close(self) -> None:
+        """Flush and close every file."""
+        for file in (self._metrics_file, self._episodes_file, self._writer):
+            try:
+                file.close()
+            except OSError as error:
+                self._warn(error)
+
+    def _event(self, event: Event) -> None:
+        try:
+            self._writer.add_event(event)
+        except OSError as error:
+            self._warn(error)
+
+    def _write_hparams(self, hparams: dict[str, Any]) -> None:
+        """Fill TensorBoard's HParams tab, in this run's own file."""
+        metric = api_pb2.MetricInfo(name=api_pb2.MetricName(tag="eval/mean_reward"))
+        infos, session = [], plugin_data_pb2.SessionStartInfo()
+        for key, value in sorted(hparams.items()):
+            info = api_pb2.HParamInfo(name=key)
+            if isinstance(value, bool):
+                info.type = api_pb2.DATA_TYPE_BOOL
+                session.hparams[key].bool_value = value
+            elif isinstance(value, int | float):
+                info.type = api_pb2.DATA_TYPE_FLOAT64
+                session.hparams[key].number_value = value
+            else:
+                info.type = api_pb2.DATA_TYPE_STRING
+                session.hparams[key].string_value = str(value)
+            infos.append(info)
+        experiment = api_pb2.Experiment(hparam_infos=infos, metric_infos=[metric])
+        for tag, data in (
+            (hparams_metadata.EXPERIMENT_TAG, plugin_data_pb2.HParamsPluginData(experiment=experiment)),
+            (hparams_metadata.SESSION_START_INFO_TAG, plugin_data_pb2.HParamsPluginData(session_start_info=session)),
+        ):
+            value = Summary.Value(tag=tag, metadata=hparams_metadata.create_summary_metadata(data))
+            value.tensor.CopyFrom(hparams_metadata.NULL_TENSOR)
+            self._event(Event(wall_time=time.time(), summary=Summary(value=[value])))
+
+    def _warn(self, error: OSError) -> None:
+        if not self._warned:
+            print(f"rltrain: warning: a log could not be written: {error}", file=sys.stderr)
+            self._warned = True
+
+
+def _drop_after(path: Path, step: int, step_of: Any, header_lines: int = 0) -> None:
+    """Keep the lines up to a step: what came after it is about to be trained again."""
+    if not path.exists():
+        return
+    kept = []
+    for number, line in enumerate(path.read_text().splitlines(keepends=True)):
+        try:
+            keep = number < header_lines or (line.endswith("\n") and step_of(line) <= step)
+        except (ValueError, KeyError):
+            keep = False  # a line that the killed process had half written
+        if keep:
+            kept.append(line)
+    path.write_text("".join(kept))
+
+
+class Progress:
+    """One line on stderr that stays; plain lines, ten times rarer, where stderr is no terminal."""
+
+    def __init__(self, total_steps: int, every_s: float, enabled: bool) -> None:
+        self._total_steps = total_steps
+        self._terminal = sys.stderr.isatty()
+        self._every_s = every_s if self._terminal else every_s * 10
+        self._enabled = enabled
+        self._last_s = time.monotonic()
+        self._last_step: int | None = None
+
+    def show(self, step: int, facts: dict[str, str]) -> None:
+        """Print where the run stands, when it is due."""
+        now = time.monotonic()
+        if not self._enabled or now - self._last_s < self._every_s:
+            return
+        rate = (step - (self._last_step or 0)) / (now - self._last_s) if self._last_step is not None else 0.0
+        self._last_s, self._last_step = now, step
+        parts = [f"{step / self._total_steps:4.0%} {step:,}/{self._total_steps:,}"]
+        if rate > 0:
+            parts += [f"{rate:,.0f} steps/s", f"{_duration((self._total_steps - step) / rate)} left"]
+        parts += [f"{key} {value}" for key, value in facts.items()]
+        line = "  ".join(parts)
+        print(f"\r\033[K{line}" if self._terminal else line, end="" if self._terminal else "\n", file=sys.stderr)
+        sys.stderr.flush()
+
+    def end(self) -> None:
+        """Leave the line."""
+        if self._enabled and self._terminal:
+            print(file=sys.stderr)
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
