@@ -1,0 +1,200 @@
+"""Atari games, stepped by ale_py's own C++ vector environment."""
+
+import os
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import gymnasium
+import numpy as np
+
+from rltrain.envs.checks import at_least, env_seed
+from rltrain.envs.pool import Episode, Pool, TimeStep
+from rltrain.errors import ConfigError, EnvironmentFailure, nearest
+
+if TYPE_CHECKING:
+    from ale_py.vector_env import AtariVectorEnv
+
+
+@dataclass
+class AtariConfig:
+    """An Atari game with DQN's preprocessing: gray frames, the maximum over the last two of each skip."""
+
+    name: str
+    """Name in run folders."""
+    family: str = "atari"
+    game: str = "pong"
+    """ROM name in snake case: `ms_pacman`."""
+    frame_skip: int = 4
+    """Emulator frames per action."""
+    stack_num: int = 4
+    """Frames that the policy sees at once."""
+    size: int = 84
+    """Height and width of a frame, pixels."""
+    sticky_actions: float = 0.0
+    """Probability that the emulator repeats the previous action: 0 as in DQN, 0.25 as in later comparisons."""
+    noop_max: int = 30
+    """An episode begins with 0 up to so many frames of doing nothing, for variety."""
+    fire_reset: bool = True
+    """Press fire at the start in games that wait for it."""
+    terminal_on_life_loss: bool = False
+    """Set `terminated` on a lost life; the game itself goes on and no Episode is reported."""
+    full_action_space: bool = False
+    """All 18 actions, rather than those with an effect in this game."""
+    max_episode_frames: int = 108_000
+    """Emulator frames after which an episode is truncated: half an hour of play at 60 Hz."""
+
+    def __post_init__(self) -> None:
+        for field, minimum in (("frame_skip", 1), ("stack_num", 1), ("size", 1), ("noop_max", 0)):
+            at_least(minimum, f"env.{field}", getattr(self, field))
+        at_least(self.frame_skip, "env.max_episode_frames", self.max_episode_frames)
+        if not 0 <= self.sticky_actions <= 1:
+            raise ConfigError(
+                f"env.sticky_actions={self.sticky_actions} is no probability", "env.sticky_actions", "use 0 to 1"
+            )
+
+
+def games() -> list[str]:
+    """The names that `game` takes."""
+    from ale_py import roms
+
+    return sorted(roms.get_all_rom_ids())
+
+
+def spaces(config: AtariConfig) -> tuple[gymnasium.Space, gymnasium.Space]:
+    """(Box [1, size, size] uint8, Discrete). Raises ConfigError (unknown game) or EnvironmentFailure (no ROM)."""
+    pool = AtariPool(config, 1)
+    pool.close()
+    return pool.frame_space, pool.action_space
+
+
+def make_pool(config: AtariConfig, num_envs: int) -> Pool:
+    """Start `num_envs` games. Raises ConfigError (unknown game) or EnvironmentFailure (no ROM)."""
+    return AtariPool(config, num_envs)
+
+
+class AtariPool:
+    """`num_envs` copies of a game. `Episode.length_frames` leaves out the frames before the first action."""
+
+    def __init__(self, config: AtariConfig, num_envs: int) -> None:
+        _check_rom(config.game)
+        import ale_py
+        from ale_py.vector_env import AtariVectorEnv
+
+        ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
+        num_cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        # Everything is pinned: several of the defaults (clipped rewards, autoreset) would quietly change what is
+        # learned, and they have changed between releases.
+        self._envs: AtariVectorEnv | None = AtariVectorEnv(
+            config.game,
+            num_envs,
+            batch_size=num_envs,
+            num_threads=min(num_envs, num_cpus),
+            thread_affinity_offset=-1,
+            max_num_frames_per_episode=config.max_episode_frames,
+            repeat_action_probability=config.sticky_actions,
+            full_action_space=config.full_action_space,
+            continuous=False,
+            autoreset_mode=gymnasium.vector.AutoresetMode.SAME_STEP,
+            img_height=config.size,
+            img_width=config.size,
+            grayscale=True,
+            stack_num=1,
+            frameskip=config.frame_skip,
+            maxpool=True,
+            noop_max=config.noop_max,
+            episodic_life=False,
+            life_loss_info=False,
+            reward_clipping=False,
+            use_fire_reset=config.fire_reset,
+        )
+        self.num_envs = num_envs
+        self.frame_space: gymnasium.Space = self._envs.single_observation_space
+        self.action_space: gymnasium.Space = self._envs.single_action_space
+        self.stack_num = config.stack_num
+        self._terminal_on_life_loss = config.terminal_on_life_loss
+        self._pending = False
+
+    def reset(self, seed: int) -> np.ndarray:
+        """Start a new game everywhere; obs [B, 1, size, size] uint8."""
+        if self._pending:
+            self.recv()
+        obs, status = self._running().reset(seed=np.array([env_seed(seed, i) for i in range(self.num_envs)]))
+        self._lives = status["lives"]
+        self._start_frame = status["frame_number"].copy()
+        self._reward_sum = np.zeros(self.num_envs)
+        self._length_steps = np.zeros(self.num_envs, np.int64)
+        return obs
+
+    def send(self, action: np.ndarray) -> None:
+        """Start one step with action [B] int64."""
+        self._running().send(np.ascontiguousarray(action, np.int64))
+        self._pending = True
+
+    def recv(self) -> TimeStep:
+        """Wait for the step; obs and next_obs [B, 1, size, size] uint8."""
+        obs, reward, terminated, truncated, status = self._running().recv()
+        self._pending = False
+        truncated = truncated & ~terminated
+        first = terminated | truncated
+        self._reward_sum += reward
+        self._length_steps += 1
+        episodes = []
+        if first.any():
+            # Elsewhere than at an end, final_obs holds what is no successor.
+            next_obs = obs.copy()
+            next_obs[first] = status["final_obs"][first]
+            # frame_number never restarts, and already counts the frames before the new episode's first action.
+            end_frame = status["frame_number"] - status["episode_frame_number"]
+            for i in np.flatnonzero(first).tolist():
+                length_frames = int(end_frame[i] - self._start_frame[i])
+                episodes.append(Episode(i, float(self._reward_sum[i]), int(self._length_steps[i]), length_frames))
+                self._start_frame[i] = status["frame_number"][i]
+            self._reward_sum[first] = 0
+            self._length_steps[first] = 0
+        else:
+            next_obs = obs.copy()
+        lives, lives_before = status["lives"], self._lives
+        self._lives = lives
+        if self._terminal_on_life_loss:
+            terminated = terminated | ((lives < lives_before) & ~first)
+        return TimeStep(obs, next_obs, reward.astype(np.float32), terminated, truncated, first, episodes)
+
+    def step(self, action: np.ndarray) -> TimeStep:
+        """`send`, then `recv`."""
+        self.send(action)
+        return self.recv()
+
+    def close(self) -> None:
+        """End the emulators and their threads."""
+        if self._envs is not None:
+            if self._pending:
+                self.recv()
+            self._envs.close()
+            self._envs = None
+
+    def _running(self) -> "AtariVectorEnv":
+        if self._envs is None:
+            raise RuntimeError("the pool is closed")
+        return self._envs
+
+
+def _check_rom(game: str) -> None:
+    """Raise ConfigError for a game that there is not, EnvironmentFailure for a ROM that is not there."""
+    try:
+        from ale_py import roms
+    except ImportError as error:
+        raise EnvironmentFailure(f"ale_py is missing: {error}", "env.game", "pip install ale-py") from error
+    if game not in games():
+        raise ConfigError(f"unknown Atari game '{game}'", "env.game", nearest(game, games()))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            path: Path | None = roms.get_rom_path(game)
+        except OSError as error:
+            raise EnvironmentFailure(
+                f"the ROM of '{game}' cannot be used: {error}", "env.game", "reinstall ale-py, or set ALE_ROMS_DIR"
+            ) from error
+    if path is None or not path.is_file():
+        raise EnvironmentFailure(f"the ROM of '{game}' is missing", "env.game", "reinstall ale-py, or set ALE_ROMS_DIR")

@@ -1,0 +1,50 @@
+"""Stacks of the last frames, for acting; learners build theirs from stored single frames."""
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+
+class FrameStack:
+    """The last `stack_num` frames of each of B environments, oldest first, zeros where an episode is younger.
+
+    Box [C, H, W] gives [B, stack_num*C, H, W], Box [D] gives [B, stack_num*D] and Discrete gives [B] int64. A Discrete
+    observation is a name, not a frame, so it raises ValueError with a stack_num above 1.
+    """
+
+    def __init__(self, num_envs: int, frame_space: gymnasium.Space, stack_num: int) -> None:
+        shape: tuple[int, ...]
+        if isinstance(frame_space, spaces.Discrete):
+            if stack_num > 1:
+                raise ValueError("discrete observations cannot be stacked")
+            shape, dtype = (num_envs,), np.dtype(np.int64)
+        elif isinstance(frame_space, spaces.Box):
+            channels, *rest = frame_space.shape
+            shape, dtype = (num_envs, stack_num * channels, *rest), frame_space.dtype
+        else:
+            raise ValueError(f"frames of {frame_space} cannot be stacked")
+        self.stack_num = stack_num
+        self._channels = shape[1] // stack_num if len(shape) > 1 else 0
+        self._stack = np.zeros(shape, dtype)
+
+    def reset(self, frame: np.ndarray) -> np.ndarray:
+        """Begin everywhere with `frame` [B, *frame_shape]; returns the stacks, a copy."""
+        return self.push(frame, np.ones(len(frame), bool))
+
+    def push(self, frame: np.ndarray, first: np.ndarray) -> np.ndarray:
+        """Add `frame` [B, *frame_shape]; where `first` [B], it begins an episode. Returns the stacks, a copy."""
+        stack = self.peek(frame)
+        if self.stack_num > 1:
+            stack[first, : -self._channels] = 0
+        self._stack = stack
+        return stack.copy()
+
+    def peek(self, frame: np.ndarray) -> np.ndarray:
+        """The stacks that end in `frame` [B, *frame_shape], a true successor; remembers nothing."""
+        stack = np.empty_like(self._stack)
+        if self.stack_num == 1:
+            stack[...] = frame
+        else:
+            stack[:, : -self._channels] = self._stack[:, self._channels :]
+            stack[:, -self._channels :] = frame
+        return stack

@@ -1,0 +1,212 @@
+"""Every gymnasium environment with plain observations: stepped in this process, or by worker processes."""
+
+import warnings
+from dataclasses import dataclass, field
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces as gym_spaces
+
+from rltrain.envs.checks import at_least, env_seed
+from rltrain.envs.pool import Episode, Pool, TimeStep
+from rltrain.errors import ConfigError, EnvironmentFailure, nearest
+
+
+@dataclass
+class GymConfig:
+    """Any environment of gymnasium's registry."""
+
+    name: str
+    """Name in run folders."""
+    family: str = "gym"
+    id: str = ""
+    """gymnasium's id: `CartPole-v1`; `package.module:Name-v0` imports the module, which registers the id."""
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    """Arguments of the environment."""
+    max_episode_steps: int | None = None
+    """Agent steps after which an episode is truncated; null keeps what the environment was registered with."""
+    stack_num: int = 1
+    """Frames that the policy sees at once."""
+    workers: int = 0
+    """Processes that share the environments. 0 steps them in this process: right for all that are quick, as a message
+    to a process costs more than a step of CartPole."""
+
+    def __post_init__(self) -> None:
+        if not self.id:
+            raise ConfigError("no environment given", "env.id", "give gymnasium's id: env=gym env.id=Acrobot-v1")
+        at_least(1, "env.stack_num", self.stack_num)
+        at_least(0, "env.workers", self.workers)
+        if self.max_episode_steps is not None:
+            at_least(1, "env.max_episode_steps", self.max_episode_steps)
+
+
+def make_env(config: GymConfig) -> gymnasium.Env:
+    """One environment, as gymnasium makes it.
+
+    Raises ConfigError for an unknown id or wrong kwargs, EnvironmentFailure where a package is missing.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return gymnasium.make(
+                config.id, max_episode_steps=config.max_episode_steps, disable_env_checker=True, **config.kwargs
+            )
+    except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
+        fix = "pip install what it names"
+        raise EnvironmentFailure(f"'{config.id}' needs a package: {error}", "env.id", fix) from error
+    except (gymnasium.error.UnregisteredEnv, gymnasium.error.DeprecatedEnv) as error:
+        raise ConfigError(
+            f"unknown environment '{config.id}'", "env.id", nearest(config.id, gymnasium.registry)
+        ) from error
+    except (TypeError, ValueError, KeyError, gymnasium.error.Error) as error:
+        raise ConfigError(f"'{config.id}' cannot be made: {error}", "env.id, env.kwargs", "correct them") from error
+
+
+def spaces(config: GymConfig) -> tuple[gymnasium.Space, gymnasium.Space]:
+    """(single-frame observation, action) spaces as the pool gives them. Raises what `make_env` raises."""
+    env = make_env(config)
+    try:
+        return _frame_space(env, config), _action_space(env, config)
+    finally:
+        env.close()
+
+
+def make_pool(config: GymConfig, num_envs: int) -> Pool:
+    """Start `num_envs` environments. Raises what `make_env` raises."""
+    if config.workers:
+        from rltrain.envs.gym_workers import WorkerPool
+
+        return WorkerPool(config, num_envs)
+    return GymPool(config, num_envs)
+
+
+class GymPool:
+    """Environments stepped one after another, in `recv`.
+
+    A plain loop: gymnasium's SyncVectorEnv takes about twice as long for CartPole. Environment i is seeded as number
+    `first_index` + i, which is how a worker process gets its share.
+    """
+
+    def __init__(self, config: GymConfig, num_envs: int, first_index: int = 0) -> None:
+        self._id = config.id
+        self._envs = [make_env(config) for _ in range(num_envs)]
+        env = self._envs[0]
+        self.num_envs = num_envs
+        self.frame_space = _frame_space(env, config)
+        self.action_space = _action_space(env, config)
+        self.stack_num = config.stack_num
+        # The wrappers around an environment cost as much as a step of CartPole; what they do is done here.
+        self._limit = (env.spec.max_episode_steps if env.spec else None) or 0
+        self._inner = [_unwrap(env) for env in self._envs]
+        self._first_index = first_index
+        self._discrete = isinstance(self.action_space, gym_spaces.Discrete)
+        self._pixels = isinstance(self.frame_space, gym_spaces.Box) and self.frame_space.dtype == np.uint8
+        # Filled as the environment gives them; pixels then become [C, H, W].
+        raw_shape = env.observation_space.shape or ()
+        self._shape, self._dtype = (num_envs, *raw_shape), self.frame_space.dtype
+        self._action: np.ndarray | None = None
+
+    def reset(self, seed: int) -> np.ndarray:
+        """Start a new episode everywhere; obs [B, *frame_shape]."""
+        obs = np.empty(self._shape, self._dtype)
+        for i, env in enumerate(self._inner):
+            obs[i] = env.reset(seed=env_seed(seed, self._first_index + i))[0]
+        self._reward_sum = [0.0] * self.num_envs
+        self._length_steps = [0] * self.num_envs
+        self._action = None
+        return self._frames(obs)
+
+    def send(self, action: np.ndarray) -> None:
+        """Note the action, [B] int64 or [B, A] float32; not clipped to the action space."""
+        self._action = action
+
+    def recv(self) -> TimeStep:
+        """Take the step. Raises EnvironmentFailure where an environment raises."""
+        if self._action is None:
+            raise RuntimeError("recv without send")
+        num_envs, limit = self.num_envs, self._limit
+        reward_sum, length_steps = self._reward_sum, self._length_steps
+        # Python numbers: environments index with them and compare them, which NumPy's scalars slow down.
+        actions = self._action.tolist() if self._discrete else self._action
+        self._action = None
+        next_obs = np.empty(self._shape, self._dtype)
+        reward = np.empty(num_envs, np.float32)
+        terminated, truncated = np.zeros(num_envs, bool), np.zeros(num_envs, bool)
+        ended = []
+        try:
+            for i, env in enumerate(self._inner):
+                next_obs[i], step_reward, dead, cut, _ = env.step(actions[i])
+                reward[i] = step_reward
+                reward_sum[i] += float(step_reward)
+                length_steps[i] += 1
+                if dead:
+                    terminated[i] = True
+                    ended.append(i)
+                elif cut or length_steps[i] == limit:
+                    truncated[i] = True
+                    ended.append(i)
+            obs, episodes = next_obs.copy(), []
+            for i in ended:
+                episodes.append(Episode(i, reward_sum[i], length_steps[i], length_steps[i]))
+                obs[i] = self._inner[i].reset()[0]
+                reward_sum[i], length_steps[i] = 0.0, 0
+        except Exception as error:
+            what = f"environment '{self._id}' raised {type(error).__name__}: {error}"
+            raise EnvironmentFailure(what, "env.id", "the fault is in the environment") from error
+        first = terminated | truncated
+        return TimeStep(self._frames(obs), self._frames(next_obs), reward, terminated, truncated, first, episodes)
+
+    def step(self, action: np.ndarray) -> TimeStep:
+        """`send`, then `recv`."""
+        self.send(action)
+        return self.recv()
+
+    def close(self) -> None:
+        """End every environment."""
+        for env in self._envs:
+            env.close()
+        self._envs, self._inner = [], []
+
+    def _frames(self, obs: np.ndarray) -> np.ndarray:
+        if not self._pixels:
+            return obs
+        return np.ascontiguousarray(_channels_first(obs)) if obs.shape[1:] != self.frame_space.shape else obs
+
+
+def _unwrap(env: gymnasium.Env) -> gymnasium.Env:
+    """Without the outermost wrappers that only count steps or check the order of calls."""
+    while isinstance(env, gymnasium.wrappers.TimeLimit | gymnasium.wrappers.OrderEnforcing):
+        env = env.env
+    return env
+
+
+def _channels_first(pixels: np.ndarray) -> np.ndarray:
+    """[B, H, W] or [B, H, W, C] to [B, C, H, W]; a view."""
+    return pixels[:, None] if pixels.ndim == 3 else np.moveaxis(pixels, -1, 1)
+
+
+def _frame_space(env: gymnasium.Env, config: GymConfig) -> gymnasium.Space:
+    space = env.observation_space
+    if isinstance(space, gym_spaces.Discrete):
+        return space
+    if isinstance(space, gym_spaces.Box) and space.dtype == np.uint8 and len(space.shape) in (2, 3):
+        # Channels are few; an image that has them in front already is left as it is.
+        if len(space.shape) == 3 and space.shape[0] <= 4 < space.shape[2]:
+            return space
+        low, high = _channels_first(space.low[None])[0], _channels_first(space.high[None])[0]
+        return gym_spaces.Box(low, high, dtype=np.uint8)
+    if isinstance(space, gym_spaces.Box) and len(space.shape) == 1:
+        return gym_spaces.Box(space.low.astype(np.float32), space.high.astype(np.float32), dtype=np.float32)
+    raise ConfigError(
+        f"'{config.id}' has observations that no network here takes: {space}", "env.id", "use Box or Discrete"
+    )
+
+
+def _action_space(env: gymnasium.Env, config: GymConfig) -> gymnasium.Space:
+    space = env.action_space
+    if isinstance(space, gym_spaces.Discrete):
+        return space
+    if isinstance(space, gym_spaces.Box) and len(space.shape) == 1 and space.dtype.kind == "f":
+        return gym_spaces.Box(space.low.astype(np.float32), space.high.astype(np.float32), dtype=np.float32)
+    raise ConfigError(f"'{config.id}' takes actions that no algorithm here gives: {space}", "env.id", "use another")
