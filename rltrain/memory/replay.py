@@ -118,7 +118,8 @@ class Replay:
             raise ValueError("an environment was reset without terminated or truncated")
         slot, next_slot = self._slot(self._head), self._slot(self._head + 1)
         invalid = self._invalidate(slot)
-        self._frame[slot] = frame.reshape(self.num_envs, -1)
+        if first.any():  # elsewhere the slot already holds this frame, as the successor of the step before
+            self._frame[slot[first]] = frame.reshape(self.num_envs, -1)[first]
         self._frame[next_slot] = next_frame.reshape(self.num_envs, -1)
         self._history[slot] = np.where(first, 0, self._history[slot])
         self._history[next_slot] = np.minimum(self._history[slot].astype(np.int64) + 1, self.stack_num - 1)

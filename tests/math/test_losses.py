@@ -1,0 +1,104 @@
+"""Hand-worked losses; each test names the mistake it catches."""
+
+import math
+
+import pytest
+import torch
+
+from rltrain.math import losses
+
+
+def test_termination_stops_the_bootstrap_and_truncation_does_not():
+    q, next_q = torch.tensor([[1.0, 2.0]] * 2), torch.tensor([[5.0, 7.0]] * 2)
+    td_error = losses.q_learning_td_error(q, torch.tensor([0, 0]), torch.ones(2), torch.tensor([0.0, 0.1]), next_q)
+    assert td_error.tolist() == pytest.approx([0.0, 0.7])  # 1 - 1, and 1 + .1 * 7 - 1
+
+
+def test_double_q_values_the_online_choice_with_the_target_network():
+    q = torch.zeros(2, 2)
+    online, target = torch.tensor([[1.0, 2.0], [4.0, 3.0]]), torch.tensor([[10.0, 5.0], [6.0, 8.0]])
+    arguments = (q, torch.tensor([0, 1]), torch.tensor([1.0, 2.0]), torch.tensor([0.5, 0.5]))
+    double = losses.double_q_learning_td_error(*arguments, online, target)
+    assert double.tolist() == pytest.approx([3.5, 5.0], abs=1e-6)  # 1 + .5 * 5, 2 + .5 * 6
+    plain = losses.q_learning_td_error(*arguments, target)
+    assert plain.tolist() == pytest.approx([6.0, 6.0], abs=1e-6)  # control: 1 + .5 * 10, 2 + .5 * 8
+
+
+def test_gradients_flow_through_the_estimate_alone():
+    q, online, target = (torch.rand(3, 2, requires_grad=True) for _ in range(3))
+    action, ones = torch.tensor([0, 1, 0]), torch.ones(3)
+    losses.double_q_learning_td_error(q, action, ones, ones, online, target).sum().backward()
+    assert online.grad is None and target.grad is None
+    assert q.grad.tolist() == [[-1, 0], [0, -1], [-1, 0]]
+
+
+def test_a_column_of_rewards_is_refused_rather_than_broadcast():
+    q = torch.rand(3, 2)
+    with pytest.raises(ValueError, match="shapes"):
+        losses.q_learning_td_error(q, torch.tensor([0, 1, 0]), torch.ones(3, 1), torch.ones(3), q)
+
+
+def test_huber_is_quadratic_inside_and_linear_outside():
+    td_error = torch.tensor([-3.0, -1.0, 0.5, 2.0], requires_grad=True)
+    loss = losses.huber(td_error)
+    assert loss.tolist() == pytest.approx([2.5, 0.5, 0.125, 1.5])
+    loss.sum().backward()
+    assert td_error.grad.tolist() == pytest.approx([-1, -1, 0.5, 1])
+    expected = torch.nn.functional.huber_loss(td_error, torch.zeros(4), reduction="none", delta=2.0)
+    torch.testing.assert_close(losses.huber(td_error, 2.0), expected)
+
+
+@pytest.mark.parametrize("loss", [losses.huber, losses.squared])
+def test_importance_weights_reach_the_loss(loss):
+    td_error = torch.tensor([1.0, 1.0], requires_grad=True)
+    total = losses.weighted_mean(loss(td_error), torch.tensor([1.0, 0.25]))
+    assert total.item() == pytest.approx(0.3125)  # (.5 + .125) / 2: not divided by the sum of the weights
+    total.backward()
+    assert td_error.grad.tolist() == pytest.approx([0.5, 0.125])
+
+
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "expected", "gradient"),
+    [(1.0, 3.0, -3, -3), (2.0, 1.0, -1.2, 0), (2.0, -1.0, 2, 2), (0.5, 1.0, -0.5, -0.5), (0.5, -1.0, 0.8, 0)],
+)
+def test_surrogate_stops_only_moves_that_go_too_far(ratio, advantage, expected, gradient):
+    log_prob = torch.tensor([math.log(ratio) - 1], requires_grad=True)
+    loss = losses.clipped_surrogate(log_prob, torch.tensor([-1.0]), torch.tensor([advantage]), 0.2)
+    assert loss.tolist() == pytest.approx([expected], abs=1e-6)
+    loss.sum().backward()
+    assert log_prob.grad.tolist() == pytest.approx([gradient], abs=1e-6)
+
+
+def test_clip_fraction_counts_both_sides():
+    log_prob = torch.tensor([0.5, 1.0, 1.1, 2.0]).log()
+    assert losses.clip_fraction(log_prob, torch.zeros(4), 0.2).item() == 0.5
+
+
+def test_approx_kl_is_zero_for_the_same_policy_and_near_the_truth_for_another():
+    old, new = torch.tensor([0.5, 0.5]), torch.tensor([0.6, 0.4])
+    action = torch.tensor([0, 1] * 500)  # exactly the old policy's frequencies: the estimate is then exact
+    assert losses.approx_kl(old.log()[action], old.log()[action]).item() == 0
+    kl = losses.approx_kl(new.log()[action], old.log()[action]).item()
+    assert kl == pytest.approx((old * (old / new).log()).sum().item(), rel=1e-4)
+
+
+def test_clipped_value_loss_takes_the_larger_one():
+    value, old, target = torch.tensor([2.0, 1.1, 2.0]), torch.ones(3), torch.tensor([2.0, 2.0, 0.0])
+    assert losses.value_loss(value, target).tolist() == pytest.approx([0, 0.405, 2])
+    clipped = losses.clipped_value_loss(value, old, target, 0.2)
+    assert clipped.tolist() == pytest.approx([0.32, 0.405, 2])  # 2 is held at 1.2: .8^2 / 2
+
+
+def test_explained_variance_of_perfect_constant_and_opposite_values():
+    target = torch.tensor([1.0, 2.0, 3.0])
+    assert losses.explained_variance(target, target).item() == pytest.approx(1)
+    assert losses.explained_variance(torch.full((3,), 7.0), target).item() == pytest.approx(0)
+    assert losses.explained_variance(-target, target).item() == pytest.approx(-3)
+    assert math.isnan(losses.explained_variance(target, torch.ones(3)).item())
+
+
+def test_normalize_covers_the_whole_tensor_and_survives_one_sample():
+    normal = losses.normalize(torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
+    assert normal.mean().item() == pytest.approx(0, abs=1e-6)
+    assert normal.square().mean().item() == pytest.approx(1)
+    assert losses.normalize(torch.tensor([5.0])).tolist() == [0]

@@ -1,0 +1,25 @@
+"""The rollout's storage and its shuffled epochs."""
+
+import torch
+
+from rltrain.memory.rollout import Rollout
+
+
+def test_an_epoch_sees_every_sample_once_in_a_new_order():
+    rollout, generator = Rollout(5, 4, (3,), torch.float32, (), torch.int64), torch.Generator().manual_seed(0)
+    epochs = [list(rollout.minibatches(8, generator)) for _ in range(2)]
+    for epoch in epochs:
+        assert [len(index) for index in epoch] == [8, 8, 4]
+        assert sorted(torch.cat(epoch).tolist()) == list(range(20))
+    assert torch.cat(epochs[0]).tolist() != torch.cat(epochs[1]).tolist()
+    again = torch.cat(list(rollout.minibatches(8, torch.Generator().manual_seed(0))))
+    assert again.tolist() == torch.cat(epochs[0]).tolist()
+
+
+def test_flat_fields_keep_step_and_environment_together():
+    rollout = Rollout(3, 2, (1, 2, 2), torch.uint8, (), torch.int64)
+    for t in range(3):
+        rollout.obs[t] = torch.tensor([10 * t, 10 * t + 1], dtype=torch.uint8)[:, None, None, None]
+        rollout.value[t] = torch.tensor([10.0 * t, 10.0 * t + 1])
+    assert rollout.obs.dtype == torch.uint8  # pixels are not widened in storage
+    assert rollout.flat("obs")[:, 0, 0, 0].tolist() == rollout.flat("value").tolist() == [0, 1, 10, 11, 20, 21]
