@@ -1,5 +1,6 @@
 """Atari games, stepped by ale_py's own C++ vector environment."""
 
+import functools
 import os
 import warnings
 from dataclasses import dataclass
@@ -55,11 +56,18 @@ class AtariConfig:
             )
 
 
+@functools.cache
 def games() -> list[str]:
     """The names that `game` takes."""
-    from ale_py import roms
+    from ale_py import ALEInterface, roms
 
-    return sorted(roms.get_all_rom_ids())
+    folder = Path(os.environ.get("ALE_ROMS_DIR") or str(Path(roms.__file__).parent))
+    # A game that ALE has no rules for (combat, for two players only) would end the process. Games without a file
+    # stay in the list, as they are real ones: `_check_rom` says what is wrong.
+    paths = {game: folder / f"{game}.bin" for game in roms.get_all_rom_ids()}
+    return sorted(
+        game for game, path in paths.items() if not path.is_file() or ALEInterface.isSupportedROM(path) is not None
+    )
 
 
 def spaces(config: AtariConfig) -> tuple[gymnasium.Space, gymnasium.Space]:
