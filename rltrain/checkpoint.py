@@ -4,6 +4,7 @@ A folder is written under a name that is never read, every member is synced, and
 the name `step_000123456` is whole. Nothing here runs code from a file.
 """
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -22,10 +23,11 @@ FORMAT = 1
 _NAME = re.compile(r"step_(\d{9,})")
 
 
-def save(folder: Path, step: int, state: dict[str, Any], keep: int = 2) -> Path:
-    """Commit `checkpoints/step_<step>`, point `last` at it and remove older ones but `best` and the newest `keep`.
+def save(folder: Path, step: int, state: dict[str, Any], complete: bool = True, keep: int = 2) -> Path:
+    """Commit `checkpoints/step_<step>` and remove older ones but `best` and the newest `keep`.
 
-    state: nested dicts of torch tensors, numpy arrays and JSON values. Raises DiskError; older checkpoints stay.
+    state: nested dicts of torch tensors, numpy arrays and JSON values. complete: training can go on from it, so `last`
+    points to it; one that holds the agent alone is for evaluation. Raises DiskError; older checkpoints stay.
     """
     checkpoints = folder / "checkpoints"
     final = checkpoints / f"step_{step:09d}"
@@ -34,7 +36,7 @@ def save(folder: Path, step: int, state: dict[str, Any], keep: int = 2) -> Path:
         checkpoints.mkdir(exist_ok=True)
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
-        _write_members(partial, state)
+        _write_members(partial, state, complete)
         _sync(partial)
         if final.exists():  # the same step again, with more in it: move the old one out of the way first
             replaced = checkpoints / f".replaced-{step:09d}-{os.getpid()}"
@@ -44,7 +46,8 @@ def save(folder: Path, step: int, state: dict[str, Any], keep: int = 2) -> Path:
         else:
             partial.rename(final)
         _sync(checkpoints)
-        point(folder, "last", final)
+        if complete:
+            point(folder, "last", final)
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO):
@@ -79,9 +82,9 @@ def find(run: Path, which: str = "last") -> Path:
     if path.is_dir():
         return path.resolve()
     if which == "last":
-        committed = _committed(run / "checkpoints")
-        if committed:
-            return committed[-1]
+        complete = _complete(run / "checkpoints")
+        if complete:
+            return complete[-1]
     raise CheckpointError("there is no such checkpoint", str(path), "look into the run's checkpoints folder")
 
 
@@ -93,10 +96,10 @@ def load(run: Path, which: str = "last") -> tuple[int, dict[str, Any]]:
     chosen = find(run, which)
     candidates = [chosen]
     if which == "last":
-        candidates += [path for path in reversed(_committed(run / "checkpoints")) if path.name < chosen.name]
+        candidates += [path for path in reversed(_complete(run / "checkpoints")) if path.name < chosen.name]
     for path in candidates:
         try:
-            return _step(path), _read_members(path)
+            return _step(path), read(path)
         except (CheckpointError, OSError, ValueError, KeyError) as error:
             reason = error
             print(f"rltrain: warning: checkpoint {path} is damaged ({error}); trying an older one", file=sys.stderr)
@@ -117,15 +120,25 @@ def _committed(checkpoints: Path) -> list[Path]:
     return sorted(path for path in checkpoints.iterdir() if _NAME.fullmatch(path.name) and path.is_dir())
 
 
+def _complete(checkpoints: Path) -> list[Path]:
+    """Those that training can go on from, oldest first; one whose manifest cannot be read is left out."""
+    complete = []
+    for path in _committed(checkpoints):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            if json.loads((path / "manifest.json").read_text()).get("complete"):
+                complete.append(path)
+    return complete
+
+
 def _remove_old(checkpoints: Path, keep: int) -> None:
     best = checkpoints / "best"
-    kept = {path.name for path in _committed(checkpoints)[-keep:]} | {best.resolve().name if best.exists() else ""}
+    kept = {path.name for path in _complete(checkpoints)[-keep:]} | {best.resolve().name if best.exists() else ""}
     for path in _committed(checkpoints):
         if path.name not in kept:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _write_members(folder: Path, state: dict[str, Any]) -> None:
+def _write_members(folder: Path, state: dict[str, Any], complete: bool) -> None:
     tensors, arrays, values = _split(state)
     if tensors:
         from safetensors.torch import save_file
@@ -137,11 +150,14 @@ def _write_members(folder: Path, state: dict[str, Any]) -> None:
     manifest = {}
     for path in sorted(folder.iterdir()):
         manifest[path.name] = {"size": path.stat().st_size, "sha256": _sync(path)}
-    (folder / "manifest.json").write_text(json.dumps({"format": FORMAT, "members": manifest}, indent=1))
+    (folder / "manifest.json").write_text(
+        json.dumps({"format": FORMAT, "complete": complete, "members": manifest}, indent=1)
+    )
     _sync(folder / "manifest.json")
 
 
-def _read_members(folder: Path) -> dict[str, Any]:
+def read(folder: Path) -> dict[str, Any]:
+    """The state in a checkpoint folder, after its manifest was checked. Raises CheckpointError."""
     try:
         manifest = json.loads((folder / "manifest.json").read_text())
         members = manifest["members"]

@@ -1,5 +1,6 @@
 """Where and in which precision a network computes."""
 
+import os
 import re
 from pathlib import Path
 
@@ -41,3 +42,8 @@ def _cpu_multiplies_bf16() -> bool:
     except OSError:
         return False
     return re.search(r"\b(avx512_bf16|amx_bf16)\b", flags) is not None
+
+
+def set_threads(pixels: bool) -> None:
+    """Small layers are slower on several threads than on one; convolutions take every core."""
+    torch.set_num_threads((os.cpu_count() or 1) if pixels else 1)

@@ -17,13 +17,13 @@ from omegaconf.errors import OmegaConfBaseException
 from rltrain import config as schema
 from rltrain import sweep
 from rltrain.envs import registry
-from rltrain.errors import ConfigError, RltrainError, nearest
+from rltrain.errors import ConfigError, Stopped, nearest
 
 _HERE = Path(__file__).resolve().parent
 CONFIGS = _HERE / "configs" if (_HERE / "configs").is_dir() else _HERE.parent / "configs"
 """The YAML files: beside the package in an installed wheel, beside its folder in a checkout."""
 
-_failures: list[RltrainError] = []
+_failures: list[Exception] = []
 
 
 def register_schemas() -> None:
@@ -38,11 +38,10 @@ def register_schemas() -> None:
 
 
 def run(argv: list[str]) -> int:
-    """Compose, train and, in a sweep, rank. Returns the exit code. Raises RltrainError."""
+    """Compose, train and, in a sweep, rank. Returns the exit code. Raises what ended the job."""
     register_schemas()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # or Hydra prints its own report and exits with 1
     sys.argv = ["rltrain", *normalise(argv)]
-    sweep_folders: list[str] = []
     os.environ.pop("RLTRAIN_SWEEP_DIR", None)
     try:
         hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")(_job)()
@@ -50,8 +49,8 @@ def run(argv: list[str]) -> int:
         raise _config_error(error, argv) from error
     if _failures:
         raise _failures[0]
-    sweep_folders = [os.environ["RLTRAIN_SWEEP_DIR"]] if "RLTRAIN_SWEEP_DIR" in os.environ else []
-    return sweep.report(Path(sweep_folders[0])) if sweep_folders else 0
+    sweep_dir = os.environ.get("RLTRAIN_SWEEP_DIR")
+    return sweep.report(Path(sweep_dir)) if sweep_dir else 0
 
 
 def normalise(argv: list[str]) -> list[str]:
@@ -81,17 +80,16 @@ def _job(composed: DictConfig) -> None:
         )
     try:
         _train(composed, folder)
-    except RltrainError as error:
-        if error.exit_code >= 128:
-            raise SystemExit(error.exit_code) from error
+    except Stopped as error:
+        if not in_sweep:
+            _failures.append(error)
+            return
+        raise SystemExit(error.exit_code) from error  # the one way past Hydra's sweeper: no further job begins
+    except Exception as error:
         if in_sweep:
             sweep.record_failure(folder, error)
         else:
             _failures.append(error)
-    except Exception as error:
-        if not in_sweep:
-            raise
-        sweep.record_failure(folder, error)
 
 
 def _train(composed: DictConfig, folder: Path | None) -> None:

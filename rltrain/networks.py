@@ -42,7 +42,7 @@ class Torso(nn.Module):
         self.dtype = dtype
         self.pixels = len(shape) == 3
         self.num_states = int(frame_space.n) if isinstance(frame_space, gymnasium.spaces.Discrete) else 0
-        name = config.name if config.name != "auto" else ("nature_cnn" if self.pixels else "mlp")
+        self.name = name = config.name if config.name != "auto" else ("nature_cnn" if self.pixels else "mlp")
         if self.pixels:
             layers = {"nature_cnn": nature_cnn, "small_cnn": small_cnn}[name](shape)
         else:
@@ -128,7 +128,7 @@ class ActorCritic(nn.Module):
     def __init__(self, make_torso: Callable[[], Torso], action_space: gymnasium.Space) -> None:
         super().__init__()
         self.torso = make_torso()
-        self.value_torso = self.torso if self.torso.pixels else make_torso()
+        self.value_torso = None if self.torso.pixels else make_torso()
         self.continuous = isinstance(action_space, gymnasium.spaces.Box)
         num_outputs = math.prod(action_space.shape) if self.continuous else int(action_space.n)  # type: ignore
         self.policy = orthogonal(nn.Linear(self.torso.num_features, num_outputs), 0.01)
@@ -138,7 +138,7 @@ class ActorCritic(nn.Module):
     def forward(self, obs: Tensor) -> tuple[Tensor, Tensor]:
         """Logits [B, A] (or means, for continuous actions) and values [B], float32."""
         features = self.torso(obs)
-        value_features = features if self.value_torso is self.torso else self.value_torso(obs)
+        value_features = features if self.value_torso is None else self.value_torso(obs)
         return self.policy(features), self.value(value_features).squeeze(-1)
 
 

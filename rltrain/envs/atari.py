@@ -83,7 +83,11 @@ def make_pool(config: AtariConfig, num_envs: int) -> Pool:
 
 
 class AtariPool:
-    """`num_envs` copies of a game. `Episode.length_frames` leaves out the frames before the first action."""
+    """`num_envs` copies of a game. `Episode.length_frames` leaves out the frames before the first action.
+
+    Where an episode is cut by `max_episode_frames`, ALE leaves the last frames out of its final picture: `next_obs` is
+    then up to one action old, which is near enough for a value.
+    """
 
     def __init__(self, config: AtariConfig, num_envs: int) -> None:
         _check_rom(config.game)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -46,7 +47,7 @@ class Rollout:
         field: Tensor = getattr(self, name)
         return field.flatten(0, 1)
 
-    def minibatches(self, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    def minibatches(self, batch_size: int, generator: np.random.Generator) -> Iterator[Tensor]:
         """One shuffled epoch: every index in 0..T*B-1 once, int64, `batch_size` at a time; the last may be shorter."""
-        shuffled = torch.randperm(self.num_steps * self.num_envs, generator=generator, device=generator.device)
+        shuffled = torch.from_numpy(generator.permutation(self.num_steps * self.num_envs))
         yield from shuffled.to(self.obs.device).split(batch_size)

@@ -1,0 +1,204 @@
+"""Deep Q-learning (Mnih et al. 2015) with double, dueling, prioritized and n-step variants.
+
+    y = r + gamma (1 - terminated) max_a Q(s', a; target);    minimise Huber(y - Q(s, a; online))
+    double:      the online network chooses a in y, the target network judges it (van Hasselt et al. 2016, eq. 4)
+    dueling:     Q = V + A - mean A, in the network's head (Wang et al. 2016, eq. 9)
+    prioritized: transitions are drawn in proportion to |td error|^alpha (Schaul et al. 2016)
+    n_step:      r becomes sum gamma^k r_k over n steps, gamma becomes gamma^n (Sutton & Barto 2018, eq. 7.1)
+
+    repeat: act epsilon-greedily in every environment; store the transitions
+            every few steps: sample a batch, take one optimizer step, tell the replay the td errors
+            every few updates: copy the online network into the target network
+"""
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+
+from rltrain import device as devices
+from rltrain import networks, optimizers
+from rltrain.agent_panel import show_agent
+from rltrain.algos.dqn_config import DQNConfig
+from rltrain.config import RunConfig
+from rltrain.envs.frame_stack import FrameStack
+from rltrain.evaluate import Agent
+from rltrain.evaluate import play_episodes as evaluate  # noqa: F401  (how this algorithm is evaluated)
+from rltrain.math import losses, schedules
+from rltrain.math.rewards import learned_reward
+from rltrain.memory.batch import Batch
+from rltrain.memory.prioritized import PrioritizedReplay
+from rltrain.memory.replay import Replay
+from rltrain.run import Run, make_pool
+
+
+class DQN:
+    """The online and the target network, the optimizer, and the count of updates."""
+
+    def __init__(
+        self, run_config: RunConfig, frame_space: gymnasium.Space, action_space: gymnasium.Space, seed: int
+    ) -> None:
+        assert isinstance(action_space, gymnasium.spaces.Discrete)
+        config: DQNConfig = run_config.algo
+        self.config = config
+        self.num_actions = int(action_space.n)
+        self.device = devices.resolve_device(run_config.device)
+        pixels = len(frame_space.shape or ()) == 3
+        dtype = devices.resolve_precision(run_config.precision, self.device, pixels)
+        devices.set_threads(pixels)
+
+        def make() -> networks.QNetwork:
+            torso = networks.Torso(frame_space, run_config.env.stack_num, run_config.network, dtype, init=False)
+            return networks.QNetwork(torso, self.num_actions, config.dueling)
+
+        self.online = networks.build(seed, make, self.device)
+        self.target = networks.build(seed, make, self.device)
+        self.optimizer = torch.optim.Adam(
+            self.online.parameters(), lr=config.learning_rate, eps=config.adam_eps, fused=True
+        )
+        self.num_updates = 0
+
+    def policy(self, obs: np.ndarray, greedy: bool, generator: np.random.Generator) -> np.ndarray:
+        """Actions [B]; not greedy means epsilon-greedy with the last epsilon of the schedule."""
+        return self.act(obs, 0.0 if greedy else self.config.epsilon_end, generator)
+
+    def act(self, obs: np.ndarray, epsilon: float, generator: np.random.Generator) -> np.ndarray:
+        """Epsilon-greedy actions [B] int64: one coin for each environment."""
+        random_action = generator.integers(self.num_actions, size=len(obs))
+        explores = generator.random(len(obs)) < epsilon
+        if explores.all():
+            return random_action
+        with torch.inference_mode():
+            greedy_action = self.online(torch.from_numpy(obs).to(self.device)).argmax(dim=-1).cpu().numpy()
+        return np.where(explores, random_action, greedy_action)
+
+    def update(self, batch: Batch) -> tuple[np.ndarray, dict[str, Any]]:
+        """One optimizer step on a batch; returns the td errors [N] float32 and metrics."""
+        obs, next_obs, action, reward, discount, weight = (
+            torch.from_numpy(array).to(self.device)
+            for array in (batch.obs, batch.next_obs, batch.action, batch.reward, batch.discount, batch.weight)
+        )
+        with torch.no_grad():
+            next_target_q = self.target(next_obs)
+            next_online_q = self.online(next_obs) if self.config.double else next_target_q
+        q = self.online(obs)
+        td_error = losses.double_q_learning_td_error(q, action, reward, discount, next_online_q, next_target_q)
+        loss = losses.weighted_mean(losses.huber(td_error), weight)
+        self.optimizer.zero_grad()
+        loss.backward()
+        grad_norm = torch.nn.utils.clip_grad_norm_(self.online.parameters(), self.config.max_grad_norm)
+        self.optimizer.step()
+        self.num_updates += 1
+        if self.num_updates % self.config.target_period_updates == 0:
+            self.target.load_state_dict(self.online.state_dict())
+        td_error = td_error.detach()
+        metrics = {
+            "train/loss": loss.detach(),
+            "train/q_mean": q.detach().mean(),
+            "train/td_error": td_error.abs().mean(),
+            "train/grad_norm": grad_norm,
+            "train/n_updates": self.num_updates,
+        }
+        return td_error.cpu().numpy(), metrics
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that an update changes."""
+        return {
+            "online": self.online.state_dict(),
+            "target": self.target.state_dict(),
+            "optimizer": optimizers.state_dict(self.optimizer),
+            "num_updates": self.num_updates,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self.online.load_state_dict(state["online"])
+        self.target.load_state_dict(state["target"])
+        optimizers.load_state_dict(self.optimizer, state["optimizer"])
+        self.num_updates = int(state["num_updates"])
+
+
+make_agent = DQN
+
+
+def make_replay(
+    config: DQNConfig, frame_space: gymnasium.Space, stack_num: int, generator: np.random.Generator
+) -> Replay | PrioritizedReplay:
+    """Uniform or prioritized, for single frames."""
+    shape, dtype = tuple(frame_space.shape or ()), frame_space.dtype
+    assert dtype is not None
+    replay = Replay(
+        config.replay_capacity,
+        config.num_envs,
+        shape,
+        dtype,
+        (),
+        np.int64,
+        stack_num,
+        config.n_step,
+        config.gamma,
+        generator,
+    )
+    return PrioritizedReplay(replay, config.priority_alpha, config.priority_beta_start) if config.prioritized else replay
+
+
+def train(run_config: RunConfig, run: Run) -> None:
+    """The loop: act, store, learn, until total_steps are done."""
+    config: DQNConfig = run_config.algo
+    pool = make_pool(run_config)
+    try:
+        agent = DQN(run_config, pool.frame_space, pool.action_space, run.seed_of("network"))
+        replay = make_replay(config, pool.frame_space, pool.stack_num, run.generator("replay"))
+        stack = FrameStack(pool.num_envs, pool.frame_space, pool.stack_num)
+        exploration = run.generator("exploration")
+        if run.restore(agent, replay=replay):
+            replay.end_episodes()  # the emulators begin new ones
+        show_agent(run.folder, run_config, pool, agent.online, agent.device, replay.nbytes)
+
+        frame = pool.reset(run.env_seed())
+        first = np.ones(pool.num_envs, bool)
+        obs = stack.reset(frame)
+        exploration_steps = config.exploration_fraction * run_config.total_steps
+        while not run.finished:
+            epsilon = schedules.linear(run.step, config.epsilon_start, config.epsilon_end, exploration_steps)
+            if run.step < config.learning_starts:
+                epsilon = 1.0
+            action = agent.act(obs, epsilon, exploration)
+            with run.phase("env"):
+                timestep = pool.step(action)
+            reward = learned_reward(timestep.reward, config.reward_scale, config.reward_clip)
+            replay.add(
+                frame,
+                action,
+                reward,
+                timestep.terminated,
+                timestep.truncated,
+                timestep.next_obs,
+                first,
+                timestep.first,
+            )
+            frame, first = timestep.obs, timestep.first
+            obs = stack.push(frame, first)
+            run.advance(pool.num_envs, timestep.episodes)
+
+            rounds = run.step // config.train_every_steps - (run.step - pool.num_envs) // config.train_every_steps
+            if run.step >= config.learning_starts and replay.size >= config.batch_size:
+                with run.phase("learn"):
+                    for _ in range(rounds * config.updates_per_round):
+                        replay.beta = schedules.linear(
+                            run.step, config.priority_beta_start, 1.0, run_config.total_steps
+                        )
+                        batch = replay.sample(config.batch_size)
+                        td_error, metrics = agent.update(batch)
+                        replay.update_priorities(batch.index, td_error)
+                        run.record(metrics)
+            run.record({"rollout/exploration_rate": epsilon, "memory/replay_mb": replay.nbytes / 1e6})
+            run.after_step(pool.num_envs, agent, replay=replay)
+    finally:
+        pool.close()
+    run.conclude(agent, replay=replay)
+
+
+def _check(agent: DQN) -> Agent:  # the type checker sees here that DQN is what evaluation and checkpoints take
+    return agent

@@ -1,0 +1,27 @@
+"""Action distributions as functions of a network's outputs. Legend: B batch, A actions or action dimensions."""
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def categorical_log_prob_entropy(logits_BA: Tensor, action_B: Tensor) -> tuple[Tensor, Tensor]:
+    """log pi(a|s) and the entropy -sum pi log pi of a softmax policy.
+
+    logits_BA: [batch, actions], float. action_B: [batch], int64. Both results: [batch], float.
+    """
+    log_prob_BA = torch.log_softmax(logits_BA, dim=-1)
+    log_prob_B = log_prob_BA.gather(-1, action_B[:, None]).squeeze(-1)
+    return log_prob_B, -(log_prob_BA.exp() * log_prob_BA).sum(dim=-1)
+
+
+def gaussian_log_prob_entropy(mean_BA: Tensor, log_std_A: Tensor, action_BA: Tensor) -> tuple[Tensor, Tensor]:
+    """log density and entropy of independent normal distributions with a deviation that no state changes.
+
+    mean_BA, action_BA: [batch, dimensions], float. log_std_A: [dimensions], float. Both results: [batch], float.
+    """
+    scaled_BA = (action_BA - mean_BA) * (-log_std_A).exp()
+    log_prob_B = -(0.5 * scaled_BA.square() + log_std_A + 0.5 * math.log(2 * math.pi)).sum(dim=-1)
+    entropy = (log_std_A + 0.5 * math.log(2 * math.pi * math.e)).sum()
+    return log_prob_B, entropy.expand_as(log_prob_B)

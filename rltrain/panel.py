@@ -1,0 +1,34 @@
+"""What the terminal shows before the first step and after the last."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+
+
+def show_start(folder: Path, facts: dict[str, str]) -> None:
+    """One panel on stderr: where the run is, what trains on what, and what it needs."""
+    table = Table.grid(padding=(0, 2))
+    for key, value in {"run": str(folder), **facts, "curves": "tensorboard --logdir runs"}.items():
+        table.add_row(key, value)
+    console = Console(file=sys.stderr, highlight=False)
+    if console.is_terminal:
+        console.print(Panel(table, title="rltrain", expand=False))
+    else:
+        for key, value in {"run": str(folder), **facts}.items():
+            print(f"{key}: {value}", file=sys.stderr)
+
+
+def show_end(folder: Path, result: dict[str, Any]) -> None:
+    """What was reached, and what to do next."""
+    final, best = result["final"], result["best"]
+    print(
+        f"reached {final['mean_reward']:.2f} +- {final['std_reward']:.2f} over {final['episodes']} episodes"
+        f" (best evaluation {best['mean_reward']:.2f} at step {best['step']:,})"
+        f" after {result['steps']:,} steps in {result['wall_time_s']:.1f} s, {result['fps']:,.0f} steps/s\n"
+        f"  tensorboard --logdir {folder}\n  rltrain eval {folder}\n  rltrain resume {folder} total_steps=...",
+        file=sys.stderr,
+    )

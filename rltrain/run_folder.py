@@ -1,0 +1,126 @@
+"""The folder of a run: its name, its lock, and the facts about how the run came to be."""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import platform
+import subprocess
+import sys
+from datetime import datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from rltrain import config as schema
+from rltrain.config import RunConfig
+from rltrain.errors import CheckpointError, DiskError, FolderInUse
+
+_PACKAGES = ("rltrain", "torch", "numpy", "gymnasium", "ale-py", "vizdoom", "hydra-core", "numba")
+
+
+def create(config: RunConfig, folder: Path | None) -> Path:
+    """Make the run's folder (a sweep gives its own) and write config.yaml, command.txt and meta.json.
+
+    Raises DiskError where the place cannot be written.
+    """
+    root = Path(config.run_dir)
+    try:
+        if folder is None:
+            stamp = datetime.now().strftime("%Y%m%d-%H%M%S-%f")
+            suffix = f"-{config.name}" if config.name else ""
+            folder = root / config.env.name / config.algo.name / f"{stamp}-s{config.seed}{suffix}"
+        folder.mkdir(parents=True)
+        schema.save(config, folder / "config.yaml")
+        (folder / "command.txt").write_text(" ".join(["rltrain", *sys.argv[1:]]) + "\n")
+        (folder / "meta.json").write_text(json.dumps(_meta(config), indent=1))
+        _point_latest(root, folder)
+    except OSError as error:
+        raise DiskError(
+            f"the run folder cannot be made: {error.strerror}", str(folder), "free some space or give another run_dir"
+        ) from error
+    return folder
+
+
+def find(word: str, run_dir: str = "runs") -> tuple[Path, str | None]:
+    """The run folder that RUN names, and the checkpoint where RUN is one. Raises CheckpointError."""
+    path = Path(run_dir) / "latest" if word == "last" else Path(word)
+    if not path.exists():
+        raise CheckpointError("there is no such run", str(path), "give a run folder, a checkpoint in one, or `last`")
+    path = path.resolve()
+    which = None
+    if path.parent.name == "checkpoints":
+        which = path.name.removeprefix("step_")
+        path = path.parent.parent
+    if not (path / "config.yaml").is_file():
+        raise CheckpointError("this is no run folder: it has no config.yaml", str(path), "give a folder below runs/")
+    return path, which
+
+
+class Lock:
+    """An advisory lock on a run folder; a process that dies frees it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = (folder / ".lock").open("w")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._file.close()
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                raise
+            raise FolderInUse("another process trains in this folder", str(folder), "wait for it or stop it") from error
+
+    def release(self) -> None:
+        """Let others in."""
+        self._file.close()
+
+
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    """Replace a small JSON file at once: a reader sees the old one or the new one."""
+    aside = path.with_name(f".{path.name}-{os.getpid()}")
+    aside.write_text(json.dumps(values, indent=1))
+    aside.replace(path)
+
+
+def _point_latest(root: Path, folder: Path) -> None:
+    aside = root / f".latest-{os.getpid()}"
+    with contextlib.suppress(OSError):  # a convenience: where links cannot be made, training goes on
+        aside.unlink(missing_ok=True)
+        aside.symlink_to(os.path.relpath(folder, root))
+        aside.replace(root / "latest")
+
+
+def _meta(config: RunConfig) -> dict[str, Any]:
+    versions = {}
+    for package in _PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
+    return {
+        "created": datetime.now().astimezone().isoformat(),
+        "seed": config.seed,
+        "python": platform.python_version(),
+        "packages": versions,
+        "host": platform.node(),
+        "system": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cpu_count": os.cpu_count(),
+        **_git(),
+    }
+
+
+def _git() -> dict[str, Any]:
+    """Revision and dirtiness of the checkout that rltrain runs from, if it is one."""
+    here = Path(__file__).resolve().parent.parent
+    if not (here / ".git").exists():
+        return {"git_revision": None, "git_dirty": None}
+    try:
+        revision = subprocess.run(
+            ["git", "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5
+        )
+        changes = subprocess.run(
+            ["git", "-C", str(here), "status", "--porcelain", "-uno"], capture_output=True, text=True, timeout=5
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return {"git_revision": None, "git_dirty": None}
+    return {"git_revision": revision.stdout.strip() or None, "git_dirty": bool(changes.stdout.strip())}
