@@ -135,10 +135,8 @@ class Replay:
 
     def end_episodes(self) -> Change:
         """Close every open episode as truncated, for a resume that starts new ones; its successor is already stored."""
-        # A life lost in the very last step stays a termination: its run is 0 and there is nothing left to close.
-        cut = self._open & (self._run > 0)
-        self._arrays["ended"][self._slot(self._head - 1)[cut]] = True
-        valid = self._validate(self._head - 1, cut)
+        self._arrays["ended"][self._slot(self._head - 1)[self._open]] = True
+        valid = self._validate(self._head - 1, self._open)
         self._run[:] = 0
         self._head = (self._head + self._open) % self.slots_per_env
         self._open[:] = False

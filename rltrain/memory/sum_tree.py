@@ -34,11 +34,11 @@ class SumTree:
         """Set priorities, [N] float64, at index [N] int64; where an index comes twice the last one holds."""
         if len(index) == 0:
             return
-        if index.min() < 0 or index.max() >= self.capacity:
+        fault = _update(self._nodes, self._num_leaves, self.capacity, index, priority)
+        if fault == 1:
             raise IndexError(f"index outside 0..{self.capacity - 1}")
-        if not (np.isfinite(priority).all() and priority.min() >= 0):
-            raise ValueError("priorities must be finite and not negative; has training diverged?")
-        _update(self._nodes, self._num_leaves, index, priority)
+        if fault == 2:
+            raise ValueError("priorities must be finite and not negative")
 
     def find(self, mass: np.ndarray) -> np.ndarray:
         """For each mass [N] float64 in [0, total): the index i with sum(p[:i]) <= mass < sum(p[:i + 1]), [N] int64.
@@ -54,30 +54,44 @@ class SumTree:
         self.update(np.arange(self.capacity), np.ascontiguousarray(priority, np.float64))
 
 
+# Both walk level by level with the batch inside, so that the cache misses of different indices overlap: the bottom
+# levels of a large tree lie outside the cache, and one index's path is a chain of misses.
+
+
 @njit(cache=True)
-def _update(nodes, num_leaves, index, priority):  # type: ignore[no-untyped-def]
+def _update(nodes, num_leaves, capacity, index, priority):  # type: ignore[no-untyped-def]
+    for k in range(len(index)):  # checked first: a refused call changes nothing
+        if index[k] < 0 or index[k] >= capacity:
+            return 1
+        if not (priority[k] >= 0.0 and priority[k] < np.inf):
+            return 2
     for k in range(len(index)):
-        node = num_leaves + index[k]
-        nodes[node] = priority[k]
-        node >>= 1
-        while node >= 1:
+        nodes[num_leaves + index[k]] = priority[k]
+    level = num_leaves >> 1  # first node of the level
+    shift = 1
+    while level >= 1:
+        for k in range(len(index)):
+            node = (num_leaves + index[k]) >> shift
             # Summed anew rather than shifted by the difference: rounding errors then cannot build up.
             nodes[node] = nodes[2 * node] + nodes[2 * node + 1]
-            node >>= 1
+        level >>= 1
+        shift += 1
+    return 0
 
 
 @njit(cache=True)
 def _find(nodes, num_leaves, mass):  # type: ignore[no-untyped-def]
-    found = np.empty(len(mass), np.int64)
-    for k in range(len(mass)):
-        rest = mass[k]
-        node = 1
-        while node < num_leaves:
-            node *= 2
+    rest = mass.copy()
+    found = np.ones(len(mass), np.int64)
+    level = 1
+    while level < num_leaves:
+        for k in range(len(mass)):
+            node = 2 * found[k]
             left = nodes[node]
             # An empty side is never entered, so rounding in `rest` cannot end at an empty leaf.
-            if left <= 0.0 or (rest >= left and nodes[node + 1] > 0.0):
-                rest -= left
+            if left <= 0.0 or (rest[k] >= left and nodes[node + 1] > 0.0):
+                rest[k] -= left
                 node += 1
-        found[k] = node - num_leaves
-    return found
+            found[k] = node
+        level *= 2
+    return found - num_leaves
