@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -25,6 +26,9 @@ _MULTIPLAYER = frozenset({"cig", "multi", "multi_duel"})
 
 # The calls run at once in threads of ours; OpenCV's own threads would only contend with them.
 cv2.setNumThreads(0)
+
+# Two engines that start at once in threads of one process crash it (seen with ViZDoom 1.3.2: a segmentation fault).
+_STARTING = threading.Lock()
 
 
 class Setup(NamedTuple):
@@ -127,7 +131,8 @@ class Engine:
             timeout = game.get_episode_timeout()
             self._end_tic = game.get_episode_start_time() + timeout if timeout > 0 else None
             game.set_episode_timeout(0)
-            game.init()
+            with _STARTING:
+                game.init()
         except Exception as error:
             raise self._failure("does not start", error) from error
         self._game = game
