@@ -58,7 +58,7 @@ def save(folder: Path, step: int, state: dict[str, Any], complete: bool = True, 
                 "free some space, then `rltrain resume` from the checkpoint before",
             ) from error
         raise
-    _remove_old(checkpoints, keep)
+    _remove_old(checkpoints, keep, final.name)
     return final
 
 
@@ -130,9 +130,9 @@ def _complete(checkpoints: Path) -> list[Path]:
     return complete
 
 
-def _remove_old(checkpoints: Path, keep: int) -> None:
+def _remove_old(checkpoints: Path, keep: int, newest: str) -> None:
     best = checkpoints / "best"
-    kept = {path.name for path in _complete(checkpoints)[-keep:]} | {best.resolve().name if best.exists() else ""}
+    kept = {newest} | {path.name for path in _complete(checkpoints)[-keep:]} | {best.resolve().name if best.exists() else ""}
     for path in _committed(checkpoints):
         if path.name not in kept:
             shutil.rmtree(path, ignore_errors=True)
