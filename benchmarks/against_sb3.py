@@ -2,8 +2,8 @@
 
     python benchmarks/against_sb3.py ppo --peer ../peer-sb3/bin/python
 
-Blocks run ours, peer, peer, ours; each skips its own start-up. Prints the median of the per-pair ratios with a bootstrap
-interval and writes benchmarks/results/<name>.json.
+Blocks run ours, peer, peer, ours; each skips its own start-up. Prints the median of the per-pair ratios with a
+bootstrap interval and writes benchmarks/results/<name>.json.
 """
 
 import argparse

@@ -8,7 +8,7 @@ from torch import nn
 
 from rltrain.config import RunConfig
 from rltrain.envs.pool import Pool
-from rltrain.networks import num_parameters, obs_shape
+from rltrain.networks import Torso, num_parameters, obs_shape
 from rltrain.panel import show_start
 
 
@@ -19,6 +19,7 @@ def show_agent(
     if not config.progress:
         return
     torso = network.torso
+    assert isinstance(torso, Torso)
     facts = {
         "algorithm": config.algo.name,
         "environment": f"{config.env.name}, {pool.num_envs} side by side",

@@ -131,8 +131,8 @@ def _complete(checkpoints: Path) -> list[Path]:
 
 
 def _remove_old(checkpoints: Path, keep: int, newest: str) -> None:
-    best = checkpoints / "best"
-    kept = {newest} | {path.name for path in _complete(checkpoints)[-keep:]} | {best.resolve().name if best.exists() else ""}
+    best = (checkpoints / "best").resolve().name
+    kept = {newest, best} | {path.name for path in _complete(checkpoints)[-keep:]}
     for path in _committed(checkpoints):
         if path.name not in kept:
             shutil.rmtree(path, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Evaluation in fresh environments: the agent only reads its network, so training goes on as if nothing had happened."""
+"""Evaluation in fresh environments: the agent only reads its network, so training goes on as if nothing happened."""
 
 from typing import Any, Protocol
 

@@ -1,5 +1,6 @@
 """The training application: the only module that knows Hydra and OmegaConf. Past it, a config is a dataclass."""
 
+import dataclasses
 import os
 import re
 import sys
@@ -40,6 +41,7 @@ def register_schemas() -> None:
 def run(argv: list[str]) -> int:
     """Compose, train and, in a sweep, rank. Returns the exit code. Raises what ended the job."""
     register_schemas()
+    _failures.clear()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # or Hydra prints its own report and exits with 1
     sys.argv = ["rltrain", *normalise(argv)]
     os.environ.pop("RLTRAIN_SWEEP_DIR", None)
@@ -111,8 +113,8 @@ def _config_error(error: Exception, argv: list[str]) -> ConfigError:
         options = [name for name in error.options or [] if not name.endswith("_schema")]
         hint = nearest(option, options) + f" `rltrain list {group}s` shows all" if options else ""
         return ConfigError(f"unknown {group or 'config'} '{option}'", group, hint)
-    key = re.search(r"Could not override '([^']+)'", text) or re.search(r"full_key: (\S+)", text)
     cause = str(error.__cause__ or error) if isinstance(error, ConfigCompositionException) else text
+    key = re.search(r"Could not override '([^']+)'", text) or re.search(r"full_key: (\S+)", f"{text}\n{cause}")
     if "is not in struct" in cause or "not in '" in cause:
         name = key[1] if key else ""
         return ConfigError(f"unknown key '{name}'", name, nearest(name, _known_keys(argv)))
@@ -123,9 +125,7 @@ def _config_error(error: Exception, argv: list[str]) -> ConfigError:
 def _known_keys(argv: list[str]) -> list[str]:
     """Every key of the root and of the chosen groups, dotted."""
     algo = next((arg[5:] for arg in argv if arg.startswith("algo=")), "dqn")
-    nodes = {"": schema.RunConfig, "network.": schema.NetworkConfig}
-    nodes["algo."] = schema.ALGOS.get(algo, schema.ALGOS["dqn"])
-    keys = [prefix + key for prefix, node in nodes.items() for key in node.__dataclass_fields__]
-    for family in registry.FAMILIES:
-        keys += [f"env.{key}" for key in registry.config_class(family).__dataclass_fields__]
-    return keys
+    nodes: list[tuple[str, Any]] = [("", schema.RunConfig), ("network.", schema.NetworkConfig)]
+    nodes.append(("algo.", schema.ALGOS.get(algo, schema.ALGOS["dqn"])))
+    nodes += [("env.", registry.config_class(family)) for family in registry.FAMILIES]
+    return [prefix + field.name for prefix, node in nodes for field in dataclasses.fields(node)]

@@ -1,4 +1,4 @@
-"""What a run writes while it goes: metrics.jsonl and episodes.csv (the source of truth), TensorBoard, the progress line.
+"""What a run writes while it goes: metrics.jsonl and episodes.csv (the source of truth), TensorBoard, progress.
 
 TensorBoard's writer comes from the tensorboard package itself: training a table needs no torch. A log that cannot be
 written never ends a training.
@@ -55,9 +55,7 @@ class Logger:
         """One line of episodes.csv for each finished episode."""
         try:
             for episode in episodes:
-                self._episodes_file.write(
-                    f"{step},{episode.reward:g},{episode.length_steps},{episode.length_frames}\n"
-                )
+                self._episodes_file.write(f"{step},{episode.reward:g},{episode.length_steps},{episode.length_frames}\n")
         except OSError as error:
             self._warn(error)
 

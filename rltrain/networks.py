@@ -27,6 +27,7 @@ def orthogonal(layer: nn.Module, gain: float) -> nn.Module:
     """Orthogonal weights and zero biases (Saxe et al. 2014), the usual start of actor-critic networks."""
     assert isinstance(layer, nn.Linear | nn.Conv2d)
     nn.init.orthogonal_(layer.weight, gain)
+    assert layer.bias is not None
     nn.init.zeros_(layer.bias)
     return layer
 
@@ -53,7 +54,7 @@ class Torso(nn.Module):
                 if isinstance(layer, nn.Linear | nn.Conv2d):
                     orthogonal(layer, math.sqrt(2))
         if self.pixels:
-            self.layers = self.layers.to(memory_format=torch.channels_last)
+            self.layers.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         linears = [layer for layer in layers if isinstance(layer, nn.Linear)]
         self.num_features = linears[-1].out_features
 

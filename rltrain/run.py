@@ -9,6 +9,7 @@ import os
 import resource
 import signal
 import sys
+import tempfile
 import time
 import traceback
 import zlib
@@ -22,7 +23,9 @@ from typing import Any, Protocol
 import numpy as np
 import psutil
 
-from rltrain import checkpoint, evaluate, panel, run_folder
+from rltrain import checkpoint, panel, run_folder
+from rltrain.algos.dqn_config import DQNConfig
+from rltrain.algos.ppo_config import PPOConfig
 from rltrain.config import RunConfig, algo_module
 from rltrain.envs import registry
 from rltrain.envs.pool import Episode
@@ -141,7 +144,7 @@ class Run:
 
     def _due_after(self, num_steps: int) -> Callable[[int | None], bool]:
         before = self.step - num_steps
-        return lambda every: bool(every) and self.step // every > before // every
+        return lambda every: every is not None and every > 0 and self.step // every > before // every
 
     def save(self, agent: Agent, **parts: Stateful) -> None:
         """Commit a checkpoint of everything."""
@@ -241,10 +244,14 @@ class Run:
         self._progress.show(self.step, facts)
 
 
-def train(
-    config: RunConfig, folder: Path | None = None, restored: tuple[int, dict[str, Any]] | None = None
-) -> None:
+def train(config: RunConfig, folder: Path | None = None, restored: tuple[int, dict[str, Any]] | None = None) -> None:
     """Train from a checked configuration, or go on from `restored` in an existing folder. Raises RltrainError."""
+    if config.dry_run:
+        with tempfile.TemporaryDirectory() as place:
+            short = _until_first_update(dataclasses.replace(config, run_dir=place, dry_run=False))
+            train(short, Path(place) / "run")
+        print("dry run: built everything and learned once; nothing was kept", file=sys.stderr)
+        return
     if restored is None:
         folder = run_folder.create(config, folder)
     assert folder is not None
@@ -268,6 +275,20 @@ def train(
             signal.signal(number, handler)
         run.logger.close()
         lock.release()
+
+
+def _until_first_update(config: RunConfig) -> RunConfig:
+    """The same run, so short that it learns once."""
+    algo = config.algo
+    if isinstance(algo, DQNConfig):
+        starts = algo.batch_size + algo.num_envs * (algo.n_step + 1)
+        algo = dataclasses.replace(algo, learning_starts=starts)
+        steps = starts + algo.train_every_steps + algo.num_envs
+    else:
+        steps = algo.num_envs * algo.num_steps if isinstance(algo, PPOConfig) else 1
+    return dataclasses.replace(
+        config, algo=algo, total_steps=steps, eval_every_steps=0, checkpoint_every_steps=0, final_eval_episodes=1
+    )
 
 
 def make_pool(config: RunConfig) -> Any:

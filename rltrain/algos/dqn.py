@@ -1,14 +1,14 @@
 """Deep Q-learning (Mnih et al. 2015) with double, dueling, prioritized and n-step variants.
 
-    y = r + gamma (1 - terminated) max_a Q(s', a; target);    minimise Huber(y - Q(s, a; online))
-    double:      the online network chooses a in y, the target network judges it (van Hasselt et al. 2016, eq. 4)
-    dueling:     Q = V + A - mean A, in the network's head (Wang et al. 2016, eq. 9)
-    prioritized: transitions are drawn in proportion to |td error|^alpha (Schaul et al. 2016)
-    n_step:      r becomes sum gamma^k r_k over n steps, gamma becomes gamma^n (Sutton & Barto 2018, eq. 7.1)
+y = r + gamma (1 - terminated) max_a Q(s', a; target);    minimise Huber(y - Q(s, a; online))
+double:      the online network chooses a in y, the target network judges it (van Hasselt et al. 2016, eq. 4)
+dueling:     Q = V + A - mean A, in the network's head (Wang et al. 2016, eq. 9)
+prioritized: transitions are drawn in proportion to |td error|^alpha (Schaul et al. 2016)
+n_step:      r becomes sum gamma^k r_k over n steps, gamma becomes gamma^n (Sutton & Barto 2018, eq. 7.1)
 
-    repeat: act epsilon-greedily in every environment; store the transitions
-            every few steps: sample a batch, take one optimizer step, tell the replay the td errors
-            every few updates: copy the online network into the target network
+repeat: act epsilon-greedily in every environment; store the transitions
+        every few steps: sample a batch, take one optimizer step, tell the replay the td errors
+        every few updates: copy the online network into the target network
 """
 
 from typing import Any
@@ -140,7 +140,9 @@ def make_replay(
         config.gamma,
         generator,
     )
-    return PrioritizedReplay(replay, config.priority_alpha, config.priority_beta_start) if config.prioritized else replay
+    return (
+        PrioritizedReplay(replay, config.priority_alpha, config.priority_beta_start) if config.prioritized else replay
+    )
 
 
 def train(run_config: RunConfig, run: Run) -> None:

@@ -1,11 +1,11 @@
 """Proximal policy optimization with a clipped surrogate (Schulman et al. 2017, algorithm 1).
 
-    ratio = pi(a|s) / pi_old(a|s)
-    minimise  -min(ratio A, clip(ratio, 1 - c, 1 + c) A) + w_v (V - R)^2 / 2 - w_e H[pi]        (eq. 7 and 9)
+ratio = pi(a|s) / pi_old(a|s)
+minimise  -min(ratio A, clip(ratio, 1 - c, 1 + c) A) + w_v (V - R)^2 / 2 - w_e H[pi]        (eq. 7 and 9)
 
-    repeat: act for num_steps in every environment with the current policy
-            A = generalised advantage estimates; R = A + V
-            num_epochs times over the shuffled rollout: one optimizer step for each minibatch
+repeat: act for num_steps in every environment with the current policy
+        A = generalised advantage estimates; R = A + V
+        num_epochs times over the shuffled rollout: one optimizer step for each minibatch
 """
 
 from typing import Any
@@ -207,7 +207,12 @@ def train(run_config: RunConfig, run: Run) -> None:
             collector.collect(rollout, config)
             with run.phase("learn"):
                 advantage = gae(
-                    rollout.reward, rollout.discount, rollout.trace, rollout.value, rollout.next_value, config.gae_lambda
+                    rollout.reward,
+                    rollout.discount,
+                    rollout.trace,
+                    rollout.value,
+                    rollout.next_value,
+                    config.gae_lambda,
                 )
                 returns = advantage + rollout.value
                 for _ in range(config.num_epochs):

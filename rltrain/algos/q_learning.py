@@ -93,10 +93,8 @@ def learn(
         state = int(episode[0])
 
         epsilon = max(epsilon_end, epsilon_start + (epsilon_end - epsilon_start) * step / exploration_steps)
-        if generator.random() < epsilon:
-            action = int(generator.random() * q.shape[1])
-        else:
-            action = np.argmax(q[state])
+        explores = generator.random() < epsilon
+        action = int(generator.random() * q.shape[1]) if explores else int(np.argmax(q[state]))
 
         outcome, threshold = 0, generator.random()
         while outcome + 1 < probability.shape[2] and threshold >= probability[state, action, outcome]:
