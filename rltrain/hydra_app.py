@@ -100,7 +100,7 @@ def _train(composed: DictConfig, folder: Path | None) -> None:
     except OmegaConfBaseException as error:
         raise _config_error(error, sys.argv[1:]) from error
     config = schema.resolve(values)
-    from rltrain.run import train
+    from rltrain.train import train
 
     train(config, folder=folder)
 

@@ -9,9 +9,7 @@ import os
 import resource
 import signal
 import sys
-import tempfile
 import time
-import traceback
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -24,12 +22,10 @@ import numpy as np
 import psutil
 
 from rltrain import checkpoint, panel, run_folder
-from rltrain.algos.dqn_config import DQNConfig
-from rltrain.algos.ppo_config import PPOConfig
 from rltrain.config import RunConfig, algo_module
 from rltrain.envs import registry
 from rltrain.envs.pool import Episode
-from rltrain.errors import RltrainError, Stopped
+from rltrain.errors import Stopped
 from rltrain.evaluate import Agent
 from rltrain.logger import Logger, Progress
 
@@ -242,53 +238,6 @@ class Run:
             facts["loss"] = f"{values['train/loss']:.4g}"
         facts["memory"] = f"{values['memory/rss_mb']:.0f} MB"
         self._progress.show(self.step, facts)
-
-
-def train(config: RunConfig, folder: Path | None = None, restored: tuple[int, dict[str, Any]] | None = None) -> None:
-    """Train from a checked configuration, or go on from `restored` in an existing folder. Raises RltrainError."""
-    if config.dry_run:
-        with tempfile.TemporaryDirectory() as place:
-            short = _until_first_update(dataclasses.replace(config, run_dir=place, dry_run=False))
-            train(short, Path(place) / "run")
-        print("dry run: built everything and learned once; nothing was kept", file=sys.stderr)
-        return
-    if restored is None:
-        folder = run_folder.create(config, folder)
-    assert folder is not None
-    lock = run_folder.Lock(folder)
-    run = Run(config, folder, restored)
-    handlers = {number: signal.signal(number, run.on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-    run.write_status("running")
-    try:
-        algo_module(config.algo.name).train(config, run)
-        run.write_status("done", exit_code=0)
-    except RltrainError as error:
-        run.write_status("stopped" if error.exit_code >= 128 else "failed", str(error), error.exit_code)
-        (folder / "error.log").write_text(traceback.format_exc())
-        raise
-    except BaseException as error:
-        run.write_status("failed", f"{type(error).__name__}: {error}", 1)
-        (folder / "error.log").write_text(traceback.format_exc())
-        raise
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        run.logger.close()
-        lock.release()
-
-
-def _until_first_update(config: RunConfig) -> RunConfig:
-    """The same run, so short that it learns once."""
-    algo = config.algo
-    if isinstance(algo, DQNConfig):
-        starts = algo.batch_size + algo.num_envs * (algo.n_step + 1)
-        algo = dataclasses.replace(algo, learning_starts=starts)
-        steps = starts + algo.train_every_steps + algo.num_envs
-    else:
-        steps = algo.num_envs * algo.num_steps if isinstance(algo, PPOConfig) else 1
-    return dataclasses.replace(
-        config, algo=algo, total_steps=steps, eval_every_steps=0, checkpoint_every_steps=0, final_eval_episodes=1
-    )
 
 
 def make_pool(config: RunConfig) -> Any:

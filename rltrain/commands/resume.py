@@ -8,7 +8,7 @@ from rltrain import checkpoint, run_folder
 from rltrain import config as schema
 from rltrain.commands.arguments import split, whole_number
 from rltrain.errors import ConfigError
-from rltrain.run import train
+from rltrain.train import train
 
 
 def main(argv: list[str]) -> int:
