@@ -1,0 +1,56 @@
+"""What the tests of the whole program share: the command line, called in this process."""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+
+from rltrain import cli
+
+
+@dataclass
+class Outcome:
+    """What a call of the command line left behind."""
+
+    code: int
+    out: str
+    err: str
+    run_dir: Path
+
+    @property
+    def last_line(self) -> str:
+        """The last line on stderr."""
+        return (self.err.strip().splitlines() or [""])[-1]
+
+    @property
+    def folder(self) -> Path:
+        """The newest run folder."""
+        return (self.run_dir / "latest").resolve()
+
+    def json(self, name: str):
+        """A JSON file of the newest run folder."""
+        return json.loads((self.folder / name).read_text())
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch, capfd):
+    """Call `rltrain ARGS` in an empty working directory; what it makes goes to runs/ there."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["rltrain"])
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    monkeypatch.setenv("RLTRAIN_SWEEP_DIR", "")
+
+    def call(*args: object) -> Outcome:
+        argv = [str(arg) for arg in args]
+        sys.argv = ["rltrain", *argv]
+        GlobalHydra.instance().clear()
+        capfd.readouterr()
+        code = cli.run(argv)
+        assert not GlobalHydra.instance().is_initialized(), "Hydra's global state outlives the call"
+        captured = capfd.readouterr()
+        return Outcome(code, captured.out, captured.err, tmp_path / "runs")
+
+    return call
