@@ -63,7 +63,9 @@ def test_no_algorithm_imports_another():
     for name in algos:
         own = {f"rltrain.{name}", f"rltrain.{name}_config"}
         taken = {module for module in imports(MODULES[name]) if module.startswith("rltrain.algos.")}
-        others = {module for module in taken if not any(module == mine or module.startswith(f"{mine}.") for mine in own)}
+        others = {
+            module for module in taken if not any(module == mine or module.startswith(f"{mine}.") for mine in own)
+        }
         assert not others, f"{name} imports {others}"
 
 

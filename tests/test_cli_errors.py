@@ -1,0 +1,164 @@
+"""What a user does wrong: one last line on stderr that says what, where and what to do, an exit code, no run folder."""
+
+import re
+import shutil
+
+import pytest
+import torch
+import yaml
+
+from rltrain import cli
+
+THREE_PARTS = re.compile(r"rltrain: error: [^;]+; [^;]+; .+")
+
+COMMAND_LINE = [
+    (["algo=dqnn"], "unknown algo 'dqnn'; algo; did you mean 'dqn'?"),
+    (["algo=ppo", "env=cartpol"], "unknown env 'cartpol'; env; did you mean 'cartpole'"),
+    (["algo=ppo", "network=natur_cnn"], "unknown network 'natur_cnn'; network; did you mean 'nature_cnn'"),
+    (["algo=dqn", "env=atari", "env.game=pongg"], "unknown Atari game 'pongg'; env.game; did you mean 'pong'?"),
+    (["algo=dqn", "env=doom", "env.scenario=deadly_coridor"], "env.scenario; did you mean 'deadly_corridor'?"),
+    (["algo=dqn", "env=gym", "env.id=CartPol-v1"], "env.id; did you mean 'CartPole-v1'"),
+    (["algo=dqn", "env=cartpole", "totl_steps=3"], "unknown key 'totl_steps'; totl_steps; did you mean 'total_steps'"),
+    (["algo=dqn", "env=cartpole", "algo.gama=1"], "unknown key 'algo.gama'; algo.gama; did you mean 'algo.gamma'"),
+    (["algo=ppo", "algo.clip_rang=1"], "did you mean 'algo.clip_range'"),
+    (["algo=dqn", "env=doom_basic", "env.scenaro=x"], "did you mean 'env.scenario'"),
+    (["algo=dqn", "env=cartpole", "batch_size=0"], "0 is too small; batch_size; give a value of at least 1"),
+    (["algo=dqn", "env=cartpole", "total_steps=-1"], "-1 is too small; total_steps; give a value of at least 1"),
+    (["algo=dqn", "env=cartpole", "total_steps=0"], "total_steps"),
+    (["algo=dqn", "env=cartpole", "num_envs=0"], "num_envs"),
+    (["algo=dqn", "env=cartpole", "eval_episodes=0"], "eval_episodes"),
+    (["algo=dqn", "env=cartpole", "seed=-1"], "seed"),
+    (["algo=dqn", "env=cartpole", "seed=abc"], "; seed; "),
+    (["algo=dqn", "env=cartpole", "total_steps=many"], "; total_steps; "),
+    (["algo=dqn", "env=cartpole", "total_steps=1.5"], "; total_steps; "),
+    (["algo=dqn", "env=cartpole", "progress=maybe"], "; progress; "),
+    (["algo=dqn", "env=cartpole", "algo.gamma=high"], "; algo.gamma; "),
+    (["algo=dqn", "env=cartpole", "algo.gamma=1.5"], "; algo.gamma; give a value in [0, 1]"),
+    (["algo=dqn", "env=cartpole", "precision=fp8"], "unknown value 'fp8'; precision; "),
+    (["algo=dqn", "env=cartpole", "device=gpu"], "unknown device 'gpu'; device; "),
+    (["algo=dqn", "env=cartpole", "name=a/../b"], "; name; "),
+    (["algo=dqn", "env=cartpole", "seed=["], "command line"),
+    (["algo=dqn", "env=cartpole", "word"], "command line"),
+    (["algo=q_learning", "env=pong"], "q_learning needs states that can be counted, and pong has pixels"),
+    (["algo=q_learning", "env=cartpole"], "cartpole has continuous observations"),
+    (["algo=dqn", "env=pendulum"], "dqn needs discrete actions, and those of pendulum are continuous"),
+    (["algo=q_learning", "env=taxi", "num_envs=4"], "one transition at a time"),
+    (["algo=dqn", "env=cartpole", "network=nature_cnn"], "nature_cnn needs pixels"),
+    (["algo=ppo", "env=pong", "network=mlp"], "mlp does not read the pixels of pong"),
+    (["algo=dqn", "env=taxi", "network=table"], "dqn needs a network"),
+    (["algo=dqn", "env=doom", "env.cfg=/nowhere/my.cfg"], "there is no file '/nowhere/my.cfg'; env.cfg; "),
+    (["evl", "runs/x"], "unknown command 'evl'; the first word; did you mean 'eval'?"),
+    (["list", "algo"], "there is no list of 'algo'; rltrain list; did you mean 'algos'"),
+    (["eval"], "0 words where 1 belongs"),
+    (["eval", "runs/x", "episode=3"], "unknown key 'episode'; episode; did you mean 'episodes'?"),
+    (["eval", "runs/x", "episodes=0"], "; episodes; "),
+    (["eval", "runs/x", "episodes=few"], "; episodes; "),
+    (["eval", "runs/x", "greedy=perhaps"], "; greedy; "),
+    (["resume", "runs/x", "seed=3"], "unknown key 'seed'"),
+]
+
+
+@pytest.mark.parametrize(("argv", "said"), COMMAND_LINE, ids=[" ".join(argv) for argv, _ in COMMAND_LINE])
+def test_a_wrong_command_line_is_told_in_one_line_before_anything_is_made(argv, said, command):
+    outcome = command(*argv)
+    assert outcome.code == 2, outcome.err
+    assert THREE_PARTS.fullmatch(outcome.last_line), outcome.last_line
+    assert said in outcome.last_line
+    assert "Traceback" not in outcome.err
+    assert not list(outcome.run_dir.parent.iterdir()), "something was made"
+
+
+def test_a_right_command_line_does_make_a_run_folder(command):
+    outcome = command("algo=q_learning", "env=taxi", "total_steps=100")
+    assert outcome.code == 0, outcome.err
+    assert (outcome.folder / "result.json").is_file()
+
+
+def test_an_error_does_not_come_back_in_the_next_call(command):
+    assert command("algo=dqn", "env=pendulum").code == 2
+    assert command("algo=q_learning", "env=taxi", "total_steps=100").code == 0
+
+
+def test_a_hint_never_names_the_key_that_was_given(command):
+    line = command("algo=dqn", "env=cartpole", "env.scenario=basic").last_line
+    assert "unknown key 'env.scenario'" in line
+    assert "mean 'env.scenario'" not in line
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is here")
+def test_cuda_where_there_is_none_is_refused_before_a_folder_is_made(command):
+    outcome = command("algo=dqn", "env=cartpole", "device=cuda")
+    assert outcome.code == 2
+    assert "0 CUDA devices are usable; device; use device=cpu" in outcome.last_line
+    assert not outcome.run_dir.exists()
+
+
+@pytest.mark.parametrize("word", ["eval", "resume"])
+@pytest.mark.parametrize("place", ["missing", "empty", "last"])
+def test_a_folder_that_is_no_run_has_no_checkpoint(word, place, command, tmp_path):
+    (tmp_path / "empty").mkdir()
+    outcome = command(word, place)
+    assert outcome.code == 3
+    assert THREE_PARTS.fullmatch(outcome.last_line)
+    assert [path.name for path in tmp_path.rglob("*")] == ["empty"]
+
+
+@pytest.fixture
+def finished(command):
+    """The folder of a short run."""
+    outcome = command("algo=q_learning", "env=taxi", "total_steps=100", "progress=false")
+    assert outcome.code == 0, outcome.err
+    return outcome.folder
+
+
+@pytest.mark.parametrize("word", ["eval", "resume"])
+def test_a_run_without_checkpoints_has_none_to_use(word, command, finished):
+    shutil.rmtree(finished / "checkpoints")
+    outcome = command(word, finished)
+    assert outcome.code == 3
+    assert THREE_PARTS.fullmatch(outcome.last_line)
+
+
+def test_a_checkpoint_that_is_not_there_is_no_usable_one(command, finished):
+    outcome = command("eval", finished, "checkpoint=777")
+    assert outcome.code == 3
+    assert "step_000000777" in outcome.last_line
+
+
+def test_a_run_that_is_done_says_how_to_go_on(command, finished):
+    outcome = command("resume", finished)
+    assert outcome.code == 2
+    assert "the run is done at step 100 of 100; total_steps; give more" in outcome.last_line
+    assert f"rltrain resume {finished} total_steps=200" in outcome.last_line
+
+
+def test_a_saved_config_of_another_version_is_a_wrong_config(command, finished):
+    values = yaml.safe_load((finished / "config.yaml").read_text())
+    (finished / "config.yaml").write_text(yaml.safe_dump(values | {"colour": "blue"}))
+    outcome = command("eval", finished)
+    assert outcome.code == 2
+    assert "unknown key; colour; " in outcome.last_line
+
+
+def test_a_missing_wad_of_a_users_own_scenario_is_an_environment_failure(command, tmp_path):
+    (tmp_path / "mine.cfg").write_text("doom_scenario_path = nowhere.wad\navailable_buttons = { ATTACK }\n")
+    outcome = command("algo=dqn", "env=doom", "env.cfg=mine.cfg")
+    assert outcome.code == 4
+    assert THREE_PARTS.fullmatch(outcome.last_line)
+    assert "nowhere.wad" in outcome.last_line
+    assert not outcome.run_dir.exists()
+
+
+def test_a_place_that_cannot_be_written_is_a_disk_error(command, tmp_path):
+    (tmp_path / "file").write_text("")
+    outcome = command("algo=q_learning", "env=taxi", "run_dir=file")
+    assert outcome.code == 7
+    assert THREE_PARTS.fullmatch(outcome.last_line)
+
+
+def test_a_bug_of_ours_shows_its_traceback_and_still_ends_in_one_line(command, monkeypatch):
+    monkeypatch.setattr(cli, "_route", lambda argv: 1 // 0)
+    outcome = command("list")
+    assert outcome.code == 1
+    assert "Traceback" in outcome.err
+    assert outcome.last_line.startswith("rltrain: error: ZeroDivisionError: ")
