@@ -127,5 +127,14 @@ def _known_keys(argv: list[str]) -> list[str]:
     algo = next((arg[5:] for arg in argv if arg.startswith("algo=")), "dqn")
     nodes: list[tuple[str, Any]] = [("", schema.RunConfig), ("network.", schema.NetworkConfig)]
     nodes.append(("algo.", schema.ALGOS.get(algo, schema.ALGOS["dqn"])))
-    nodes += [("env.", registry.config_class(family)) for family in registry.FAMILIES]
+    env = next((arg[4:] for arg in argv if arg.startswith("env=")), "cartpole")
+    nodes.append(("env.", registry.config_class(_family(env))))
     return [prefix + field.name for prefix, node in nodes for field in dataclasses.fields(node)]
+
+
+def _family(env: str) -> str:
+    """The family of one of our YAML files, which its first default names; gym for a user's own."""
+    path = CONFIGS / "env" / f"{env}.yaml"
+    first = re.search(r"\[(\w+),", path.read_text()) if path.is_file() else None
+    family = first[1].removesuffix("_schema") if first else "gym"
+    return family if family in registry.FAMILIES else "gym"

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from pathlib import Path
 
 from rltrain import checkpoint, run_folder
 from rltrain import config as schema
@@ -15,9 +14,11 @@ def main(argv: list[str]) -> int:
     """Returns the exit code. Raises RltrainError."""
     words, values = split(argv, {"total_steps", "progress"}, "rltrain resume RUN [total_steps=...]")
     folder, which = run_folder.find(words[0])
+    run_folder.Lock(folder).release()  # before anything is written: a folder in use is left as it is
     config = schema.load(folder / "config.yaml")
-    for path in sorted(folder.glob("config.resume-*.yaml")):
-        config = schema.load(path)
+    resumes = len(list(folder.glob("config.resume-*.yaml")))
+    if resumes:
+        config = schema.load(folder / f"config.resume-{resumes}.yaml")
     if "progress" in values:
         config = dataclasses.replace(config, progress=values["progress"].lower() == "true")
     if "total_steps" in values:
@@ -31,7 +32,6 @@ def main(argv: list[str]) -> int:
             f"give more: rltrain resume {words[0]} total_steps={2 * config.total_steps}",
         )
     if "total_steps" in values:
-        number = len(list(folder.glob("config.resume-*.yaml"))) + 1
-        schema.save(config, Path(folder) / f"config.resume-{number}.yaml")
+        schema.save(config, folder / f"config.resume-{resumes + 1}.yaml")
     train(config, folder, (step, state))
     return 0
