@@ -99,10 +99,18 @@ def _train(composed: DictConfig, folder: Path | None) -> None:
         values: Any = OmegaConf.to_object(composed)
     except OmegaConfBaseException as error:
         raise _config_error(error, sys.argv[1:]) from error
+    _refuse_additions(values, argv=sys.argv[1:])
     config = schema.resolve(values)
     from rltrain.train import train
 
     train(config, folder=folder)
+
+
+def _refuse_additions(values: Any, argv: list[str]) -> None:
+    """`+key=value` gets past a structured config; nothing would read it."""
+    for prefix, node in (("", values), ("algo.", values.algo), ("env.", values.env), ("network.", values.network)):
+        for key in vars(node).keys() - {field.name for field in dataclasses.fields(node)}:
+            raise ConfigError(f"unknown key '{prefix}{key}'", prefix + key, nearest(prefix + key, _known_keys(argv)))
 
 
 def _config_error(error: Exception, argv: list[str]) -> ConfigError:

@@ -126,12 +126,12 @@ class Run:
         """Log, evaluate, save and stop where the last num_steps made it due. Raises Stopped."""
         due = self._due_after(num_steps)
         config = self.config
+        if due(config.log_every_steps) or self.finished:
+            self._log()
         if due(config.eval_every_steps) and not self.finished:
             self._train_time_s += time.perf_counter() - self._window_s
             self._evaluate(agent)
-            self._window_s, self._window_step = time.perf_counter(), self.step
-        if due(config.log_every_steps) or self.finished:
-            self._log()
+            self._begin_window()
         if due(config.checkpoint_every_steps) and not self.finished:
             self.save(agent, **parts)
         if self._signal is not None:
@@ -214,6 +214,11 @@ class Run:
     def _elapsed_s(self) -> float:
         return round(self._wall_before_s + time.perf_counter() - self._start_s, 3)
 
+    def _begin_window(self) -> None:
+        """Measure speed from here on: what evaluation takes does not count."""
+        self._window_s, self._window_step = time.perf_counter(), self.step
+        self._phase_s = dict.fromkeys(self._phase_s, 0.0)
+
     def _log(self) -> None:
         now = time.perf_counter()
         window_s = max(now - self._window_s, 1e-9)
@@ -229,8 +234,7 @@ class Run:
         values |= {tag: float(value) for tag, value in self._latest.items()}
         self.logger.metrics(self.step, values)
         self._train_time_s += window_s
-        self._window_s, self._window_step = now, self.step
-        self._phase_s = dict.fromkeys(self._phase_s, 0.0)
+        self._begin_window()
         facts = {"return": f"{values['rollout/ep_rew_mean']:.2f}"} if self._recent else {}
         if self._best is not None:
             facts["best eval"] = f"{self._best['mean_reward']:.2f}"
