@@ -114,7 +114,7 @@ HEAVY = "torch", "vizdoom", "ale_py", "numba", "tensorboard"
 @pytest.mark.parametrize(
     ("what", "forbidden"),
     [
-        ("import rltrain.cli", HEAVY + ("hydra", "gymnasium")),
+        ("import rltrain.cli", (*HEAVY, "hydra", "gymnasium")),
         ("import rltrain.config", HEAVY),
         ("import rltrain.hydra_app", HEAVY),
         ("import rltrain.run", ("torch", "vizdoom", "ale_py", "numba")),

@@ -1,0 +1,304 @@
+"""Whole runs: what they leave behind, that the seed decides all, and how they end."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+
+from rltrain import checkpoint, run_folder
+from rltrain import config as schema
+
+QUICK = ["device=cpu", "progress=false", "eval_episodes=1", "final_eval_episodes=2"]
+SMALL = ["network.hidden_sizes=[16]", *QUICK]
+RUNS = {
+    "q_learning": ["algo=q_learning", "env=taxi", "total_steps=30000", *QUICK],
+    "dqn": [
+        "algo=dqn",
+        "env=cartpole",
+        "total_steps=600",
+        "batch_size=16",
+        "algo.learning_starts=100",
+        "algo.train_every_steps=4",
+        "algo.updates_per_round=1",
+        *SMALL,
+    ],
+    "ppo": [
+        "algo=ppo",
+        "env=cartpole",
+        "total_steps=1024",
+        "num_envs=4",
+        "algo.num_steps=32",
+        "batch_size=64",
+        "algo.num_epochs=2",
+        *SMALL,
+    ],
+}
+
+
+def lines(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def played(folder):
+    """The rows of episodes.csv."""
+    return list(csv.DictReader((folder / "episodes.csv").read_text().splitlines()))
+
+
+def learned(folder):
+    """The metrics without what a clock or the machine decides."""
+    skipped = ("time_s", "time/", "memory/")
+    return [{key: line[key] for key in line if not key.startswith(skipped)} for line in lines(folder)]
+
+
+def equal(left, right):
+    """Whether two nested states are the same to the last bit."""
+    if isinstance(left, dict):
+        return left.keys() == right.keys() and all(equal(left[key], right[key]) for key in left)
+    if hasattr(left, "shape"):
+        return np.array_equal(np.asarray(left), np.asarray(right))
+    return left == right
+
+
+@pytest.fixture
+def run(command):
+    """Train and return the run folder."""
+
+    def call(algo, *more):
+        outcome = command(*RUNS[algo], *more)
+        assert outcome.code == 0, outcome.err
+        return outcome.folder
+
+    return call
+
+
+@pytest.mark.parametrize("algo", RUNS)
+def test_a_run_folder_holds_what_scripts_read(algo, run):
+    folder = run(algo, "seed=3", "name=mine")
+    steps = schema.load(folder / "config.yaml").total_steps
+    assert folder.name.endswith("-s3-mine")
+    assert (folder.parent.name, folder.parent.parent.name) == (algo, "taxi" if algo == "q_learning" else "cartpole")
+    result, status, meta = (json.loads((folder / f"{name}.json").read_text()) for name in ("result", "status", "meta"))
+    for part in ("final", "best"):
+        assert {"mean_reward", "std_reward", "episodes", "step"} <= result[part].keys()
+    assert result["final"]["step"] == result["steps"] == steps
+    assert all(result[key] > 0 for key in ("wall_time_s", "train_time_s", "fps", "peak_rss_mb"))
+    assert status == {"state": "done", "step": steps, "pid": os.getpid(), "reason": "", "exit_code": 0}
+    assert meta["seed"] == 3
+    assert {"torch", "numpy"} <= meta["packages"].keys()
+    assert {"git_revision", "git_dirty", "host"} <= meta.keys()
+    assert (folder / "command.txt").read_text().startswith(f"rltrain algo={algo} ")
+    assert all({"step", "time_s"} <= line.keys() for line in lines(folder))
+    tags = {key for line in lines(folder) for key in line}
+    assert {"rollout/ep_rew_mean", "rollout/ep_len_mean", "eval/mean_reward", "eval/std_reward", "time/fps"} <= tags
+    assert {"memory/rss_mb", "time/total_timesteps"} <= tags
+    expected = {"q_learning": {"train/q_mean"}, "dqn": {"train/loss", "rollout/exploration_rate", "memory/replay_mb"}}
+    assert expected.get(algo, {"train/approx_kl", "train/clip_fraction", "train/explained_variance"}) <= tags
+    assert checkpoint.find(folder, "last").name == f"step_{steps:09d}"
+    assert checkpoint.find(folder, "best").name == f"step_{result['best']['step']:09d}"
+    assert not [path for path in (folder / "checkpoints").iterdir() if path.name.startswith(".")]
+
+
+def test_tensorboard_finds_the_scalars_and_the_hyperparameters(run):
+    folder = run("dqn")
+    (events,) = folder.glob("events.out.tfevents.*")
+    values = [(event.step, value) for event in EventFileLoader(str(events)).Load() for value in event.summary.value]
+    assert {value.metadata.plugin_data.plugin_name for _, value in values} >= {"hparams", "scalars"}
+    assert {value.tag for _, value in values} >= {"_hparams_/experiment", "_hparams_/session_start_info"}
+    logged = [(step, value.tensor.float_val[0]) for step, value in values if value.tag == "eval/mean_reward"]
+    wanted = [(line["step"], line["eval/mean_reward"]) for line in lines(folder) if "eval/mean_reward" in line]
+    assert logged == wanted
+
+
+def test_logged_returns_are_raw_whatever_is_learned_from(run):
+    folder = run("ppo", "algo.reward_clip=0.001", "algo.reward_scale=0.5")
+    rows = played(folder)
+    assert len(rows) > 5
+    assert all(float(row["reward"]) == int(row["length"]) >= 8 for row in rows)
+    tail = [float(row["reward"]) for row in rows][-100:]
+    assert [line["rollout/ep_rew_mean"] for line in lines(folder) if "rollout/ep_rew_mean" in line][
+        -1
+    ] == pytest.approx(np.mean(tail))
+
+
+@pytest.mark.parametrize("algo", RUNS)
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(algo, run):
+    first, again, other = run(algo), run(algo), run(algo, "seed=1")
+    assert first != again
+    assert learned(first) == learned(again) != learned(other)
+    assert (first / "episodes.csv").read_text() == (again / "episodes.csv").read_text()
+    states = [checkpoint.load(folder)[1]["agent"] for folder in (first, again, other)]
+    assert equal(states[0], states[1])
+    assert not equal(states[0], states[2])
+
+
+@pytest.mark.parametrize("algo", RUNS)
+def test_evaluating_and_saving_do_not_disturb_training(algo, run):
+    often = run(algo, "eval_every_steps=100", "checkpoint_every_steps=100")
+    never = run(algo, "eval_every_steps=0", "checkpoint_every_steps=0")
+    count = [sum("eval/mean_reward" in line for line in lines(folder)) for folder in (often, never)]
+    assert count[0] > count[1] == 1
+    assert equal(checkpoint.load(often)[1]["agent"], checkpoint.load(never)[1]["agent"])
+
+
+def test_time_shares_stay_below_one_where_evaluations_fall_between_log_lines(run):
+    folder = run("ppo", "log_every_steps=500", "eval_every_steps=128")
+    shares = [line["time/env_fraction"] + line["time/learn_fraction"] for line in lines(folder) if "time/fps" in line]
+    assert shares
+    assert max(shares) <= 1.001
+
+
+def test_speed_is_logged_although_every_log_line_meets_an_evaluation(run):
+    folder = run("ppo", "log_every_steps=128", "eval_every_steps=128")
+    assert sum("time/fps" in line for line in lines(folder)) == 8
+
+
+def once(folder):
+    """No tag has two values at one step, and steps never go back."""
+    steps = [line["step"] for line in lines(folder)]
+    seen = [(line["step"], key) for line in lines(folder) for key in line if "/" in key]
+    episodes = [int(row["step"]) for row in played(folder)]
+    return len(seen) == len(set(seen)) and steps == sorted(steps) and episodes == sorted(episodes)
+
+
+@pytest.mark.parametrize("algo", ["dqn", "ppo"])
+def test_a_resumed_run_counts_on_in_the_same_folder(algo, run, command):
+    folder = run(algo)
+    config = (folder / "config.yaml").read_text()
+    before, updates = lines(folder), checkpoint.load(folder)[1]["agent"]["num_updates"]
+    total = 2 * before[-1]["step"]
+    outcome = command("resume", folder, f"total_steps={total}")
+    assert outcome.code == 0, outcome.err
+    assert lines(folder)[: len(before)] == before
+    assert lines(folder)[-1]["step"] == total
+    assert once(folder)
+    assert (folder / "config.yaml").read_text() == config
+    assert schema.load(folder / "config.resume-1.yaml").total_steps == total
+    assert json.loads((folder / "result.json").read_text())["steps"] == total
+    step, state = checkpoint.load(folder)
+    assert step == total
+    assert state["agent"]["num_updates"] > 1.5 * updates
+    assert len(list(folder.glob("events.out.tfevents.*"))) == 2
+
+
+def test_a_table_resumed_in_the_middle_ends_as_if_it_had_never_stopped(run, command):
+    folder = run("q_learning", "checkpoint_every_steps=20000")
+    metrics, episodes = learned(folder), (folder / "episodes.csv").read_text()
+    q_table = checkpoint.load(folder)[1]["agent"]["q_table"]
+    outcome = command("resume", folder / "checkpoints" / "step_000020000")
+    assert outcome.code == 0, outcome.err
+    assert np.array_equal(checkpoint.load(folder)[1]["agent"]["q_table"], q_table)
+    assert learned(folder) == metrics
+    assert (folder / "episodes.csv").read_text() == episodes
+
+
+def test_the_tenth_resume_goes_on_from_the_ninth(run, command):
+    folder = run("q_learning", "total_steps=100")
+    for number in range(2, 13):
+        assert command("resume", folder, f"total_steps={number * 100}", "progress=false").code == 0
+    outcome = command("resume", folder)
+    assert "done at step 1,200 of 1,200" in outcome.last_line
+
+
+def test_a_folder_in_use_is_left_alone(run, command):
+    folder = run("q_learning", "total_steps=100")
+    files = sorted(path.name for path in folder.iterdir())
+    lock = run_folder.Lock(folder)
+    outcome = command("resume", folder, "total_steps=200")
+    lock.release()
+    assert outcome.code == 8
+    assert outcome.last_line.startswith("rltrain: error: another process trains in this folder; ")
+    assert sorted(path.name for path in folder.iterdir()) == files
+    assert json.loads((folder / "status.json").read_text())["state"] == "done"
+    assert command("resume", folder, "total_steps=200").code == 0
+
+
+@pytest.mark.parametrize("algo", RUNS)
+def test_eval_prints_what_it_writes_and_repeats_itself(algo, run, command):
+    folder = run(algo)
+    outcomes = [command("eval", folder, "episodes=3", f"seed={seed}") for seed in (5, 5, 6)]
+    assert [outcome.code for outcome in outcomes] == [0, 0, 0], outcomes[0].err
+    printed = [json.loads(outcome.out.strip().splitlines()[-1]) for outcome in outcomes]
+    assert {"mean_reward", "std_reward", "episodes", "returns", "lengths", "seed", "checkpoint"} <= printed[0].keys()
+    assert printed[0]["episodes"] == len(printed[0]["returns"]) == len(printed[0]["lengths"]) == 3
+    assert printed[0]["mean_reward"] == pytest.approx(np.mean(printed[0]["returns"]))
+    assert printed[0] == printed[1] != printed[2]
+    assert printed == [json.loads(path.read_text()) for path in sorted((folder / "eval").iterdir())]
+    assert command("eval", "last", "episodes=1", "checkpoint=best").code == 0
+    assert command("eval", folder / "checkpoints" / "last", "episodes=1").code == 0
+
+
+def test_a_sweep_trains_each_job_in_a_folder_of_its_own(command):
+    outcome = command("-m", "algo=q_learning,ppo", "seed=0,1", "env=taxi", "total_steps=64", *QUICK)
+    assert outcome.code == 0, outcome.err
+    (sweep,) = (outcome.run_dir / "sweeps").iterdir()
+    jobs = sorted(path for path in sweep.iterdir() if path.is_dir())
+    assert [job.name[:2] for job in jobs] == ["00", "01", "02", "03"]
+    configs = [schema.load(job / "config.yaml") for job in jobs]
+    assert [(config.algo.name, config.seed) for config in configs] == [
+        ("q_learning", 0),
+        ("q_learning", 1),
+        ("ppo", 0),
+        ("ppo", 1),
+    ]
+    assert all(json.loads((job / "status.json").read_text())["state"] == "done" for job in jobs)
+    assert not any(set(job.name) & set("=, []{}") for job in jobs), "a shell or Hydra would read the name"
+    assert "4 of 4 jobs done, 0 failed" in outcome.err
+
+
+def test_one_failed_job_does_not_stop_a_sweep_and_is_named_at_its_end(command):
+    outcome = command("-m", "algo=q_learning,ppo", "env=cartpole", "total_steps=64", *QUICK)
+    assert outcome.code == 1
+    (sweep,) = (outcome.run_dir / "sweeps").iterdir()
+    failed, done = sorted(path for path in sweep.iterdir() if path.is_dir())
+    assert f"failed: {failed.name}: q_learning needs states that can be counted" in outcome.err
+    assert "1 of 2 jobs done, 1 failed" in outcome.last_line
+    assert json.loads((failed / "status.json").read_text())["exit_code"] == 2
+    assert json.loads((done / "status.json").read_text())["state"] == "done"
+
+
+@pytest.mark.parametrize(("algo", "number", "code"), [("dqn", signal.SIGTERM, 143), ("ppo", signal.SIGINT, 130)])
+def test_a_signal_stops_a_run_that_can_be_resumed(algo, number, code, command, tmp_path):
+    argv = [*RUNS[algo], "total_steps=1e7", "log_every_steps=100", "eval_every_steps=0"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from rltrain.cli import main; main()", *argv],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while not (found := list(tmp_path.rglob("metrics.jsonl"))) or not found[0].read_text():
+            assert process.poll() is None, process.stderr.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(number)
+        error = process.communicate(timeout=30)[1]
+    finally:
+        process.kill()
+        process.communicate()
+    folder = found[0].parent
+    assert process.returncode == code, error
+    assert error.strip().splitlines()[-1].startswith(f"rltrain: error: stopped by signal {int(number)}; ")
+    status = json.loads((folder / "status.json").read_text())
+    assert (status["state"], status["exit_code"]) == ("stopped", code)
+    step, _ = checkpoint.load(folder)
+    assert status["step"] == step >= 100
+    assert not (folder / "result.json").exists()
+    outcome = command("resume", folder, f"total_steps={step + 300}", "progress=false")
+    assert outcome.code == 0, outcome.err
+    assert once(folder)
+    assert json.loads((folder / "result.json").read_text())["steps"] >= step + 300
+
+
+def test_a_dry_run_builds_and_learns_and_leaves_nothing(command, tmp_path):
+    outcome = command("algo=ppo", "env=cartpole", "dry_run=true", "device=cpu")
+    assert outcome.code == 0, outcome.err
+    assert "parameters" in outcome.err
+    assert not list(tmp_path.iterdir())
