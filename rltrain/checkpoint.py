@@ -96,7 +96,7 @@ def load(run: Path, which: str = "last") -> tuple[int, dict[str, Any]]:
     chosen = find(run, which)
     candidates = [chosen]
     if which == "last":
-        candidates += [path for path in reversed(_complete(run / "checkpoints")) if path.name < chosen.name]
+        candidates += [path for path in reversed(_complete(run / "checkpoints")) if _step(path) < _step(chosen)]
     for path in candidates:
         try:
             return _step(path), read(path)
@@ -117,7 +117,8 @@ def _committed(checkpoints: Path) -> list[Path]:
     """Whole checkpoints, oldest first."""
     if not checkpoints.is_dir():
         return []
-    return sorted(path for path in checkpoints.iterdir() if _NAME.fullmatch(path.name) and path.is_dir())
+    committed = [path for path in checkpoints.iterdir() if _NAME.fullmatch(path.name) and path.is_dir()]
+    return sorted(committed, key=_step)
 
 
 def _complete(checkpoints: Path) -> list[Path]:
@@ -143,7 +144,7 @@ def _write_members(folder: Path, state: dict[str, Any], complete: bool) -> None:
     if tensors:
         from safetensors.torch import save_file
 
-        save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, folder / "tensors.safetensors")
+        save_file({key: tensor.clone().contiguous() for key, tensor in tensors.items()}, folder / "tensors.safetensors")
     for key, array in arrays.items():
         np.save(folder / f"{key}.npy", array, allow_pickle=False)
     (folder / "state.json").write_text(json.dumps(values))
