@@ -32,7 +32,8 @@ class NetworkConfig:
     """Settings of the network's torso; its head follows from the algorithm and the action space."""
 
     name: str = "auto"
-    """auto chooses by the observation space: mlp for vectors and states, nature_cnn for pixels."""
+    """auto chooses by the observation: mlp for vectors and states, nature_cnn for frames from 84 x 84 pixels up,
+    small_cnn for smaller ones."""
     hidden_sizes: list[int] = field(default_factory=lambda: [64, 64])
     """Widths of the mlp's layers."""
     activation: str = "tanh"
