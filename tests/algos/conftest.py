@@ -1,0 +1,67 @@
+"""Training in this process with a look into every step."""
+
+from pathlib import Path
+
+import pytest
+
+from rltrain import config as schema
+from rltrain.algos.dqn_config import DQNConfig
+from rltrain.algos.ppo_config import PPOConfig
+from rltrain.algos.q_learning_config import QLearningConfig
+from rltrain.config import NetworkConfig, RunConfig
+from rltrain.envs.gym import GymConfig
+from rltrain.run import Run
+from rltrain.train import train
+
+ALGOS = {"dqn": DQNConfig, "ppo": PPOConfig, "q_learning": QLearningConfig}
+
+
+@pytest.fixture(autouse=True)
+def _loop_importable(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+
+
+def make_config(algo, env="CartPole-v1", steps=200, kwargs=None, num_envs=None, workdir=".", **fields) -> RunConfig:
+    """A small run; fields are the algorithm's."""
+    return schema.resolve(
+        RunConfig(
+            ALGOS[algo](**fields),
+            GymConfig("test", id=env, kwargs=kwargs or {}),
+            NetworkConfig(hidden_sizes=[16]),
+            device="cpu",
+            total_steps=steps,
+            num_envs=num_envs,
+            eval_every_steps=0,
+            checkpoint_every_steps=0,
+            final_eval_episodes=1,
+            run_dir=str(workdir),
+            progress=False,
+        )
+    )
+
+
+@pytest.fixture
+def config(tmp_path):
+    """`make_config`, with its runs in this test's folder."""
+    return lambda algo, **fields: make_config(algo, workdir=tmp_path, **fields)
+
+
+@pytest.fixture
+def watched(monkeypatch):
+    """Train; returns what `look(run, agent, parts)` gave after every step, and the agent."""
+
+    def call(config, look=lambda run, agent, parts: None):
+        seen, agents = [], []
+        original = Run.after_step
+
+        def after_step(self, num_steps, agent, **parts):
+            seen.append(look(self, agent, parts))
+            agents[:] = [agent]
+            original(self, num_steps, agent, **parts)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Run, "after_step", after_step)
+            train(config)
+        return seen, agents[0]
+
+    return call

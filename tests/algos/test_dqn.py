@@ -1,0 +1,155 @@
+"""DQN: what reaches the loss, when the target network follows, what is counted in which unit."""
+
+import copy
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+
+from rltrain.algos.dqn import DQN
+from rltrain.memory.batch import Batch
+from rltrain.memory.prioritized import PrioritizedReplay
+
+VECTOR, TWO = spaces.Box(-1, 1, (4,), np.float32), spaces.Discrete(2)
+QUICK = {"batch_size": 8, "learning_starts": 40, "train_every_steps": 4}
+
+
+def make_batch(size=8, weight=1.0, seed=0):
+    rng = np.random.default_rng(seed)
+    obs, next_obs = rng.standard_normal((2, size, 4)).astype(np.float32)
+    reward = rng.standard_normal(size).astype(np.float32)
+    discount, weights = np.full(size, 0.9, np.float32), np.full(size, weight, np.float32)
+    return Batch(obs, rng.integers(2, size=size), reward, discount, next_obs, weights, np.arange(size))
+
+
+def parameters(network):
+    return torch.cat([parameter.detach().flatten() for parameter in network.parameters()]).clone()
+
+
+def test_the_target_network_is_copied_at_exactly_every_period(config):
+    agent = DQN(config("dqn", target_period_updates=3), VECTOR, TWO, 0)
+    assert torch.equal(parameters(agent.online), parameters(agent.target))
+    copied = []
+    for number in range(1, 11):
+        before = parameters(agent.target)
+        agent.update(make_batch(seed=number))
+        if not torch.equal(parameters(agent.target), before):
+            copied.append(number)
+            assert torch.equal(parameters(agent.online), parameters(agent.target))
+    assert copied == [3, 6, 9]
+
+
+@pytest.mark.parametrize("num_envs", [1, 4])
+def test_updates_and_target_copies_fall_on_the_same_steps_for_any_number_of_environments(num_envs, config, watched):
+    run_config = config("dqn", num_envs=num_envs, steps=100, target_period_updates=5, **QUICK)
+    seen, _ = watched(run_config, lambda run, agent, parts: (run.step, agent.num_updates, parameters(agent.target)))
+    changed = [
+        (step, updates)
+        for (_, _, before), (step, updates, after) in itertools.pairwise(seen)
+        if not torch.equal(before, after)
+    ]
+    assert changed == [(56, 5), (76, 10), (96, 15)]  # the first update at step 40, one every 4 steps
+    assert seen[-1][:2] == (100, 16)
+
+
+def tables(agent, online, target):
+    """Let hand-written values stand in for the networks; observations are state numbers."""
+    agent.online = torch.nn.Embedding.from_pretrained(torch.tensor(online), freeze=False)
+    agent.target = torch.nn.Embedding.from_pretrained(torch.tensor(target))
+
+
+@pytest.mark.parametrize(("double", "expected"), [(True, [0.5 * 3 + 1 - 1, 1 - 4]), (False, [0.5 * 9 + 1 - 1, 1 - 4])])
+def test_double_dqn_judges_the_online_choice_by_the_target_network(double, expected, config):
+    agent = DQN(config("dqn", double=double), VECTOR, TWO, 0)
+    tables(agent, [[1.0, 2.0], [4.0, 8.0]], [[0.0, 0.0], [9.0, 3.0]])
+    state, action = np.array([0, 1]), np.array([0, 0])
+    one = np.ones(2, np.float32)
+    batch = Batch(state, action, one, np.array([0.5, 0.0], np.float32), np.array([1, 1]), one, state)
+    td_error, _ = agent.update(batch)
+    assert td_error.tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_importance_weights_reach_the_loss(config):
+    agent = DQN(config("dqn"), VECTOR, TWO, 0)
+    before = parameters(agent.online)
+    _, metrics = agent.update(make_batch(weight=0.0))
+    assert metrics["train/loss"] == 0
+    assert torch.equal(parameters(agent.online), before)
+    full, half = (DQN(config("dqn"), VECTOR, TWO, 0).update(make_batch(weight=weight))[1] for weight in (1.0, 0.5))
+    assert full["train/loss"] > 0
+    assert half["train/loss"].item() == pytest.approx(full["train/loss"].item() / 2)
+
+
+def test_the_td_errors_reach_the_priorities_and_beta_rises_to_one(config, watched):
+    run_config = config("dqn", prioritized=True, steps=100, priority_beta_start=0.4, **QUICK)
+    seen, _ = watched(run_config, lambda run, agent, parts: (run.step, parts["replay"].beta, parts["replay"]))
+    replay = seen[-1][2]
+    assert isinstance(replay, PrioritizedReplay)
+    assert len(np.unique(replay.priorities[replay.priorities > 0])) > 20, "every transition has the first priority"
+    beta = {step: value for step, value, _ in seen}
+    assert (beta[40], beta[72], beta[100]) == pytest.approx((0.4 + 0.6 * 0.4, 0.4 + 0.6 * 0.72, 1.0))
+
+
+@pytest.mark.parametrize("num_envs", [1, 3, 8])
+def test_every_step_is_stored_once(num_envs, config, watched):
+    seen, _ = watched(
+        config("dqn", num_envs=num_envs, steps=240, **QUICK), lambda run, agent, parts: (run.step, parts["replay"].size)
+    )
+    assert all(step == size for step, size in seen)
+    assert seen[-1][0] == 240
+
+
+@pytest.mark.parametrize("num_envs", [1, 4])
+def test_epsilon_falls_with_agent_steps_whatever_the_number_of_environments(num_envs, config, watched):
+    fields = {"epsilon_start": 0.9, "epsilon_end": 0.1, "exploration_fraction": 0.5, **QUICK, "learning_starts": 8}
+    seen, _ = watched(
+        config("dqn", num_envs=num_envs, steps=400, **fields),
+        lambda run, agent, parts: (run.step - num_envs, run._latest["rollout/exploration_rate"]),
+    )
+    epsilon = dict(seen)
+    assert epsilon[0] == epsilon[4] == 1.0, "random until learning starts"
+    assert epsilon[8] == pytest.approx(0.9 - 0.8 * 8 / 200)
+    assert epsilon[100] == pytest.approx(0.5)
+    assert epsilon[200] == epsilon[396] == 0.1
+
+
+def test_epsilon_is_a_coin_for_each_environment(config):
+    agent = DQN(config("dqn"), VECTOR, spaces.Discrete(1000), 0)
+    obs = np.zeros((4000, 4), np.float32)
+    greedy = agent.act(obs, 0.0, np.random.default_rng(0))
+    assert len(np.unique(greedy)) == 1
+    explored = agent.act(obs, 0.25, np.random.default_rng(0)) != greedy
+    assert abs(explored.mean() - 0.25) < 0.03
+
+
+def test_clipped_and_scaled_rewards_are_learned_from(config, watched):
+    fields = {**QUICK, "reward_scale": 0.5, "reward_clip": 0.25}
+    seen, _ = watched(config("dqn", steps=60, **fields), lambda run, agent, parts: parts["replay"].sample(32).reward)
+    assert set(seen[-1].tolist()) == {0.25}
+    seen, _ = watched(config("dqn", steps=60, **QUICK), lambda run, agent, parts: parts["replay"].sample(32).reward)
+    assert set(seen[-1].tolist()) == {1.0}
+
+
+@pytest.mark.parametrize(("terminates", "low", "high"), [(False, 45, 51), (True, 1, 7.47)])
+def test_a_time_limit_is_bootstrapped_through_and_a_termination_is_not(terminates, low, high, config, watched):
+    fields = {"gamma": 0.98, "n_step": 8, "learning_rate": 1e-2, "target_period_updates": 20, "max_grad_norm": 1e3}
+    run_config = config(
+        "dqn", env="loop:Loop-v0", kwargs={"terminates": terminates}, steps=2400, num_envs=2, **QUICK | fields
+    )
+    _, agent = watched(run_config)
+    value = agent.online(torch.ones(1, 1)).max().item()
+    assert low <= value <= high
+
+
+def test_an_agent_comes_back_from_its_state(config):
+    agent, other = DQN(config("dqn"), VECTOR, TWO, 0), DQN(config("dqn"), VECTOR, TWO, 1)
+    for seed in range(3):
+        agent.update(make_batch(seed=seed))
+    other.load_state_dict(copy.deepcopy(agent.state_dict()))  # it shares the optimizer's tensors
+    for one in (agent, other):
+        one.update(make_batch(seed=9))
+    assert torch.equal(parameters(agent.online), parameters(other.online))
+    assert torch.equal(parameters(agent.target), parameters(other.target))
+    assert agent.num_updates == other.num_updates == 4

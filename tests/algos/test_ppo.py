@@ -1,0 +1,160 @@
+"""PPO: what a rollout holds at an episode's end, and what its first update must look like."""
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+
+from rltrain.algos import ppo
+from rltrain.algos.ppo import PPO, Collector, make_rollout
+from rltrain.math.returns import gae
+from rltrain.run import Run, make_pool
+
+QUICK = {"num_steps": 16, "batch_size": 32, "num_epochs": 2}
+
+
+@pytest.fixture
+def collected(config, tmp_path):
+    """One rollout of 20 steps of the loop in 2 environments, with its agent."""
+
+    def call(**kwargs):
+        run_config = config(
+            "ppo", env="loop:Loop-v0", kwargs=kwargs, num_envs=2, num_steps=20, batch_size=40, gamma=0.98
+        )
+        pool, run = make_pool(run_config), Run(run_config, tmp_path, None)
+        agent = PPO(run_config, pool.frame_space, pool.action_space, 0)
+        rollout = make_rollout(run_config.algo, pool, agent.device)
+        Collector(agent, pool, run).collect(rollout, run_config.algo)
+        run.logger.close()
+        return rollout, agent
+
+    return call
+
+
+@pytest.mark.parametrize("terminates", [False, True])
+def test_the_two_masks_and_the_true_successors_value(terminates, collected):
+    rollout, agent = collected(counts=True, terminates=terminates)
+    ends = torch.zeros(20, 2)
+    ends[[7, 15]] = 1
+    assert torch.equal(rollout.trace, 1 - ends)
+    assert torch.allclose(rollout.discount, 0.98 * (1 - ends if terminates else torch.ones(20, 2)))
+    assert rollout.obs[:, 0, 0].tolist() == [t % 8 for t in range(20)]
+    # The successor of the last step of an episode is 8, which the policy never sees, and not the reset's 0.
+    successor = np.array([[t % 8 + 1] for t in range(20)], np.float32)
+    wanted = agent.value(successor)
+    of_reset = agent.value(np.zeros((1, 1), np.float32))
+    assert abs(wanted[7] - of_reset) > 1e-3, "the control: the two can be told apart"
+    counted = rollout.discount[:, 0] > 0
+    assert torch.allclose(rollout.next_value[counted, 0], wanted[counted], atol=1e-6)
+
+
+def test_values_and_log_probabilities_are_those_of_the_policy_that_acted(collected):
+    rollout, agent = collected(counts=True)
+    outputs, value = agent.network(rollout.flat("obs"))
+    assert torch.allclose(rollout.flat("value"), value, atol=1e-6)
+    chosen = outputs.log_softmax(-1).gather(-1, rollout.flat("action")[:, None]).squeeze(-1)
+    assert torch.allclose(rollout.flat("log_prob"), chosen, atol=1e-6)
+
+
+@pytest.mark.parametrize(("reward", "clip", "learned"), [(3.0, None, 3.0), (3.0, 1.0, 1.0)])
+def test_clipped_rewards_are_learned_from_and_raw_ones_reported(reward, clip, learned, config, watched):
+    run_config = config(
+        "ppo", env="loop:Loop-v0", kwargs={"reward": reward}, num_envs=2, reward_clip=clip, **QUICK, steps=32
+    )
+    rollouts = []
+    original = ppo.make_rollout
+
+    def keep(*args):
+        rollouts.append(original(*args))
+        return rollouts[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ppo, "make_rollout", keep)
+        seen, _ = watched(run_config, lambda run, agent, parts: list(run._recent))
+    assert rollouts[0].reward.unique().tolist() == [learned]
+    assert set(seen[-1]) == {(8 * reward, 8)}
+
+
+@pytest.mark.parametrize("env", ["CartPole-v1", "Pendulum-v1"])
+def test_the_ratio_is_one_in_the_first_minibatch_of_every_rollout(env, config, watched, monkeypatch):
+    updates = []
+    original = PPO.update
+
+    def update(self, *args):
+        updates.append(original(self, *args))
+        return updates[-1]
+
+    monkeypatch.setattr(PPO, "update", update)
+    watched(
+        config("ppo", env=env, num_envs=4, num_steps=32, batch_size=32, num_epochs=4, learning_rate=1e-2, steps=512)
+    )
+    assert len(updates) == 4 * 16
+    for rollout in range(4):
+        first, *later = updates[16 * rollout : 16 * (rollout + 1)]
+        assert abs(first["train/approx_kl"]) < 1e-6
+        assert first["train/clip_fraction"] == 0
+        assert max(metrics["train/approx_kl"] for metrics in later) > 1e-4, "the control: the policy does move"
+
+
+@pytest.mark.parametrize(("terminates", "low", "high"), [(False, 45, 51), (True, 1, 7.47)])
+def test_a_time_limit_is_bootstrapped_through_and_a_termination_is_not(terminates, low, high, config, watched):
+    run_config = config(
+        "ppo", env="loop:Loop-v0", kwargs={"terminates": terminates}, num_envs=4, num_steps=16, batch_size=64,
+        num_epochs=10, gamma=0.98, learning_rate=2e-2, max_grad_norm=1e3, steps=6400,
+    )  # fmt: skip
+    _, agent = watched(run_config)
+    assert low <= agent.value(np.ones((1, 1), np.float32)).item() <= high
+
+
+def test_learning_rate_and_clip_range_fall_from_their_first_to_their_last_value(config):
+    run_config = config(
+        "ppo",
+        learning_rate=1e-3,
+        learning_rate_end=1e-4,
+        clip_range=0.2,
+        clip_range_end=0.1,
+        num_steps=16,
+        batch_size=32,
+    )
+    agent = PPO(run_config, spaces.Box(-1, 1, (4,), np.float32), spaces.Discrete(2), 0)
+    seen = []
+    for step in (0, 50, 100):
+        agent.anneal(step, 100)
+        seen.append((agent.optimizer.param_groups[0]["lr"], agent.clip_range))
+    assert np.array(seen) == pytest.approx(np.array([(1e-3, 0.2), (5.5e-4, 0.15), (1e-4, 0.1)]))
+    constant = PPO(config("ppo", **QUICK), spaces.Box(-1, 1, (4,), np.float32), spaces.Discrete(2), 0)
+    constant.anneal(50, 100)
+    assert (constant.optimizer.param_groups[0]["lr"], constant.clip_range) == (2.5e-4, 0.2)
+
+
+def test_continuous_actions_are_bounded_for_the_environment_alone(config):
+    bounds = spaces.Box(np.array([-2.0, 0.0], np.float32), np.array([2.0, 1.0], np.float32))
+    agent = PPO(config("ppo", **QUICK), spaces.Box(-1, 1, (3,), np.float32), bounds, 0)
+    with torch.no_grad():
+        agent.network.log_std.fill_(3.0)
+    sampled, log_prob, _ = agent.act(torch.zeros(50, 3), np.random.default_rng(0))
+    given = agent.bounded(sampled.numpy())
+    assert sampled.abs().max() > 2
+    assert all(bounds.contains(action) for action in given)
+    assert np.array_equal(given, np.clip(sampled.numpy(), bounds.low, bounds.high))
+    assert log_prob.shape == (50,)
+
+
+def test_sampling_follows_the_probabilities(config):
+    agent = PPO(config("ppo", **QUICK), spaces.Box(-1, 1, (4,), np.float32), spaces.Discrete(3), 0)
+    logits = torch.tensor([[0.0, 1.0, 2.0]]).repeat(20_000, 1)
+    share = torch.bincount(agent._sample(logits, np.random.default_rng(0)), minlength=3) / 20_000
+    assert torch.allclose(share, logits[0].softmax(-1), atol=0.015)
+
+
+def test_advantages_are_normalised_over_the_minibatch(config, collected):
+    rollout, _ = collected(counts=True)
+    advantage = gae(rollout.reward, rollout.discount, rollout.trace, rollout.value, rollout.next_value, 0.95)
+    losses = []
+    for scale in (1.0, 100.0):
+        run_config = config("ppo", entropy_weight=0.0, value_weight=0.0, num_envs=2, num_steps=20, batch_size=40)
+        agent = PPO(run_config, spaces.Box(0, 8, (1,), np.float32), spaces.Discrete(2), 3)
+        metrics = agent.update(rollout, scale * advantage + scale, scale * advantage, torch.arange(40))
+        losses.append(metrics["train/grad_norm"].item())
+    assert losses[0] > 0
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
