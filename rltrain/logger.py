@@ -55,7 +55,9 @@ class Logger:
         """One line of episodes.csv for each finished episode."""
         try:
             for episode in episodes:
-                self._episodes_file.write(f"{step},{episode.reward:.12g},{episode.length_steps},{episode.length_frames}\n")
+                self._episodes_file.write(
+                    f"{step},{episode.reward:.12g},{episode.length_steps},{episode.length_frames}\n"
+                )
         except OSError as error:
             self._warn(error)
 

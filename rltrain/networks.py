@@ -63,6 +63,7 @@ class Torso(nn.Module):
                     orthogonal(layer, math.sqrt(2))
         if self.pixels:
             self.layers.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.large_layers = name == "nature_cnn"
         linears = [layer for layer in layers if isinstance(layer, nn.Linear)]
         self.num_features = linears[-1].out_features
 

@@ -46,7 +46,6 @@ class DQN:
         self.device = devices.resolve_device(run_config.device)
         pixels = len(frame_space.shape or ()) == 3
         dtype = devices.resolve_precision(run_config.precision, self.device, pixels)
-        devices.set_threads(pixels)
 
         def make() -> networks.QNetwork:
             torso = networks.Torso(frame_space, run_config.env.stack_num, run_config.network, dtype, init=False)
@@ -54,6 +53,7 @@ class DQN:
 
         self.online = networks.build(seed, make, self.device)
         self.target = networks.build(seed, make, self.device)
+        devices.set_threads(self.online.torso.large_layers)
         self.optimizer = torch.optim.Adam(
             self.online.parameters(), lr=config.learning_rate, eps=config.adam_eps, fused=True
         )

@@ -44,12 +44,12 @@ class PPO:
         self.device = devices.resolve_device(run_config.device)
         pixels = len(frame_space.shape or ()) == 3
         dtype = devices.resolve_precision(run_config.precision, self.device, pixels)
-        devices.set_threads(pixels)
 
         def make_torso() -> networks.Torso:
             return networks.Torso(frame_space, run_config.env.stack_num, run_config.network, dtype, init=True)
 
         self.network = networks.build(seed, lambda: networks.ActorCritic(make_torso, action_space), self.device)
+        devices.set_threads(self.network.torso.large_layers)
         self.optimizer = torch.optim.Adam(
             self.network.parameters(), lr=config.learning_rate, eps=config.adam_eps, fused=True
         )
