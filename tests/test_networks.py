@@ -32,11 +32,14 @@ def first_input(module: networks.Torso, obs: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_pixels_are_scaled_to_one_and_only_once(name, dtype):
     obs = torch.randint(0, 256, (2, 4, 60, 80), dtype=torch.uint8)
-    obs[0, 0, 0, :2] = torch.tensor([0, 255])
-    got = first_input(torso(PIXELS, 4, dtype, name=name), obs)
-    assert got.min() == 0
-    assert got.max() == 1
-    assert torch.allclose(got, obs.float() / 255, atol=0 if dtype == torch.float32 else 4e-3)
+    module = networks.build(0, lambda: torso(PIXELS, 4, dtype, init=False, name=name), CPU)
+    with torch.inference_mode():
+        got, wanted = module(obs), module.layers(obs.float() / 255)
+        never, twice = module.layers(obs.float()), module.layers(obs.float() / 255**2)
+    tolerance = wanted.abs().max() * (1e-5 if dtype == torch.float32 else 0.05)
+    assert (got - wanted).abs().max() < tolerance
+    assert (got - never).abs().max() > 10 * tolerance
+    assert (got - twice).abs().max() > 2 * tolerance
 
 
 def test_pixels_that_were_scaled_already_are_refused():
@@ -52,8 +55,9 @@ def test_vectors_are_not_scaled_and_states_become_one_hot():
 @pytest.mark.parametrize(
     ("space", "name", "chosen", "features"),
     [
-        (PIXELS, "auto", "nature_cnn", 512),
-        (PIXELS, "small_cnn", "small_cnn", 256),
+        (spaces.Box(0, 255, (1, 84, 84), np.uint8), "auto", "nature_cnn", 512),
+        (PIXELS, "auto", "small_cnn", 256),
+        (PIXELS, "nature_cnn", "nature_cnn", 512),
         (VECTOR, "auto", "mlp", 64),
         (STATES, "auto", "mlp", 64),
     ],
@@ -66,7 +70,7 @@ def test_auto_chooses_by_the_observation(space, name, chosen, features):
 @pytest.mark.parametrize("shape", [(1, 36, 36), (3, 60, 80), (1, 84, 84), (3, 240, 320)])
 def test_every_frame_size_from_36_pixels_up_fits(shape):
     obs = torch.zeros(2, 4 * shape[0], *shape[1:], dtype=torch.uint8)
-    assert torso(spaces.Box(0, 255, shape, np.uint8), 4, init=False)(obs).shape == (2, 512)
+    assert torso(spaces.Box(0, 255, shape, np.uint8), 4, init=False, name="nature_cnn")(obs).shape == (2, 512)
 
 
 def test_frames_are_stacked_along_their_first_axis():
@@ -121,7 +125,7 @@ def test_bf16_ends_before_the_heads():
     q = networks.QNetwork(torso(PIXELS, 1, torch.bfloat16, init=False), 3, dueling=True)
     obs = torch.randint(0, 256, (2, 1, 60, 80), dtype=torch.uint8)
     inside = []
-    q.torso.layers[0].register_forward_hook(lambda module, args, output: inside.append(output.dtype))
+    q.torso.layers[1].register_forward_hook(lambda module, args, output: inside.append(output.dtype))
     outputs = [q.torso(obs), q(obs), *actor_critic(obs)]
     assert inside[0] == torch.bfloat16
     assert {output.dtype for output in outputs} == {torch.float32}

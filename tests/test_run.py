@@ -222,7 +222,7 @@ def test_a_folder_in_use_is_left_alone(run, command):
 @pytest.mark.parametrize("algo", RUNS)
 def test_eval_prints_what_it_writes_and_repeats_itself(algo, run, command):
     folder = run(algo)
-    outcomes = [command("eval", folder, "episodes=3", f"seed={seed}") for seed in (5, 5, 6)]
+    outcomes = [command("eval", folder, "episodes=3", "greedy=false", f"seed={seed}") for seed in (5, 5, 6)]
     assert [outcome.code for outcome in outcomes] == [0, 0, 0], outcomes[0].err
     printed = [json.loads(outcome.out.strip().splitlines()[-1]) for outcome in outcomes]
     assert {"mean_reward", "std_reward", "episodes", "returns", "lengths", "seed", "checkpoint"} <= printed[0].keys()
