@@ -5,6 +5,7 @@ written never ends a training.
 """
 
 import json
+import math
 import sys
 import time
 from pathlib import Path
@@ -42,7 +43,8 @@ class Logger:
             self._event(Event(wall_time=time.time(), step=start_step + 1, session_log=start))
 
     def metrics(self, step: int, values: dict[str, float]) -> None:
-        """One line of metrics.jsonl and its scalars."""
+        """One line of metrics.jsonl and its scalars; what is not finite (an undefined ratio, say) is left out."""
+        values = {tag: value for tag, value in values.items() if math.isfinite(value)}
         try:
             self._metrics_file.write(json.dumps({"step": step, **values}) + "\n")
             self._episodes_file.flush()

@@ -5,6 +5,7 @@ evaluation, checkpoints and stopping follow from the configuration.
 """
 
 import dataclasses
+import math
 import os
 import resource
 import signal
@@ -25,7 +26,7 @@ from rltrain import checkpoint, panel, run_folder
 from rltrain.config import RunConfig, algo_module
 from rltrain.envs import registry
 from rltrain.envs.pool import Episode
-from rltrain.errors import Stopped
+from rltrain.errors import NonFiniteError, Stopped
 from rltrain.evaluate import Agent
 from rltrain.logger import Logger, Progress
 
@@ -232,6 +233,13 @@ class Run:
             values["rollout/ep_len_mean"] = float(np.mean([length for _, length in self._recent]))
         values["memory/rss_mb"] = round(_rss_mb(), 1)
         values |= {tag: float(value) for tag, value in self._latest.items()}
+        for tag in ("train/loss", "train/grad_norm"):
+            if not math.isfinite(values.get(tag, 0.0)):
+                raise NonFiniteError(
+                    f"{tag} is {values[tag]} at step {self.step:,}",
+                    tag,
+                    "lower algo.learning_rate or algo.reward_scale",
+                )
         self.logger.metrics(self.step, values)
         self._train_time_s += window_s
         self._begin_window()

@@ -1,7 +1,6 @@
 """`rltrain resume RUN [total_steps=...]`: go on with a run in its own folder, with its own config."""
 
 import dataclasses
-import json
 
 from rltrain import checkpoint, run_folder
 from rltrain import config as schema
@@ -24,10 +23,9 @@ def main(argv: list[str]) -> int:
     if "total_steps" in values:
         config = dataclasses.replace(config, total_steps=whole_number("total_steps", values["total_steps"]))
     step, state = checkpoint.load(folder, which or "last")
-    if step >= config.total_steps:
-        status = json.loads((folder / "status.json").read_text()).get("state", "unknown")
+    if step >= config.total_steps and (folder / "result.json").is_file():  # without it, the last evaluation is to do
         raise ConfigError(
-            f"the run is {status} at step {step:,} of {config.total_steps:,}",
+            f"the run is done: it is at step {step:,} of {config.total_steps:,}",
             "total_steps",
             f"give more: rltrain resume {words[0]} total_steps={2 * config.total_steps}",
         )
