@@ -50,4 +50,6 @@ def set_threads(large_layers: bool) -> None:
     Threads that share a small layer gain little and wait for each other all the time: on two cores an update of Doom's
     small_cnn took 11 ms with two threads against 16 with one, but 140 ms once another process was busy.
     """
-    torch.set_num_threads((os.cpu_count() or 1) if large_layers else 1)
+    # The cores that this process may use: a container or `taskset` may give fewer than the machine has.
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(usable if large_layers else 1)

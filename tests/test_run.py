@@ -206,6 +206,23 @@ def test_the_tenth_resume_goes_on_from_the_ninth(run, command):
     assert "done at step 1,200 of 1,200" in outcome.last_line
 
 
+def test_a_run_stopped_at_its_last_step_can_still_be_concluded(run, command):
+    folder = run("q_learning", "total_steps=100")
+    (folder / "result.json").unlink()
+    assert command("resume", folder, "progress=false").code == 0
+    assert json.loads((folder / "result.json").read_text())["steps"] == 100
+
+
+def test_a_loss_that_is_not_finite_does_not_end_as_done(command):
+    arguments = ["algo=dqn", "env=cartpole", "total_steps=2000", "progress=false"]
+    outcome = command(*arguments, "algo.reward_scale=3e38")
+    assert outcome.code == 5, outcome.err
+    assert "train/" in outcome.last_line
+    assert outcome.json("status.json")["exit_code"] == 5
+    for line in (outcome.folder / "metrics.jsonl").read_text().splitlines():
+        json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+
+
 def test_a_folder_in_use_is_left_alone(run, command):
     folder = run("q_learning", "total_steps=100")
     files = sorted(path.name for path in folder.iterdir())

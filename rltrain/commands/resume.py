@@ -25,7 +25,7 @@ def main(argv: list[str]) -> int:
     step, state = checkpoint.load(folder, which or "last")
     if step >= config.total_steps and (folder / "result.json").is_file():  # without it, the last evaluation is to do
         raise ConfigError(
-            f"the run is done: it is at step {step:,} of {config.total_steps:,}",
+            f"the run is done at step {step:,} of {config.total_steps:,}",
             "total_steps",
             f"give more: rltrain resume {words[0]} total_steps={2 * config.total_steps}",
         )
