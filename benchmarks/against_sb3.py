@@ -26,8 +26,10 @@ def ours(algo: str, precision: str) -> float:
     with tempfile.TemporaryDirectory() as folder:
         argv = [f"algo={algo}", "env=pong", f"total_steps={warm_up + steps}", f"precision={precision}"]
         argv += [f"run_dir={folder}", "eval_every_steps=0", "checkpoint_every_steps=0", "final_eval_episodes=1"]
-        argv += ["progress=false", "log_every_steps=1024", "algo.learning_rate_end=null"][: 3 if algo == "ppo" else 2]
-        if algo == "dqn":
+        argv += ["progress=false", "log_every_steps=1024"]
+        if algo == "ppo":
+            argv += ["algo.learning_rate_end=null"]
+        else:
             argv += [f"algo.learning_starts={warm_up // 2}", "algo.replay_capacity=20000"]
         subprocess.run([sys.executable, "-c", "from rltrain.cli import main; main()", *argv], check=True)
         lines = [json.loads(line) for line in next(Path(folder).rglob("metrics.jsonl")).read_text().splitlines()]

@@ -150,7 +150,8 @@ def _write_members(folder: Path, state: dict[str, Any], complete: bool) -> None:
     (folder / "state.json").write_text(json.dumps(values))
     manifest = {}
     for path in sorted(folder.iterdir()):
-        manifest[path.name] = {"size": path.stat().st_size, "sha256": _sync(path)}
+        _sync(path)
+        manifest[path.name] = {"size": path.stat().st_size, "sha256": _digest(path)}
     (folder / "manifest.json").write_text(
         json.dumps({"format": FORMAT, "complete": complete, "members": manifest}, indent=1)
     )
@@ -221,11 +222,10 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _sync(path: Path) -> str:
-    """Bring a file (or a folder's entries) to the disk; returns a file's SHA-256."""
+def _sync(path: Path) -> None:
+    """Bring a file, or a folder's entries, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    return "" if path.is_dir() else _digest(path)

@@ -161,6 +161,7 @@ def train(run_config: RunConfig, run: Run) -> None:
         frame = pool.reset(run.env_seed())
         first = np.ones(pool.num_envs, bool)
         obs = stack.reset(frame)
+        run.record({"memory/replay_mb": replay.nbytes / 1e6})
         exploration_steps = config.exploration_fraction * run_config.total_steps
         while not run.finished:
             epsilon = schedules.linear(run.step, config.epsilon_start, config.epsilon_end, exploration_steps)
@@ -195,7 +196,7 @@ def train(run_config: RunConfig, run: Run) -> None:
                         td_error, metrics = agent.update(batch)
                         replay.update_priorities(batch.index, td_error)
                         run.record(metrics)
-            run.record({"rollout/exploration_rate": epsilon, "memory/replay_mb": replay.nbytes / 1e6})
+            run.record({"rollout/exploration_rate": epsilon})
             run.after_step(pool.num_envs, agent, replay=replay)
     finally:
         pool.close()

@@ -153,9 +153,9 @@ class AtariPool:
         self._reward_sum += reward
         self._length_steps += 1
         episodes = []
+        next_obs = obs.copy()
         if first.any():
             # Elsewhere than at an end, final_obs holds what is no successor.
-            next_obs = obs.copy()
             next_obs[first] = status["final_obs"][first]
             # frame_number never restarts, and already counts the frames before the new episode's first action.
             end_frame = status["frame_number"] - status["episode_frame_number"]
@@ -165,8 +165,6 @@ class AtariPool:
                 self._start_frame[i] = status["frame_number"][i]
             self._reward_sum[first] = 0
             self._length_steps[first] = 0
-        else:
-            next_obs = obs.copy()
         lives, lives_before = status["lives"], self._lives
         self._lives = lives
         if self._terminal_on_life_loss:
