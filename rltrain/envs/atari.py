@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import gymnasium
 import numpy as np
 
-from rltrain.envs.checks import at_least, env_seed
 from rltrain.envs.pool import Episode, Pool, TimeStep
+from rltrain.envs.seeding import env_seed
 from rltrain.errors import ConfigError, EnvironmentFailure, nearest
+from rltrain.validate import at_least, in_range
 
 if TYPE_CHECKING:
     from ale_py.vector_env import AtariVectorEnv
@@ -48,12 +49,9 @@ class AtariConfig:
 
     def __post_init__(self) -> None:
         for field, minimum in (("frame_skip", 1), ("stack_num", 1), ("size", 1), ("noop_max", 0)):
-            at_least(minimum, f"env.{field}", getattr(self, field))
-        at_least(self.frame_skip, "env.max_episode_frames", self.max_episode_frames)
-        if not 0 <= self.sticky_actions <= 1:
-            raise ConfigError(
-                f"env.sticky_actions={self.sticky_actions} is no probability", "env.sticky_actions", "use 0 to 1"
-            )
+            at_least(f"env.{field}", getattr(self, field), minimum)
+        at_least("env.max_episode_frames", self.max_episode_frames, self.frame_skip)
+        in_range("env.sticky_actions", self.sticky_actions, 0, 1)
 
 
 @functools.cache

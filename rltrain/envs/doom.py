@@ -9,10 +9,11 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces as gym_spaces
 
-from rltrain.envs.checks import at_least, env_seed, one_of
 from rltrain.envs.doom_actions import button_actions
 from rltrain.envs.pool import Episode, Pool, TimeStep
+from rltrain.envs.seeding import env_seed
 from rltrain.errors import ConfigError
+from rltrain.validate import at_least, one_of
 
 
 @dataclass
@@ -45,8 +46,8 @@ class DoomConfig:
 
     def __post_init__(self) -> None:
         for field in ("frame_skip", "height", "width", "stack_num"):
-            at_least(1, f"env.{field}", getattr(self, field))
-        one_of(("single", "combinations"), "env.action_set", self.action_set)
+            at_least(f"env.{field}", getattr(self, field), 1)
+        one_of("env.action_set", self.action_set, ("single", "combinations"))
         if self.cfg is not None and not Path(self.cfg).is_file():
             raise ConfigError(f"there is no file '{self.cfg}'", "env.cfg", "give the path of a ViZDoom .cfg file")
 

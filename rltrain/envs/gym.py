@@ -8,9 +8,10 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces as gym_spaces
 
-from rltrain.envs.checks import at_least, env_seed
 from rltrain.envs.pool import Episode, Pool, TimeStep
+from rltrain.envs.seeding import env_seed
 from rltrain.errors import ConfigError, EnvironmentFailure, nearest
+from rltrain.validate import at_least
 
 
 @dataclass
@@ -35,10 +36,9 @@ class GymConfig:
     def __post_init__(self) -> None:
         if not self.id:
             raise ConfigError("no environment given", "env.id", "give gymnasium's id: env=gym env.id=Acrobot-v1")
-        at_least(1, "env.stack_num", self.stack_num)
-        at_least(0, "env.workers", self.workers)
-        if self.max_episode_steps is not None:
-            at_least(1, "env.max_episode_steps", self.max_episode_steps)
+        at_least("env.stack_num", self.stack_num, 1)
+        at_least("env.workers", self.workers, 0)
+        at_least("env.max_episode_steps", self.max_episode_steps, 1)
 
 
 def make_env(config: GymConfig) -> gymnasium.Env:
