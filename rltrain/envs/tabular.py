@@ -1,10 +1,11 @@
 """Toy-text environments as arrays: for loops compiled by numba, and for exact answers without sampling noise."""
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from gymnasium import spaces
+from numba import njit
 
 from rltrain.envs.gym import GymConfig, make_env
 from rltrain.errors import ConfigError
@@ -12,8 +13,7 @@ from rltrain.errors import ConfigError
 DEFAULT_MAX_EPISODE_STEPS = 1000
 
 
-@dataclass(frozen=True)
-class TransitionTable:
+class TransitionTable(NamedTuple):
     """A finite Markov decision process; S states, A actions, up to K outcomes each (padded with probability 0)."""
 
     probability: np.ndarray
@@ -49,7 +49,7 @@ def transition_table(config: GymConfig) -> TransitionTable:
             raise ConfigError(
                 f"'{config.id}' has no transition table",
                 "env.id",
-                "tabular algorithms need a toy-text environment: taxi, frozen_lake, cliff_walking",
+                "tabular algorithms need a toy-text environment: taxi, frozen_lake, cliff_walking, maze",
             )
         num_states, num_actions = int(state_space.n), int(action_space.n)
         limit = (env.spec.max_episode_steps if env.spec else None) or DEFAULT_MAX_EPISODE_STEPS
@@ -65,6 +65,33 @@ def transition_table(config: GymConfig) -> TransitionTable:
                 probability[s, a, k], next_state[s, a, k], reward[s, a, k], terminated[s, a, k] = outcome
     return TransitionTable(
         probability, next_state, reward, terminated, np.asarray(initial, np.float64), limit, num_states, num_actions
+    )
+
+
+@njit
+def draw(probability: np.ndarray, generator: np.random.Generator) -> int:  # pragma: no cover (compiled)
+    """An index in proportion to its probability, [K] float64, by one random number."""
+    left = generator.random()
+    last = 0
+    for index in range(len(probability)):
+        if probability[index] > 0:
+            if left < probability[index]:
+                return index
+            left -= probability[index]
+            last = index
+    return last  # rounding left a draw above the sum
+
+
+@njit
+def take_step(
+    table: TransitionTable, state: int, action: int, generator: np.random.Generator
+) -> tuple[int, float, bool]:  # pragma: no cover (compiled)
+    """(next_state, reward, terminated) of an action, drawn from the table."""
+    outcome = draw(table.probability[state, action], generator)
+    return (
+        table.next_state[state, action, outcome],
+        table.reward[state, action, outcome],
+        table.terminated[state, action, outcome],
     )
 
 

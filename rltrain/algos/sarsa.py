@@ -1,0 +1,58 @@
+"""SARSA: state, action, reward, state, action (Rummery & Niranjan 1994; Sutton & Barto 2018, section 6.4).
+
+    Q(s, a) += learning_rate * (r + gamma (1 - terminated) Q(s', a') - Q(s, a))
+
+    repeat: act in s; observe r and s'
+            choose a' in s' epsilon-greedily
+            update the table towards the value of a', which is what is done next (on-policy)
+            go on from s' with a', or from a new start where the episode ended
+
+The loop is compiled: environments with a table of transitions need no emulator. `q_learning.py` differs in its target.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from rltrain.compiled import compiled
+from rltrain.config import RunConfig
+from rltrain.envs.tabular import TransitionTable, take_step, transition_table
+from rltrain.q_table import QTable, evaluate, make_agent, train_table
+from rltrain.run import Run
+from rltrain.walk import Settings, choose_action, go_on, learning_rate_at
+
+__all__ = ["evaluate", "learn", "make_agent", "train"]
+
+
+@compiled
+def learn(
+    q: np.ndarray,
+    table: TransitionTable,
+    settings: Settings,
+    place: Any,
+    first_step: int,
+    num_steps: int,
+    finished: np.ndarray,
+    generator: np.random.Generator,
+) -> int:  # pragma: no cover (compiled)
+    """Take num_steps steps, updating q [S, A] and place; returns how many episodes finished, the rows of `finished`."""
+    num_finished = 0
+    for step in range(first_step, first_step + num_steps):
+        state, action = place.state, place.action
+        next_state, reward, terminated = take_step(table, state, action, generator)
+        next_action = choose_action(q[next_state], settings, place, step + 1, generator)
+
+        discount = 0.0 if terminated else settings.gamma
+        target = reward + discount * q[next_state, next_action]
+        q[state, action] += learning_rate_at(settings, step) * (target - q[state, action])
+
+        row = finished[num_finished]
+        num_finished += go_on(
+            q, table, settings, place, next_state, next_action, reward, terminated, step, row, generator
+        )
+    return num_finished
+
+
+def train(run_config: RunConfig, run: Run) -> None:
+    """Learn in compiled chunks until total_steps are done."""
+    train_table(run_config, run, QTable(transition_table(run_config.env)), learn)

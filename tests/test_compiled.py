@@ -1,0 +1,49 @@
+"""The cache of compiled code must notice what numba's own does not."""
+
+import os
+import subprocess
+import sys
+
+MAIN = """
+from numba import njit
+from rltrain.compiled import compiled
+from called import value
+
+@{decorator}
+def answer():
+    return value() + 1
+
+print(answer(), answer.stats.cache_hits[()] if answer.stats.cache_hits else 0)
+"""
+CALLED = "from numba import njit\n\n@njit\ndef value():\n    return {}\n"
+
+
+def answers(folder, decorator):
+    """What three processes print: the first, one after the called function changed, and one more."""
+    (folder / "main.py").write_text(MAIN.format(decorator=decorator))
+    found = []
+    for value in (1, 20, 20):
+        (folder / "called.py").write_text(CALLED.format(value))
+        environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+        environment.pop("NUMBA_CACHE_DIR", None)
+        done = subprocess.run(
+            [sys.executable, "main.py"], cwd=folder, env=environment, capture_output=True, text=True, check=True
+        )
+        found.append(tuple(map(int, done.stdout.split())))
+    return found
+
+
+def test_a_change_in_a_called_function_is_noticed_and_no_change_is_not_compiled_again(tmp_path):
+    assert answers(tmp_path, "compiled") == [(2, 0), (21, 0), (21, 1)]
+
+
+def test_control_numbas_own_cache_goes_on_with_the_old_function(tmp_path):
+    assert answers(tmp_path, "njit(cache=True)")[1] == (2, 1)
+
+
+def test_a_folder_that_was_asked_for_is_used(tmp_path):
+    (tmp_path / "main.py").write_text(MAIN.format(decorator="compiled"))
+    (tmp_path / "called.py").write_text(CALLED.format(1))
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "mine")}
+    subprocess.run([sys.executable, "main.py"], cwd=tmp_path, env=environment, capture_output=True, check=True)
+    assert list((tmp_path / "mine").rglob("*.nbi"))

@@ -1,0 +1,52 @@
+"""What a tabular run shows and leaves behind for the eye."""
+
+import csv
+import io
+import sys
+
+import numpy as np
+import pytest
+
+from rltrain import checkpoint, table_view
+from rltrain.envs.gym import GymConfig
+from rltrain.errors import DiskError
+
+
+def test_the_worked_example_can_be_followed_on_the_terminal(command):
+    outcome = command("algo=q_learning", "env=maze")
+    assert outcome.code == 0, outcome.err
+    first, second = outcome.err.split("step 1: ")[1].split("step 2: ")
+    assert first.startswith("right in start\n")
+    (row,) = [line for line in first.split("\n") if line.startswith("start ")]
+    assert row.split() == ["start", "0.0000", "0.1000", "0.0000", "0.0000"]  # left, right, up, down
+    second = second.split("step 3: ")[0]
+    assert second.startswith("down in small cheese, cheese eaten\n")
+    (row,) = [line for line in second.split("\n") if line.startswith("small cheese, cheese eaten ")]
+    assert row.split()[-4:] == ["0.0000", "0.0000", "0.0000", "-1.0000"]
+    assert outcome.err.count("\nstep ") == 6
+    assert "cheese there    cheese eaten\n→ c             → → ↓\n" in outcome.err
+    assert outcome.json("result.json")["final"]["mean_reward"] == 11
+
+
+def test_a_quiet_run_shows_nothing_but_keeps_the_table(command):
+    outcome = command("algo=sarsa", "env=maze", "progress=false")
+    assert (outcome.code, outcome.err) == (0, "")
+    rows = list(csv.reader((outcome.folder / "q_table.csv").read_text().splitlines()))
+    assert rows[0] == ["state", "left", "right", "up", "down"]
+    assert [row[0] for row in rows[1:]] == [str(state) for state in range(12)]
+    q = checkpoint.load(outcome.folder)[1]["agent"]["q_table"]
+    assert q.shape == (12, 4) and q.any()
+    assert np.array_equal(np.array(rows[1:], float)[:, 1:], q), "the CSV holds every bit"
+
+
+def test_a_terminal_without_arrows_gets_ascii(monkeypatch):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stderr", stream)
+    table_view.show_policy(GymConfig("x", id="rltrain.envs.maze:Maze-v0"), np.eye(4)[[1] * 8 + [3] * 4])
+    stream.flush()
+    assert stream.buffer.getvalue().decode("ascii").split("\n")[2] == "> c             > > v"
+
+
+def test_a_table_that_cannot_be_written_is_a_disk_error(tmp_path):
+    with pytest.raises(DiskError, match=r"q\.csv"):
+        table_view.write_csv(GymConfig("x", id="Taxi-v4"), np.zeros((500, 6)), tmp_path / "nowhere" / "q.csv")
