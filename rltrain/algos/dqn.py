@@ -1,6 +1,6 @@
 """Deep Q-learning (Mnih et al. 2015) with double, dueling, prioritized and n-step variants.
 
-y = r + gamma (1 - terminated) max_a Q(s', a; target);    minimise Huber(y - Q(s, a; online))
+y = r + gamma (1 - terminated) max_a Q(s', a; target);    minimise Huber(y - Q(s, a; online)), or its square / 2
 double:      the online network chooses a in y, the target network judges it (van Hasselt et al. 2016, eq. 4)
 dueling:     Q = V + A - mean A, in the network's head (Wang et al. 2016, eq. 9)
 prioritized: transitions are drawn in proportion to |td error|^alpha (Schaul et al. 2016)
@@ -16,13 +16,14 @@ from typing import Any
 import gymnasium
 import numpy as np
 import torch
+from torch import Tensor
 
 from rltrain import device as devices
 from rltrain import networks, optimizers
 from rltrain.agent_panel import show_agent
 from rltrain.algos.dqn_config import DQNConfig
 from rltrain.config import RunConfig
-from rltrain.envs.frame_stack import FrameStack
+from rltrain.envs.stepper import Stepper
 from rltrain.evaluate import Agent
 from rltrain.evaluate import play_episodes as evaluate  # noqa: F401  (how this algorithm is evaluated)
 from rltrain.math import losses, schedules
@@ -30,7 +31,7 @@ from rltrain.math.rewards import learned_reward
 from rltrain.memory.batch import Batch
 from rltrain.memory.prioritized import PrioritizedReplay
 from rltrain.memory.replay import Replay
-from rltrain.run import Run, make_pool
+from rltrain.run import Run
 
 
 class DQN:
@@ -42,6 +43,7 @@ class DQN:
         assert isinstance(action_space, gymnasium.spaces.Discrete)
         config: DQNConfig = run_config.algo
         self.config = config
+        self.micro_batch_size = run_config.micro_batch_size or config.batch_size
         self.num_actions = int(action_space.n)
         self.device = devices.resolve_device(run_config.device)
         pixels = len(frame_space.shape or ()) == 3
@@ -54,9 +56,8 @@ class DQN:
         self.online = networks.build(seed, make, self.device)
         self.target = networks.build(seed, make, self.device)
         devices.set_threads(self.online.torso.large_layers)
-        self.optimizer = torch.optim.Adam(
-            self.online.parameters(), lr=config.learning_rate, eps=config.adam_eps, fused=True
-        )
+        self.optimizer = optimizers.make("adam", self.online, config.learning_rate, config.adam_eps)
+        self.loss = {"huber": losses.huber, "squared": losses.squared}[config.loss]
         self.num_updates = 0
 
     def policy(self, obs: np.ndarray, greedy: bool, generator: np.random.Generator) -> np.ndarray:
@@ -75,32 +76,51 @@ class DQN:
 
     def update(self, batch: Batch) -> tuple[np.ndarray, dict[str, Any]]:
         """One optimizer step on a batch; returns the td errors [N] float32 and metrics."""
-        obs, next_obs, action, reward, discount, weight = (
-            torch.from_numpy(array).to(self.device)
-            for array in (batch.obs, batch.next_obs, batch.action, batch.reward, batch.discount, batch.weight)
-        )
-        with torch.no_grad():
-            next_target_q = self.target(next_obs)
-            next_online_q = self.online(next_obs) if self.config.double else next_target_q
-        q = self.online(obs)
-        td_error = losses.double_q_learning_td_error(q, action, reward, discount, next_online_q, next_target_q)
-        loss = losses.weighted_mean(losses.huber(td_error), weight)
         self.optimizer.zero_grad()
-        loss.backward()
-        grad_norm = torch.nn.utils.clip_grad_norm_(self.online.parameters(), self.config.max_grad_norm)
+        td_errors: list[Tensor] = []
+        metrics: dict[str, Any] = {}
+        for part in batch.split(self.micro_batch_size):
+            share = len(part.action) / len(batch.action)
+            td_error, values = self._accumulate(part, share)
+            td_errors.append(td_error)
+            for tag, value in values.items():
+                metrics[tag] = metrics.get(tag, 0) + share * value
+        metrics["train/grad_norm"] = optimizers.clip_gradients(self.online, self.config.max_grad_norm)
         self.optimizer.step()
         self.num_updates += 1
         if self.num_updates % self.config.target_period_updates == 0:
             self.target.load_state_dict(self.online.state_dict())
+        return torch.cat(td_errors).cpu().numpy(), metrics | {"train/n_updates": self.num_updates}
+
+    def _accumulate(self, batch: Batch, share: float) -> tuple[Tensor, dict[str, Any]]:
+        """Add the gradients of a part of a batch; returns its td errors and metrics."""
+        obs, next_obs, action, reward, discount, weight = (
+            torch.from_numpy(array).to(self.device)
+            for array in (batch.obs, batch.next_obs, batch.action, batch.reward, batch.discount, batch.weight)
+        )
+        q = self.online(obs)
+        with torch.no_grad():
+            next_target_q = self.target(next_obs)
+        if self.config.double:
+            with torch.no_grad():
+                next_online_q = self.online(next_obs)
+            td_error = losses.double_q_learning_td_error(q, action, reward, discount, next_online_q, next_target_q)
+        else:
+            td_error = losses.q_learning_td_error(q, action, reward, discount, next_target_q)
+        loss = losses.weighted_mean(self.loss(td_error), weight)
+        (share * loss).backward()
         td_error = td_error.detach()
-        metrics = {
+        return td_error, {
             "train/loss": loss.detach(),
             "train/q_mean": q.detach().mean(),
             "train/td_error": td_error.abs().mean(),
-            "train/grad_norm": grad_norm,
-            "train/n_updates": self.num_updates,
         }
-        return td_error.cpu().numpy(), metrics
+
+    def anneal(self, step: int, total_steps: int) -> None:
+        """Set the learning rate for the next updates."""
+        if self.config.learning_rate_end is not None:
+            rate = schedules.linear(step, self.config.learning_rate, self.config.learning_rate_end, total_steps)
+            optimizers.set_learning_rate(self.optimizer, rate)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that an update changes."""
@@ -148,28 +168,26 @@ def make_replay(
 def train(run_config: RunConfig, run: Run) -> None:
     """The loop: act, store, learn, until total_steps are done."""
     config: DQNConfig = run_config.algo
-    pool = make_pool(run_config)
+    pool = run.make_pool()
     try:
         agent = DQN(run_config, pool.frame_space, pool.action_space, run.seed_of("network"))
         replay = make_replay(config, pool.frame_space, pool.stack_num, run.generator("replay"))
-        stack = FrameStack(pool.num_envs, pool.frame_space, pool.stack_num)
         exploration = run.generator("exploration")
-        if run.restore(agent, replay=replay):
-            replay.end_episodes()  # the emulators begin new ones
-        show_agent(run.folder, run_config, pool, agent.online, agent.device, replay.nbytes)
+        envs = Stepper(pool, run.env_seed())
+        if run.restore(agent, replay=replay, environments=envs) and envs.first.all():
+            replay.end_episodes()  # these environments could not go on: they begin new episodes
+        show_agent(run, pool.frame_space, pool.action_space, agent.online, agent.device, replay.nbytes)
 
-        frame = pool.reset(run.env_seed())
-        first = np.ones(pool.num_envs, bool)
-        obs = stack.reset(frame)
         run.record({"memory/replay_mb": replay.nbytes / 1e6})
         exploration_steps = config.exploration_fraction * run_config.total_steps
         while not run.finished:
             epsilon = schedules.linear(run.step, config.epsilon_start, config.epsilon_end, exploration_steps)
             if run.step < config.learning_starts:
                 epsilon = 1.0
-            action = agent.act(obs, epsilon, exploration)
+            frame, first = envs.frame, envs.first
+            action = agent.act(envs.obs, epsilon, exploration)
             with run.phase("env"):
-                timestep = pool.step(action)
+                timestep, _ = envs.step(action)
             reward = learned_reward(timestep.reward, config.reward_scale, config.reward_clip)
             replay.add(
                 frame,
@@ -181,12 +199,11 @@ def train(run_config: RunConfig, run: Run) -> None:
                 first,
                 timestep.first,
             )
-            frame, first = timestep.obs, timestep.first
-            obs = stack.push(frame, first)
             run.advance(pool.num_envs, timestep.episodes)
 
             rounds = run.step // config.train_every_steps - (run.step - pool.num_envs) // config.train_every_steps
             if run.step >= config.learning_starts and replay.size >= config.batch_size:
+                agent.anneal(run.step, run_config.total_steps)
                 with run.phase("learn"):
                     for _ in range(rounds * config.updates_per_round):
                         replay.beta = schedules.linear(
@@ -197,10 +214,10 @@ def train(run_config: RunConfig, run: Run) -> None:
                         replay.update_priorities(batch.index, td_error)
                         run.record(metrics)
             run.record({"rollout/exploration_rate": epsilon})
-            run.after_step(pool.num_envs, agent, replay=replay)
+            run.after_step(pool.num_envs, agent, replay=replay, environments=envs)
+        run.conclude(agent, replay=replay, environments=envs)
     finally:
         pool.close()
-    run.conclude(agent, replay=replay)
 
 
 def _check(agent: DQN) -> Agent:  # the type checker sees here that DQN is what evaluation and checkpoints take

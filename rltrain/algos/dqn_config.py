@@ -2,7 +2,17 @@
 
 from dataclasses import dataclass
 
-from rltrain.validate import at_least, in_range
+from rltrain.errors import ConfigError
+from rltrain.validate import at_least, in_range, one_of
+
+PRESETS: dict[str, tuple[str, ...]] = {
+    "dqn": (),
+    "double_dqn": ("double",),
+    "dueling_dqn": ("dueling",),
+    "per_dqn": ("prioritized",),
+    "d3qn_per": ("double", "dueling", "prioritized"),
+}
+"""Every name of this algorithm, with the switches that the name promises."""
 
 
 @dataclass
@@ -21,11 +31,15 @@ class DQNConfig:
     gamma: float = 0.99
     """Discount per agent step, [0, 1]."""
     learning_rate: float = 1e-4
-    """Adam's step size."""
+    """Adam's step size at the first step."""
+    learning_rate_end: float | None = None
+    """Linear schedule of learning_rate to this value at the last step; null: constant."""
     adam_eps: float = 1e-8
     """Adam's denominator offset."""
     max_grad_norm: float = 10.0
     """Gradients are scaled down to this global L2 norm."""
+    loss: str = "huber"
+    """huber (linear beyond a TD error of 1: Mnih et al. 2015 clip it there) or squared."""
     batch_size: int = 32
     """Transitions an update."""
     num_envs: int = 1
@@ -56,6 +70,12 @@ class DQNConfig:
     """What is learned from is clipped to plus or minus this, after scaling; null: not clipped."""
 
     def __post_init__(self) -> None:
+        for switch in PRESETS.get(self.name, ()):
+            if not getattr(self, switch):
+                raise ConfigError(
+                    f"{self.name} without {switch} is another algorithm", f"algo.{switch}", "use algo=dqn and switches"
+                )
+        one_of("algo.loss", self.loss, ("huber", "squared"))
         in_range("algo.gamma", self.gamma, 0, 1)
         in_range("algo.epsilon_start", self.epsilon_start, 0, 1)
         in_range("algo.epsilon_end", self.epsilon_end, 0, 1)
@@ -66,6 +86,7 @@ class DQNConfig:
         for key in ("n_step", "batch_size", "num_envs", "train_every_steps", "updates_per_round"):
             at_least(f"algo.{key}", getattr(self, key), 1)
         at_least("algo.target_period_updates", self.target_period_updates, 1)
+        at_least("algo.learning_rate_end", self.learning_rate_end, 0)
         at_least("algo.learning_starts", self.learning_starts, 0)
         at_least("algo.replay_capacity", self.replay_capacity, 1)
         at_least("algo.reward_clip", self.reward_clip, 1e-9)

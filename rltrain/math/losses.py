@@ -73,6 +73,16 @@ def weighted_mean(loss_B: Tensor, weight_B: Tensor) -> Tensor:
     return (loss_B * weight_B).mean()
 
 
+def policy_gradient_loss(log_prob_B: Tensor, advantage_B: Tensor) -> Tensor:
+    """-log pi(a|s) * A, whose gradient is minus the policy gradient (Sutton et al. 2000; Williams 1992).
+
+    log_prob_B: of the action taken, [batch], float. advantage_B: the return, or what it is above a baseline, [batch],
+    float, without gradient. Returns per sample, [batch], float.
+    """
+    _check_shapes(log_prob_B, advantage_B)
+    return -log_prob_B * advantage_B
+
+
 def clipped_surrogate(log_prob_B: Tensor, old_log_prob_B: Tensor, advantage_B: Tensor, clip_range: float) -> Tensor:
     """PPO's policy loss -min(ratio * A, clip(ratio, 1 - c, 1 + c) * A) (Schulman et al. 2017, eq. 7).
 
@@ -140,7 +150,9 @@ def normalize(advantage_B: Tensor, epsilon: float = 1e-8) -> Tensor:
     The population deviation is used, so that a single sample gives 0 and not NaN.
     """
     centred_B = advantage_B - advantage_B.mean()
-    return centred_B / (advantage_B.std(correction=0) + epsilon)
+    # Again, or the rounding error of the mean of equal numbers would be scaled up to a deviation of 1.
+    centred_B = centred_B - centred_B.mean()
+    return centred_B / (centred_B.square().mean().sqrt() + epsilon)
 
 
 def _check_shapes(*tensors: Tensor) -> None:

@@ -16,12 +16,12 @@ def categorical_log_prob_entropy(logits_BA: Tensor, action_B: Tensor) -> tuple[T
     return log_prob_B, -(log_prob_BA.exp() * log_prob_BA).sum(dim=-1)
 
 
-def gaussian_log_prob_entropy(mean_BA: Tensor, log_std_A: Tensor, action_BA: Tensor) -> tuple[Tensor, Tensor]:
-    """log density and entropy of independent normal distributions with a deviation that no state changes.
+def gaussian_log_prob_entropy(mean_BA: Tensor, log_std_BA: Tensor, action_BA: Tensor) -> tuple[Tensor, Tensor]:
+    """log density and entropy of independent normal distributions.
 
-    mean_BA, action_BA: [batch, dimensions], float. log_std_A: [dimensions], float. Both results: [batch], float.
+    mean_BA, log_std_BA, action_BA: [batch, dimensions], float. Both results: [batch], float.
     """
-    scaled_BA = (action_BA - mean_BA) * (-log_std_A).exp()
-    log_prob_B = -(0.5 * scaled_BA.square() + log_std_A + 0.5 * math.log(2 * math.pi)).sum(dim=-1)
-    entropy = (log_std_A + 0.5 * math.log(2 * math.pi * math.e)).sum()
-    return log_prob_B, entropy.expand_as(log_prob_B)
+    scaled_BA = (action_BA - mean_BA) * (-log_std_BA).exp()
+    log_prob_B = -(0.5 * scaled_BA.square() + log_std_BA + 0.5 * math.log(2 * math.pi)).sum(dim=-1)
+    entropy_B = (log_std_BA + 0.5 * math.log(2 * math.pi * math.e)).sum(dim=-1)
+    return log_prob_B, entropy_B

@@ -9,18 +9,18 @@ from torch import Tensor
 
 
 @torch.no_grad()
-def discounted_returns(reward_TB: Tensor, discount_TB: Tensor, last_value_B: Tensor | None = None) -> Tensor:
-    """Return G_t = r_t + discount_t * G_{t+1} (Sutton & Barto 2018, eq. 3.9).
+def discounted_returns(reward_TB: Tensor, discount_TB: Tensor, trace_TB: Tensor, next_value_TB: Tensor) -> Tensor:
+    """Return G_t = r_t + discount_t * (G_{t+1} within an episode, V(s'_t) where it was cut) (Sutton & Barto 2018,
+    eq. 3.9).
 
-    reward_TB: [time, environments] or [time], float.
-    discount_TB: gamma, or 0 where the episode terminated, same shape, float. A cut in the middle of the rows that is
-    not a termination has a value of its own: use `gae` with gae_lambda = 1 there.
-    last_value_B: value of the state after the last row, [environments] or (), float; 0 if left out.
-    Returns G, same shape as reward_TB, float, without gradient.
+    reward_TB: [time, environments] or [time], float. discount_TB: gamma * (1 - terminated), same shape, float.
+    trace_TB: 1 - (terminated | truncated), same shape, float.
+    next_value_TB: V of the true successor, read only where trace is 0, same shape, float; 0 leaves the return cut.
+    Returns G, same shape, float, without gradient; the last row of each episode must be among the rows.
     """
-    _check_shapes(reward_TB, discount_TB)
-    running_B = torch.zeros_like(reward_TB[0]) if last_value_B is None else last_value_B
-    return _accumulate_backwards(reward_TB, discount_TB, running_B)
+    _check_shapes(reward_TB, discount_TB, trace_TB, next_value_TB)
+    bootstrap_TB = discount_TB * (1 - trace_TB) * next_value_TB
+    return _accumulate_backwards(reward_TB + bootstrap_TB, discount_TB * trace_TB, torch.zeros_like(reward_TB[0]))
 
 
 @torch.no_grad()
@@ -45,6 +45,26 @@ def gae(
     delta_TB = torch.addcmul(reward_TB, discount_TB, next_value_TB) - value_TB
     decay_TB = discount_TB * trace_TB * gae_lambda
     return _accumulate_backwards(delta_TB, decay_TB, torch.zeros_like(delta_TB[0]))
+
+
+@torch.no_grad()
+def lambda_returns(
+    reward_TB: Tensor, discount_TB: Tensor, trace_TB: Tensor, next_value_TB: Tensor, q_lambda: float
+) -> Tensor:
+    """Q(lambda) returns (Peng & Williams 1996; Gallici et al. 2024, section 4.1).
+
+    G_t = r_t + discount_t * ((1 - lambda) * V(s'_t) + lambda * G_{t+1});  where an episode was cut, and after the last
+    row, V(s'_t) stands for G_{t+1}.
+
+    reward_TB: [time, environments] or [time], float. discount_TB: gamma * (1 - terminated), same shape, float.
+    trace_TB: 1 - (terminated | truncated), same shape, float.
+    next_value_TB: max_a Q of the true successor (not of the observation after a reset), same shape, float.
+    Returns G, same shape, float, without gradient.
+    """
+    _check_shapes(reward_TB, discount_TB, trace_TB, next_value_TB)
+    weight_TB = q_lambda * trace_TB
+    one_step_TB = reward_TB + discount_TB * (1 - weight_TB) * next_value_TB
+    return _accumulate_backwards(one_step_TB, discount_TB * weight_TB, next_value_TB[-1])
 
 
 def _accumulate_backwards(term_TB: Tensor, decay_TB: Tensor, running_B: Tensor) -> Tensor:

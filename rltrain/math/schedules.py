@@ -18,20 +18,6 @@ def linear(step: float, start: float, end: float, duration_steps: float) -> floa
     return start + (end - start) * (step / duration_steps)
 
 
-def exponential(step: float, start: float, end: float, duration_steps: float) -> float:
-    """start * (end / start)^(step / duration): the same factor every step, exactly end at duration_steps. All floats.
-
-    Both ends must be above 0, as no factor leads to 0. Constant outside the duration.
-    """
-    if start <= 0 or end <= 0:
-        raise ValueError(f"an exponential schedule needs start and end above 0, got {start} and {end}")
-    if step >= duration_steps:
-        return end
-    if step <= 0:
-        return start
-    return start * (end / start) ** (step / duration_steps)
-
-
 def exponential_decay(step: float, start: float, end: float, rate: float) -> float:
     """end + (start - end) * exp(-rate * step): nears end and never reaches it. All floats.
 

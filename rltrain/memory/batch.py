@@ -1,6 +1,7 @@
 """What a replay hands out. Legend: N sampled transitions, K frames of a stack."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -23,6 +24,15 @@ class Batch:
     """Importance weights, [N], float32; ones under uniform sampling."""
     index: np.ndarray
     """Slots, [N], int64: what `update_priorities` takes."""
+
+    def split(self, size: int) -> Iterator["Batch"]:
+        """Parts of at most `size` transitions, in order, as views; a batch that is no larger as it is."""
+        if len(self.index) <= size:
+            yield self
+            return
+        for first in range(0, len(self.index), size):
+            rows = slice(first, first + size)
+            yield replace(self, **{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
 
 @dataclass(frozen=True)

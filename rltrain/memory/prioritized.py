@@ -80,7 +80,8 @@ class PrioritizedReplay:
         """Set the priorities of slots index [N] int64 from td_error [N], float; slots lost since then stay at 0."""
         size = np.abs(td_error.astype(np.float64))
         if not np.isfinite(size).all():
-            raise NonFiniteError("a td error is not finite", "prioritized replay", "lower the learning rate")
+            what, fix = "a td error is not finite", "lower algo.learning_rate or algo.reward_scale"
+            raise NonFiniteError(what, "train/td_error", fix, {"tensor": "td_error"})
         kept = self.replay.valid[index]
         self._tree.update(index[kept], (size[kept] + self.epsilon) ** self.alpha)
         self.max_priority = max(self.max_priority, float(size.max(initial=0.0)))

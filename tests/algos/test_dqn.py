@@ -1,13 +1,16 @@
 """DQN: what reaches the loss, when the target network follows, what is counted in which unit."""
 
 import copy
+import dataclasses
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
 
+from rltrain import checkpoint
 from rltrain.algos.dqn import DQN
 from rltrain.memory.batch import Batch
 from rltrain.memory.prioritized import PrioritizedReplay
@@ -71,13 +74,16 @@ def test_double_dqn_judges_the_online_choice_by_the_target_network(double, expec
     assert td_error.tolist() == pytest.approx(expected, abs=1e-6)
 
 
-def test_importance_weights_reach_the_loss(config):
-    agent = DQN(config("dqn"), VECTOR, TWO, 0)
+@pytest.mark.parametrize("loss", ["huber", "squared"])
+def test_importance_weights_reach_the_loss(loss, config):
+    agent = DQN(config("dqn", loss=loss), VECTOR, TWO, 0)
     before = parameters(agent.online)
     _, metrics = agent.update(make_batch(weight=0.0))
     assert metrics["train/loss"] == 0
     assert torch.equal(parameters(agent.online), before)
-    full, half = (DQN(config("dqn"), VECTOR, TWO, 0).update(make_batch(weight=weight))[1] for weight in (1.0, 0.5))
+    full, half = (
+        DQN(config("dqn", loss=loss), VECTOR, TWO, 0).update(make_batch(weight=weight))[1] for weight in (1.0, 0.5)
+    )
     assert full["train/loss"] > 0
     assert half["train/loss"].item() == pytest.approx(full["train/loss"].item() / 2)
 
@@ -90,6 +96,29 @@ def test_the_td_errors_reach_the_priorities_and_beta_rises_to_one(config, watche
     assert len(np.unique(replay.priorities[replay.priorities > 0])) > 20, "every transition has the first priority"
     beta = {step: value for step, value, _ in seen}
     assert (beta[40], beta[72], beta[100]) == pytest.approx((0.4 + 0.6 * 0.4, 0.4 + 0.6 * 0.72, 1.0))
+
+
+@pytest.mark.parametrize("micro_batch_size", [1, 3, 8, 100])
+def test_parts_of_a_batch_add_up_to_the_whole(micro_batch_size, config):
+    batch = dataclasses.replace(make_batch(), weight=np.linspace(0.1, 1, 8, dtype=np.float32))
+    whole = DQN(config("dqn", double=True), VECTOR, TWO, 0)
+    parted = DQN(dataclasses.replace(config("dqn", double=True), micro_batch_size=micro_batch_size), VECTOR, TWO, 0)
+    (error, metrics), (same_error, same_metrics) = whole.update(batch), parted.update(batch)
+    assert same_error.tolist() == pytest.approx(error.tolist(), abs=1e-6)
+    assert same_metrics.keys() == metrics.keys()
+    for tag, value in metrics.items():
+        assert float(same_metrics[tag]) == pytest.approx(float(value), abs=1e-6), tag
+    torch.testing.assert_close(parameters(parted.online), parameters(whole.online), atol=1e-6, rtol=0)
+
+
+def test_the_loss_is_the_one_that_was_chosen(config):
+    batch = dataclasses.replace(make_batch(), reward=np.full(8, 100, np.float32))
+    huber, squared = (DQN(config("dqn", loss=loss), VECTOR, TWO, 0).update(batch) for loss in ("huber", "squared"))
+    assert huber[0].tolist() == squared[0].tolist()
+    error = np.abs(huber[0])
+    assert error.min() > 1
+    assert huber[1]["train/loss"].item() == pytest.approx((error - 0.5).mean(), rel=1e-5)
+    assert squared[1]["train/loss"].item() == pytest.approx((0.5 * error**2).mean(), rel=1e-5)
 
 
 @pytest.mark.parametrize("num_envs", [1, 3, 8])
@@ -113,6 +142,36 @@ def test_epsilon_falls_with_agent_steps_whatever_the_number_of_environments(num_
     assert epsilon[8] == pytest.approx(0.9 - 0.8 * 8 / 200)
     assert epsilon[100] == pytest.approx(0.5)
     assert epsilon[200] == epsilon[396] == 0.1
+
+
+@pytest.mark.parametrize("num_envs", [1, 4])
+def test_the_schedules_go_on_after_a_resume_as_if_nothing_had_happened(num_envs, config, watched):
+    def look(run, agent, parts):
+        return run.step, (run._latest["rollout/exploration_rate"], parts["replay"].beta)
+
+    fields = {"prioritized": True, "epsilon_start": 0.9, "epsilon_end": 0.1, "exploration_fraction": 0.75, **QUICK}
+    run_config = config("dqn", num_envs=num_envs, steps=400, **fields)
+    run_config = dataclasses.replace(run_config, checkpoint_every_steps=200)
+    whole = dict(watched(run_config, look)[0])
+    (folder,) = {path.parent for path in Path(run_config.run_dir).rglob("config.yaml")}
+    rest = dict(watched(run_config, look, folder, checkpoint.load(folder, "200"))[0])
+    assert min(rest) == 200 + num_envs
+    assert rest == {step: values for step, values in whole.items() if step > 200}
+    # The first step after the resume chose its action at step 200; beta is that of the last update, every 4 steps.
+    assert rest[200 + num_envs][0] == pytest.approx(0.9 - 0.8 * 200 / 300)
+    assert rest[204][1] == pytest.approx(0.4 + 0.6 * 204 / 400)
+    assert rest[400] == (0.1, 1.0)
+
+
+@pytest.mark.parametrize("num_envs", [1, 4])
+def test_the_learning_rate_falls_with_agent_steps_or_stays(num_envs, config, watched):
+    def look(run, agent, parts):
+        return run.step, agent.optimizer.param_groups[0]["lr"]
+
+    fields = {"num_envs": num_envs, "steps": 400, "learning_rate": 1e-2, **QUICK}
+    falling = dict(watched(config("dqn", learning_rate_end=1e-3, **fields), look)[0])
+    assert (falling[40], falling[200], falling[400]) == pytest.approx((1e-2 - 9e-3 * 0.1, 5.5e-3, 1e-3))
+    assert {rate for _, rate in watched(config("dqn", **fields), look)[0]} == {1e-2}
 
 
 def test_epsilon_is_a_coin_for_each_environment(config):

@@ -102,3 +102,7 @@ def test_normalize_covers_the_whole_tensor_and_survives_one_sample():
     assert normal.mean().item() == pytest.approx(0, abs=1e-6)
     assert normal.square().mean().item() == pytest.approx(1)
     assert losses.normalize(torch.tensor([5.0])).tolist() == [0]
+    # The mean of these rounds to another number than theirs; that difference is no advantage.
+    equal = torch.full((1000,), 100.1)
+    assert equal.mean() != equal[0]
+    assert losses.normalize(equal).abs().max() < 1e-3

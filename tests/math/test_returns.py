@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from rltrain.math.returns import discounted_returns, gae
+from rltrain.math.returns import discounted_returns, gae, lambda_returns
 
 
 def column(*rows: float) -> torch.Tensor:
@@ -11,19 +11,27 @@ def column(*rows: float) -> torch.Tensor:
     return torch.tensor(rows, dtype=torch.float64)[:, None]
 
 
+def returns_of(reward, discount, trace=(1, 1, 0), next_value=(0, 0, 0)):
+    return discounted_returns(column(*reward), column(*discount), column(*trace), column(*next_value))[:, 0].tolist()
+
+
 def test_returns_sum_what_follows_and_not_what_came_before():
-    returns = discounted_returns(column(1, 2, 3), column(0.1, 0.1, 0.1))
-    assert returns[:, 0].tolist() == pytest.approx([1.23, 2.3, 3])
+    assert returns_of([1, 2, 3], [0.1, 0.1, 0.1]) == pytest.approx([1.23, 2.3, 3])
 
 
-def test_returns_stop_at_a_termination_and_use_the_last_value():
-    returns = discounted_returns(column(1, 2, 3), column(0.1, 0, 0.1), torch.tensor([10.0], dtype=torch.float64))
-    assert returns[:, 0].tolist() == pytest.approx([1.2, 2, 4])
+def test_returns_stop_at_a_termination():
+    assert returns_of([1, 2, 3], [0.1, 0, 0.1], [1, 0, 0], [0, 7, 0]) == pytest.approx([1.2, 2, 3])
+
+
+def test_returns_go_on_with_the_value_where_an_episode_was_cut_and_not_with_the_next_episode():
+    assert returns_of([1, 2, 3], [0.1, 0.1, 0.1], [1, 0, 0], [0, 10, 20]) == pytest.approx([1.3, 3, 5])
+    # The control: within an episode the value of the successor is not read.
+    assert returns_of([1, 2, 3], [0.1, 0.1, 0.1], [1, 1, 0], [9, 9, 20]) == pytest.approx([1.25, 2.5, 5])
 
 
 def test_returns_keep_environments_apart():
-    reward = torch.tensor([[1.0, 0.0], [2.0, 0.0], [3.0, 5.0]])
-    returns = discounted_returns(reward, torch.full((3, 2), 0.1))
+    reward, trace = torch.tensor([[1.0, 0.0], [2.0, 0.0], [3.0, 5.0]]), torch.ones(3, 2)
+    returns = discounted_returns(reward, torch.full((3, 2), 0.1), trace, torch.zeros(3, 2))
     assert returns.flatten().tolist() == pytest.approx([1.23, 0.05, 2.3, 0.5, 3, 5])
 
 
@@ -81,7 +89,10 @@ def test_lambda_1_equals_returns_minus_values_and_carries_no_gradient():
     next_value = torch.cat([value[1:], last[None]])
     advantage = gae(reward, discount, torch.ones(20, 3), value, next_value, 1.0)
     assert not advantage.requires_grad
-    torch.testing.assert_close(advantage, discounted_returns(reward, discount, last) - value.detach())
+    trace = torch.ones(20, 3)
+    trace[-1] = 0
+    returns = discounted_returns(reward, discount, trace, next_value.detach())
+    torch.testing.assert_close(advantage, returns - value.detach())
 
 
 def test_shapes_that_would_broadcast_are_refused():
@@ -89,4 +100,43 @@ def test_shapes_that_would_broadcast_are_refused():
     with pytest.raises(ValueError, match="shapes"):
         gae(ones, ones, ones, ones[:, :1], ones, 0.5)
     with pytest.raises(ValueError, match="shapes"):
-        discounted_returns(ones, ones[:, :1])
+        discounted_returns(ones, ones[:, :1], ones, ones)
+
+
+@pytest.mark.parametrize(
+    ("discount_at_1", "trace_at_1", "q_lambda", "expected"),
+    [
+        (0.5, 1, 0.5, [2.3125, 3.25, 5]),  # 1 + .5 (.5 * 4 + .5 * 5), 1 + .5 (.5 * 2 + .5 * 3.25)
+        (0.0, 0, 0.5, [1.75, 1, 5]),  # terminated: 1 + .5 (.5 * 2 + .5 * 1)
+        (0.5, 0, 0.5, [2.25, 3, 5]),  # truncated: 1 + .5 * 4, 1 + .5 (.5 * 2 + .5 * 3)
+        (0.5, 1, 0.0, [2, 3, 5]),  # one step
+        (0.5, 1, 1.0, [2.75, 3.5, 5]),  # to the end
+    ],
+)
+def test_lambda_returns_match_hand_numbers(discount_at_1, trace_at_1, q_lambda, expected):
+    discount, trace = column(0.5, discount_at_1, 0.5), column(1, trace_at_1, 1)
+    returns = lambda_returns(column(1, 1, 1), discount, trace, column(2, 4, 8), q_lambda)
+    assert returns[:, 0].tolist() == pytest.approx(expected)
+
+
+def test_lambda_returns_are_advantages_plus_the_values_that_they_start_from():
+    reward, value, last = torch.rand(20, 3), torch.rand(20, 3), torch.rand(3)
+    discount, trace = torch.full((20, 3), 0.9), torch.ones(20, 3)
+    discount[4, 0] = trace[4, 0] = trace[9, 1] = 0  # one terminated, one truncated
+    next_value = torch.cat([value[1:], last[None]])
+    next_value[9, 1] = 7.0
+    expected = gae(reward, discount, trace, value, next_value, 0.8) + value
+    torch.testing.assert_close(lambda_returns(reward, discount, trace, next_value, 0.8), expected)
+    with pytest.raises(ValueError, match="shapes"):
+        lambda_returns(reward, discount, trace, next_value[:, :1], 0.8)
+
+
+def test_monte_carlo_and_td_on_the_returns_example():
+    """V = 0 everywhere, learning rate .1, gamma 1; the rewards sum to 3 and the first of them is 1."""
+    reward, zero = column(1, 0, 0, 1, 1, 0), column(0, 0, 0, 0, 0, 0)
+    discount = column(1, 1, 1, 1, 1, 0)
+    monte_carlo = 0.1 * (discounted_returns(reward, discount, discount, zero) - zero)
+    assert monte_carlo[0].item() == pytest.approx(0.3)
+    td = 0.1 * gae(reward, discount, discount, zero, zero, 0.0)  # lambda 0: the error of TD(0)
+    assert td[0].item() == pytest.approx(0.1)
+    torch.testing.assert_close(0.1 * gae(reward, discount, discount, zero, zero, 1.0), monte_carlo)

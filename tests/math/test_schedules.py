@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from rltrain.math.schedules import exponential, exponential_decay, linear
+from rltrain.math.schedules import exponential_decay, linear
 
 
 @pytest.mark.parametrize(
@@ -18,16 +18,6 @@ def test_linear_rises_too_and_ends_exactly():
     assert linear(50, 0.4, 1.0, 100) == pytest.approx(0.7)
     assert all(linear(n, 0.1, 0.7, n) == 0.7 for n in range(1, 200))
     assert linear(0, 1.0, 0.1, 0) == 0.1
-
-
-@pytest.mark.parametrize(("step", "expected"), [(0, 1.0), (50, 0.1), (100, 0.01), (200, 0.01)])
-def test_exponential_is_exact_at_its_beginning_middle_and_end(step, expected):
-    assert exponential(step, 1.0, 0.01, 100) == pytest.approx(expected, abs=1e-15)
-
-
-def test_exponential_refuses_an_end_it_cannot_reach():
-    with pytest.raises(ValueError, match="above 0"):
-        exponential(1, 1.0, 0.0, 100)
 
 
 def test_exponential_decay_is_exact_at_its_beginning_middle_and_end():
