@@ -1,8 +1,65 @@
-"""Optimizer state as plain nested dicts, for checkpoints without pickle."""
+"""Optimizers by name, the one optimizer step that every algorithm takes, and their state without pickle."""
 
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+
+from rltrain.errors import NonFiniteError
+
+OPTIMIZERS = ("adam", "rmsprop")
+
+
+def make(name: str, network: nn.Module, learning_rate: float, eps: float) -> torch.optim.Optimizer:
+    """Adam (Kingma & Ba 2015), or RMSprop with the decay of .99 that Mnih et al. 2016 use."""
+    if name == "adam":
+        return torch.optim.Adam(network.parameters(), lr=learning_rate, eps=eps, fused=True)
+    assert name == "rmsprop", name
+    return torch.optim.RMSprop(network.parameters(), lr=learning_rate, alpha=0.99, eps=eps)
+
+
+def clip_gradients(network: nn.Module, max_grad_norm: float) -> Tensor:
+    """Scale the gradients down to a global L2 norm; returns the norm before. Raises NonFiniteError, before any step."""
+    grad_norm = torch.nn.utils.clip_grad_norm_(network.parameters(), max_grad_norm)
+    if not grad_norm.isfinite():
+        gradients = {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
+        bad = next((name for name, gradient in gradients.items() if not gradient.isfinite().all()), "the network")
+        raise NonFiniteError(
+            f"the gradient of {bad} is not finite",
+            "train/grad_norm",
+            "lower algo.learning_rate or algo.reward_scale; the last checkpoint is from before",
+            {"tensor": bad, "gradients": {name: _describe(gradient) for name, gradient in gradients.items()}},
+        )
+    return grad_norm
+
+
+def _describe(tensor: Tensor) -> dict[str, Any]:
+    """What nonfinite.json says of a tensor."""
+    finite = tensor[tensor.isfinite()].float()
+    return {
+        "shape": list(tensor.shape),
+        "not_finite": tensor.numel() - finite.numel(),
+        "largest_finite": float(finite.abs().max()) if finite.numel() else None,
+    }
+
+
+def fill_state(optimizer: torch.optim.Optimizer) -> None:
+    """Make the statistics that the first step would make, all zero, unless they are there."""
+    if optimizer.state:
+        return
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()  # with gradients of zero, which moves no parameter
+    optimizer.zero_grad()
+    for values in optimizer.state.values():
+        values["step"].zero_()
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
+    """For the next steps."""
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
 
 
 def state_dict(optimizer: torch.optim.Optimizer) -> dict[str, Any]:

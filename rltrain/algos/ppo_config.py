@@ -26,6 +26,9 @@ class PPOConfig:
     """The probability ratio is clipped to 1 plus or minus this."""
     clip_range_end: float | None = None
     """Linear schedule of clip_range to this value at the last step; null: constant."""
+    clip_value_range: float | None = None
+    """A value gains nothing by moving further than this from what it was; null: it may. OpenAI has this bound, and
+    Andrychowicz et al. 2021 found no use in it."""
     learning_rate: float = 2.5e-4
     """Adam's step size at the first step."""
     learning_rate_end: float | None = None
@@ -55,4 +58,5 @@ class PPOConfig:
             at_least(f"algo.{key}", getattr(self, key), 1e-9)
         for key in ("value_weight", "entropy_weight", "clip_range_end", "learning_rate_end"):
             at_least(f"algo.{key}", getattr(self, key), 0)
+        at_least("algo.clip_value_range", self.clip_value_range, 1e-9)
         at_least("algo.reward_clip", self.reward_clip, 1e-9)

@@ -5,15 +5,11 @@ from pathlib import Path
 import pytest
 
 from rltrain import config as schema
-from rltrain.algos.dqn_config import DQNConfig
-from rltrain.algos.ppo_config import PPOConfig
-from rltrain.algos.q_learning_config import QLearningConfig
-from rltrain.config import NetworkConfig, RunConfig
+from rltrain.config import ALGOS, RunConfig
 from rltrain.envs.gym import GymConfig
+from rltrain.network_config import NetworkConfig
 from rltrain.run import Run
 from rltrain.train import train
-
-ALGOS = {"dqn": DQNConfig, "ppo": PPOConfig, "q_learning": QLearningConfig}
 
 
 @pytest.fixture(autouse=True)
@@ -48,9 +44,9 @@ def config(tmp_path):
 
 @pytest.fixture
 def watched(monkeypatch):
-    """Train; returns what `look(run, agent, parts)` gave after every step, and the agent."""
+    """Train, or go on from `restored`; returns what `look(run, agent, parts)` gave after every step, and the agent."""
 
-    def call(config, look=lambda run, agent, parts: None):
+    def call(config, look=lambda run, agent, parts: None, folder=None, restored=None):
         seen, agents = [], []
         original = Run.after_step
 
@@ -61,7 +57,7 @@ def watched(monkeypatch):
 
         with monkeypatch.context() as patch:
             patch.setattr(Run, "after_step", after_step)
-            train(config)
+            train(config, folder, restored)
         return seen, agents[0]
 
     return call

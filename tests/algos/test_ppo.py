@@ -1,14 +1,16 @@
 """PPO: what a rollout holds at an episode's end, and what its first update must look like."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
 
-from rltrain.algos import ppo
-from rltrain.algos.ppo import PPO, Collector, make_rollout
+from rltrain.algos.ppo import PPO
+from rltrain.collector import Collector
 from rltrain.math.returns import gae
-from rltrain.run import Run, make_pool
+from rltrain.run import Run
 
 QUICK = {"num_steps": 16, "batch_size": 32, "num_epochs": 2}
 
@@ -21,10 +23,12 @@ def collected(config, tmp_path):
         run_config = config(
             "ppo", env="loop:Loop-v0", kwargs=kwargs, num_envs=2, num_steps=20, batch_size=40, gamma=0.98
         )
-        pool, run = make_pool(run_config), Run(run_config, tmp_path, None)
+        run = Run(run_config, tmp_path, None)
+        pool = run.make_pool()
         agent = PPO(run_config, pool.frame_space, pool.action_space, 0)
-        rollout = make_rollout(run_config.algo, pool, agent.device)
-        Collector(agent, pool, run).collect(rollout, run_config.algo)
+        collector = Collector(agent.actor, pool, run, run.generator("actions"), run.env_seed(), run_config.algo)
+        rollout = collector.make_rollout(20)
+        collector.collect(rollout)
         run.logger.close()
         return rollout, agent
 
@@ -41,8 +45,8 @@ def test_the_two_masks_and_the_true_successors_value(terminates, collected):
     assert rollout.obs[:, 0, 0].tolist() == [t % 8 for t in range(20)]
     # The successor of the last step of an episode is 8, which the policy never sees, and not the reset's 0.
     successor = np.array([[t % 8 + 1] for t in range(20)], np.float32)
-    wanted = agent.value(successor)
-    of_reset = agent.value(np.zeros((1, 1), np.float32))
+    wanted = agent.actor.value(successor)
+    of_reset = agent.actor.value(np.zeros((1, 1), np.float32))
     assert abs(wanted[7] - of_reset) > 1e-3, "the control: the two can be told apart"
     counted = rollout.discount[:, 0] > 0
     assert torch.allclose(rollout.next_value[counted, 0], wanted[counted], atol=1e-6)
@@ -50,7 +54,7 @@ def test_the_two_masks_and_the_true_successors_value(terminates, collected):
 
 def test_values_and_log_probabilities_are_those_of_the_policy_that_acted(collected):
     rollout, agent = collected(counts=True)
-    outputs, value = agent.network(rollout.flat("obs"))
+    outputs, value = agent.actor.network(rollout.flat("obs"))
     assert torch.allclose(rollout.flat("value"), value, atol=1e-6)
     chosen = outputs.log_softmax(-1).gather(-1, rollout.flat("action")[:, None]).squeeze(-1)
     assert torch.allclose(rollout.flat("log_prob"), chosen, atol=1e-6)
@@ -62,14 +66,14 @@ def test_clipped_rewards_are_learned_from_and_raw_ones_reported(reward, clip, le
         "ppo", env="loop:Loop-v0", kwargs={"reward": reward}, num_envs=2, reward_clip=clip, **QUICK, steps=32
     )
     rollouts = []
-    original = ppo.make_rollout
+    original = Collector.make_rollout
 
     def keep(*args):
         rollouts.append(original(*args))
         return rollouts[-1]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ppo, "make_rollout", keep)
+        patch.setattr(Collector, "make_rollout", keep)
         seen, _ = watched(run_config, lambda run, agent, parts: list(run._recent))
     assert rollouts[0].reward.unique().tolist() == [learned]
     assert set(seen[-1]) == {(8 * reward, 8)}
@@ -103,7 +107,7 @@ def test_a_time_limit_is_bootstrapped_through_and_a_termination_is_not(terminate
         num_epochs=10, gamma=0.98, learning_rate=2e-2, max_grad_norm=1e3, steps=6400,
     )  # fmt: skip
     _, agent = watched(run_config)
-    assert low <= agent.value(np.ones((1, 1), np.float32)).item() <= high
+    assert low <= agent.actor.value(np.ones((1, 1), np.float32)).item() <= high
 
 
 def test_learning_rate_and_clip_range_fall_from_their_first_to_their_last_value(config):
@@ -131,19 +135,23 @@ def test_continuous_actions_are_bounded_for_the_environment_alone(config):
     bounds = spaces.Box(np.array([-2.0, 0.0], np.float32), np.array([2.0, 1.0], np.float32))
     agent = PPO(config("ppo", **QUICK), spaces.Box(-1, 1, (3,), np.float32), bounds, 0)
     with torch.no_grad():
-        agent.network.log_std.fill_(3.0)
-    sampled, log_prob, _ = agent.act(torch.zeros(50, 3), np.random.default_rng(0))
-    given = agent.bounded(sampled.numpy())
+        agent.actor.network.log_std.fill_(3.0)
+    sampled, outputs, _ = agent.actor.act(torch.zeros(50, 3), np.random.default_rng(0))
+    given = agent.actor.for_env(sampled)
     assert sampled.abs().max() > 2
     assert all(bounds.contains(action) for action in given)
     assert np.array_equal(given, np.clip(sampled.numpy(), bounds.low, bounds.high))
-    assert log_prob.shape == (50,)
+    # What is learned from is the density of what was sampled: of a normal distribution at (sampled - 0) / e^3.
+    wanted = -0.5 * (sampled / math.exp(3)).square() - 3 - 0.5 * math.log(2 * math.pi)
+    mean = outputs[:, :2]
+    assert mean.abs().max() < 1e-6
+    assert torch.allclose(agent.actor.log_prob(outputs, sampled), wanted.sum(-1), atol=1e-4)
 
 
 def test_sampling_follows_the_probabilities(config):
     agent = PPO(config("ppo", **QUICK), spaces.Box(-1, 1, (4,), np.float32), spaces.Discrete(3), 0)
     logits = torch.tensor([[0.0, 1.0, 2.0]]).repeat(20_000, 1)
-    share = torch.bincount(agent._sample(logits, np.random.default_rng(0)), minlength=3) / 20_000
+    share = torch.bincount(agent.actor.distribution.sample(logits, np.random.default_rng(0)), minlength=3) / 20_000
     assert torch.allclose(share, logits[0].softmax(-1), atol=0.015)
 
 
@@ -158,3 +166,51 @@ def test_advantages_are_normalised_over_the_minibatch(config, collected):
         losses.append(metrics["train/grad_norm"].item())
     assert losses[0] > 0
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+def make_pair(config, **fields):
+    """Agents with the same weights that learn from whole minibatches and from parts of 7."""
+    agents = []
+    for micro_batch_size in (None, 7):
+        run_config = config("ppo", num_envs=2, num_steps=20, batch_size=40, **fields)
+        run_config.micro_batch_size = micro_batch_size
+        agents.append(PPO(run_config, spaces.Box(0, 8, (1,), np.float32), spaces.Discrete(2), 3))
+    return agents
+
+
+def test_gradients_of_parts_add_up_and_advantages_are_normalised_over_the_whole_minibatch(config, collected):
+    rollout, _ = collected(counts=True)
+    # Advantages that differ between the parts: normalised in each part, they would all look alike.
+    advantage = torch.linspace(-3, 5, 40).reshape(20, 2)
+    gradients = []
+    for agent in make_pair(config):
+        metrics = agent.update(rollout, advantage, advantage, torch.arange(40))
+        parts = [parameter.grad.flatten() for parameter in agent.actor.network.parameters()]
+        gradients.append(torch.cat([metrics["train/loss"][None], *parts]))
+    assert gradients[0].abs().max() > 0.01
+    assert torch.allclose(*gradients, atol=1e-6)
+
+
+@pytest.mark.parametrize(("sign", "moves"), [(1, False), (-1, True)])
+def test_a_ratio_of_two_moves_the_policy_only_where_that_helps(sign, moves, config, collected):
+    rollout, _ = collected(counts=True)
+    agent, _ = make_pair(config, normalize_advantage=False, value_weight=0.0, entropy_weight=0.0)
+    with torch.no_grad():
+        rollout.log_prob[:] = agent.actor.evaluate(rollout.flat("obs"), rollout.flat("action"))[0].view(20, 2)
+    rollout.log_prob -= math.log(2)  # the policy that acted found each action half as likely
+    advantage = torch.full((20, 2), float(sign))
+    metrics = agent.update(rollout, advantage, advantage, torch.arange(40))
+    assert metrics["train/clip_fraction"] == 1
+    assert (metrics["train/grad_norm"] > 1e-3) == moves
+    assert metrics["train/grad_norm"] == 0 or moves
+
+
+@pytest.mark.parametrize(("clip_value_range", "moves"), [(None, True), (10.0, True), (0.1, False)])
+def test_a_value_that_has_moved_far_enough_moves_no_further(clip_value_range, moves, config, collected):
+    rollout, _ = collected(counts=True)
+    agent, _ = make_pair(config, entropy_weight=0.0, clip_value_range=clip_value_range)
+    with torch.no_grad():
+        value = agent.actor.network(rollout.flat("obs"))[1].view(20, 2)
+    rollout.value[:] = value - 1  # the values have risen by 1 since; the returns lie 1 further
+    agent.update(rollout, torch.zeros(20, 2), rollout.value + 2, torch.arange(40))
+    assert (agent.actor.network.value.bias.grad.abs().item() > 0.1) == moves

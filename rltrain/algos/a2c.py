@@ -1,0 +1,141 @@
+"""Advantage actor-critic, the synchronous form of A3C (Mnih et al. 2016, section 4 and algorithm S3).
+
+minimise  -log pi(a|s) A + w_v (V(s) - R)^2 / 2 - w_e H[pi],    A = R - V(s)
+R = r_t + gamma r_{t+1} + ... + gamma^n V(s_{t+n})              (gae_lambda below 1 mixes shorter ones in)
+
+repeat: act for num_steps in every environment with the current policy
+        one optimizer step on the whole rollout, which is then thrown away
+"""
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+from torch import Tensor
+
+from rltrain import optimizers
+from rltrain.actor import Actor
+from rltrain.agent_panel import show_agent
+from rltrain.algos.a2c_config import A2CConfig
+from rltrain.collector import Collector
+from rltrain.config import RunConfig
+from rltrain.evaluate import Agent
+from rltrain.evaluate import play_episodes as evaluate  # noqa: F401  (how this algorithm is evaluated)
+from rltrain.math import losses, schedules
+from rltrain.math.returns import gae
+from rltrain.memory.rollout import Rollout
+from rltrain.run import Run
+
+
+class A2C:
+    """The actor-critic network and its optimizer."""
+
+    def __init__(
+        self, run_config: RunConfig, frame_space: gymnasium.Space, action_space: gymnasium.Space, seed: int
+    ) -> None:
+        config: A2CConfig = run_config.algo
+        self.config = config
+        self.micro_batch_size = run_config.micro_batch_size or config.num_envs * config.num_steps
+        self.actor = Actor(run_config, frame_space, action_space, seed)
+        self.optimizer = optimizers.make(
+            config.optimizer, self.actor.network, config.learning_rate, config.optimizer_eps
+        )
+        self.num_updates = 0
+
+    def policy(self, obs: np.ndarray, greedy: bool, generator: np.random.Generator) -> np.ndarray:
+        """Actions for the environment: the likeliest, or sampled."""
+        return self.actor.policy(obs, greedy, generator)
+
+    def update(self, rollout: Rollout) -> dict[str, Any]:
+        """One optimizer step on a rollout; returns metrics."""
+        advantage = gae(
+            rollout.reward,
+            rollout.discount,
+            rollout.trace,
+            rollout.value,
+            rollout.next_value,
+            self.config.gae_lambda,
+        ).flatten()
+        returns = advantage + rollout.flat("value")
+        if self.config.normalize_advantage:
+            advantage = losses.normalize(advantage)
+        self.optimizer.zero_grad()
+        metrics: dict[str, Any] = {}
+        for part in range(0, len(returns), self.micro_batch_size):
+            rows = slice(part, part + self.micro_batch_size)
+            share = len(returns[rows]) / len(returns)
+            for tag, value in self._accumulate(rollout, advantage, returns, rows, share).items():
+                metrics[tag] = metrics.get(tag, 0) + share * value
+        metrics["train/grad_norm"] = optimizers.clip_gradients(self.actor.network, self.config.max_grad_norm)
+        self.optimizer.step()
+        self.num_updates += 1
+        metrics["train/explained_variance"] = losses.explained_variance(rollout.flat("value"), returns)
+        return metrics | {"train/n_updates": self.num_updates}
+
+    def _accumulate(
+        self, rollout: Rollout, advantage: Tensor, returns: Tensor, rows: slice, share: float
+    ) -> dict[str, Any]:
+        """Add the gradients of some rows of the flat rollout; returns their metrics."""
+        config = self.config
+        log_prob, entropy, value = self.actor.evaluate(rollout.flat("obs")[rows], rollout.flat("action")[rows])
+        policy_loss = losses.policy_gradient_loss(log_prob, advantage[rows]).mean()
+        value_loss = losses.value_loss(value, returns[rows]).mean()
+        entropy_mean = entropy.mean()
+        loss = policy_loss + config.value_weight * value_loss - config.entropy_weight * entropy_mean
+        (share * loss).backward()
+        return {
+            "train/loss": loss.detach(),
+            "train/policy_gradient_loss": policy_loss.detach(),
+            "train/value_loss": value_loss.detach(),
+            "train/entropy_loss": -entropy_mean.detach(),
+        }
+
+    def anneal(self, step: int, total_steps: int) -> None:
+        """Set the learning rate for the next rollout."""
+        if self.config.learning_rate_end is not None:
+            rate = schedules.linear(step, self.config.learning_rate, self.config.learning_rate_end, total_steps)
+            optimizers.set_learning_rate(self.optimizer, rate)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that an update changes."""
+        return {
+            "network": self.actor.network.state_dict(),
+            "optimizer": optimizers.state_dict(self.optimizer),
+            "num_updates": self.num_updates,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self.actor.network.load_state_dict(state["network"])
+        optimizers.load_state_dict(self.optimizer, state["optimizer"])
+        self.num_updates = int(state["num_updates"])
+
+
+make_agent = A2C
+
+
+def train(run_config: RunConfig, run: Run) -> None:
+    """The loop: collect, learn once, until total_steps are done."""
+    config: A2CConfig = run_config.algo
+    pool = run.make_pool()
+    try:
+        agent = A2C(run_config, pool.frame_space, pool.action_space, run.seed_of("network"))
+        show_agent(run, pool.frame_space, pool.action_space, agent.actor.network, agent.actor.device)
+        collector = Collector(agent.actor, pool, run, run.generator("actions"), run.env_seed(), config)
+        run.restore(agent, environments=collector.stepper)
+        rollout = collector.make_rollout(config.num_steps)
+        while not run.finished:
+            agent.anneal(run.step, run_config.total_steps)
+            collector.collect(rollout)
+            with run.phase("learn"):
+                metrics = agent.update(rollout)
+            run.record(metrics)
+            run.record({"train/learning_rate": agent.optimizer.param_groups[0]["lr"]})
+            run.after_step(config.num_steps * pool.num_envs, agent, environments=collector.stepper)
+        run.conclude(agent, environments=collector.stepper)
+    finally:
+        pool.close()
+
+
+def _check(agent: A2C) -> Agent:  # the type checker sees here that A2C is what evaluation and checkpoints take
+    return agent

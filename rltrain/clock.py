@@ -1,0 +1,61 @@
+"""The times of a run: since its start, in training, and how a window between two log lines was spent."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+class Clock:
+    """Counts on from what an earlier process of the same run had spent."""
+
+    def __init__(self, step: int, saved: dict[str, Any]) -> None:
+        self._wall_before_s = float(saved.get("wall_time_s", 0.0))
+        self._train_s = float(saved.get("train_time_s", 0.0))
+        self._start_s = self._window_s = time.perf_counter()
+        self._window_step = step
+        self._phase_s = {"env": 0.0, "learn": 0.0}
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Count the time of `env` or `learn`."""
+        start_s = time.perf_counter()
+        yield
+        self.spend(name, time.perf_counter() - start_s)
+
+    def spend(self, name: str, seconds: float) -> None:
+        """Count time of `env` or `learn` that was measured elsewhere."""
+        self._phase_s[name] += seconds
+
+    @property
+    def wall_s(self) -> float:
+        """Seconds since the start, over all processes of the run."""
+        return round(self._wall_before_s + time.perf_counter() - self._start_s, 3)
+
+    @property
+    def train_s(self) -> float:
+        """Seconds without evaluations."""
+        return round(self._train_s + time.perf_counter() - self._window_s, 3)
+
+    @contextmanager
+    def paused(self, step: int) -> Iterator[None]:
+        """Leave what happens inside out of training time and speed."""
+        self._train_s = self.train_s
+        yield
+        self._begin_window(step)
+
+    def end_window(self, step: int) -> dict[str, float]:
+        """Speed and shares of the time since the last call, for a log line."""
+        window_s = max(time.perf_counter() - self._window_s, 1e-9)
+        values = {}
+        if step > self._window_step:
+            values["time/fps"] = round((step - self._window_step) / window_s, 1)
+            for name, seconds in self._phase_s.items():
+                values[f"time/{name}_fraction"] = round(seconds / window_s, 4)
+        self._train_s += window_s
+        self._begin_window(step)
+        return values
+
+    def _begin_window(self, step: int) -> None:
+        self._window_s, self._window_step = time.perf_counter(), step
+        self._phase_s = dict.fromkeys(self._phase_s, 0.0)

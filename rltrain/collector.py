@@ -1,0 +1,117 @@
+"""Steps environments with the current policy and fills rollouts, for every algorithm that learns from rollouts."""
+
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rltrain import networks
+from rltrain.distributions import Distribution
+from rltrain.envs.pool import Episode, Pool
+from rltrain.envs.stepper import Stepper
+from rltrain.math.rewards import learned_reward
+from rltrain.memory.rollout import Rollout
+
+
+class Policy(Protocol):
+    """Who acts: an actor with its critic, or values that are acted on greedily."""
+
+    distribution: Distribution
+    device: torch.device
+
+    def act(self, obs: Tensor, generator: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Actions [B, *action_shape], the network's outputs [B, ...] behind them and the values of the states [B]."""
+        ...
+
+    def log_prob(self, outputs: Tensor, action: Tensor) -> Tensor:
+        """Log-probabilities [B] of actions, given the outputs behind them."""
+        ...
+
+    def value(self, obs: np.ndarray) -> Tensor:
+        """Values of states [B]."""
+        ...
+
+    def for_env(self, action: Tensor) -> np.ndarray:
+        """Actions as the environments take them."""
+        ...
+
+
+class Steps(Protocol):
+    """Who counts the steps: the run, or one worker of an asynchronous one."""
+
+    def phase(self, name: str) -> AbstractContextManager[None]:
+        """Count the time of `env` or `learn`."""
+        ...
+
+    def advance(self, num_steps: int, episodes: list[Episode]) -> None:
+        """Count agent steps and finished episodes."""
+        ...
+
+
+class Rewards(Protocol):
+    """The settings of what is learned from."""
+
+    gamma: float
+    reward_scale: float
+    reward_clip: float | None
+
+
+class Collector:
+    """Goes on from where the last rollout ended."""
+
+    def __init__(
+        self, actor: Policy, pool: Pool, steps: Steps, generator: np.random.Generator, env_seed: int, rewards: Rewards
+    ) -> None:
+        self.actor, self.pool, self.steps, self.generator, self.rewards = actor, pool, steps, generator, rewards
+        self.stepper = Stepper(pool, env_seed)
+
+    def make_rollout(self, num_steps: int) -> Rollout:
+        """Storage for one rollout, pixels as uint8."""
+        frame_space, distribution = self.pool.frame_space, self.actor.distribution
+        assert frame_space.dtype is not None
+        return Rollout(
+            num_steps,
+            self.pool.num_envs,
+            networks.obs_shape(frame_space, self.pool.stack_num),
+            torch.from_numpy(np.zeros(0, frame_space.dtype)).dtype,
+            distribution.action_shape,
+            distribution.action_dtype,
+            self.actor.device,
+        )
+
+    def collect(self, rollout: Rollout) -> None:
+        """Fill a rollout: row t is what was seen, done and got, and the value of the true successor."""
+        shape, rewards = (rollout.num_steps, rollout.num_envs), self.rewards
+        # Rows of numbers are written by NumPy and handed to torch once: a tensor's row costs ten times as much.
+        reward, terminated, truncated = np.empty(shape, np.float32), np.empty(shape, bool), np.empty(shape, bool)
+        outputs: list[Tensor] = []
+        values: list[Tensor] = []
+        cut_values: list[Tensor] = []
+        for t in range(rollout.num_steps):
+            rollout.obs[t] = torch.from_numpy(self.stepper.obs)
+            action, output, value = self.actor.act(rollout.obs[t], self.generator)
+            rollout.action[t] = action
+            outputs.append(output)
+            values.append(value)
+            with self.steps.phase("env"):
+                timestep, next_obs = self.stepper.step(self.actor.for_env(action))
+            reward[t], terminated[t], truncated[t] = timestep.reward, timestep.terminated, timestep.truncated
+            if next_obs is not None:  # what comes next is another episode: ask the network about the true successor
+                cut_values.append(self.actor.value(next_obs[timestep.truncated]))
+            self.steps.advance(self.pool.num_envs, timestep.episodes)
+        values.append(self.actor.value(self.stepper.obs))
+
+        def give(field: Tensor, rows: np.ndarray) -> None:
+            field.copy_(torch.from_numpy(rows))
+
+        give(rollout.reward, learned_reward(reward, rewards.reward_scale, rewards.reward_clip))
+        give(rollout.discount, np.where(terminated, 0.0, rewards.gamma))
+        give(rollout.trace, ~(terminated | truncated))
+        rollout.log_prob.copy_(self.actor.log_prob(torch.cat(outputs), rollout.flat("action")).view(shape))
+        value = torch.stack(values)
+        rollout.value.copy_(value[:-1])
+        rollout.next_value.copy_(value[1:]).mul_(rollout.trace)
+        if cut_values:
+            rollout.next_value[torch.from_numpy(truncated).to(value.device)] = torch.cat(cut_values)

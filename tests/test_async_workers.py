@@ -1,0 +1,144 @@
+"""Worker processes on shared parameters: no update lost, one set of statistics, and every way in which one can end."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import psutil
+import pytest
+import torch
+
+from rltrain import optimizers
+from rltrain.async_workers import Shared, Workers
+from rltrain.errors import EnvironmentFailure, NonFiniteError
+
+NUM_UPDATES = 25
+
+
+def make():
+    """A network of two numbers and its optimizer."""
+    torch.manual_seed(0)
+    network = torch.nn.Linear(1, 1)
+    return network, optimizers.make("adam", network, 0.1, 1e-8)
+
+
+def work(run_config, shared, trainer, argument):
+    """Do what the trainer says in place of a learning rate."""
+    network, optimizer = make()
+    shared.attach(optimizer)
+    while True:
+        task = trainer.next_learning_rate()
+        if task == "many updates":
+            for _ in range(NUM_UPDATES):
+                for parameter in network.parameters():
+                    parameter.grad = torch.ones_like(parameter)
+                shared.step(network, optimizer)
+        elif task == "raise":
+            raise ValueError("what the worker stumbled over")
+        elif task == "raise one of ours":
+            raise NonFiniteError("the gradient is not finite", "train/grad_norm", "lower it")
+        elif task == "be killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif task == "be killed with the lock":
+            shared.lock.acquire()
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif task == "hang with the lock":
+            shared.lock.acquire()
+            trainer.report({})
+            threading.Event().wait()
+        trainer.report({})
+
+
+def gather(workers):
+    """The indices of all that play, as they report."""
+    indices = []
+    while workers.playing:
+        indices += [index for index, _ in workers.reports()]
+    return indices
+
+
+@pytest.fixture(scope="module")
+def team():
+    """Five workers for all tests here, the shared network and its optimizer: a process takes seconds to start."""
+    network, optimizer = make()
+    workers = Workers(work, None, Shared(network, optimizer), [None] * 5)
+    yield workers, network, optimizer
+    workers.close()
+
+
+def test_workers_step_one_set_of_parameters_and_statistics(team):
+    workers, network, optimizer = team
+    for index in range(5):
+        workers.go_on(index, "many updates")
+    assert sorted(gather(workers)) == [0, 1, 2, 3, 4]
+    alone, its_optimizer = make()
+    for _ in range(5 * NUM_UPDATES):
+        for parameter in alone.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        its_optimizer.step()
+    for ours, wanted in zip(network.parameters(), alone.parameters(), strict=True):
+        assert torch.equal(ours, wanted)
+        for name, value in its_optimizer.state[wanted].items():
+            assert torch.equal(optimizer.state[ours][name], value), name
+        # With statistics of its own, each worker would have counted to 25.
+        assert optimizer.state[ours]["step"] == 5 * NUM_UPDATES
+
+
+def test_every_way_to_fail_is_told_and_none_leaves_a_process(team):
+    workers, _, _ = team
+    wanted = [
+        ("raise", RuntimeError, "worker 0 failed:.*what the worker stumbled over"),
+        ("raise one of ours", NonFiniteError, "worker 1: the gradient is not finite; train/grad_norm; lower it"),
+        ("be killed", EnvironmentFailure, r"worker 2 ended without a word \(signal 9\)"),
+        ("be killed with the lock", EnvironmentFailure, r"worker 3 ended without a word \(signal 9\)"),
+    ]
+    for index, (task, kind, text) in enumerate(wanted):
+        workers.go_on(4, "report")
+        assert [number for number, _ in workers.reports()] == [4], "the control: the others go on"
+        workers.go_on(index, task)
+        with pytest.raises(kind, match=f"(?s){text}"):
+            gather(workers)
+        workers.playing.clear()
+    with pytest.raises(EnvironmentFailure, match="ended without a word"), workers.paused():
+        pytest.fail("a lock that nobody can give back")
+    workers.go_on(4, "many updates")  # which waits for that lock
+    processes = [psutil.Process(process.pid) for process in workers._processes if process.is_alive()]
+    assert processes, "the control: one is left to be ended"
+    workers.close()
+    assert not any(process.is_running() for process in processes)
+
+
+TRAINER = """
+import test_async_workers as here
+if __name__ == "__main__":
+    workers = here.Workers(here.work, None, here.Shared(*here.make()), [None, None])
+    workers.go_on(0, "hang with the lock")
+    here.gather(workers)
+    workers.go_on(1, "many updates")
+    print("ready", flush=True)
+    here.gather(workers)
+"""
+
+
+def test_workers_end_when_their_trainer_is_killed(tmp_path):
+    (tmp_path / "trainer.py").write_text(TRAINER)
+    path = os.pathsep.join([os.path.dirname(__file__), *filter(None, sys.path)])
+    environment = os.environ | {"PYTHONPATH": path}
+    with subprocess.Popen(
+        [sys.executable, tmp_path / "trainer.py"], stdout=subprocess.PIPE, env=environment
+    ) as process:
+        children = []
+        try:
+            assert process.stdout.readline() == b"ready\n"
+            children = psutil.Process(process.pid).children(recursive=True)
+            assert len(children) == 3, "two workers and multiprocessing's resource tracker"
+            process.kill()
+            _, alive = psutil.wait_procs(children, timeout=30)
+            assert not alive
+        finally:
+            process.kill()
+            for child in children:
+                if child.is_running():
+                    child.kill()
