@@ -5,18 +5,33 @@ import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gymnasium
 import numpy as np
 
 from rltrain.envs.pool import Episode, Pool, TimeStep
 from rltrain.envs.seeding import env_seed
+from rltrain.envs.viewer import Viewer
 from rltrain.errors import ConfigError, EnvironmentFailure, nearest
-from rltrain.validate import at_least, in_range
+from rltrain.validate import at_least, in_range, one_of
 
 if TYPE_CHECKING:
     from ale_py.vector_env import AtariVectorEnv
+
+_USUAL = {
+    "sticky_actions": 0.0,
+    "noop_max": 30,
+    "fire_reset": True,
+    "terminal_on_life_loss": False,
+    "full_action_space": False,
+}
+PROTOCOLS: dict[str | None, dict[str, Any]] = {
+    None: _USUAL,
+    "dqn": _USUAL | {"terminal_on_life_loss": True},
+    "machado": _USUAL | {"sticky_actions": 0.25, "noop_max": 0, "fire_reset": False, "full_action_space": True},
+}
+"""What the fields that a configuration leaves open are taken to be."""
 
 
 @dataclass
@@ -34,33 +49,44 @@ class AtariConfig:
     """Frames that the policy sees at once."""
     size: int = 84
     """Height and width of a frame, pixels."""
-    sticky_actions: float = 0.0
-    """Probability that the emulator repeats the previous action: 0 as in DQN, 0.25 as in later comparisons."""
-    noop_max: int = 30
-    """An episode begins with 0 up to so many frames of doing nothing, for variety."""
-    fire_reset: bool = True
-    """Press fire at the start in games that wait for it."""
-    terminal_on_life_loss: bool = False
-    """Set `terminated` on a lost life; the game itself goes on and no Episode is reported."""
-    full_action_space: bool = False
-    """All 18 actions, rather than those with an effect in this game."""
+    protocol: str | None = None
+    """What the next five fields are where they are null. `dqn`: Mnih et al. 2015, an episode of learning ends with a
+    life. `machado`: Machado et al. 2018, sticky actions, no knowledge of lives, all 18 actions. null: as `dqn`, but a
+    lost life ends nothing."""
+    sticky_actions: float | None = None
+    """Probability that the emulator repeats the previous action: 0, or 0.25 with `machado`."""
+    noop_max: int | None = None
+    """An episode begins with 0 up to so many frames of doing nothing, for variety: 30, or 0 with `machado`."""
+    fire_reset: bool | None = None
+    """Press fire at the start in games that wait for it: true, or false with `machado`."""
+    terminal_on_life_loss: bool | None = None
+    """Set `terminated` on a lost life; the game itself goes on and no Episode is reported. False, or true with
+    `dqn`."""
+    full_action_space: bool | None = None
+    """All 18 actions, rather than those with an effect in this game: false, or true with `machado`."""
     max_episode_frames: int = 108_000
     """Emulator frames after which an episode is truncated: half an hour of play at 60 Hz."""
 
     def __post_init__(self) -> None:
+        if self.protocol is not None:
+            one_of("env.protocol", self.protocol, [name for name in PROTOCOLS if name])
+        for field, value in PROTOCOLS[self.protocol].items():
+            if getattr(self, field) is None:
+                setattr(self, field, value)
         for field, minimum in (("frame_skip", 1), ("stack_num", 1), ("size", 1), ("noop_max", 0)):
             at_least(f"env.{field}", getattr(self, field), minimum)
         at_least("env.max_episode_frames", self.max_episode_frames, self.frame_skip)
+        assert self.sticky_actions is not None
         in_range("env.sticky_actions", self.sticky_actions, 0, 1)
 
 
 @functools.cache
 def games() -> list[str]:
-    """The names that `game` takes."""
+    """The names that `game` takes: every game that one player can play."""
     from ale_py import ALEInterface, roms
 
     folder = Path(os.environ.get("ALE_ROMS_DIR") or str(Path(roms.__file__).parent))
-    # A game that ALE has no rules for (combat, for two players only) would end the process. Games without a file
+    # A game that ALE has no rules for (they are for two players) would end the process. Games without a file
     # stay in the list, as they are real ones: `_check_rom` says what is wrong.
     paths = {game: folder / f"{game}.bin" for game in roms.get_all_rom_ids()}
     return sorted(
@@ -80,6 +106,49 @@ def make_pool(config: AtariConfig, num_envs: int) -> Pool:
     return AtariPool(config, num_envs)
 
 
+def vector_env(config: AtariConfig, num_envs: int, **picture: Any) -> "AtariVectorEnv":
+    """ALE's vector environment; `picture` replaces what decides how it is drawn, and leaves the game as it is.
+
+    Raises ConfigError (unknown game) or EnvironmentFailure (no ROM).
+    """
+    _check_rom(config.game)
+    import ale_py
+    from ale_py.vector_env import AtariVectorEnv
+
+    ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
+    num_cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    drawn = {"img_height": config.size, "img_width": config.size, "grayscale": True, "maxpool": True}
+    drawn |= {"frameskip": config.frame_skip, **picture}
+    # Everything is pinned: several of the defaults (clipped rewards, autoreset) would quietly change what is
+    # learned, and they have changed between releases.
+    return AtariVectorEnv(
+        config.game,
+        num_envs,
+        batch_size=num_envs,
+        num_threads=min(num_envs, num_cpus),
+        thread_affinity_offset=-1,
+        max_num_frames_per_episode=config.max_episode_frames,
+        repeat_action_probability=config.sticky_actions,
+        full_action_space=config.full_action_space,
+        continuous=False,
+        autoreset_mode=gymnasium.vector.AutoresetMode.SAME_STEP,
+        stack_num=1,
+        noop_max=config.noop_max,
+        episodic_life=False,
+        life_loss_info=False,
+        reward_clipping=False,
+        use_fire_reset=config.fire_reset,
+        **drawn,
+    )
+
+
+def make_viewer(config: AtariConfig) -> Viewer:
+    """One game in colour. Raises what `make_pool` raises."""
+    from rltrain.envs.atari_viewer import AtariViewer
+
+    return AtariViewer(config)
+
+
 class AtariPool:
     """`num_envs` copies of a game. `Episode.length_frames` leaves out the frames before the first action.
 
@@ -87,38 +156,10 @@ class AtariPool:
     then up to one action old, which is near enough for a value.
     """
 
-    def __init__(self, config: AtariConfig, num_envs: int) -> None:
-        _check_rom(config.game)
-        import ale_py
-        from ale_py.vector_env import AtariVectorEnv
+    num_restarts = 0
 
-        ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
-        num_cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        # Everything is pinned: several of the defaults (clipped rewards, autoreset) would quietly change what is
-        # learned, and they have changed between releases.
-        self._envs: AtariVectorEnv | None = AtariVectorEnv(
-            config.game,
-            num_envs,
-            batch_size=num_envs,
-            num_threads=min(num_envs, num_cpus),
-            thread_affinity_offset=-1,
-            max_num_frames_per_episode=config.max_episode_frames,
-            repeat_action_probability=config.sticky_actions,
-            full_action_space=config.full_action_space,
-            continuous=False,
-            autoreset_mode=gymnasium.vector.AutoresetMode.SAME_STEP,
-            img_height=config.size,
-            img_width=config.size,
-            grayscale=True,
-            stack_num=1,
-            frameskip=config.frame_skip,
-            maxpool=True,
-            noop_max=config.noop_max,
-            episodic_life=False,
-            life_loss_info=False,
-            reward_clipping=False,
-            use_fire_reset=config.fire_reset,
-        )
+    def __init__(self, config: AtariConfig, num_envs: int) -> None:
+        self._envs: AtariVectorEnv | None = vector_env(config, num_envs)
         self.num_envs = num_envs
         self.frame_space: gymnasium.Space = self._envs.single_observation_space
         self.action_space: gymnasium.Space = self._envs.single_action_space
@@ -174,6 +215,13 @@ class AtariPool:
         self.send(action)
         return self.recv()
 
+    def state_dict(self) -> None:
+        """None: ALE's vector environment does not give its emulators' states."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Never called: there is no state to take."""
+        raise AssertionError("this pool saves no state")
+
     def close(self) -> None:
         """End the emulators and their threads."""
         if self._envs is not None:
@@ -194,6 +242,8 @@ def _check_rom(game: str) -> None:
         from ale_py import roms
     except ImportError as error:
         raise EnvironmentFailure(f"ale_py is missing: {error}", "env.game", "pip install ale-py") from error
+    if game in set(roms.get_all_rom_ids()) - set(games()):
+        raise ConfigError(f"'{game}' is for two players only", "env.game", f"choose one of the other {len(games())}")
     if game not in games():
         raise ConfigError(f"unknown Atari game '{game}'", "env.game", nearest(game, games()))
     with warnings.catch_warnings():

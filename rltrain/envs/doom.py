@@ -1,19 +1,18 @@
-"""Doom scenarios: their configuration, and a pool of ViZDoom engines stepped by threads."""
+"""Doom scenarios: their configuration. Nothing here imports ViZDoom before it is needed."""
 
-import tempfile
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces as gym_spaces
 
-from rltrain.envs.doom_actions import button_actions
-from rltrain.envs.pool import Episode, Pool, TimeStep
-from rltrain.envs.seeding import env_seed
+from rltrain.envs.pool import Pool
+from rltrain.envs.spaces import PixelsAndVariables
+from rltrain.envs.viewer import Viewer
 from rltrain.errors import ConfigError
-from rltrain.validate import at_least, one_of
+from rltrain.validate import at_least, in_range, one_of
 
 
 @dataclass
@@ -41,12 +40,39 @@ class DoomConfig:
     """`single`: an action presses one button; `combinations`: any buttons that are not opposites."""
     noop: bool = False
     """With `single`, one action more, which presses nothing."""
+    actions: list[list[str]] | None = None
+    """The actions by the names of their buttons, in place of `action_set` and `noop`; an empty list is a no-op:
+    [[MOVE_LEFT], [MOVE_RIGHT, ATTACK], []]."""
     render_resolution: str = "RES_160X120"
-    """What the engine draws, before it is scaled to `height` and `width`."""
+    """What the engine draws, before it is cropped and scaled to `height` and `width`."""
+    crop: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0, 0.0])
+    """What is cut off before scaling: top, bottom, left, right, as fractions of the screen's height and width, so that
+    it means the same at every `render_resolution`."""
+    game_variables: list[str] = field(default_factory=list)
+    """Numbers that the network gets beside each frame, such as [HEALTH, AMMO2]: ViZDoom's GameVariable names. They are
+    kept as whole numbers from 0 to 255 in extra rows below the frame; what lies outside is clipped."""
+    shaping: dict[str, float] = field(default_factory=dict)
+    """Labelled reward shaping: what is learned from gets, beside the reward, weight x change of a game variable in each
+    action. NAME weighs every change; NAME_GAINED and NAME_LOST only rises and only falls, both counted positive:
+    {HEALTH_GAINED: 0.1, AMMO2_LOST: -0.05}. Logged returns and evaluations stay the scenario's own."""
+    step_timeout_s: float = 30.0
+    """Seconds after which an engine that does not answer is killed and replaced."""
+    max_restarts: int = 10
+    """Engines of a pool that may be replaced, after they died or hung, before the run ends with code 4. The episode of
+    such an engine is cut and counts in no statistics."""
 
     def __post_init__(self) -> None:
-        for field in ("frame_skip", "height", "width", "stack_num"):
-            at_least(f"env.{field}", getattr(self, field), 1)
+        at_least("env.step_timeout_s", self.step_timeout_s, 0.1)
+        at_least("env.max_restarts", self.max_restarts, 0)
+        for key in ("frame_skip", "height", "width", "stack_num"):
+            at_least(f"env.{key}", getattr(self, key), 1)
+        if len(self.crop) != 4:
+            raise ConfigError(f"{len(self.crop)} numbers", "env.crop", "give four: [top, bottom, left, right]")
+        for fraction in self.crop:
+            in_range("env.crop", fraction, 0, 1)
+        for name, weight in self.shaping.items():
+            if not math.isfinite(weight):
+                raise ConfigError(f"{weight} is no weight", f"env.shaping.{name}", "give a finite number")
         one_of("env.action_set", self.action_set, ("single", "combinations"))
         if self.cfg is not None and not Path(self.cfg).is_file():
             raise ConfigError(f"there is no file '{self.cfg}'", "env.cfg", "give the path of a ViZDoom .cfg file")
@@ -54,133 +80,36 @@ class DoomConfig:
 
 def scenarios() -> list[str]:
     """ViZDoom's own scenarios for one player that come with their WAD."""
-    from rltrain.envs import doom_engine
+    from rltrain.envs import doom_setup
 
-    return doom_engine.scenarios()
+    return doom_setup.scenarios()
 
 
 def spaces(config: DoomConfig) -> tuple[gymnasium.Space, gymnasium.Space]:
-    """(Box [C, height, width] uint8, Discrete), from the .cfg file: starts no engine.
+    """(frames [C, height, width] uint8, Discrete), from the .cfg file: starts no engine.
 
-    Raises ConfigError (unknown scenario, bad .cfg) or EnvironmentFailure (no WAD, no ViZDoom).
+    With `game_variables` the frames are PixelsAndVariables, with rows below the picture. Raises ConfigError (unknown
+    scenario, button or variable, bad .cfg) or EnvironmentFailure (no WAD, no ViZDoom).
     """
-    from rltrain.envs import doom_engine
+    from rltrain.envs import doom_setup
 
-    setup = doom_engine.read_setup(config)
-    actions = button_actions(setup.buttons, config.action_set, config.noop)
-    if not actions:
-        raise ConfigError(f"'{setup.cfg.name}' has no button that an action can press", "env.cfg", "add buttons to it")
+    actions = gym_spaces.Discrete(len(doom_setup.read_setup(config).actions))
     shape = (1 if config.gray else 3, config.height, config.width)
-    return gym_spaces.Box(0, 255, shape, np.uint8), gym_spaces.Discrete(len(actions))
+    if config.game_variables:
+        return PixelsAndVariables(*shape, len(config.game_variables)), actions
+    return gym_spaces.Box(0, 255, shape, np.uint8), actions
 
 
 def make_pool(config: DoomConfig, num_envs: int) -> Pool:
     """Start `num_envs` engines. Raises ConfigError or EnvironmentFailure."""
-    return DoomPool(config, num_envs)
+    frame_space, action_space = spaces(config)  # first, as it says so where ViZDoom is missing
+    from rltrain.envs.doom_pool import DoomPool
+
+    return DoomPool(config, num_envs, frame_space, action_space)
 
 
-class DoomPool:
-    """`num_envs` engines, each a process of its own, driven by threads that live as long as the pool.
+def make_viewer(config: DoomConfig) -> Viewer:
+    """One game in colour. Raises what `make_pool` raises."""
+    from rltrain.envs import doom_viewer
 
-    An engine may be bound to the thread that started it (so that it dies with the trainer), which is why no thread
-    of ours ends before its engines.
-    """
-
-    def __init__(self, config: DoomConfig, num_envs: int) -> None:
-        from rltrain.envs import doom_engine
-
-        self.frame_space, self.action_space = spaces(config)
-        self.num_envs = num_envs
-        self.stack_num = config.stack_num
-        setup = doom_engine.read_setup(config)
-        self._buttons = button_actions(setup.buttons, config.action_set, config.noop)
-        self._folder = tempfile.TemporaryDirectory(prefix="rltrain-doom-")
-        self._threads = ThreadPoolExecutor(num_envs, thread_name_prefix="doom")
-        self._pending: list[Future[None]] = []
-        self._closed = False
-        folder = Path(self._folder.name)
-        self._engines = [doom_engine.Engine(config, setup, folder / str(i)) for i in range(num_envs)]
-        try:
-            self._run([self._threads.submit(engine.start) for engine in self._engines])
-        except BaseException:
-            self.close()
-            raise
-
-    def reset(self, seed: int) -> np.ndarray:
-        """Start a new episode everywhere; obs [B, C, height, width] uint8."""
-        wait(self._pending)
-        self._pending = []
-        obs = self._frames()
-        self._run(
-            [self._threads.submit(engine.begin, obs[i], env_seed(seed, i)) for i, engine in enumerate(self._engines)]
-        )
-        # Kept apart from what the caller gets and may write to.
-        self._last = obs.copy()
-        self._reward_sum = np.zeros(self.num_envs)
-        self._length_steps = np.zeros(self.num_envs, np.int64)
-        self._length_frames = np.zeros(self.num_envs, np.int64)
-        return obs
-
-    def send(self, action: np.ndarray) -> None:
-        """Start one step with action [B] int64; returns at once."""
-        self._obs, self._next_obs = self._frames(), self._frames()
-        self._reward = np.zeros(self.num_envs, np.float32)
-        self._tics = np.zeros(self.num_envs, np.int64)
-        self._terminated, self._truncated = np.zeros(self.num_envs, bool), np.zeros(self.num_envs, bool)
-        self._pending = [self._threads.submit(self._step_one, i, act) for i, act in enumerate(action.tolist())]
-
-    def recv(self) -> TimeStep:
-        """Wait for the step. Raises EnvironmentFailure where an engine failed."""
-        if not self._pending:
-            raise RuntimeError("recv without send")
-        pending, self._pending = self._pending, []
-        self._run(pending)
-        first = self._terminated | self._truncated
-        self._reward_sum += self._reward
-        self._length_steps += 1
-        self._length_frames += self._tics
-        episodes = []
-        for i in np.flatnonzero(first).tolist():
-            totals = (float(self._reward_sum[i]), int(self._length_steps[i]), int(self._length_frames[i]))
-            episodes.append(Episode(i, *totals))
-            self._reward_sum[i] = self._length_steps[i] = self._length_frames[i] = 0
-        self._last = self._obs.copy()
-        return TimeStep(self._obs, self._next_obs, self._reward, self._terminated, self._truncated, first, episodes)
-
-    def step(self, action: np.ndarray) -> TimeStep:
-        """`send`, then `recv`."""
-        self.send(action)
-        return self.recv()
-
-    def close(self) -> None:
-        """End the engines and their threads, and remove their files."""
-        if self._closed:
-            return
-        self._closed = True
-        wait(self._pending)
-        wait([self._threads.submit(engine.close) for engine in self._engines])
-        self._threads.shutdown()
-        self._folder.cleanup()
-
-    def _step_one(self, i: int, action: int) -> None:
-        """Runs in a thread: step engine i, write its row of every array."""
-        engine, next_obs = self._engines[i], self._next_obs[i]
-        # At a real end the engine shows no picture; the last one stands in for a successor without value.
-        next_obs[...] = self._last[i]
-        outcome = engine.act(self._buttons[action], next_obs)
-        self._reward[i], self._tics[i] = outcome.reward, outcome.tics
-        self._terminated[i], self._truncated[i] = outcome.terminated, outcome.truncated
-        if outcome.terminated or outcome.truncated:
-            engine.begin(self._obs[i])
-        else:
-            self._obs[i] = next_obs
-
-    def _frames(self) -> np.ndarray:
-        return np.empty((self.num_envs, *(self.frame_space.shape or ())), np.uint8)
-
-    @staticmethod
-    def _run(futures: "list[Future[None]]") -> None:
-        """Wait for all, then raise the first error: no thread is left at work on arrays of a step given up."""
-        wait(futures)
-        for future in futures:
-            future.result()
+    return doom_viewer.make_viewer(config)

@@ -3,6 +3,8 @@
 import itertools
 import re
 
+from rltrain.errors import ConfigError, nearest
+
 # Pressed together these cancel out, or only the last one counts.
 _OPPOSITES = (
     ("MOVE_LEFT", "MOVE_RIGHT"),
@@ -14,7 +16,7 @@ _OPPOSITES = (
 
 
 def button_actions(buttons: list[str], action_set: str, noop: bool) -> list[list[float]]:
-    """What each action presses: [num_actions][num_buttons], 0 or 1.
+    """What each action presses, [num_actions][num_buttons], 0 or 1.
 
     `single` gives one action per button, in the configuration's order, with an empty one last if `noop`;
     `combinations` gives every subset without opposites, the empty one first. Delta buttons (`TURN_LEFT_RIGHT_DELTA`),
@@ -44,3 +46,15 @@ def _products(groups: list[list[int]]) -> list[tuple[int, ...]]:
     subsets = [tuple(i for i in choice if i is not None) for choice in itertools.product(*choices)]
     # Few buttons first: early action numbers are the simple ones, and the list is easy to read.
     return sorted(subsets, key=lambda subset: (len(subset), subset))
+
+
+def named_actions(buttons: list[str], actions: list[list[str]]) -> list[list[float]]:
+    """What each action presses, [num_actions][num_buttons], given the names of its buttons; none for a no-op.
+
+    Raises ConfigError for a button that the scenario does not have.
+    """
+    for name in itertools.chain.from_iterable(actions):
+        if name.upper() not in buttons:
+            raise ConfigError(f"there is no button '{name}' here", "env.actions", nearest(name.upper(), buttons))
+    pressed = [{name.upper() for name in action} for action in actions]
+    return [[float(button in names) for button in buttons] for names in pressed]

@@ -1,28 +1,23 @@
 """One ViZDoom engine: its files, its start, its clock. Imported only where Doom is used."""
 
-import re
-import shlex
+import contextlib
+import math
 import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import cv2
+import gymnasium
 import numpy as np
+import vizdoom
 
-from rltrain.errors import ConfigError, EnvironmentFailure, nearest
-
-try:
-    import vizdoom
-except ImportError as import_error:
-    raise EnvironmentFailure(f"vizdoom is missing: {import_error}", "env", "pip install vizdoom") from import_error
-
-if TYPE_CHECKING:
-    from rltrain.envs.doom import DoomConfig
-
-_PACKAGE = Path(vizdoom.__file__).resolve().parent
-_SCENARIOS = Path(vizdoom.scenarios_path)
-# They wait for other players, or are meant for them.
-_MULTIPLAYER = frozenset({"cig", "multi", "multi_duel"})
+from rltrain.envs.doom import DoomConfig
+from rltrain.envs.doom_process import EngineProcess
+from rltrain.envs.doom_setup import PACKAGE, Setup
+from rltrain.envs.spaces import PixelsAndVariables
+from rltrain.errors import EnvironmentFailure
 
 # The calls run at once in threads of ours; OpenCV's own threads would only contend with them.
 cv2.setNumThreads(0)
@@ -30,128 +25,134 @@ cv2.setNumThreads(0)
 # Two engines that start at once in threads of one process crash it (seen with ViZDoom 1.3.2: a segmentation fault).
 _STARTING = threading.Lock()
 
+_START_TIMEOUT_S = 30.0
+"""An engine that has not started by then does not start. A start takes a second even on a busy machine."""
 
-class Setup(NamedTuple):
-    """What a .cfg file says, with its paths made absolute."""
+_GRACE_S = 1.0
+"""How long a call may take to notice that its engine has ended. It takes milliseconds, or for ever."""
 
-    cfg: Path
-    scenario_wad: Path | None
-    game_wad: Path
-    buttons: list[str]
+_ENGINE_ERRORS = (
+    vizdoom.ViZDoomErrorException,
+    vizdoom.ViZDoomUnexpectedExitException,
+    vizdoom.ViZDoomIsNotRunningException,
+    vizdoom.MessageQueueException,
+    vizdoom.SharedMemoryException,
+)
 
 
 class Outcome(NamedTuple):
     """One action of one engine."""
 
     reward: float
+    """The scenario's own."""
+    shaping: float
+    """What is learned from beside it; 0 without env.shaping."""
     terminated: bool
     truncated: bool
     tics: int
 
 
-def scenarios() -> list[str]:
-    """Packaged .cfg files for one player that name a scenario WAD which is there."""
-    found = []
-    for cfg in _SCENARIOS.glob("*.cfg"):
-        wad = _value(cfg.read_text(), "doom_scenario_path")
-        if cfg.stem not in _MULTIPLAYER and wad and (_SCENARIOS / wad).is_file():
-            found.append(cfg.stem)
-    return sorted(found)
-
-
-def read_setup(config: "DoomConfig") -> Setup:
-    """Find and check all that an engine needs, without starting one. Raises ConfigError or EnvironmentFailure."""
-    if config.cfg is not None:
-        cfg, where = Path(config.cfg).resolve(), "env.cfg"
-    else:
-        cfg, where = _SCENARIOS / f"{config.scenario}.cfg", "env.scenario"
-        if config.scenario not in scenarios():
-            raise ConfigError(
-                f"unknown Doom scenario '{config.scenario}'", where, nearest(config.scenario, scenarios())
-            )
-    if not hasattr(vizdoom.ScreenResolution, config.render_resolution):
-        resolutions = [name for name in dir(vizdoom.ScreenResolution) if name.startswith("RES_")]
-        raise ConfigError(
-            f"unknown resolution '{config.render_resolution}'",
-            "env.render_resolution",
-            nearest(config.render_resolution, resolutions),
-        )
-    text = cfg.read_text(errors="replace")
-    if re.search(r"^\s*game_args.*-(host|join)\b", text, re.MULTILINE):
-        raise ConfigError(f"'{cfg.name}' is for several players", where, "remove -host and -join from its game_args")
-    game = vizdoom.DoomGame()
-    if not game.load_config(str(cfg)):
-        raise ConfigError(f"ViZDoom does not accept '{cfg}'", where, "correct the lines that it warns about above")
-    buttons = [button.name for button in game.get_available_buttons()]
-    wad = _value(text, "doom_scenario_path")
-    game_wad = _value(text, "doom_game_path")
-    return Setup(
-        cfg,
-        _find(wad, cfg, where) if wad else None,
-        # Named outright: an engine left to itself takes any doom2.wad that lies in the working directory.
-        _find(game_wad, cfg, where) if game_wad else _PACKAGE / "freedoom2.wad",
-        buttons,
-    )
+class Abandoned(BaseException):
+    """A call returned after it was given up: whatever it was for has been done otherwise."""
 
 
 class Engine:
-    """One engine process. `start`, then `begin` and `act`; after `close`, `start` gives a fresh one.
+    """One engine process at a time: `start`, then `begin` and `act`; after `kill` or `close`, `start` gives a new one.
 
-    Any call raises EnvironmentFailure if the engine does not do what it should.
+    Any call raises EnvironmentFailure if the engine does not do what it should. All but `check` belong to one thread.
+    ViZDoom is never asked to close an engine: it would wait for it holding Python's interpreter lock.
     """
 
-    def __init__(self, config: "DoomConfig", setup: Setup, folder: Path) -> None:
+    def __init__(self, config: DoomConfig, setup: Setup, frame_space: gymnasium.Space, folder: Path) -> None:
         self._config, self._setup, self._folder = config, setup, folder
+        self._variable_space = frame_space if isinstance(frame_space, PixelsAndVariables) else None
+        self._variables = [getattr(vizdoom.GameVariable, name) for name in setup.variables]
+        self._shaped = [getattr(vizdoom.GameVariable, weight.variable) for weight in setup.shaping]
+        self._shaped_values: list[float] = []
+        self._num_starts = 0
+        self._deadline_s = math.inf
+        """When the call that runs now has taken too long, on the monotonic clock."""
+        self._hung = self._abandoned = False
+        self._ended_s = math.inf
+        """When the engine was first seen to have ended during a call."""
+        self._lock = threading.Lock()
+        """Held to decide whether a call has returned or is given up."""
         self._game: vizdoom.DoomGame | None = None
+        self._process: EngineProcess | None = None
 
     def start(self) -> None:
-        """Start the process, which works in `folder` and leaves its files there."""
-        self._folder.mkdir(exist_ok=True)
-        try:
-            game = vizdoom.DoomGame()
-            game.load_config(str(self._setup.cfg))
-            game.set_doom_game_path(str(self._setup.game_wad))
-            if self._setup.scenario_wad is not None:
-                game.set_doom_scenario_path(str(self._setup.scenario_wad))
-            game.set_vizdoom_path(str(self._launcher()))
-            game.set_doom_config_path(str(self._folder / "engine.ini"))
-            game.set_mode(vizdoom.Mode.PLAYER)
-            game.set_window_visible(False)
-            game.set_sound_enabled(False)
-            game.set_screen_resolution(getattr(vizdoom.ScreenResolution, self._config.render_resolution))
-            gray = self._config.gray
-            game.set_screen_format(vizdoom.ScreenFormat.GRAY8 if gray else vizdoom.ScreenFormat.RGB24)
-            # Nobody looks at these, and each costs time at every step.
-            for buffer in ("depth", "labels", "automap", "audio", "notifications"):
-                getattr(game, f"set_{buffer}_buffer_enabled")(False)
-            game.set_objects_info_enabled(False)
-            game.set_sectors_info_enabled(False)
-            # The time limit is ours to keep: the engine shows no picture after its own timeout, and would not tell it
-            # from an end of the game in the same tic.
-            timeout = game.get_episode_timeout()
-            self._end_tic = game.get_episode_start_time() + timeout if timeout > 0 else None
-            game.set_episode_timeout(0)
-            with _STARTING:
+        """Start the process, which works in a folder below `folder` and leaves its files there."""
+        with _STARTING:
+            self._num_starts += 1
+            process = EngineProcess(PACKAGE / "vizdoom", self._folder / str(self._num_starts))
+            try:
+                game = self._configured(process.supervisor)
+                self._init(game, process)
+            except Exception as error:
+                raise self.failure("does not start", error) from error
+        self._hung = False
+        self._game, self._process = game, process
+
+    def _configured(self, supervisor: Path) -> vizdoom.DoomGame:
+        game = vizdoom.DoomGame()
+        game.load_config(str(self._setup.cfg))
+        game.set_doom_game_path(str(self._setup.game_wad))
+        if self._setup.scenario_wad is not None:
+            game.set_doom_scenario_path(str(self._setup.scenario_wad))
+        game.set_vizdoom_path(str(supervisor))
+        game.set_doom_config_path(str(supervisor.with_name("engine.ini")))
+        game.set_mode(vizdoom.Mode.PLAYER)
+        game.set_window_visible(False)
+        game.set_sound_enabled(False)
+        game.set_screen_resolution(getattr(vizdoom.ScreenResolution, self._config.render_resolution))
+        game.set_screen_format(vizdoom.ScreenFormat.GRAY8 if self._config.gray else vizdoom.ScreenFormat.RGB24)
+        # Nobody looks at these, and each costs time at every step.
+        for buffer in ("depth", "labels", "automap", "audio", "notifications"):
+            getattr(game, f"set_{buffer}_buffer_enabled")(False)
+        game.set_objects_info_enabled(False)
+        game.set_sectors_info_enabled(False)
+        # The time limit is ours to keep: the engine shows no picture after its own timeout, and would not tell it
+        # from an end of the game in the same tic.
+        timeout = game.get_episode_timeout()
+        self._end_tic = game.get_episode_start_time() + timeout if timeout > 0 else None
+        game.set_episode_timeout(0)
+        return game
+
+    def _init(self, game: vizdoom.DoomGame, process: EngineProcess) -> None:
+        """ViZDoom's start, in a thread of its own: where the engine ends or hangs in it, it never returns."""
+        errors: list[Exception] = []
+
+        def init() -> None:
+            try:
                 game.init()
-        except Exception as error:
-            raise self._failure("does not start", error) from error
-        self._game = game
+            except Exception as error:
+                errors.append(error)
+
+        thread = threading.Thread(target=init, daemon=True)
+        thread.start()
+        limit_s = max(self._config.step_timeout_s, _START_TIMEOUT_S)
+        deadline_s = time.monotonic() + limit_s
+        while thread.is_alive() and not process.ended and time.monotonic() < deadline_s:
+            thread.join(timeout=0.02)
+        if thread.is_alive():
+            process.give_up_start()
+            raise RuntimeError(process.last_words or f"it ended, or did nothing for {limit_s:g} s")
+        if errors:
+            raise errors[0]
+        process.confirm_start()
 
     def begin(self, frame: np.ndarray, seed: int | None = None) -> None:
-        """Start an episode and write its first frame to `frame` [C, height, width] uint8."""
-        try:
-            game = self._running()
+        """Start an episode and write its first frame to `frame`, of the frame space's shape."""
+        with self._call("does not begin an episode") as game:
             if seed is not None:
                 game.set_seed(seed)
             game.new_episode()
-            self._draw(frame)
-        except Exception as error:
-            raise self._failure("does not begin an episode", error) from error
+            self._draw(game, frame)
+            self._shaped_values = self._read(game, self._shaped)
 
     def act(self, buttons: list[float], frame: np.ndarray) -> Outcome:
         """Press `buttons` for one action. Writes the frame that follows, and leaves `frame` alone at a real end."""
-        try:
-            game = self._running()
+        with self._call("failed in a step") as game:
             before = game.get_episode_time()
             tics = self._config.frame_skip
             if self._end_tic is not None:
@@ -160,53 +161,88 @@ class Engine:
             after = game.get_episode_time()
             # At the exit of a map the clock is back at 0, and how many tics were played is not known.
             tics = after - before if after > before else tics
+            shaping = self._shaping(game)
             if game.is_episode_finished():
                 # A `+timelimit` among game_args is kept by the engine.
                 cut = game.is_episode_timeout_reached() and not game.is_player_dead()
-                return Outcome(reward, not cut, cut, tics)
-            self._draw(frame)
-            return Outcome(reward, False, self._end_tic is not None and after >= self._end_tic, tics)
-        except Exception as error:
-            raise self._failure("failed in a step", error) from error
+                return Outcome(reward, shaping, not cut, cut, tics)
+            self._draw(game, frame)
+            return Outcome(reward, shaping, False, self._end_tic is not None and after >= self._end_tic, tics)
 
     def close(self) -> None:
-        """End the process, if there is one."""
-        game, self._game = self._game, None
-        if game is not None:
-            game.close()
+        """End the process, if there is one, and let ViZDoom notice."""
+        if self._game is not None and self._process is not None:
+            self._process.kill()
+            with contextlib.suppress(EnvironmentFailure), self._call("does not close") as game:
+                game.new_episode()
+            self.kill()
 
-    def _running(self) -> vizdoom.DoomGame:
-        if self._game is None:
-            raise RuntimeError("the engine is closed")
-        return self._game
+    def kill(self) -> None:
+        """End the process at once, after a call has failed."""
+        if self._process is not None:
+            self._process.kill()
+        self._game = self._process = None
 
-    def _draw(self, frame: np.ndarray) -> None:
-        screen = self._running().get_state().screen_buffer
-        scaled = cv2.resize(screen, (frame.shape[2], frame.shape[1]), interpolation=cv2.INTER_AREA)
-        frame[...] = scaled if scaled.ndim == 2 else np.moveaxis(scaled, -1, 0)
+    def check(self) -> bool:
+        """Look after the call that runs now, from another thread; returns whether it must be given up.
 
-    def _launcher(self) -> Path:
-        """A script that starts the engine in `folder`: it makes a directory `_vizdoom` wherever it works."""
-        script = self._folder / "engine.sh"
-        engine = shlex.quote(str(_PACKAGE / "vizdoom"))
-        script.write_text(f'#!/bin/sh\ncd {shlex.quote(str(self._folder))} && exec {engine} "$@"\n')
-        script.chmod(0o700)
-        return script
+        An engine that does not answer in time is killed, upon which the call fails. Sometimes it does not even then:
+        an engine may die holding a lock that ViZDoom waits for. Given up, the call never counts as returned.
+        """
+        with self._lock:
+            process, now_s = self._process, time.monotonic()
+            if process is None or self._deadline_s == math.inf:
+                return False
+            if now_s > self._deadline_s and not self._hung:
+                self._hung = True
+                process.kill()
+            if process.ended or now_s > self._deadline_s:
+                self._ended_s = min(self._ended_s, now_s)
+            self._abandoned = now_s > self._ended_s + _GRACE_S
+            return self._abandoned
 
-    def _failure(self, what: str, error: Exception) -> EnvironmentFailure:
-        message = f"the Doom engine {what}: {type(error).__name__}: {error}"
-        return EnvironmentFailure(message, str(self._setup.cfg), "TMPDIR must allow programs to run; see the cause")
+    @contextlib.contextmanager
+    def _call(self, what_failed: str) -> Iterator[vizdoom.DoomGame]:
+        """A call of the engine, on the clock."""
+        assert self._game is not None, "the engine is closed"
+        self._ended_s = math.inf
+        self._deadline_s = time.monotonic() + self._config.step_timeout_s
+        try:
+            yield self._game
+        except _ENGINE_ERRORS as error:
+            raise self.failure(what_failed, error) from error
+        finally:
+            with self._lock:
+                self._deadline_s = math.inf
+                if self._abandoned:
+                    raise Abandoned
 
+    def _draw(self, game: vizdoom.DoomGame, frame: np.ndarray) -> None:
+        """Write what the screen shows, and the game variables below it where the frame space has them."""
+        space = self._variable_space
+        height = frame.shape[1] if space is None else space.height
+        screen = game.get_state().screen_buffer[self._setup.crop]
+        scaled = cv2.resize(screen, (frame.shape[2], height), interpolation=cv2.INTER_AREA)
+        frame[:, :height] = scaled if scaled.ndim == 2 else np.moveaxis(scaled, -1, 0)
+        if space is not None:
+            space.write(frame, np.array(self._read(game, self._variables)))
 
-def _value(text: str, key: str) -> str | None:
-    """The last value of `key` in a .cfg file's text, without quotes."""
-    values = re.findall(rf"^\s*{key}\s*=\s*(.*?)\s*$", text, re.MULTILINE | re.IGNORECASE)
-    return values[-1].strip("\"'") if values else None
+    @staticmethod
+    def _read(game: vizdoom.DoomGame, variables: list[vizdoom.GameVariable]) -> list[float]:
+        return [game.get_game_variable(variable) for variable in variables]
 
+    def _shaping(self, game: vizdoom.DoomGame) -> float:
+        """The weighted changes of game variables since the last call."""
+        values = self._read(game, self._shaped)
+        total = 0.0
+        for weight, before, after in zip(self._setup.shaping, self._shaped_values, values, strict=True):
+            total += weight.gained * max(after - before, 0.0) + weight.lost * max(before - after, 0.0)
+        self._shaped_values = values
+        return total
 
-def _find(name: str, cfg: Path, where: str) -> Path:
-    """The WAD `name` beside `cfg`, or among ViZDoom's own. Raises EnvironmentFailure."""
-    for folder in (cfg.parent, _SCENARIOS, _PACKAGE):
-        if (folder / name).is_file():
-            return folder / name
-    raise EnvironmentFailure(f"the WAD '{name}' named in '{cfg.name}' is missing", where, f"put it into {cfg.parent}")
+    def failure(self, what: str, error: Exception | None = None) -> EnvironmentFailure:
+        """What to tell of an engine that failed."""
+        if self._hung:
+            what = f"did not answer for {self._config.step_timeout_s:g} s"
+        cause = f": {type(error).__name__}: {error}" if error else ""
+        return EnvironmentFailure(f"the Doom engine {what}{cause}", str(self._setup.cfg), "run `rltrain doctor`")

@@ -39,6 +39,10 @@ class FrameStack:
         self._stack = stack
         return stack.copy()
 
+    def restore(self, stack: np.ndarray) -> None:
+        """Go on from stacks that `push` gave, [B, *obs_shape]."""
+        self._stack = stack.copy()
+
     def peek(self, frame: np.ndarray) -> np.ndarray:
         """The stacks that end in `frame` [B, *frame_shape], a true successor; remembers nothing."""
         stack = np.empty_like(self._stack)

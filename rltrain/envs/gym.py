@@ -8,8 +8,10 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces as gym_spaces
 
+from rltrain.envs import gym_state
 from rltrain.envs.pool import Episode, Pool, TimeStep
 from rltrain.envs.seeding import env_seed
+from rltrain.envs.viewer import Viewer
 from rltrain.errors import ConfigError, EnvironmentFailure, nearest
 from rltrain.validate import at_least
 
@@ -81,12 +83,21 @@ def make_pool(config: GymConfig, num_envs: int) -> Pool:
     return GymPool(config, num_envs)
 
 
+def make_viewer(config: GymConfig) -> Viewer:
+    """One environment with its own picture. Raises EnvironmentFailure where it draws none."""
+    from rltrain.envs.gym_viewer import GymViewer
+
+    return GymViewer(config)
+
+
 class GymPool:
     """Environments stepped one after another, in `recv`.
 
     A plain loop: gymnasium's SyncVectorEnv makes 65,000 steps/s of one CartPole where this makes 100,000.
     Environment i is seeded as number `first_index` + i, which is how a worker process gets its share.
     """
+
+    num_restarts = 0
 
     def __init__(self, config: GymConfig, num_envs: int, first_index: int = 0) -> None:
         self._id = config.id
@@ -101,6 +112,9 @@ class GymPool:
         self._inner = [_unwrap(env) for env in self._envs]
         self._first_index = first_index
         self._discrete = isinstance(self.action_space, gym_spaces.Discrete)
+        # Algorithms count actions from 0; an environment may count from elsewhere.
+        self._first_action = getattr(env.action_space, "start", 0)
+        self._counts_from_zero = not np.any(self._first_action)
         self._pixels = isinstance(self.frame_space, gym_spaces.Box) and self.frame_space.dtype == np.uint8
         # Filled as the environment gives them; pixels then become [C, H, W].
         raw_shape = env.observation_space.shape or ()
@@ -118,8 +132,8 @@ class GymPool:
         return self._frames(obs)
 
     def send(self, action: np.ndarray) -> None:
-        """Note the action, [B] int64 or [B, A] float32; not clipped to the action space."""
-        self._action = action
+        """Note the action, [B] or [B, K] int64 or [B, A] float32; not clipped to the action space."""
+        self._action = action if self._counts_from_zero else action + self._first_action
 
     def recv(self) -> TimeStep:
         """Take the step. Raises EnvironmentFailure where an environment raises."""
@@ -161,6 +175,19 @@ class GymPool:
         """`send`, then `recv`."""
         self.send(action)
         return self.recv()
+
+    def state_dict(self) -> dict[str, Any] | None:
+        """Where every environment stands; None for those that cannot tell."""
+        if not all(gym_state.can_save(env) for env in self._inner):
+            return None
+        state: dict[str, Any] = {str(i): gym_state.save(env) for i, env in enumerate(self._inner)}
+        return state | {"reward_sum": list(self._reward_sum), "length_steps": list(self._length_steps)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        for i, env in enumerate(self._inner):
+            gym_state.restore(env, state[str(i)])
+        self._reward_sum, self._length_steps = list(state["reward_sum"]), list(state["length_steps"])
 
     def close(self) -> None:
         """End every environment."""
@@ -204,9 +231,14 @@ def _frame_space(env: gymnasium.Env, config: GymConfig) -> gymnasium.Space:
 
 
 def _action_space(env: gymnasium.Env, config: GymConfig) -> gymnasium.Space:
+    """What algorithms are to give: choices count from 0, and buttons pressed together are choices of two each."""
     space = env.action_space
     if isinstance(space, gym_spaces.Discrete):
-        return space
+        return gym_spaces.Discrete(int(space.n))
+    if isinstance(space, gym_spaces.MultiDiscrete) and space.nvec.ndim == 1:
+        return gym_spaces.MultiDiscrete(space.nvec.tolist())
+    if isinstance(space, gym_spaces.MultiBinary) and isinstance(space.n, int):
+        return gym_spaces.MultiDiscrete([2] * space.n)
     if isinstance(space, gym_spaces.Box) and len(space.shape) == 1 and space.dtype.kind == "f":
         return gym_spaces.Box(space.low.astype(np.float32), space.high.astype(np.float32), dtype=np.float32)
     raise ConfigError(f"'{config.id}' takes actions that no algorithm here gives: {space}", "env.id", "use another")

@@ -1,17 +1,13 @@
 """Gymnasium environments spread over worker processes, for those that are slow enough to be worth it."""
 
-import contextlib
 import itertools
-import multiprocessing
-import signal
-from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
 
 from rltrain.envs.gym import GymConfig, GymPool, spaces
 from rltrain.envs.pool import Episode, TimeStep
-from rltrain.errors import EnvironmentFailure, RltrainError
+from rltrain.envs.workers import Workers
 
 
 class WorkerPool:
@@ -19,6 +15,8 @@ class WorkerPool:
 
     Raises EnvironmentFailure where a worker dies or its environments raise.
     """
+
+    num_restarts = 0
 
     def __init__(self, config: GymConfig, num_envs: int) -> None:
         # First here, where a wrong configuration is reported at once and by its own error.
@@ -28,33 +26,20 @@ class WorkerPool:
         num_workers = min(config.workers, num_envs)
         bounds = np.linspace(0, num_envs, num_workers + 1).astype(int).tolist()
         self._shares = list(itertools.pairwise(bounds))
-        # Not fork: a copy of a process with torch's threads may hang.
-        context = multiprocessing.get_context("spawn")
-        self._pipes: list[Connection] = []
-        self._processes: list[Any] = []
-        for begin, end in self._shares:
-            ours, theirs = context.Pipe()
-            process = context.Process(target=_work, args=(theirs, config, end - begin, begin), daemon=True)
-            process.start()
-            theirs.close()
-            self._pipes.append(ours)
-            self._processes.append(process)
-        self._num_replies = 0
+        self._workers = Workers(GymPool, [(config, end - begin, begin) for begin, end in self._shares], "env.workers")
 
     def reset(self, seed: int) -> np.ndarray:
         """Start a new episode everywhere; obs [B, *frame_shape]."""
-        if self._num_replies:
-            self._replies()
-        self._tell([seed] * len(self._shares))
-        return np.concatenate(self._replies())
+        self._workers.call("reset", [(seed,) for _ in self._shares])
+        return np.concatenate(self._workers.answers())
 
     def send(self, action: np.ndarray) -> None:
-        """Start one step with action [B] int64 or [B, A] float32; returns at once."""
-        self._tell([action[begin:end] for begin, end in self._shares])
+        """Start one step with action [B] or [B, K] int64 or [B, A] float32; returns at once."""
+        self._workers.call("step", [(action[begin:end],) for begin, end in self._shares])
 
     def recv(self) -> TimeStep:
         """Wait for the step."""
-        parts: list[TimeStep] = self._replies()
+        parts: list[TimeStep] = self._workers.answers()
         episodes = [
             Episode(begin + episode.env_index, episode.reward, episode.length_steps, episode.length_frames)
             for (begin, _), part in zip(self._shares, parts, strict=True)
@@ -75,55 +60,13 @@ class WorkerPool:
         self.send(action)
         return self.recv()
 
+    def state_dict(self) -> None:
+        """None: the environments live in other processes, and are not asked."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Never called: there is no state to take."""
+        raise AssertionError("this pool saves no state")
+
     def close(self) -> None:
-        """End the processes, by force if they do not follow within 5 s."""
-        for pipe in self._pipes:
-            pipe.close()
-        for process in self._processes:
-            process.join(timeout=5)
-            if process.is_alive():
-                process.kill()
-                process.join()
-            process.close()
-        self._pipes, self._processes = [], []
-
-    def _tell(self, messages: list[Any]) -> None:
-        for pipe, message in zip(self._pipes, messages, strict=True):
-            # A dead worker is reported by `_replies`.
-            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                pipe.send(message)
-        self._num_replies = len(messages)
-
-    def _replies(self) -> list[Any]:
-        """One answer from each worker; all are read before an error is raised, so that none is left for later."""
-        answers: list[Any] = []
-        for number, pipe in enumerate(self._pipes):
-            try:
-                answers.append(pipe.recv())
-            except (EOFError, ConnectionResetError) as error:
-                what = f"worker process {number} ended"
-                answers.append(EnvironmentFailure(what, "env.workers", "see its message above, or use env.workers=0"))
-                answers[-1].__cause__ = error
-        self._num_replies = 0
-        for answer in answers:
-            if isinstance(answer, Exception):
-                raise answer
-        return answers
-
-
-def _work(pipe: Connection, config: GymConfig, num_envs: int, first_index: int) -> None:
-    """A worker: a seed is answered with obs, an action with a TimeStep; ends when the pipe is closed."""
-    # Ctrl-C reaches the whole group of processes; the trainer decides when its workers end.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    pool: GymPool | None = None
-    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
-        while True:
-            message = pipe.recv()
-            try:
-                pool = pool or GymPool(config, num_envs, first_index)
-                pipe.send(pool.reset(message) if isinstance(message, int) else pool.step(message))
-            except RltrainError as error:
-                # Its attributes, not the object: errors with several arguments do not survive pickling.
-                pipe.send(EnvironmentFailure(error.what))
-    if pool is not None:
-        pool.close()
+        """End the processes."""
+        self._workers.close()

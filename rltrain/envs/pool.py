@@ -6,7 +6,7 @@ episode resets that environment at once, `next_obs` stays the true successor (th
 """
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import gymnasium
 import numpy as np
@@ -34,7 +34,7 @@ class TimeStep:
     next_obs: np.ndarray
     """The true successor of the action, [B, *frame_shape]; differs from obs only where an episode ended."""
     reward: np.ndarray
-    """Raw reward, [B], float32."""
+    """What is learned from, [B], float32: the raw reward, and the labelled shaping of an environment that has one."""
     terminated: np.ndarray
     """No value beyond this step, [B], bool. A lost life sets it where the environment was asked to treat it so."""
     truncated: np.ndarray
@@ -52,16 +52,24 @@ class Pool(Protocol):
     frame_space: gymnasium.Space
     """One environment's single-frame observation: Box [C, H, W] uint8 for pixels, Box float32 or Discrete otherwise."""
     action_space: gymnasium.Space
-    """One environment's action."""
+    """One environment's action: Discrete, MultiDiscrete (several choices at once) or Box float32; counted from 0."""
     stack_num: int
     """How many frames the policy is to see at once."""
+
+    @property
+    def num_restarts(self) -> int:
+        """Environments that died or hung and were replaced: their episodes are cut, and are in no statistics."""
+        ...
 
     def reset(self, seed: int) -> np.ndarray:
         """Start a new episode everywhere; environment i is seeded from (seed, i). Returns obs [B, *frame_shape]."""
         ...
 
     def send(self, action: np.ndarray) -> None:
-        """Start one step with action [B] int64 (discrete) or [B, A] float32 (continuous); returns at once."""
+        """Start one step; returns at once.
+
+        action: [B] int64 for Discrete, [B, K] int64 for MultiDiscrete of K choices, [B, A] float32 for Box.
+        """
         ...
 
     def recv(self) -> TimeStep:
@@ -70,6 +78,14 @@ class Pool(Protocol):
 
     def step(self, action: np.ndarray) -> TimeStep:
         """`send`, then `recv`."""
+        ...
+
+    def state_dict(self) -> dict[str, Any] | None:
+        """Arrays and JSON values from which the environments go on exactly; None where they cannot tell."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
         ...
 
     def close(self) -> None:

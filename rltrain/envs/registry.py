@@ -10,6 +10,8 @@ from rltrain.envs.atari import AtariConfig
 from rltrain.envs.doom import DoomConfig
 from rltrain.envs.gym import GymConfig
 from rltrain.envs.pool import Pool
+from rltrain.envs.retro import RetroConfig
+from rltrain.envs.viewer import Viewer
 from rltrain.errors import ConfigError, nearest
 
 
@@ -24,6 +26,7 @@ FAMILIES: dict[str, Family] = {
     "gym": Family("rltrain.envs.gym", GymConfig),
     "doom": Family("rltrain.envs.doom", DoomConfig),
     "atari": Family("rltrain.envs.atari", AtariConfig),
+    "retro": Family("rltrain.envs.retro", RetroConfig),
 }
 
 
@@ -42,6 +45,11 @@ def make_pool(config: Any, num_envs: int) -> Pool:
     if num_envs < 1:
         raise ConfigError(f"num_envs={num_envs}", "num_envs", "give at least 1")
     return _module(config).make_pool(config, num_envs)
+
+
+def make_viewer(config: Any) -> Viewer:
+    """One environment with a picture for people. Raises ConfigError or EnvironmentFailure."""
+    return _module(config).make_viewer(config)
 
 
 def _family(family: str) -> Family:

@@ -1,4 +1,4 @@
-"""An environment whose observation says which episode and which step it is; importing it registers `Counter-v0`."""
+"""Environments that say what was done with them; importing this registers `Counter-v0` and `Buttons-v0`."""
 
 import gymnasium
 import numpy as np
@@ -32,3 +32,22 @@ class Counter(gymnasium.Env):
 
 
 gymnasium.register("Counter-v0", Counter, max_episode_steps=20)
+
+
+class Buttons(gymnasium.Env):
+    """Any action space; the observation is the last action."""
+
+    def __init__(self, action_space: gymnasium.Space | None = None) -> None:
+        self.action_space = spaces.MultiBinary(3) if action_space is None else action_space
+        self.observation_space = spaces.Box(-9, 9, (3,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(3, np.float32), {}
+
+    def step(self, action):
+        assert self.action_space.contains(action), f"{action!r} is not in {self.action_space}"
+        return np.full(3, action, np.float32), 0.0, False, False, {}
+
+
+gymnasium.register("Buttons-v0", Buttons)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from gymnasium.spaces import Discrete, MultiBinary, MultiDiscrete
 
 from rltrain.envs.gym import GymConfig, make_env, make_pool, spaces
 from rltrain.errors import ConfigError, EnvironmentFailure
@@ -124,6 +125,26 @@ def test_spaces_and_dtypes():
         assert step.next_obs.dtype == dtype and step.next_obs.shape == obs.shape
         assert pool.frame_space.contains(step.obs[0])
         pool.close()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(
+    ("theirs", "ours", "action", "arrives"),
+    [
+        (Discrete(3, start=-1), Discrete(3), [0, 2], [[-1] * 3, [1] * 3]),
+        (MultiDiscrete([2, 5, 3]), MultiDiscrete([2, 5, 3]), [[1, 4, 0], [0, 2, 2]], [[1, 4, 0], [0, 2, 2]]),
+        (MultiDiscrete([2, 5, 3], start=[1, 0, -2]), MultiDiscrete([2, 5, 3]), [[1, 4, 0], [0, 0, 2]],
+         [[2, 4, -2], [1, 0, 0]]),
+        (MultiBinary(3), MultiDiscrete([2, 2, 2]), [[1, 0, 1], [0, 0, 0]], [[1, 0, 1], [0, 0, 0]]),
+    ],
+)  # fmt: skip
+def test_choices_count_from_zero_and_reach_the_environment_as_it_counts_them(theirs, ours, action, arrives, workers):
+    """Bugs: several choices cut to one; rows given to the wrong environment; a first action other than 0 ignored."""
+    pool = make_pool(GymConfig("x", id="counter:Buttons-v0", kwargs={"action_space": theirs}, workers=workers), 2)
+    assert pool.action_space == ours
+    pool.reset(0)
+    assert pool.step(np.array(action)).obs.tolist() == arrives
+    pool.close()
 
 
 def test_own_time_limit_truncates():
