@@ -6,28 +6,37 @@ the name `step_000123456` is whole. Nothing here runs code from a file.
 
 import contextlib
 import errno
-import hashlib
 import json
 import os
 import re
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from rltrain import checkpoint_files as files
 from rltrain.errors import CheckpointError, DiskError
 
-FORMAT = 1
 _NAME = re.compile(r"step_(\d{9,})")
 
 
-def save(folder: Path, step: int, state: dict[str, Any], complete: bool = True, keep: int = 2) -> Path:
-    """Commit `checkpoints/step_<step>` and remove older ones but `best` and the newest `keep`.
+def save(
+    folder: Path,
+    step: int,
+    state: dict[str, Any],
+    *,
+    complete: bool = True,
+    made_for: str = "",
+    keep: int = 2,
+    keep_every_steps: int | None = None,
+) -> Path:
+    """Commit `checkpoints/step_<step>`, read it back, and remove older ones but `best` and the newest `keep`.
 
     state: nested dicts of torch tensors, numpy arrays and JSON values. complete: training can go on from it, so `last`
-    points to it; one that holds the agent alone is for evaluation. Raises DiskError; older checkpoints stay.
+    points to it; one that holds the agent alone is for evaluation. made_for: what `load` is to find again, a
+    fingerprint of the configuration. keep_every_steps: the first complete checkpoint from each multiple on stays too.
+    Raises DiskError; older checkpoints stay.
     """
     checkpoints = folder / "checkpoints"
     final = checkpoints / f"step_{step:09d}"
@@ -36,8 +45,9 @@ def save(folder: Path, step: int, state: dict[str, Any], complete: bool = True, 
         checkpoints.mkdir(exist_ok=True)
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
-        _write_members(partial, state, complete)
-        _sync(partial)
+        older = [path.name for path in _committed(checkpoints) if path.name != final.name]
+        facts = {"step": step, "complete": complete, "made_for": made_for, "previous": older[-1] if older else None}
+        files.write(partial, state, facts)
         if final.exists():  # the same step again, with more in it: move the old one out of the way first
             replaced = checkpoints / f".replaced-{step:09d}-{os.getpid()}"
             final.rename(replaced)
@@ -45,7 +55,8 @@ def save(folder: Path, step: int, state: dict[str, Any], complete: bool = True, 
             shutil.rmtree(replaced)
         else:
             partial.rename(final)
-        _sync(checkpoints)
+        files.sync(checkpoints)
+        files.verify(final)
         if complete:
             point(folder, "last", final)
     except OSError as error:
@@ -53,12 +64,12 @@ def save(folder: Path, step: int, state: dict[str, Any], complete: bool = True, 
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO):
             free = shutil.disk_usage(folder).free
             raise DiskError(
-                f"the checkpoint cannot be written: {error.strerror}, {free:,} bytes free",
+                f"the checkpoint cannot be written: {error.strerror}, {_size(state):,} bytes needed, {free:,} free",
                 str(checkpoints),
                 "free some space, then `rltrain resume` from the checkpoint before",
             ) from error
         raise
-    _remove_old(checkpoints, keep, final.name)
+    _remove_old(checkpoints, keep, keep_every_steps, final.name)
     return final
 
 
@@ -88,22 +99,42 @@ def find(run: Path, which: str = "last") -> Path:
     raise CheckpointError("there is no such checkpoint", str(path), "look into the run's checkpoints folder")
 
 
-def load(run: Path, which: str = "last") -> tuple[int, dict[str, Any]]:
-    """Read a checkpoint; a damaged `last` gives way, with a warning, to the next older one.
+def candidates(run: Path, which: str = "last", made_for: str = "") -> Iterator[tuple[int, dict[str, Any]]]:
+    """Steps and states (arrays as numpy, tensors as torch) to go on from, the wanted one first.
 
-    Returns its step and its state, arrays as numpy and tensors as torch. Raises CheckpointError.
+    A damaged `last` gives way, with a warning, to the next older one; so does one that its taker found unfit, who then
+    asks for the next. Raises CheckpointError where none is left, and for one asked for by its step that is damaged.
     """
     chosen = find(run, which)
-    candidates = [chosen]
+    paths = [chosen]
     if which == "last":
-        candidates += [path for path in reversed(_complete(run / "checkpoints")) if _step(path) < _step(chosen)]
-    for path in candidates:
+        paths += [path for path in reversed(_complete(run / "checkpoints")) if _step(path) < _step(chosen)]
+    for path, older in zip(paths, [*paths[1:], None], strict=True):
         try:
-            return _step(path), read(path)
-        except (CheckpointError, OSError, ValueError, KeyError) as error:
+            yield _step(path), _read(path, made_for)
+            reason: Exception | str = "it does not fit this run"
+        except (CheckpointError, OSError) as error:
             reason = error
-            print(f"rltrain: warning: checkpoint {path} is damaged ({error}); trying an older one", file=sys.stderr)
+        follow = f"trying {older.name}" if older else "there is no older one"
+        print(f"rltrain: warning: checkpoint {path} cannot be used ({reason}); {follow}", file=sys.stderr)
     raise CheckpointError("no usable checkpoint is left", str(run / "checkpoints"), f"the oldest failed with: {reason}")
+
+
+def load(run: Path, which: str = "last", made_for: str = "") -> tuple[int, dict[str, Any]]:
+    """The first of `candidates`. Raises CheckpointError."""
+    return next(candidates(run, which, made_for))
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The state in a checkpoint folder. Raises CheckpointError."""
+    return files.read(path)
+
+
+def _read(path: Path, made_for: str) -> dict[str, Any]:
+    facts = files.manifest(path)
+    if made_for and facts.get("made_for") != made_for:
+        raise CheckpointError("it belongs to another configuration", str(path), "use the run's own checkpoints")
+    return files.read(path)
 
 
 def _step(path: Path) -> int:
@@ -131,101 +162,20 @@ def _complete(checkpoints: Path) -> list[Path]:
     return complete
 
 
-def _remove_old(checkpoints: Path, keep: int, newest: str) -> None:
-    best = (checkpoints / "best").resolve().name
-    kept = {newest, best} | {path.name for path in _complete(checkpoints)[-keep:]}
+def _remove_old(checkpoints: Path, keep: int, keep_every_steps: int | None, newest: str) -> None:
+    complete = _complete(checkpoints)
+    kept = {newest, (checkpoints / "best").resolve().name} | {path.name for path in complete[-keep:]}
+    if keep_every_steps:
+        first_of = {_step(path) // keep_every_steps: path.name for path in reversed(complete)}
+        kept |= set(first_of.values())
     for path in _committed(checkpoints):
         if path.name not in kept:
             shutil.rmtree(path, ignore_errors=True)
+    for path in checkpoints.glob(".*-*"):  # what a killed process was writing; the run's lock says it is not ours
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
 
 
-def _write_members(folder: Path, state: dict[str, Any], complete: bool) -> None:
-    tensors, arrays, values = _split(state)
-    if tensors:
-        from safetensors.torch import save_file
-
-        save_file({key: tensor.clone().contiguous() for key, tensor in tensors.items()}, folder / "tensors.safetensors")
-    for key, array in arrays.items():
-        np.save(folder / f"{key}.npy", array, allow_pickle=False)
-    (folder / "state.json").write_text(json.dumps(values))
-    manifest = {}
-    for path in sorted(folder.iterdir()):
-        _sync(path)
-        manifest[path.name] = {"size": path.stat().st_size, "sha256": _digest(path)}
-    (folder / "manifest.json").write_text(
-        json.dumps({"format": FORMAT, "complete": complete, "members": manifest}, indent=1)
-    )
-    _sync(folder / "manifest.json")
-
-
-def read(folder: Path) -> dict[str, Any]:
-    """The state in a checkpoint folder, after its manifest was checked. Raises CheckpointError."""
-    try:
-        manifest = json.loads((folder / "manifest.json").read_text())
-        members = manifest["members"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError("its manifest cannot be read", str(folder), str(error)) from error
-    if manifest.get("format") != FORMAT:
-        raise CheckpointError(f"its format is {manifest.get('format')}", str(folder), f"this rltrain reads {FORMAT}")
-    for name, facts in members.items():
-        path = folder / name
-        if Path(name).name != name or not path.is_file():
-            raise CheckpointError("a member is missing", str(path), "use an older checkpoint")
-        if path.stat().st_size != facts["size"] or _digest(path) != facts["sha256"]:
-            raise CheckpointError("a member does not match its manifest", str(path), "use an older checkpoint")
-    flat: dict[str, Any] = json.loads((folder / "state.json").read_text())
-    if "tensors.safetensors" in members:
-        from safetensors.torch import load_file
-
-        flat.update(load_file(folder / "tensors.safetensors"))
-    for name in members:
-        if name.endswith(".npy"):
-            flat[name.removesuffix(".npy")] = np.load(folder / name, allow_pickle=False)
-    return _nest(flat)
-
-
-def _split(state: dict[str, Any], prefix: str = "") -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """Flatten nested dicts to dotted keys, by kind: tensors, arrays, JSON values."""
-    tensors: dict[str, Any] = {}
-    arrays: dict[str, Any] = {}
-    values: dict[str, Any] = {}
-    for key, value in state.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, dict) and value:
-            parts = _split(value, f"{name}/")
-            for whole, part in zip((tensors, arrays, values), parts, strict=True):
-                whole.update(part)
-        elif isinstance(value, np.ndarray):
-            arrays[name.replace("/", "~").removeprefix("agent~")] = value
-        elif hasattr(value, "untyped_storage"):  # a torch tensor, told without importing torch
-            tensors[name] = value.detach().cpu()
-        else:
-            values[name] = value
-    return tensors, arrays, values
-
-
-def _nest(flat: dict[str, Any]) -> dict[str, Any]:
-    nested: dict[str, Any] = {}
-    for key, value in flat.items():
-        parts = key.replace("~", "/").split("/")
-        if isinstance(value, np.ndarray) and len(parts) == 1:
-            parts = ["agent", *parts]
-        node = nested
-        for part in parts[:-1]:
-            node = node.setdefault(part, {})
-        node[parts[-1]] = value
-    return nested
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    """Bring a file, or a folder's entries, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _size(state: dict[str, Any]) -> int:
+    """Bytes of the arrays and tensors."""
+    return sum(_size(value) if isinstance(value, dict) else getattr(value, "nbytes", 0) for value in state.values())

@@ -1,7 +1,9 @@
 """Errors that a user can cause, each with its exit code; what is not one of these is a bug of ours."""
 
 import difflib
+import signal
 from collections.abc import Iterable
+from typing import Any
 
 
 class RltrainError(Exception):
@@ -26,6 +28,10 @@ class CheckpointError(RltrainError):
     exit_code = 3
 
 
+class UnfitCheckpoint(CheckpointError):
+    """A checkpoint that is whole and not for this run."""
+
+
 class EnvironmentFailure(RltrainError):
     """An environment cannot be started or keeps failing: a missing ROM, WAD or package."""
 
@@ -33,9 +39,13 @@ class EnvironmentFailure(RltrainError):
 
 
 class NonFiniteError(RltrainError):
-    """A loss, gradient, reward or observation stopped being finite."""
+    """A loss, gradient, reward or observation stopped being finite; `facts` go to nonfinite.json in the run folder."""
 
     exit_code = 5
+
+    def __init__(self, what: str, where: str, fix: str, facts: dict[str, Any] | None = None) -> None:
+        super().__init__(what, where, fix)
+        self.facts = facts or {}  # those of a worker process stay there: its error line names the tensor
 
 
 class OutOfMemory(RltrainError):
@@ -61,7 +71,13 @@ class Stopped(RltrainError):
 
     def __init__(self, signal_number: int, where: str) -> None:
         super().__init__(f"stopped by signal {signal_number}", where, "state saved; `rltrain resume` goes on")
-        self.exit_code = 128 + signal_number
+        # SIGUSR1 is what schedulers send ahead of a SIGTERM, and means the same.
+        self.exit_code = 128 + (signal.SIGTERM if signal_number == signal.SIGUSR1 else signal_number)
+
+
+def by_exit_code(exit_code: int) -> type[RltrainError]:
+    """The error class of an exit code, for errors that come from another process."""
+    return next(kind for kind in RltrainError.__subclasses__() if kind.exit_code == exit_code)
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

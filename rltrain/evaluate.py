@@ -4,7 +4,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from rltrain.config import RunConfig
+from rltrain.config import RunConfig, algo_module
 from rltrain.envs import registry
 from rltrain.envs.frame_stack import FrameStack
 
@@ -23,6 +23,14 @@ class Agent(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` gave."""
         ...
+
+
+def load_agent(config: RunConfig, state: dict[str, Any]) -> Agent:
+    """The agent of a run with the weights of a checkpoint."""
+    frame_space, action_space = registry.spaces(config.env)
+    agent: Agent = algo_module(config.algo.name).make_agent(config, frame_space, action_space, config.seed)
+    agent.load_state_dict(state["agent"])
+    return agent
 
 
 def play_episodes(config: RunConfig, agent: Agent, episodes: int, seed: int, greedy: bool) -> dict[str, Any]:

@@ -7,28 +7,27 @@ evaluation, checkpoints and stopping follow from the configuration.
 import dataclasses
 import math
 import os
-import resource
 import signal
 import sys
-import time
-import zlib
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
 import numpy as np
-import psutil
 
 from rltrain import checkpoint, panel, run_folder
-from rltrain.config import RunConfig, algo_module
+from rltrain.clock import Clock
+from rltrain.config import RunConfig, algo_module, fingerprint
 from rltrain.envs import registry
-from rltrain.envs.pool import Episode
-from rltrain.errors import NonFiniteError, Stopped
+from rltrain.envs.pool import Episode, Pool
+from rltrain.errors import NonFiniteError, Stopped, UnfitCheckpoint
 from rltrain.evaluate import Agent
+from rltrain.host_memory import peak_rss_mb, rss_mb
 from rltrain.logger import Logger, Progress
+from rltrain.streams import Streams
 
 
 class Stateful(Protocol):
@@ -56,47 +55,57 @@ class Run:
             self.step = restored[0]
         saved = self._restored["run"] if self._restored else {}
         self._num_episodes = int(saved.get("num_episodes", 0))
-        self._train_time_s = float(saved.get("train_time_s", 0.0))
-        self._wall_before_s = float(saved.get("wall_time_s", 0.0))
+        self._clock = Clock(self.step, saved)
+        self._streams = Streams(config.seed, (self._restored or {}).get("generators", {}))
         self._best: dict[str, Any] | None = saved.get("best") or None
         self._recent: deque[tuple[float, int]] = deque([tuple(pair) for pair in saved.get("recent", [])], maxlen=100)
-        self._generators: dict[str, np.random.Generator] = {}
-        self._latest: dict[str, Any] = {}
-        self._phase_s = {"env": 0.0, "learn": 0.0}
-        self._start_s = self._window_s = time.perf_counter()
-        self._window_step = self.step
+        self._pool: Pool | None = None
+        self._latest: dict[str, Any] = dict(saved.get("latest", []))
         self._signal: int | None = None
-        hparams = _flatten(dataclasses.asdict(config))
-        self.logger = Logger(folder, hparams, self.step if restored else None)
+        self.logger = Logger(folder, dataclasses.asdict(config), self.step if restored else None)
         self._progress = Progress(config.total_steps, config.log_every_s, config.progress)
 
     def generator(self, consumer: str) -> np.random.Generator:
         """The random numbers of one consumer: its own stream, kept in checkpoints."""
-        if consumer not in self._generators:
-            generator = np.random.default_rng([self.config.seed, zlib.crc32(consumer.encode())])
-            saved = (self._restored or {}).get("generators", {}).get(consumer)
-            if saved is not None:
-                generator.bit_generator.state = saved
-            self._generators[consumer] = generator
-        return self._generators[consumer]
+        return self._streams.generator(consumer)
 
     def seed_of(self, consumer: str) -> int:
         """A seed for a consumer with random numbers of its own: an emulator, a network's first weights."""
-        sequence = np.random.SeedSequence([self.config.seed, zlib.crc32(consumer.encode())])
-        return int(sequence.generate_state(1)[0] >> 1)
+        return self._streams.seed_of(consumer)
 
     def env_seed(self) -> int:
         """The seed of the training environments; a resumed run begins new episodes, not the first ones again."""
         return self.seed_of(f"environments-{self.step}" if self.step else "environments")
 
+    def make_pool(self) -> Pool:
+        """The training environments."""
+        self._pool = registry.make_pool(self.config.env, self.config.num_envs or 1)
+        return self._pool
+
     def restore(self, agent: Agent, **parts: Stateful) -> bool:
-        """Give a resumed run's agent and parts their saved state; returns whether there was one."""
+        """Give a resumed run's agent and parts their saved state; returns whether there was one.
+
+        Raises UnfitCheckpoint where the state is not of this kind of agent or of these shapes.
+        """
         if self._restored is None:
             return False
-        agent.load_state_dict(self._restored["agent"])
-        for name, part in parts.items():
-            part.load_state_dict(self._restored[name])
-        self._restored = {"generators": self._restored.get("generators", {})}
+        try:
+            agent.load_state_dict(self._restored["agent"])
+            for name, part in parts.items():
+                # An empty part leaves no trace in a checkpoint: environments that could not tell where they stood.
+                part.load_state_dict(self._restored.get(name, {}))
+            # Last, as making the parts may have drawn numbers.
+            self._streams.rewind(self._restored.get("generators", {}))
+        except (KeyError, ValueError, TypeError, RuntimeError, AttributeError, IndexError) as error:
+            what = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            raise UnfitCheckpoint(f"the checkpoint does not fit: {what}", str(self.folder), "use another") from error
+        if "environments" in parts and not self._restored.get("environments"):
+            print(
+                f"resumed at step {self.step:,}: networks, optimizer, replay and random generators are exact; these"
+                " environments cannot save where they stood and begin new episodes",
+                file=sys.stderr,
+            )
+        self._restored = None
         return True
 
     @property
@@ -104,12 +113,13 @@ class Run:
         """Whether total_steps are done."""
         return self.step >= self.config.total_steps
 
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
+    def phase(self, name: str) -> AbstractContextManager[None]:
         """Count the time of `env` or `learn` towards time/<name>_fraction."""
-        start_s = time.perf_counter()
-        yield
-        self._phase_s[name] += time.perf_counter() - start_s
+        return self._clock.phase(name)
+
+    def spend(self, name: str, seconds: float) -> None:
+        """Count time of `env` or `learn` that was measured elsewhere."""
+        self._clock.spend(name, seconds)
 
     def advance(self, num_steps: int, episodes: list[Episode]) -> None:
         """Count agent steps and take note of the episodes that finished."""
@@ -130,14 +140,33 @@ class Run:
         if due(config.log_every_steps) or self.finished:
             self._log()
         if due(config.eval_every_steps) and not self.finished:
-            self._train_time_s += time.perf_counter() - self._window_s
-            self._evaluate(agent)
-            self._begin_window()
+            with self._clock.paused(self.step):
+                self._evaluate(agent)
         if due(config.checkpoint_every_steps) and not self.finished:
             self.save(agent, **parts)
+        self.stop_if_asked(agent, **parts)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether a signal asked for a stop: for loops that take long from one `after_step` to the next."""
+        return self._signal is not None
+
+    def stop_if_asked(self, agent: Agent, **parts: Stateful) -> None:
+        """Save and raise Stopped where a signal asked for it."""
         if self._signal is not None:
             self.save(agent, **parts)
             raise Stopped(self._signal, str(self.folder))
+
+    def mark(self) -> Callable[[], None]:
+        """Note where the run stands; what it returns takes back all that was counted and drawn since."""
+        step, num_episodes, recent = self.step, self._num_episodes, self._recent.copy()
+        states = self._streams.states()
+
+        def go_back() -> None:
+            self.step, self._num_episodes, self._recent = step, num_episodes, recent
+            self._streams.rewind(states)
+
+        return go_back
 
     def _due_after(self, num_steps: int) -> Callable[[int | None], bool]:
         before = self.step - num_steps
@@ -145,39 +174,44 @@ class Run:
 
     def save(self, agent: Agent, **parts: Stateful) -> None:
         """Commit a checkpoint of everything."""
-        now = time.perf_counter()
         state: dict[str, Any] = {name: part.state_dict() for name, part in parts.items()}
         state["agent"] = agent.state_dict()
-        state["generators"] = {name: generator.bit_generator.state for name, generator in self._generators.items()}
+        state["generators"] = self._streams.states()
         state["run"] = {
             "num_episodes": self._num_episodes,
-            "train_time_s": self._train_time_s + now - self._window_s,
-            "wall_time_s": self._wall_before_s + now - self._start_s,
+            "train_time_s": self._clock.train_s,
+            "wall_time_s": self._clock.wall_s,
             "recent": list(self._recent),
+            "latest": [(tag, float(value)) for tag, value in self._latest.items()],
             "best": self._best or {},
         }
-        saved = checkpoint.save(self.folder, self.step, state)
+        saved = checkpoint.save(
+            self.folder,
+            self.step,
+            state,
+            made_for=fingerprint(self.config),
+            keep_every_steps=self.config.checkpoint_keep_every_steps,
+        )
         if self._best is not None and self._best["step"] == self.step:
             checkpoint.point(self.folder, "best", saved)
         self.write_status("running")
 
     def conclude(self, agent: Agent, **parts: Stateful) -> None:
         """Evaluate the trained agent, save it and write result.json."""
-        self._train_time_s += time.perf_counter() - self._window_s
-        final = self._evaluate(agent, final=True)
-        self._window_s = time.perf_counter()
+        train_s = self._clock.train_s
+        with self._clock.paused(self.step):
+            final = self._evaluate(agent, final=True)
         self.save(agent, **parts)
-        wall_s = self._wall_before_s + time.perf_counter() - self._start_s
         assert self._best is not None
         result = {
             "final": final,
             "best": self._best,
             "steps": self.step,
             "episodes": self._num_episodes,
-            "wall_time_s": round(wall_s, 3),
-            "train_time_s": round(self._train_time_s, 3),
-            "fps": round(self.step / max(self._train_time_s, 1e-9), 1),
-            "peak_rss_mb": round(_peak_rss_mb(), 1),
+            "wall_time_s": self._clock.wall_s,
+            "train_time_s": train_s,
+            "fps": round(self.step / max(train_s, 1e-9), 1),
+            "peak_rss_mb": round(peak_rss_mb(), 1),
         }
         run_folder.write_json(self.folder / "result.json", result)
         self._progress.end()
@@ -203,35 +237,30 @@ class Run:
         evaluation = algo_module(config.algo.name).evaluate(config, agent, episodes, seed, config.eval_greedy)
         keys = ("mean_reward", "std_reward", "mean_ep_length")
         tags = {f"eval/{key}": evaluation[key] for key in keys if key in evaluation}
-        self.logger.metrics(self.step, {"time_s": self._elapsed_s(), **tags})
+        self.logger.metrics(self.step, {"time_s": self._clock.wall_s, **tags})
         summary = {key: evaluation[key] for key in ("mean_reward", "std_reward", "episodes")} | {"step": self.step}
         if self._best is None or summary["mean_reward"] > self._best["mean_reward"]:
             self._best = summary
             if not final:
-                best = checkpoint.save(self.folder, self.step, {"agent": agent.state_dict()}, complete=False)
+                best = checkpoint.save(
+                    self.folder,
+                    self.step,
+                    {"agent": agent.state_dict()},
+                    complete=False,
+                    made_for=fingerprint(self.config),
+                    keep_every_steps=self.config.checkpoint_keep_every_steps,
+                )
                 checkpoint.point(self.folder, "best", best)
         return summary
 
-    def _elapsed_s(self) -> float:
-        return round(self._wall_before_s + time.perf_counter() - self._start_s, 3)
-
-    def _begin_window(self) -> None:
-        """Measure speed from here on: what evaluation takes does not count."""
-        self._window_s, self._window_step = time.perf_counter(), self.step
-        self._phase_s = dict.fromkeys(self._phase_s, 0.0)
-
     def _log(self) -> None:
-        now = time.perf_counter()
-        window_s = max(now - self._window_s, 1e-9)
-        values = {"time_s": self._elapsed_s(), "time/total_timesteps": self.step}
-        if self.step > self._window_step:
-            values["time/fps"] = round((self.step - self._window_step) / window_s, 1)
-            values["time/env_fraction"] = round(self._phase_s["env"] / window_s, 4)
-            values["time/learn_fraction"] = round(self._phase_s["learn"] / window_s, 4)
+        values = {"time_s": self._clock.wall_s, "time/total_timesteps": self.step, **self._clock.end_window(self.step)}
         if self._recent:
             values["rollout/ep_rew_mean"] = float(np.mean([reward for reward, _ in self._recent]))
             values["rollout/ep_len_mean"] = float(np.mean([length for _, length in self._recent]))
-        values["memory/rss_mb"] = round(_rss_mb(), 1)
+        if self._pool is not None and self._pool.num_restarts:
+            values["env/restarts"] = self._pool.num_restarts
+        values["memory/rss_mb"] = round(rss_mb(), 1)
         values |= {tag: float(value) for tag, value in self._latest.items()}
         for tag in ("train/loss", "train/grad_norm"):
             if not math.isfinite(values.get(tag, 0.0)):
@@ -239,10 +268,9 @@ class Run:
                     f"{tag} is {values[tag]} at step {self.step:,}",
                     tag,
                     "lower algo.learning_rate or algo.reward_scale",
+                    {"tensor": tag},
                 )
         self.logger.metrics(self.step, values)
-        self._train_time_s += window_s
-        self._begin_window()
         facts = {"return": f"{values['rollout/ep_rew_mean']:.2f}"} if self._recent else {}
         if self._best is not None:
             facts["best eval"] = f"{self._best['mean_reward']:.2f}"
@@ -250,27 +278,3 @@ class Run:
             facts["loss"] = f"{values['train/loss']:.4g}"
         facts["memory"] = f"{values['memory/rss_mb']:.0f} MB"
         self._progress.show(self.step, facts)
-
-
-def make_pool(config: RunConfig) -> Any:
-    """The training environments of a run."""
-    return registry.make_pool(config.env, config.num_envs or 1)
-
-
-def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
-def _rss_mb() -> float:
-    return psutil.Process().memory_info().rss / 1e6
-
-
-def _peak_rss_mb() -> float:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == "darwin" else peak / 1e3

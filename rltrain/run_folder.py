@@ -58,6 +58,26 @@ def find(word: str, run_dir: str = "runs") -> tuple[Path, str | None]:
     return path, which
 
 
+def find_all(word: str) -> list[Path]:
+    """The run folders in the folder that `word` names, itself included; `last` is the newest run.
+
+    A link such as runs/latest is not followed, or its run would count twice. Raises CheckpointError where there is
+    none.
+    """
+    top = find(word)[0] if word == "last" else Path(word).resolve()
+    if not top.is_dir():
+        raise CheckpointError("there is no such run", word, "give a run folder, a folder of runs, or `last`")
+    found = []
+    for place, folders, files in os.walk(top):
+        if "config.yaml" in files or "status.json" in files:  # a job of a sweep that failed early has only the latter
+            found.append(Path(place))
+            folders.clear()
+        folders.sort()
+    if not found:
+        raise CheckpointError("there are no runs in this folder", word, "give a run folder, or a folder of runs")
+    return found
+
+
 class Lock:
     """An advisory lock on a run folder; a process that dies frees it."""
 

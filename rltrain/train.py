@@ -10,10 +10,12 @@ from typing import Any
 
 from rltrain import run_folder
 from rltrain.algos.dqn_config import DQNConfig
-from rltrain.algos.ppo_config import PPOConfig
 from rltrain.config import RunConfig, algo_module
-from rltrain.errors import RltrainError
+from rltrain.errors import NonFiniteError, RltrainError
 from rltrain.run import Run
+from rltrain.tabular_config import TabularConfig
+
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 def train(config: RunConfig, folder: Path | None = None, restored: tuple[int, dict[str, Any]] | None = None) -> None:
@@ -29,7 +31,9 @@ def train(config: RunConfig, folder: Path | None = None, restored: tuple[int, di
     assert folder is not None
     lock = run_folder.Lock(folder)
     run = Run(config, folder, restored)
-    handlers = {number: signal.signal(number, run.on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {
+        number: signal.signal(number, run.on_signal) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    }
     run.write_status("running")
     try:
         algo_module(config.algo.name).train(config, run)
@@ -37,6 +41,8 @@ def train(config: RunConfig, folder: Path | None = None, restored: tuple[int, di
     except RltrainError as error:
         run.write_status("stopped" if error.exit_code >= 128 else "failed", str(error), error.exit_code)
         (folder / "error.log").write_text(traceback.format_exc())
+        if isinstance(error, NonFiniteError):
+            run_folder.write_json(folder / "nonfinite.json", {"step": run.step, **error.facts})
         raise
     except BaseException as error:
         run.write_status("failed", f"{type(error).__name__}: {error}", 1)
@@ -56,8 +62,10 @@ def _until_first_update(config: RunConfig) -> RunConfig:
         starts = algo.batch_size + algo.num_envs * (algo.n_step + 1)
         algo = dataclasses.replace(algo, learning_starts=starts)
         steps = starts + algo.train_every_steps + algo.num_envs
-    else:
-        steps = algo.num_envs * algo.num_steps if isinstance(algo, PPOConfig) else 1
+    elif isinstance(algo, TabularConfig):
+        steps = 1000  # Monte Carlo learns at the end of an episode
+    else:  # one rollout; for the rest, one batch of episodes
+        steps = algo.num_envs * algo.num_steps if hasattr(algo, "num_steps") else 1
     return dataclasses.replace(
         config, algo=algo, total_steps=steps, eval_every_steps=0, checkpoint_every_steps=0, final_eval_episodes=1
     )

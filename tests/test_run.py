@@ -29,6 +29,27 @@ RUNS = {
         "algo.updates_per_round=1",
         *SMALL,
     ],
+    "d3qn_per": [
+        "algo=d3qn_per",
+        "env=cartpole",
+        "total_steps=400",
+        "num_envs=2",
+        "batch_size=16",
+        "algo.n_step=3",
+        "algo.learning_starts=100",
+        "algo.train_every_steps=4",
+        "algo.updates_per_round=1",
+        *SMALL,
+    ],
+    "pqn": [
+        "algo=pqn",
+        "env=cartpole",
+        "total_steps=1024",
+        "num_envs=4",
+        "algo.num_steps=32",
+        "batch_size=64",
+        *SMALL,
+    ],
     "ppo": [
         "algo=ppo",
         "env=cartpole",
@@ -98,8 +119,9 @@ def test_a_run_folder_holds_what_scripts_read(algo, run):
     tags = {key for line in lines(folder) for key in line}
     assert {"rollout/ep_rew_mean", "rollout/ep_len_mean", "eval/mean_reward", "eval/std_reward", "time/fps"} <= tags
     assert {"memory/rss_mb", "time/total_timesteps"} <= tags
-    expected = {"q_learning": {"train/q_mean"}, "dqn": {"train/loss", "rollout/exploration_rate", "memory/replay_mb"}}
-    assert expected.get(algo, {"train/approx_kl", "train/clip_fraction", "train/explained_variance"}) <= tags
+    expected = {"q_learning": {"train/q_mean"}, "ppo": {"train/approx_kl", "train/clip_fraction"}}
+    assert expected.get(algo, {"train/loss", "train/td_error", "rollout/exploration_rate"}) <= tags
+    assert ("memory/replay_mb" in tags) == (algo in ("dqn", "d3qn_per"))
     assert checkpoint.find(folder, "last").name == f"step_{steps:09d}"
     assert checkpoint.find(folder, "best").name == f"step_{result['best']['step']:09d}"
     assert not [path for path in (folder / "checkpoints").iterdir() if path.name.startswith(".")]

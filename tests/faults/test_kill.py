@@ -1,0 +1,81 @@
+"""A trainer that is killed, or asked to stop, at a random moment."""
+
+import json
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+from small_runs import small
+
+from rltrain import checkpoint
+
+pytestmark = pytest.mark.faults
+EVERY = 50
+ALGOS = ["dqn", "ppo", "per_dqn", "a2c", "reinforce", "q_learning"]
+
+
+def arguments(attempt: int) -> list[str]:
+    algo = ALGOS[attempt % len(ALGOS)]
+    table = algo == "q_learning"
+    every = EVERY * (2000 if table else 1)
+    args = [*small(algo, "taxi" if table else "cartpole"), "total_steps=1e9", f"checkpoint_every_steps={every}"]
+    if algo == "per_dqn":  # a replay of 2 MB: most of the time is spent in saves
+        args = [arg for arg in args if not arg.startswith("algo.replay_capacity")] + ["algo.replay_capacity=100000"]
+    return [*args, "eval_every_steps=0", f"log_every_steps={every}"]
+
+
+@pytest.mark.tries(24)
+def test_kill_9_loses_at_most_one_interval_and_never_starts_again_at_0(attempt, start, command):
+    process = start(*arguments(attempt))
+    last = process.wait_for("checkpoints/last")
+    time.sleep(float(np.random.default_rng(attempt).uniform(0, 1.5)))
+    process.process.send_signal(signal.SIGKILL)
+    process.end()
+    run = last.parent.parent
+    logged = [
+        json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines() if line.endswith("}")
+    ]
+    step, _ = checkpoint.load(run)
+    # A checkpoint is due every so many steps and made at the end of a rollout or batch, like a line of metrics.
+    interval = max(np.diff([0, *logged]))
+    assert step > 0
+    assert step >= max(logged) - interval, "more than one interval is lost"
+    resumed = command("resume", run, f"total_steps={step + 2 * interval}", "progress=false")
+    assert resumed.code == 0, resumed.err
+    steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert steps == sorted(steps), "metrics have doubles or go back"
+    assert not [path for path in (run / "checkpoints").iterdir() if path.name.startswith(".")], (
+        "a half-written one stays"
+    )
+
+
+@pytest.mark.tries(12)
+def test_a_signal_saves_and_leaves_within_10_s(attempt, start, command, status):
+    number = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)[attempt % 3]
+    process = start(*arguments(attempt), "eval_every_steps=100" if attempt % 2 else "eval_every_steps=0")
+    run = process.wait_for("metrics.jsonl").parent
+    time.sleep(float(np.random.default_rng(attempt).uniform(0, 1.0)))
+    sent = time.monotonic()
+    process.process.send_signal(number)
+    code, error = process.end()
+    assert time.monotonic() - sent < 10
+    assert code == (130 if number == signal.SIGINT else 143), error
+    assert status(run)["state"] == "stopped"
+    step, _ = checkpoint.load(run)
+    assert status(run)["step"] == step > 0
+    assert command("resume", run, f"total_steps={step + 100}", "progress=false").code == 0
+
+
+@pytest.mark.tries(4)
+def test_a_second_sigint_leaves_at_once_and_harms_nothing(attempt, start):
+    process = start(*arguments(attempt))
+    run = process.wait_for("checkpoints/last").parent.parent
+    os.kill(process.process.pid, signal.SIGINT)
+    os.kill(process.process.pid, signal.SIGINT)
+    sent = time.monotonic()
+    code, error = process.end()
+    assert time.monotonic() - sent < 5
+    assert code == 130, error
+    assert checkpoint.load(run)[0] > 0
