@@ -8,9 +8,14 @@ import traceback
 from rltrain.errors import ConfigError, RltrainError, nearest
 
 COMMANDS = {
-    "eval": "evaluate a run's checkpoint in fresh environments",
     "resume": "go on with a run",
+    "eval": "evaluate a run's checkpoint in fresh environments",
+    "play": "watch a run's agent in a window, or film it where there is no display",
+    "runs": "a table of runs: state, steps, score, speed, age",
+    "plot": "learning curves over seeds, as PNG and CSV",
+    "export": "a run's network as ONNX, TorchScript or pt2, for use without rltrain",
     "list": "what there is: algorithms, environments, networks, tuned settings",
+    "doctor": "what works on this machine, what is missing, and how to mend it",
 }
 
 USAGE = """rltrain trains deep reinforcement learning agents.
@@ -61,6 +66,9 @@ def _route(argv: list[str]) -> int:
     first = argv[0]
     if first in COMMANDS:
         module = importlib.import_module(f"rltrain.commands.{first}")
+        if {"-h", "--help"} & set(argv[1:]):
+            print(f"{COMMANDS[first]}\nusage: {module.USAGE}")
+            return 0
         return int(module.main(argv[1:]))
     if "=" not in first and first[0] not in "-+~":
         raise ConfigError(f"unknown command '{first}'", "the first word", nearest(first, COMMANDS))

@@ -4,7 +4,9 @@ Hydra is not imported here: a resumed or evaluated run builds the same dataclass
 """
 
 import dataclasses
+import hashlib
 import importlib
+import json
 import re
 import types
 import typing
@@ -14,36 +16,38 @@ from typing import Any
 
 import yaml
 
-from rltrain.algos.dqn_config import DQNConfig
+from rltrain import memory_needs, network_config
+from rltrain.algos.a2c_config import A2CConfig
+from rltrain.algos.a3c_config import A3CConfig
+from rltrain.algos.dqn_config import PRESETS, DQNConfig
+from rltrain.algos.monte_carlo_config import MonteCarloConfig
 from rltrain.algos.ppo_config import PPOConfig
+from rltrain.algos.pqn_config import PQNConfig
 from rltrain.algos.q_learning_config import QLearningConfig
+from rltrain.algos.reinforce_config import ReinforceConfig
+from rltrain.algos.sarsa_config import SarsaConfig
 from rltrain.envs import registry
+from rltrain.envs.spaces import pixel_shape
 from rltrain.errors import CheckpointError, ConfigError, nearest
+from rltrain.network_config import NetworkConfig
+from rltrain.tabular_config import TabularConfig
 from rltrain.validate import at_least, in_range, one_of
 
-ALGOS: dict[str, Any] = {"q_learning": QLearningConfig, "dqn": DQNConfig, "ppo": PPOConfig}
-"""The schema of every algorithm; `rltrain.algos.<name>` holds its code."""
+ALGOS: dict[str, Any] = {
+    "q_learning": QLearningConfig,
+    "sarsa": SarsaConfig,
+    "monte_carlo": MonteCarloConfig,
+    **dict.fromkeys(PRESETS, DQNConfig),
+    "pqn": PQNConfig,
+    "reinforce": ReinforceConfig,
+    "a2c": A2CConfig,
+    "a3c": A3CConfig,
+    "ppo": PPOConfig,
+}
+"""The schema of every algorithm, and of every preset of one; `<algorithm>.py` stands beside `<algorithm>_config.py`."""
 
-NETWORKS = ("auto", "table", "mlp", "nature_cnn", "small_cnn")
-
-
-@dataclass
-class NetworkConfig:
-    """Settings of the network's torso; its head follows from the algorithm and the action space."""
-
-    name: str = "auto"
-    """auto chooses by the observation: mlp for vectors and states, nature_cnn for frames from 84 x 84 pixels up,
-    small_cnn for smaller ones."""
-    hidden_sizes: list[int] = field(default_factory=lambda: [64, 64])
-    """Widths of the mlp's layers."""
-    activation: str = "tanh"
-    """tanh or relu, of the mlp."""
-
-    def __post_init__(self) -> None:
-        one_of("network.name", self.name, NETWORKS)
-        one_of("network.activation", self.activation, ("tanh", "relu"))
-        for size in self.hidden_sizes:
-            at_least("network.hidden_sizes", size, 1)
+SEVERAL_ACTIONS = frozenset({"reinforce", "a2c", "a3c", "ppo"})
+"""The algorithms that can choose several things at once (MultiDiscrete)."""
 
 
 @dataclass
@@ -65,6 +69,9 @@ class RunConfig:
     """null: the algorithm's tuned value."""
     batch_size: int | None = None
     """null: the algorithm's tuned value."""
+    micro_batch_size: int | None = None
+    """Samples whose gradients are computed at once and then added up to the batch's: the same mathematics in less
+    memory. null: whole batches."""
     log_every_s: float = 2.0
     """Seconds between refreshes of the progress line."""
     log_every_steps: int | None = None
@@ -80,6 +87,8 @@ class RunConfig:
     """Evaluate the likeliest action; false: sample as in training."""
     checkpoint_every_steps: int | None = None
     """Agent steps between checkpoints; null: a fifth of total_steps; 0: only at the end."""
+    checkpoint_keep_every_steps: int | None = None
+    """Agent steps between checkpoints that stay for good, beside the newest two and the best; null: none."""
     run_dir: str = "runs"
     """Folder that holds the run folders."""
     name: str | None = None
@@ -97,19 +106,21 @@ class RunConfig:
         at_least("total_steps", self.total_steps, 1)
         at_least("num_envs", self.num_envs, 1)
         at_least("batch_size", self.batch_size, 1)
+        at_least("micro_batch_size", self.micro_batch_size, 1)
         at_least("log_every_s", self.log_every_s, 0.05)
         at_least("log_every_steps", self.log_every_steps, 1)
         at_least("eval_every_steps", self.eval_every_steps, 0)
         at_least("eval_episodes", self.eval_episodes, 1)
         at_least("final_eval_episodes", self.final_eval_episodes, 1)
         at_least("checkpoint_every_steps", self.checkpoint_every_steps, 0)
+        at_least("checkpoint_keep_every_steps", self.checkpoint_keep_every_steps, 1)
         if self.name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", self.name):
             raise ConfigError(f"'{self.name}' cannot be part of a folder name", "name", "use letters, digits, . _ -")
 
 
 def algo_module(name: str) -> types.ModuleType:
     """The module of an algorithm, imported only now because it brings torch or numba."""
-    return importlib.import_module(f"rltrain.algos.{name}")
+    return importlib.import_module(ALGOS[name].__module__.removesuffix("_config"))
 
 
 def resolve(config: RunConfig) -> RunConfig:
@@ -117,15 +128,30 @@ def resolve(config: RunConfig) -> RunConfig:
     algo = dataclasses.asdict(config.algo)
     for key in ("num_envs", "batch_size"):
         if getattr(config, key) is not None:
+            if key not in algo:
+                raise ConfigError(
+                    f"{algo['name']} has no batch_size: it learns from a whole rollout at once",
+                    key,
+                    "use algo.num_steps and num_envs, or micro_batch_size for less memory",
+                )
             algo[key] = getattr(config, key)
     algo = type(config.algo)(**algo)
-    _check_fits(config)
+    if algo.name == "a3c":
+        if config.device not in ("auto", "cpu"):
+            raise ConfigError("a3c learns on the processor's cores alone", "device", "use device=cpu, or algo=a2c")
+        config = dataclasses.replace(config, device="cpu")
+    frame_space, action_space = registry.spaces(config.env)
+    if config.network.name == "auto":
+        shape = pixel_shape(frame_space)
+        name = "table" if isinstance(algo, TabularConfig) else network_config.choose(shape, config.device)
+        config = dataclasses.replace(config, network=dataclasses.replace(config.network, name=name))
+    _check_fits(config, frame_space, action_space)
     steps = config.total_steps
     resolved = dataclasses.replace(
         config,
         algo=algo,
         num_envs=algo.num_envs,
-        batch_size=algo.batch_size,
+        batch_size=getattr(algo, "batch_size", None),
         log_every_steps=config.log_every_steps or max(1, steps // 100),
         eval_every_steps=max(1, steps // 10) if config.eval_every_steps is None else config.eval_every_steps,
         checkpoint_every_steps=max(1, steps // 5)
@@ -133,6 +159,7 @@ def resolve(config: RunConfig) -> RunConfig:
         else config.checkpoint_every_steps,
     )
     _check_sizes(resolved)
+    memory_needs.check(resolved, frame_space)
     if resolved.device not in ("auto", "cpu"):
         from rltrain.device import resolve_device
 
@@ -140,31 +167,31 @@ def resolve(config: RunConfig) -> RunConfig:
     return resolved
 
 
-def _check_fits(config: RunConfig) -> None:
+def _check_fits(config: RunConfig, frame_space: Any, action_space: Any) -> None:
     """Algorithm and network against the observation and action spaces."""
-    frame_space, action_space = registry.spaces(config.env)
     algo, env, network = config.algo.name, config.env.name, config.network.name
     pixels = len(frame_space.shape or ()) == 3
     discrete_states = hasattr(frame_space, "n")
-    if algo == "q_learning" and not discrete_states:
+    tabular = isinstance(config.algo, TabularConfig)
+    if tabular and not discrete_states:
         seen = "pixels" if pixels else "continuous observations"
         raise ConfigError(
-            f"q_learning needs states that can be counted, and {env} has {seen}",
+            f"{algo} needs states that can be counted, and {env} has {seen}",
             "algo, env",
             "use algo=dqn, or env=taxi",
         )
-    if algo in ("q_learning", "dqn") and not hasattr(action_space, "n"):
+    if hasattr(action_space, "nvec") and algo not in SEVERAL_ACTIONS:
+        what = f"{algo} needs one discrete action, and those of {env} are several at once"
+        raise ConfigError(what, "algo, env", "use algo=ppo, or an environment with one")
+    if isinstance(config.algo, TabularConfig | DQNConfig | PQNConfig) and not hasattr(action_space, "n"):
         raise ConfigError(
             f"{algo} needs discrete actions, and those of {env} are continuous", "algo, env", "use algo=ppo"
         )
-    if network in ("nature_cnn", "small_cnn") and not pixels:
-        raise ConfigError(f"{network} needs pixels, and {env} has none", "network", "use network=mlp or network=auto")
-    if network == "mlp" and pixels:
-        raise ConfigError(f"mlp does not read the pixels of {env}", "network", "use network=auto")
-    if (network == "table") and algo != "q_learning":
+    network_config.check_fits(network, pixel_shape(frame_space), env)
+    if network == "table" and not tabular:
         raise ConfigError(f"{algo} needs a network", "network", "use network=auto")
-    if algo == "q_learning" and network not in ("auto", "table"):
-        raise ConfigError("q_learning keeps a table, not a network", "network", "use network=auto")
+    if tabular and network != "table":
+        raise ConfigError(f"{algo} keeps a table, not a network", "network", "use network=auto")
 
 
 def _check_sizes(config: RunConfig) -> None:
@@ -178,7 +205,7 @@ def _check_sizes(config: RunConfig) -> None:
                 "algo.replay_capacity",
                 f"give at least {needed}",
             )
-    if isinstance(algo, PPOConfig):
+    if isinstance(algo, PPOConfig | PQNConfig):
         rollout = algo.num_envs * algo.num_steps
         if rollout % algo.batch_size:
             divisors = [size for size in range(1, rollout + 1) if rollout % size == 0]
@@ -188,6 +215,13 @@ def _check_sizes(config: RunConfig) -> None:
                 "batch_size",
                 f"use batch_size={fitting}, or another algo.num_steps",
             )
+
+
+def fingerprint(config: RunConfig) -> str:
+    """What a checkpoint must have been made for to fit: the same algorithm, environment and network, in hexadecimal."""
+    values = dataclasses.asdict(config)
+    text = json.dumps({key: values[key] for key in ("algo", "env", "network")}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def save(config: RunConfig, path: Path) -> None:
@@ -238,7 +272,8 @@ def _matches(value: Any, hint: Any) -> bool:
     if origin is list:
         return isinstance(value, list) and all(_matches(item, typing.get_args(hint)[0]) for item in value)
     if origin is dict:
-        return isinstance(value, dict)
+        of_value = typing.get_args(hint)[1]
+        return isinstance(value, dict) and all(_matches(item, of_value) for item in value.values())
     if hint is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if hint is int:

@@ -4,6 +4,7 @@ import dataclasses
 import os
 import re
 import sys
+import typing
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +31,19 @@ _failures: list[Exception] = []
 def register_schemas() -> None:
     """Put every dataclass into Hydra's store under the name that the YAML files give first."""
     store = ConfigStore.instance()
+    OmegaConf.register_new_resolver("preset_of", preset_of, replace=True)
     store.store(name="run_schema", node=schema.RunConfig)
     store.store(group="network", name="network_schema", node=schema.NetworkConfig)
     for name, node in schema.ALGOS.items():
         store.store(group="algo", name=f"{name}_schema", node=node)
     for family in registry.FAMILIES:
         store.store(group="env", name=f"{family}_schema", node=registry.config_class(family))
+
+
+def preset_of(algo: str) -> str:
+    """The algorithm whose settings under another name `algo` is, or nothing."""
+    base = schema.ALGOS[algo].name if algo in schema.ALGOS else ""
+    return base if base != algo else ""
 
 
 def run(argv: list[str]) -> int:
@@ -56,13 +64,25 @@ def run(argv: list[str]) -> int:
 
 
 def normalise(argv: list[str]) -> list[str]:
-    """Write `1e6` as the integer it is, and `env=doom env.scenario=X` as `env=doom_X` where that file exists."""
+    """Write `1e6` as the integer it is, and `env=doom env.scenario=X` as `env=doom_X` where that file exists.
+
+    Keys that hold a mapping get `++`, without which Hydra takes no new name into it.
+    """
     argv = [re.sub(r"(?<=[=,])\d[\d_]*(?:\.\d+)?[eE]\+?\d+(?=,|$)", _as_integer, arg) for arg in argv]
+    mappings = "|".join(sorted(_mappings()))
+    argv = [f"++{arg}" if re.match(rf"env\.({mappings})[.=]", arg) else arg for arg in argv]
     for general, key, prefix in (("env=doom", "env.scenario=", "doom_"), ("env=atari", "env.game=", "")):
         chosen = [arg.removeprefix(key) for arg in argv if arg.startswith(key)]
         if general in argv and chosen and (CONFIGS / "env" / f"{prefix}{chosen[-1]}.yaml").is_file():
             argv[argv.index(general)] = f"env={prefix}{chosen[-1]}"
     return argv
+
+
+def _mappings() -> set[str]:
+    """Fields of environments that hold a mapping: `shaping`, `kwargs`."""
+    schemas = [registry.config_class(family) for family in registry.FAMILIES]
+    hints = [item for schema in schemas for item in typing.get_type_hints(schema).items()]
+    return {name for name, hint in hints if typing.get_origin(hint) is dict}
 
 
 def _as_integer(match: re.Match[str]) -> str:
@@ -141,8 +161,9 @@ def _known_keys(argv: list[str]) -> list[str]:
 
 
 def _family(env: str) -> str:
-    """The family of one of our YAML files, which its first default names; gym for a user's own."""
+    """The family of one of our YAML files, which its first default or that one's names; gym for a user's own."""
     path = CONFIGS / "env" / f"{env}.yaml"
     first = re.search(r"\[(\w+),", path.read_text()) if path.is_file() else None
-    family = first[1].removesuffix("_schema") if first else "gym"
-    return family if family in registry.FAMILIES else "gym"
+    if first is None:
+        return "gym"
+    return first[1].removesuffix("_schema") if first[1].endswith("_schema") else _family(first[1])

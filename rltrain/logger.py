@@ -37,7 +37,7 @@ class Logger:
             self._episodes_file.write("step,reward,length,frames\n")
         self._writer = EventFileWriter(str(folder), flush_secs=10)
         if start_step is None:
-            self._write_hparams(hparams)
+            self._write_hparams(_flatten(hparams))
         else:
             start = SessionLog(status=SessionLog.START)
             self._event(Event(wall_time=time.time(), step=start_step + 1, session_log=start))
@@ -106,6 +106,17 @@ class Logger:
         if not self._warned:
             print(f"rltrain: warning: a log could not be written: {error}", file=sys.stderr)
             self._warned = True
+
+
+def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested keys joined by dots."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
 
 
 def _drop_after(path: Path, step: int, step_of: Any, header_lines: int = 0) -> None:

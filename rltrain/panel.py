@@ -1,5 +1,6 @@
 """What the terminal shows before the first step and after the last."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,11 @@ from rich.table import Table
 def show_start(folder: Path, facts: dict[str, str]) -> None:
     """One panel on stderr: where the run is, what trains on what, and what it needs."""
     table = Table.grid(padding=(0, 2))
-    for key, value in {"run": str(folder), **facts, "curves": "tensorboard --logdir runs"}.items():
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")  # a path too long for the terminal goes on in the next line
+    # The runs beside this one; from the root, TensorBoard would follow runs/latest and show its run twice.
+    curves = f"tensorboard --logdir {shlex.quote(str(folder.parent))}"
+    for key, value in {"run": str(folder), **facts, "curves": curves}.items():
         table.add_row(key, value)
     console = Console(file=sys.stderr, highlight=False)
     if console.is_terminal:
@@ -23,12 +28,13 @@ def show_start(folder: Path, facts: dict[str, str]) -> None:
 
 
 def show_end(folder: Path, result: dict[str, Any]) -> None:
-    """What was reached, and what to do next."""
+    """What was reached, and three commands to copy: what to look at, to watch, and to go on with."""
     final, best = result["final"], result["best"]
+    run = shlex.quote(str(folder))
     print(
         f"reached {final['mean_reward']:.2f} +- {final['std_reward']:.2f} over {final['episodes']} episodes"
         f" (best evaluation {best['mean_reward']:.2f} at step {best['step']:,})"
         f" after {result['steps']:,} steps in {result['wall_time_s']:.1f} s, {result['fps']:,.0f} steps/s\n"
-        f"  tensorboard --logdir {folder}\n  rltrain eval {folder}\n  rltrain resume {folder} total_steps=...",
+        f"  tensorboard --logdir {run}\n  rltrain play {run}\n  rltrain resume {run} total_steps={2 * result['steps']}",
         file=sys.stderr,
     )

@@ -12,13 +12,14 @@ from rltrain import cli
 THREE_PARTS = re.compile(r"rltrain: error: [^;]+; [^;]+; .+")
 
 COMMAND_LINE = [
-    (["algo=dqnn"], "unknown algo 'dqnn'; algo; did you mean 'dqn'?"),
+    (["algo=dqnn"], "unknown algo 'dqnn'; algo; did you mean 'dqn' or 'pqn'?"),
     (["algo=ppo", "env=cartpol"], "unknown env 'cartpol'; env; did you mean 'cartpole'"),
     (["algo=ppo", "network=natur_cnn"], "unknown network 'natur_cnn'; network; did you mean 'nature_cnn'"),
     (["algo=dqn", "env=atari", "env.game=pongg"], "unknown Atari game 'pongg'; env.game; did you mean 'pong'?"),
     (["algo=dqn", "env=doom", "env.scenario=deadly_coridor"], "env.scenario; did you mean 'deadly_corridor'?"),
     (["algo=dqn", "env=gym", "env.id=CartPol-v1"], "env.id; did you mean 'CartPole-v1'"),
     (["algo=dqn", "env=cartpole", "totl_steps=3"], "unknown key 'totl_steps'; totl_steps; did you mean 'total_steps'"),
+    (["algo=ppo", "env=sonic_levels", "env.stats=[a]"], "env.stats; did you mean 'env.states'"),
     (["algo=dqn", "env=cartpole", "algo.gama=1"], "unknown key 'algo.gama'; algo.gama; did you mean 'algo.gamma'"),
     (["algo=ppo", "algo.clip_rang=1"], "did you mean 'algo.clip_range'"),
     (["algo=dqn", "env=doom_basic", "env.scenaro=x"], "did you mean 'env.scenario'"),
@@ -48,13 +49,29 @@ COMMAND_LINE = [
     (["algo=dqn", "env=taxi", "network=table"], "dqn needs a network"),
     (["algo=dqn", "env=doom", "env.cfg=/nowhere/my.cfg"], "there is no file '/nowhere/my.cfg'; env.cfg; "),
     (["evl", "runs/x"], "unknown command 'evl'; the first word; did you mean 'eval'?"),
+    (["list", "envs", "cartpol3"], "no env has 'cartpol3' in it; rltrain list; did you mean 'cartpole'?"),
+    (["list", "envs", "doom", "word"], "3 words where at most 2 belong"),
     (["list", "algo"], "there is no list of 'algo'; rltrain list; did you mean 'algos'"),
     (["eval"], "0 words where 1 belongs"),
     (["eval", "runs/x", "episode=3"], "unknown key 'episode'; episode; did you mean 'episodes'?"),
     (["eval", "runs/x", "episodes=0"], "; episodes; "),
     (["eval", "runs/x", "episodes=few"], "; episodes; "),
     (["eval", "runs/x", "greedy=perhaps"], "; greedy; "),
+    (["eval", "runs/x", "video=perhaps"], "'perhaps' is neither true nor false; video; "),
+    (["play"], "0 words where 1 belongs"),
+    (["play", "runs/x", "episodes=0"], "; episodes; "),
+    (["play", "runs/x", "video=maybe"], "; video; "),
+    (["play", "runs/x", "vidoe=true"], "unknown key 'vidoe'; vidoe; did you mean 'video'?"),
+    (["plot"], "0 words where at least 1 belongs"),
+    (["plot", "runs/x", "out=a.jpeg"], "'a.jpeg' is no picture; out; "),
+    (["plot", "runs/x", "center=median"], "unknown value 'median'; center; "),
+    (["plot", "runs/x", "metrics=a"], "unknown key 'metrics'; metrics; did you mean 'metric'?"),
+    (["runs", "sort=scor"], "unknown value 'scor'; sort; did you mean 'score'"),
+    (["runs", "a", "b"], "2 words where at most 1 belongs"),
+    (["export", "runs/x", "format=tflite"], "unknown value 'tflite'; format; "),
+    (["export"], "0 words where 1 belongs"),
     (["resume", "runs/x", "seed=3"], "unknown key 'seed'"),
+    (["resume", "runs/x", "progress=maybe"], "; progress; "),
 ]
 
 
@@ -93,7 +110,7 @@ def test_cuda_where_there_is_none_is_refused_before_a_folder_is_made(command):
     assert not outcome.run_dir.exists()
 
 
-@pytest.mark.parametrize("word", ["eval", "resume"])
+@pytest.mark.parametrize("word", ["eval", "resume", "play", "plot", "export"])
 @pytest.mark.parametrize("place", ["missing", "empty", "last"])
 def test_a_folder_that_is_no_run_has_no_checkpoint(word, place, command, tmp_path):
     (tmp_path / "empty").mkdir()
@@ -111,7 +128,7 @@ def finished(command):
     return outcome.folder
 
 
-@pytest.mark.parametrize("word", ["eval", "resume"])
+@pytest.mark.parametrize("word", ["eval", "resume", "play", "export"])
 def test_a_run_without_checkpoints_has_none_to_use(word, command, finished):
     shutil.rmtree(finished / "checkpoints")
     outcome = command(word, finished)
@@ -162,3 +179,11 @@ def test_a_bug_of_ours_shows_its_traceback_and_still_ends_in_one_line(command, m
     assert outcome.code == 1
     assert "Traceback" in outcome.err
     assert outcome.last_line.startswith("rltrain: error: ZeroDivisionError: ")
+
+
+@pytest.mark.parametrize("word", cli.COMMANDS)
+def test_every_command_explains_itself(word, command):
+    outcome = command(word, "--help")
+    assert outcome.code == 0
+    assert outcome.out.splitlines()[0] == cli.COMMANDS[word]
+    assert outcome.out.splitlines()[1].startswith(f"usage: rltrain {word}")

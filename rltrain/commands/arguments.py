@@ -1,19 +1,32 @@
 """The arguments of the commands that are not Hydra's: words and key=value pairs."""
 
+import dataclasses
 import re
+from pathlib import Path
 
+from rltrain import checkpoint, run_folder
+from rltrain import config as schema
+from rltrain.config import RunConfig
 from rltrain.errors import ConfigError, nearest
 
+MANY = 1_000_000
+"""As many words as one likes."""
 
-def split(argv: list[str], keys: set[str], usage: str, num_words: int = 1) -> tuple[list[str], dict[str, str]]:
+
+def split(
+    argv: list[str], keys: set[str], usage: str, min_words: int = 1, max_words: int = 1
+) -> tuple[list[str], dict[str, str]]:
     """Words and values. Raises ConfigError for an unknown key or a wrong number of words."""
     words = [arg for arg in argv if "=" not in arg]
     values = dict(arg.split("=", 1) for arg in argv if "=" in arg)
     for key in values:
         if key not in keys:
             raise ConfigError(f"unknown key '{key}'", key, nearest(key, keys))
-    if len(words) != num_words:
-        raise ConfigError(f"{len(words)} words where {num_words} belongs", "command line", f"usage: {usage}")
+    if not min_words <= len(words) <= max_words:
+        belong = {(0, 0): "none belongs", (1, 1): "1 belongs", (0, 1): "at most 1 belongs"}.get(
+            (min_words, max_words), "at least 1 belongs"
+        )
+        raise ConfigError(f"{len(words)} words where {belong}", "command line", f"usage: {usage}")
     return words, values
 
 
@@ -26,3 +39,22 @@ def whole_number(key: str, text: str, minimum: int = 1) -> int:
     if value != int(value) or value < minimum:
         raise ConfigError(f"{text} is not allowed", key, f"give an integer of at least {minimum}")
     return int(value)
+
+
+def truth(key: str, text: str) -> bool:
+    """true or false. Raises ConfigError."""
+    if text.lower() not in ("true", "false"):
+        raise ConfigError(f"'{text}' is neither true nor false", key, "give one of them")
+    return text.lower() == "true"
+
+
+def open_run(word: str, values: dict[str, str]) -> tuple[Path, RunConfig, Path]:
+    """The folder, configuration and checkpoint that RUN and the keys `checkpoint` and `device` name.
+
+    Raises CheckpointError, ConfigError.
+    """
+    folder, which = run_folder.find(word)
+    config = schema.load(folder / "config.yaml")
+    if "device" in values:
+        config = dataclasses.replace(config, device=values["device"])
+    return folder, config, checkpoint.find(folder, values.get("checkpoint", which or "last"))

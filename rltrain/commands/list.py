@@ -1,33 +1,41 @@
 """`rltrain list [algos|envs|networks|hparams] [WORD]`: what there is, one line each."""
 
-from typing import Any
-
-import yaml
+from pathlib import Path
 
 from rltrain.errors import ConfigError, nearest
 
+USAGE = "rltrain list [algos|envs|networks|hparams] [WORD]"
+
 GROUPS = {"algos": "algo", "envs": "env", "networks": "network", "hparams": "hparams"}
+_PACKAGE = "@package"
 
 
 def main(argv: list[str]) -> int:
-    """Returns the exit code. Raises ConfigError."""
+    """One line for each YAML file whose name or description holds WORD. Returns the exit code. Raises ConfigError."""
     from rltrain.hydra_app import CONFIGS
 
     if argv and argv[0] not in GROUPS:
         raise ConfigError(f"there is no list of '{argv[0]}'", "rltrain list", nearest(argv[0], GROUPS))
+    if len(argv) > 2:
+        raise ConfigError(f"{len(argv)} words where at most 2 belong", "command line", f"usage: {USAGE}")
+    word = argv[1].lower() if len(argv) == 2 else ""
     for title in argv[:1] or GROUPS:
-        for path in sorted((CONFIGS / GROUPS[title]).glob("*.yaml")):
-            if len(argv) < 2 or argv[1] in path.stem:
-                print(f"{title[:-1]:<8} {path.stem:<32} {_summary(path.read_text())}")
+        lines = {path.stem: description(path) for path in sorted((CONFIGS / GROUPS[title]).glob("*.yaml"))}
+        found = {name: text for name, text in lines.items() if word in f"{name} {text}".lower()}
+        if word and not found:
+            raise ConfigError(f"no {GROUPS[title]} has '{word}' in it", "rltrain list", nearest(word, lines))
+        width = max(map(len, found), default=0)
+        for name, text in found.items():
+            print(f"{GROUPS[title]:<8} {name:<{width}}  {text}".rstrip())
     return 0
 
 
-def _summary(text: str) -> str:
-    """The file's first comment, or its values."""
-    if text.startswith("#"):
-        lines = [line.lstrip("# ") for line in text.splitlines() if line.startswith("#")]
-        lines = [line for line in lines if not line.startswith("@package")]
-        if lines:
-            return lines[0]
-    values: dict[str, Any] = {key: value for key, value in (yaml.safe_load(text) or {}).items() if key != "defaults"}
-    return ", ".join(f"{key}={value}" for key, value in values.items() if key != "name")
+def description(path: Path) -> str:
+    """The first comment line of a YAML file, which says to a person what the choice is; empty where there is none."""
+    for line in path.read_text().splitlines():
+        if not line.startswith("#"):
+            break
+        text = line.lstrip("# ").strip()
+        if text and not text.startswith(_PACKAGE):
+            return text
+    return ""

@@ -1,28 +1,35 @@
 """`rltrain resume RUN [total_steps=...]`: go on with a run in its own folder, with its own config."""
 
 import dataclasses
+import sys
+from typing import Any
 
 from rltrain import checkpoint, run_folder
 from rltrain import config as schema
-from rltrain.commands.arguments import split, whole_number
-from rltrain.errors import ConfigError
+from rltrain.commands.arguments import split, truth, whole_number
+from rltrain.errors import ConfigError, UnfitCheckpoint
 from rltrain.train import train
+
+USAGE = "rltrain resume RUN [total_steps=...] [progress=true|false]"
 
 
 def main(argv: list[str]) -> int:
     """Returns the exit code. Raises RltrainError."""
-    words, values = split(argv, {"total_steps", "progress"}, "rltrain resume RUN [total_steps=...]")
+    words, values = split(argv, {"total_steps", "progress"}, USAGE)
+    changes: dict[str, Any] = {}
+    if "progress" in values:
+        changes["progress"] = truth("progress", values["progress"])
+    if "total_steps" in values:
+        changes["total_steps"] = whole_number("total_steps", values["total_steps"])
     folder, which = run_folder.find(words[0])
     run_folder.Lock(folder).release()  # before anything is written: a folder in use is left as it is
     config = schema.load(folder / "config.yaml")
     resumes = len(list(folder.glob("config.resume-*.yaml")))
     if resumes:
         config = schema.load(folder / f"config.resume-{resumes}.yaml")
-    if "progress" in values:
-        config = dataclasses.replace(config, progress=values["progress"].lower() == "true")
-    if "total_steps" in values:
-        config = dataclasses.replace(config, total_steps=whole_number("total_steps", values["total_steps"]))
-    step, state = checkpoint.load(folder, which or "last")
+    config = dataclasses.replace(config, **changes)
+    candidates = checkpoint.candidates(folder, which or "last", schema.fingerprint(config))
+    step, state = next(candidates)
     if step >= config.total_steps and (folder / "result.json").is_file():  # without it, the last evaluation is to do
         raise ConfigError(
             f"the run is done at step {step:,} of {config.total_steps:,}",
@@ -31,5 +38,10 @@ def main(argv: list[str]) -> int:
         )
     if "total_steps" in values:
         schema.save(config, folder / f"config.resume-{resumes + 1}.yaml")
-    train(config, folder, (step, state))
-    return 0
+    while True:
+        try:
+            train(config, folder, (step, state))
+            return 0
+        except UnfitCheckpoint as error:
+            print(f"rltrain: warning: {error}", file=sys.stderr)
+            step, state = next(candidates)

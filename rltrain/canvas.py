@@ -1,0 +1,56 @@
+"""What a watcher sees: the game, beside it what the network sees, below it the score."""
+
+import cv2
+import numpy as np
+
+_HEIGHT = 420
+"""Small games are enlarged to about so many pixels."""
+_CAPTION_HEIGHT = 30
+_GAP = 6
+_DARK, _LIGHT = (24, 26, 32), (232, 234, 240)
+
+
+def compose(picture: np.ndarray, obs: np.ndarray | None, num_channels: int, caption: str) -> np.ndarray:
+    """One picture for the screen or the film, [H, W, 3] uint8 with even sides, as video codecs want them.
+
+    picture: the game, [H, W, 3] uint8. obs: the stacked frames that the network decided on, [stack * num_channels,
+    H, W] uint8, shown oldest first from the top; None where the network does not see pixels.
+    """
+    scale = max(1, round(_HEIGHT / len(picture)))
+    game = picture.repeat(scale, axis=0).repeat(scale, axis=1)
+    parts = [game]
+    if obs is not None:
+        parts += [_block(len(game), _GAP), _column(obs, num_channels, len(game))]
+    row = np.concatenate(parts, axis=1)
+    canvas = np.concatenate([row, _caption(caption, row.shape[1])])
+    return np.pad(canvas, ((0, len(canvas) % 2), (0, canvas.shape[1] % 2), (0, 0)))
+
+
+def _column(obs: np.ndarray, num_channels: int, height: int) -> np.ndarray:
+    """The frames of a stack below each other, filling `height`."""
+    frames = obs.reshape(-1, num_channels, *obs.shape[1:])
+    gap = _GAP if len(frames) > 1 else 0
+    tile_height = (height - gap * (len(frames) - 1)) // len(frames)
+    tile_width = max(1, round(tile_height * obs.shape[2] / obs.shape[1]))
+    rows: list[np.ndarray] = []
+    for frame in frames:
+        colour = np.moveaxis(frame, 0, -1) if num_channels == 3 else frame[0]
+        shrinks = tile_height < obs.shape[1]
+        method = cv2.INTER_AREA if shrinks else cv2.INTER_NEAREST
+        tile = cv2.resize(np.ascontiguousarray(colour), (tile_width, tile_height), interpolation=method)
+        rows += [tile if tile.ndim == 3 else np.repeat(tile[:, :, None], 3, axis=2), _block(gap, tile_width)]
+    column = np.concatenate(rows)[:height]
+    return np.concatenate([column, _block(height - len(column), tile_width)])
+
+
+def _caption(text: str, width: int) -> np.ndarray:
+    strip = _block(_CAPTION_HEIGHT, width)
+    size = 0.5
+    (text_width, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, 1)
+    size *= min(1.0, (width - 16) / max(text_width, 1))
+    cv2.putText(strip, text, (8, _CAPTION_HEIGHT - 10), cv2.FONT_HERSHEY_SIMPLEX, size, _LIGHT, 1, cv2.LINE_AA)
+    return strip
+
+
+def _block(height: int, width: int) -> np.ndarray:
+    return np.full((height, width, 3), _DARK, np.uint8)

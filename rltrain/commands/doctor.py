@@ -1,0 +1,229 @@
+"""`rltrain doctor`: what works on this machine, what is missing, and how to mend it."""
+
+import contextlib
+import importlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from importlib import metadata
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+
+from rltrain import screens
+from rltrain.commands.arguments import split
+
+USAGE = "rltrain doctor"
+
+_TIMEOUT_S = 120
+_PACKAGES = ("rltrain", "torch", "numpy", "gymnasium", "hydra-core", "tensorboard", "numba", "safetensors", "rich")
+_EXTRAS = {
+    "plot": ("matplotlib",),
+    "video": ("imageio_ffmpeg",),
+    "export": ("onnx", "onnxscript"),
+    "sweep": ("hydra_plugins.hydra_joblib_launcher",),
+    "retro": ("stable_retro",),
+}
+_RETRO_GAMES = (
+    "Airstriker-Genesis-v0",
+    "SonicTheHedgehog-Genesis-v0",
+    "SonicTheHedgehog2-Genesis-v0",
+    "SonicTheHedgehog3-Genesis-v0",
+)
+
+
+class Finding(NamedTuple):
+    """One line of the report."""
+
+    state: str
+    """ok; note: nothing to mend; missing."""
+    what: str
+    fix: str = ""
+
+
+def main(argv: list[str]) -> int:
+    """Print one line a finding. Returns 0 whatever is found: nothing here decides what a user needs."""
+    split(argv, set(), USAGE, min_words=0, max_words=0)
+    checks: list[tuple[str, Callable[[], list[Finding]]]] = [
+        ("versions", _versions),
+        ("machine", _machine),
+        ("disk", _disk),
+        ("torch", _torch),
+        *((name, lambda name=name: _in_process(name)) for name in EMULATORS),
+        ("film", _film),
+        ("display", _display),
+        ("extras", _extras),
+    ]
+    with ThreadPoolExecutor() as pool:  # what starts processes waits for them beside the others
+        reports = list(pool.map(lambda check: _safe(check[1]), checks))
+    missing = 0
+    for (name, _), findings in zip(checks, reports, strict=True):
+        for state, what, fix in findings:
+            missing += state == "missing"
+            print(f"{state:<8} {name:<9} {what}" + (f"; {fix}" if fix else ""))
+    print(f"{missing} missing" if missing else "everything works")
+    return 0
+
+
+def _safe(check: Callable[[], list[Finding]]) -> list[Finding]:
+    try:
+        return check()
+    except Exception as error:
+        return [Finding("missing", f"the check failed: {type(error).__name__}: {error}")]
+
+
+def _versions() -> list[Finding]:
+    versions = []
+    for package in _PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions.append(f"{package} {metadata.version(package)}")
+    return [Finding("ok", f"Python {platform.python_version()}, {', '.join(versions)}")]
+
+
+def _machine() -> list[Finding]:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    memory = psutil.virtual_memory()
+    free = f"{memory.available / 1e9:.1f} of {memory.total / 1e9:.1f} GB memory free"
+    return [Finding("ok", f"{platform.system()} {platform.machine()}, {cores} cores usable, {free}")]
+
+
+def _disk() -> list[Finding]:
+    findings = []
+    for place, needed_gb, use in ((Path(), 1.0, "runs"), (Path(tempfile.gettempdir()), 0.2, "temporary files")):
+        free_gb = shutil.disk_usage(place).free / 1e9
+        state, fix = ("ok", "") if free_gb >= needed_gb else ("missing", "free some space")
+        findings.append(Finding(state, f"{free_gb:.1f} GB free for {use} in {place.resolve()}", fix))
+        if not os.access(place, os.W_OK):
+            findings.append(Finding("missing", f"{place.resolve()} cannot be written", "use another folder"))
+    if Path("/dev/shm").is_dir():
+        free_gb = shutil.disk_usage("/dev/shm").free / 1e9
+        state, fix = ("ok", "") if free_gb >= 0.1 else ("missing", "Doom needs it: docker run --shm-size=1g")
+        findings.append(Finding(state, f"{free_gb:.1f} GB shared memory free", fix))
+    return findings
+
+
+def _torch() -> list[Finding]:
+    import torch
+
+    from rltrain.device import resolve_device, resolve_precision
+
+    findings = []
+    for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
+        free, total = torch.cuda.mem_get_info(index)
+        name = torch.cuda.get_device_name(index)
+        findings.append(Finding("ok", f"cuda:{index} {name}, {free / 1e9:.1f} of {total / 1e9:.1f} GB free"))
+    if not findings and shutil.which("nvidia-smi"):
+        built = torch.version.cuda or "the CPU alone"
+        findings.append(
+            Finding("missing", f"a GPU that torch cannot use (it was built for {built})", "see pytorch.org/get-started")
+        )
+    if not findings and torch.backends.mps.is_available():
+        findings.append(Finding("ok", "mps"))
+    findings = findings or [Finding("note", "no GPU here; training runs on the CPU")]
+    precision = str(resolve_precision("auto", resolve_device("auto"), pixels=True)).removeprefix("torch.")
+    return [*findings, Finding("ok", f"device=auto is {resolve_device('auto')}; precision=auto is {precision}")]
+
+
+def _film() -> list[Finding]:
+    program = screens.ffmpeg()
+    if program is None:
+        return [Finding("missing", "no ffmpeg, so films are GIFs", "pip install 'rltrain[video]'")]
+    done = subprocess.run([program, "-version"], capture_output=True, text=True, timeout=_TIMEOUT_S)
+    return [Finding("ok", " ".join(done.stdout.split()[:3]))]
+
+
+def _display() -> list[Finding]:
+    if screens.has_display():
+        return [Finding("ok", "`rltrain play` opens a window")]
+    return [Finding("note", "no display here; `rltrain play` writes a film")]
+
+
+def _extras() -> list[Finding]:
+    findings = []
+    for extra, modules in _EXTRAS.items():
+        absent = [module for module in modules if importlib.util.find_spec(module.split(".")[0]) is None]
+        if absent:
+            findings.append(Finding("note", f"{extra}: no {', '.join(absent)}", f"pip install 'rltrain[{extra}]'"))
+        else:
+            findings.append(Finding("ok", f"{extra}: {', '.join(modules)}"))
+    return findings
+
+
+def _in_process(name: str) -> list[Finding]:
+    """An emulator that crashes or hangs takes its own process with it, not the report."""
+    program = [sys.executable, "-m", "rltrain.commands.doctor", name]
+    try:
+        done = subprocess.run(program, capture_output=True, text=True, timeout=_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        return [Finding("missing", f"no answer within {_TIMEOUT_S} s", "reinstall its package")]
+    findings = [Finding(*line.split("\t")) for line in done.stdout.splitlines() if line.count("\t") == 2]
+    if findings:
+        return findings
+    said = (done.stderr.strip().splitlines() or ["nothing was said"])[-1]
+    return [Finding("missing", f"it ended with code {done.returncode}: {said}", "reinstall its package")]
+
+
+def _doom() -> list[Finding]:
+    from rltrain.envs.doom import DoomConfig, scenarios
+
+    _step(DoomConfig("doctor"))
+    return [Finding("ok", f"ViZDoom {metadata.version('vizdoom')} plays; {len(scenarios())} scenarios")]
+
+
+def _atari() -> list[Finding]:
+    from rltrain.envs.atari import AtariConfig, games
+
+    _step(AtariConfig("doctor"))
+    return [Finding("ok", f"ale-py {metadata.version('ale-py')} plays; {len(games())} games")]
+
+
+def _box2d() -> list[Finding]:
+    from rltrain.envs.gym import GymConfig
+
+    _step(GymConfig("doctor", id="LunarLander-v3"))
+    return [Finding("ok", "LunarLander plays")]
+
+
+def _retro() -> list[Finding]:
+    try:
+        import stable_retro
+    except ImportError:
+        return [Finding("note", "stable-retro is not installed, so no Sonic", "pip install 'rltrain[retro]'")]
+    findings = []
+    for game in _RETRO_GAMES:
+        try:
+            stable_retro.data.get_romfile_path(game, stable_retro.data.Integrations.ALL)
+            findings.append(Finding("ok", f"{game}: the ROM is there"))
+        except FileNotFoundError:
+            findings.append(Finding("note", f"{game}: no ROM", "python -m stable_retro.import FOLDER_WITH_YOUR_ROM"))
+    return findings
+
+
+def _step(config: object) -> None:
+    """Really play: one step of one environment."""
+    import numpy as np
+
+    from rltrain.envs import registry
+
+    with contextlib.closing(registry.make_pool(config, 1)) as pool:
+        pool.reset(0)
+        pool.step(np.array([0]))
+
+
+EMULATORS: dict[str, Callable[[], list[Finding]]] = {
+    "doom": _doom,
+    "atari": _atari,
+    "box2d": _box2d,
+    "retro": _retro,
+}
+
+
+if __name__ == "__main__":
+    for finding in _safe(EMULATORS[sys.argv[1]]):
+        print("\t".join(" ".join(part.split()) for part in finding))

@@ -1,0 +1,151 @@
+"""`rltrain export RUN`: the network of a run's agent, for use without rltrain."""
+
+import contextlib
+import dataclasses
+import io
+import json
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rltrain import checkpoint
+from rltrain.commands.arguments import open_run, split
+from rltrain.config import RunConfig
+from rltrain.envs import registry
+from rltrain.errors import ConfigError, DiskError, EnvironmentFailure
+from rltrain.evaluate import Agent, load_agent
+from rltrain.validate import one_of
+
+USAGE = "rltrain export RUN [format=onnx|torchscript|pt2] [checkpoint=best|last|STEP] [out=FILE]"
+
+_ENDINGS = {"onnx": ".onnx", "torchscript": ".pt", "pt2": ".pt2"}
+
+
+def main(argv: list[str]) -> int:
+    """Write the network, and beside it a JSON file that says what goes in and what comes out. Raises RltrainError."""
+    words, values = split(argv, {"format", "checkpoint", "out"}, USAGE)
+    kind = values.get("format", "onnx")
+    one_of("format", kind, _ENDINGS)
+    folder, config, path = open_run(words[0], values)
+    # In fp32 on the CPU, whatever it was trained in: a file for other machines.
+    config = dataclasses.replace(config, precision="fp32", device="cpu")
+    agent = load_agent(config, checkpoint.read(path))
+    network = network_of(agent)
+    if network is None:
+        table = path / "q_table.npy"
+        where = f"read {table} with numpy, or q_table.csv in the run folder"
+        raise ConfigError(
+            f"{config.algo.name} has a table, not a network, so there is no {kind} of it", "format", where
+        )
+    out = Path(values.get("out", folder / "export" / (path.name + _ENDINGS[kind])))
+    example = example_obs(config)
+    network.eval()
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        {"onnx": _onnx, "torchscript": _torchscript, "pt2": _pt2}[kind](network, example, out)
+        facts = describe(config, network, example) | {"format": kind, "checkpoint": path.name, "run": str(folder)}
+        out.with_name(out.name + ".json").write_text(json.dumps(facts, indent=1))
+    except OSError as error:
+        raise DiskError(f"the file cannot be written: {error.strerror}", str(out), "give another out=FILE") from error
+    print(out)
+    return 0
+
+
+def network_of(agent: Agent) -> Any:
+    """The module that acts: the agent's own, or that of its actor; None where there is none, as in a table."""
+    for owner in (agent, getattr(agent, "actor", None)):
+        for name in ("network", "online"):
+            network = getattr(owner, name, None)
+            if hasattr(network, "state_dict") and callable(network):
+                return network
+    return None
+
+
+def example_obs(config: RunConfig) -> Any:
+    """Two observations of zeros, [2, *obs_shape], of the dtype that the environment gives."""
+    import torch
+
+    from rltrain.networks import obs_shape
+
+    frame_space, _ = registry.spaces(config.env)
+    return torch.from_numpy(np.zeros((2, *obs_shape(frame_space, config.env.stack_num)), frame_space.dtype))
+
+
+def describe(config: RunConfig, network: Any, example: Any) -> dict[str, Any]:
+    """What a user of the file needs to know: shapes and dtypes, and how the game was played."""
+    import torch
+
+    with torch.inference_mode():
+        outputs = network(example)
+    names = output_names(outputs)
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    env = dataclasses.asdict(config.env)
+    return {
+        "algo": config.algo.name,
+        "env": env,
+        "input": {"name": "obs", "shape": ["batch", *example.shape[1:]], "dtype": str(example.dtype)[6:]},
+        "outputs": [
+            {"name": name, "shape": ["batch", *output.shape[1:]], "dtype": str(output.dtype)[6:]}
+            for name, output in zip(names, outputs, strict=True)
+        ],
+        "about": "pixels go in as they are, 0 to 255; the network scales them itself; frames are stacked oldest first",
+    }
+
+
+def output_names(outputs: Any) -> list[str]:
+    """An actor-critic gives its policy's outputs and the value; a Q-network the value of every action."""
+    return ["policy", "value"] if isinstance(outputs, tuple) else ["q_values"]
+
+
+def _torchscript(network: Any, example: Any, out: Path) -> None:
+    """The older format, which C++ and phones read; torch calls its tracer deprecated and keeps it."""
+    import torch
+
+    with warnings.catch_warnings(), torch.inference_mode():
+        warnings.simplefilter("ignore")
+        torch.jit.trace(network, example).save(str(out))
+
+
+def _pt2(network: Any, example: Any, out: Path) -> None:
+    import torch
+
+    torch.export.save(_exported(network, example), out)
+
+
+def _onnx(network: Any, example: Any, out: Path) -> None:
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        fix = "pip install 'rltrain[export]', or use format=torchscript"
+        raise EnvironmentFailure(f"a package is missing: {error.name}", "format=onnx", fix) from error
+    import torch
+
+    # It warns about every package that it could translate and does not find.
+    logging.getLogger("torch.onnx._internal.exporter").setLevel(logging.ERROR)
+    with torch.inference_mode():
+        names = output_names(network(example))
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            _exported(network, example),
+            (),
+            str(out),
+            input_names=["obs"],
+            output_names=names,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+
+
+def _exported(network: Any, example: Any) -> Any:
+    """torch's own form, for batches of any size."""
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.export.export(network, (example,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},))

@@ -1,0 +1,70 @@
+"""`rltrain play RUN`: watch a run's agent, in a window where there is a display, else in a film below videos/."""
+
+import sys
+from datetime import datetime
+from pathlib import Path
+
+from rltrain import checkpoint, screens
+from rltrain.commands.arguments import open_run, split, truth, whole_number
+from rltrain.config import RunConfig
+from rltrain.envs.pool import Episode
+from rltrain.errors import DiskError
+from rltrain.evaluate import Agent, load_agent
+from rltrain.watch import watch
+
+USAGE = (
+    "rltrain play RUN [episodes=1] [seed=0] [checkpoint=best|last|STEP] [greedy=true|false] [video=true|false]"
+    " [device=...]"
+)
+
+
+def main(argv: list[str]) -> int:
+    """Play; prints each episode, and the film's path as the last line on stdout. Raises RltrainError."""
+    words, values = split(argv, {"episodes", "seed", "checkpoint", "greedy", "video", "device"}, USAGE)
+    episodes = whole_number("episodes", values.get("episodes", "1"))
+    seed = whole_number("seed", values.get("seed", "0"), minimum=0)
+    greedy = truth("greedy", values.get("greedy", "true"))
+    video = truth("video", values.get("video", "false" if screens.has_display() else "true"))
+    folder, config, path = open_run(words[0], values)
+    agent = load_agent(config, checkpoint.read(path))
+    if video:
+        film, played = watch_in_file(folder, path.name, config, agent, episodes, seed, greedy)
+        _report(played)
+        print(film)
+    else:
+        title = f"rltrain: {config.algo.name} plays {config.env.name}"
+        played, is_true = watch(config, agent, episodes, seed, greedy, lambda fps: screens.Window(title, fps))
+        _warn(is_true)
+        _report(played)
+    return 0
+
+
+def watch_in_file(
+    folder: Path, name: str, config: RunConfig, agent: Agent, episodes: int, seed: int, greedy: bool
+) -> tuple[Path, list[Episode]]:
+    """Film episodes into videos/ of the run folder; returns the file and what was played. Raises RltrainError."""
+    videos = folder / "videos"
+    try:
+        videos.mkdir(exist_ok=True)
+    except OSError as error:
+        raise DiskError(f"the film cannot be written: {error.strerror}", str(videos), "free some space") from error
+    path = screens.film_path(videos / f"{datetime.now():%Y%m%d-%H%M%S-%f}-{name}")
+    if path.suffix == ".gif":
+        print("rltrain: no ffmpeg here, so the film is a GIF; pip install 'rltrain[video]' brings mp4", file=sys.stderr)
+    played, is_true = watch(config, agent, episodes, seed, greedy, lambda fps: screens.film(path, fps))
+    _warn(is_true)
+    return path, played
+
+
+def _report(played: list[Episode]) -> None:
+    for number, episode in enumerate(played, start=1):
+        print(f"episode {number}: score {episode.reward:.6g} in {episode.length_steps} steps")
+
+
+def _warn(is_true: bool) -> None:
+    if not is_true:
+        print(
+            "rltrain: warning: the pictures are not of the very game that was scored: the environment does not repeat"
+            " itself with the same seed and actions",
+            file=sys.stderr,
+        )

@@ -1,0 +1,111 @@
+"""`rltrain plot RUN...`: learning curves over seeds with a band, as a picture and as CSV."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rltrain.commands.arguments import MANY, split
+from rltrain.curves import Band, band, group, read_curves
+from rltrain.errors import ConfigError, DiskError, EnvironmentFailure
+from rltrain.math.statistics import interquartile_mean, mean
+from rltrain.validate import one_of
+
+USAGE = (
+    "rltrain plot RUN... [by=algo] [metric=eval/mean_reward] [center=mean|iqm] [out=curves.png]"
+    " (RUN may be a sweep or any folder of runs, `by` any keys such as env or algo.learning_rate,seed)"
+)
+
+_CENTERS = {"mean": (mean, "mean"), "iqm": (interquartile_mean, "interquartile mean")}
+_NAMES = {"eval/mean_reward": "evaluation return", "rollout/ep_rew_mean": "training return, last 100 episodes"}
+# Okabe and Ito's colours, which the colour-blind can tell apart.
+_COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#B8A800"]
+_MAX_COLUMNS = 3
+
+
+def main(argv: list[str]) -> int:
+    """Write the figure and, beside it, its numbers. Returns the exit code. Raises RltrainError."""
+    words, values = split(argv, {"by", "metric", "center", "out"}, USAGE, max_words=MANY)
+    center = values.get("center", "mean")
+    one_of("center", center, _CENTERS)
+    metric = values.get("metric", "eval/mean_reward")
+    out = Path(values.get("out", "curves.png"))
+    if out.suffix not in (".png", ".pdf", ".svg"):
+        raise ConfigError(f"'{out.name}' is no picture", "out", "use an ending of .png, .pdf or .svg")
+    statistic, words_for_it = _CENTERS[center]
+    generator = np.random.default_rng(0)  # the same runs give the same band
+    groups = group(read_curves(words, metric), values.get("by", "algo"))
+    bands = [band(env, label, curves, statistic, generator) for (env, label), curves in groups.items()]
+    figure = draw(bands, _NAMES.get(metric, metric), words_for_it)
+    numbers = out.with_suffix(".csv")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(out, dpi=150)
+        _write_numbers(numbers, bands)
+    except OSError as error:
+        raise DiskError(f"the figure cannot be written: {error.strerror}", str(out), "give another out=FILE") from error
+    for drawn in bands:
+        print(
+            f"{drawn.env}  {drawn.group}  {_count(drawn)}  {drawn.center[-1]:.6g}"
+            f" [{drawn.low[-1]:.6g}, {drawn.high[-1]:.6g}] at step {drawn.step[-1]:,}"
+        )
+    print(f"{out}\n{numbers}")
+    return 0
+
+
+def draw(bands: list[Band], metric: str, center: str) -> Any:
+    """A matplotlib figure with one panel for each environment. Raises EnvironmentFailure without matplotlib."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise EnvironmentFailure("matplotlib is missing", "rltrain plot", "pip install 'rltrain[plot]'") from error
+    envs = list(dict.fromkeys(drawn.env for drawn in bands))
+    labels = list(dict.fromkeys(drawn.group for drawn in bands))
+    columns = min(len(envs), _MAX_COLUMNS)
+    rows = -(-len(envs) // columns)
+    figure = Figure(figsize=(1.0 + 5.6 * columns, 0.6 + 3.8 * rows), layout="constrained")
+    FigureCanvasAgg(figure)  # draws into memory: no display is looked for
+    for position, env in enumerate(envs):
+        axes = figure.add_subplot(rows, columns, position + 1)
+        for drawn in (drawn for drawn in bands if drawn.env == env):
+            colour = _COLOURS[labels.index(drawn.group) % len(_COLOURS)]
+            style = ["-", "--", ":"][labels.index(drawn.group) // len(_COLOURS) % 3]
+            marker = "o" if len(drawn.step) == 1 else None
+            name = f"{drawn.group} ({_count(drawn)})"
+            axes.plot(drawn.step, drawn.center, style, color=colour, linewidth=1.8, marker=marker, label=name)
+            axes.fill_between(drawn.step, drawn.low, drawn.high, color=colour, alpha=0.18, linewidth=0)
+        axes.set_title(env, loc="left", fontweight="bold")
+        axes.set_xlabel("agent steps")
+        axes.set_ylabel(metric)
+        axes.xaxis.set_major_formatter(lambda value, _: short_number(value))
+        axes.grid(alpha=0.25, linewidth=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.margins(x=0.01)
+        axes.legend(frameon=False, fontsize="small")
+    if any(drawn.num_runs > 1 for drawn in bands):
+        figure.supxlabel(f"lines: {center} over runs; bands: 95% bootstrap interval", fontsize="small", color="#555555")
+    return figure
+
+
+def short_number(value: float) -> str:
+    """1500 as 1.5k, 2000000 as 2M."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.6g}{letter}"
+    return f"{value:.6g}"
+
+
+def _count(drawn: Band) -> str:
+    unit = "seed" if drawn.seeds == drawn.num_runs else "run"
+    return f"{drawn.num_runs} {unit}{'s' if drawn.num_runs > 1 else ''}"
+
+
+def _write_numbers(path: Path, bands: list[Band]) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["env", "group", "step", "center", "low", "high", "runs"])
+        for drawn in bands:
+            for row in zip(drawn.step, drawn.center, drawn.low, drawn.high, drawn.runs, strict=True):
+                writer.writerow([drawn.env, drawn.group, *(f"{value:.10g}" for value in row)])

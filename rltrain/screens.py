@@ -1,0 +1,161 @@
+"""Where pictures go: a window, or an mp4 or GIF file."""
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from rltrain.errors import DiskError
+
+
+class Closed(Exception):
+    """The watcher closed the window."""
+
+
+class Screen(Protocol):
+    """Takes pictures [H, W, 3] uint8 of one size, `fps` of them a second."""
+
+    def show(self, picture: np.ndarray) -> None:
+        """The next picture. Raises Closed, DiskError."""
+        ...
+
+    def close(self) -> None:
+        """Finish the file or close the window."""
+        ...
+
+
+def has_display() -> bool:
+    """Whether a window can be opened."""
+    if os.environ.get("SDL_VIDEODRIVER") in ("dummy", "offscreen"):
+        return False
+    return sys.platform in ("darwin", "win32") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+def ffmpeg() -> str | None:
+    """The path of an ffmpeg: imageio-ffmpeg's (the extra `video`), or the system's."""
+    with contextlib.suppress(ImportError, RuntimeError):
+        import imageio_ffmpeg
+
+        return str(imageio_ffmpeg.get_ffmpeg_exe())
+    return shutil.which("ffmpeg")
+
+
+def film_path(stem: Path) -> Path:
+    """`stem` with the ending of what can be written here: .mp4, or .gif where there is no ffmpeg."""
+    return stem.with_name(stem.name + (".mp4" if ffmpeg() else ".gif"))
+
+
+def film(path: Path, fps: float) -> Screen:
+    """A film of the kind that the path's ending says."""
+    program = ffmpeg()
+    return Mp4(path, fps, program) if path.suffix == ".mp4" and program else Gif(path, fps)
+
+
+class Mp4:
+    """H.264, written by an ffmpeg process; the file appears when it is whole."""
+
+    def __init__(self, path: Path, fps: float, program: str) -> None:
+        self._path, self._fps, self._program = path, fps, program
+        self._partial = path.with_name(f".partial-{path.name}")
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def show(self, picture: np.ndarray) -> None:
+        """The first picture decides the size."""
+        if self._process is None:
+            self._process = self._start(*picture.shape[:2])
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(picture.tobytes())
+        except BrokenPipeError:
+            self.close()  # which says why the encoder is gone
+
+    def close(self) -> None:
+        """Wait for the encoder and put the file in its place. Raises DiskError where it could not be written."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        _, messages = process.communicate()
+        if process.returncode:
+            with contextlib.suppress(OSError):
+                self._partial.unlink()
+            lines = messages.decode(errors="replace").strip().splitlines() or ["no reason given"]
+            raise DiskError(f"the film cannot be written: {lines[-1]}", str(self._path), "free some space")
+        self._partial.replace(self._path)
+
+    def _start(self, height: int, width: int) -> "subprocess.Popen[bytes]":
+        source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", f"{self._fps:g}", "-i", "-"]
+        target = ["-c:v", "libx264", "-preset", "veryfast", "-crf", "20", "-pix_fmt", "yuv420p", "-f", "mp4"]
+        command = [self._program, "-loglevel", "error", "-y", *source, *target, str(self._partial)]
+        # A session of its own: Ctrl-C ends the play, and the film up to there is still finished.
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+
+
+class Gif:
+    """A GIF of half the size at about 12 pictures a second; a long play is thinned out, not cut."""
+
+    _MAX_PICTURES = 1000
+
+    def __init__(self, path: Path, fps: float) -> None:
+        self._path, self._fps = path, fps
+        self._every = max(1, round(fps / 12.5))
+        self._count = 0
+        self._pictures: list[np.ndarray] = []
+
+    def show(self, picture: np.ndarray) -> None:
+        """Keep one of `every` pictures."""
+        if self._count % self._every == 0:
+            self._pictures.append(picture[::2, ::2].copy() if picture.shape[0] > 300 else picture.copy())
+        self._count += 1
+        if len(self._pictures) > self._MAX_PICTURES:
+            self._pictures = self._pictures[::2]
+            self._every *= 2
+
+    def close(self) -> None:
+        """Write the file. Raises DiskError."""
+        from PIL import Image
+
+        if not self._pictures:
+            return
+        first, *rest = (Image.fromarray(picture).quantize(128) for picture in self._pictures)
+        duration_ms = 1000 * self._every / self._fps
+        try:
+            first.save(self._path, save_all=True, append_images=rest, duration=duration_ms, loop=0)
+        except OSError as error:
+            raise DiskError(f"the film cannot be written: {error}", str(self._path), "free some space") from error
+        self._pictures = []
+
+
+class Window:
+    """A pygame window that shows pictures at their own speed; Escape or closing it ends the play."""
+
+    def __init__(self, title: str, fps: float) -> None:
+        os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+        import pygame
+
+        self._pygame, self._fps = pygame, fps
+        pygame.display.init()
+        pygame.display.set_caption(title)
+        self._clock = pygame.time.Clock()
+
+    def show(self, picture: np.ndarray) -> None:
+        """Wait until it is due, then draw it."""
+        pygame = self._pygame
+        size = (picture.shape[1], picture.shape[0])
+        window = pygame.display.get_surface()
+        if window is None or window.get_size() != size:
+            window = pygame.display.set_mode(size)
+        pygame.surfarray.blit_array(window, picture.swapaxes(0, 1))
+        pygame.display.flip()
+        for event in pygame.event.get():
+            if event.type == pygame.QUIT or (event.type == pygame.KEYDOWN and event.key == pygame.K_ESCAPE):
+                raise Closed
+        self._clock.tick(self._fps)
+
+    def close(self) -> None:
+        """Close it."""
+        self._pygame.display.quit()

@@ -1,0 +1,97 @@
+"""`rltrain export`: the files compute what the network computes, for batches of any size."""
+
+import dataclasses
+import json
+import warnings
+from pathlib import Path
+
+import onnxruntime
+import pytest
+import torch
+
+from rltrain import checkpoint
+from rltrain import config as schema
+from rltrain.commands import export
+from rltrain.evaluate import load_agent
+
+
+@pytest.fixture
+def network_and_obs(made):
+    """The network of a run in fp32, and five random observations of the kind that it takes."""
+
+    def get(name):
+        folder = made(name)
+        config = dataclasses.replace(schema.load(folder / "config.yaml"), precision="fp32", device="cpu")
+        network = export.network_of(load_agent(config, checkpoint.read(checkpoint.find(folder))))
+        example = export.example_obs(config)
+        generator = torch.Generator().manual_seed(0)
+        obs = torch.rand((5, *example.shape[1:]), generator=generator) * (255 if example.dtype == torch.uint8 else 1)
+        return network, obs.to(example.dtype)
+
+    return get
+
+
+def run_torchscript(path, obs):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.jit.load(str(path))(obs)
+
+
+def run_pt2(path, obs):
+    return torch.export.load(path).module()(obs)
+
+
+def run_onnx(path, obs):
+    session = onnxruntime.InferenceSession(str(path))
+    assert [taken.name for taken in session.get_inputs()] == ["obs"]
+    outputs = tuple(torch.from_numpy(output) for output in session.run(None, {"obs": obs.numpy()}))
+    return outputs if len(outputs) > 1 else outputs[0]
+
+
+RUNNERS = {"onnx": run_onnx, "torchscript": run_torchscript, "pt2": run_pt2}
+
+
+@pytest.mark.parametrize("kind", RUNNERS)
+@pytest.mark.parametrize("name", ["cartpole", "doom"])
+def test_the_file_computes_what_the_network_computes(name, kind, made, network_and_obs, command):
+    outcome = command("export", made(name), f"format={kind}")
+    assert outcome.code == 0, outcome.err
+    path = Path(outcome.out.splitlines()[-1])
+    assert path.parent == made(name) / "export"
+    network, obs = network_and_obs(name)
+    for size in (5, 1):  # not the size that it was exported with
+        with torch.no_grad():
+            expected = network(obs[:size])
+        given = RUNNERS[kind](path, obs[:size])
+        if name == "doom":
+            assert expected.std() > 1e-4, "the network says the same of every observation"
+            expected, given = (expected,), (given,)
+        for left, right in zip(expected, given, strict=True):
+            assert torch.allclose(left, right, atol=1e-5, rtol=1e-4)
+    facts = json.loads(path.with_name(path.name + ".json").read_text())
+    assert facts["input"]["shape"] == ["batch", *obs.shape[1:]]
+    assert facts["input"]["dtype"] == str(obs.dtype).removeprefix("torch.")
+    assert [output["name"] for output in facts["outputs"]] == (["q_values"] if name == "doom" else ["policy", "value"])
+    assert facts["env"]["name"] == name
+
+
+def test_a_table_is_refused_and_its_file_named(made, command):
+    outcome = command("export", made("frozen_lake"))
+    assert outcome.code == 2
+    assert "q_learning has a table, not a network, so there is no onnx of it; format; read " in outcome.last_line
+    assert outcome.last_line.split("read ")[1].split(" with")[0].endswith("q_table.npy")
+    assert not (made("frozen_lake") / "export").exists()
+
+
+def test_without_onnx_the_command_to_get_it_is_told(made, command, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "onnxscript", None)
+    outcome = command("export", made("cartpole"), "out=a.onnx")
+    assert outcome.code == 4
+    assert "a package is missing: onnxscript; format=onnx; pip install 'rltrain[export]'" in outcome.last_line
+
+
+def test_a_place_that_cannot_be_written_is_a_disk_error(made, command, tmp_path):
+    (tmp_path / "file").write_text("")
+    outcome = command("export", made("cartpole"), "format=torchscript", "out=file/a.pt")
+    assert outcome.code == 7
+    assert "the file cannot be written" in outcome.last_line

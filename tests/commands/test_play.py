@@ -1,0 +1,134 @@
+"""`rltrain play` and `rltrain eval video=true` on real runs."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from films import read_film
+
+from rltrain import checkpoint, screens
+from rltrain import config as schema
+from rltrain.envs import registry
+from rltrain.envs.viewer import Shown
+from rltrain.evaluate import load_agent, play_episodes
+from rltrain.watch import watch
+
+
+class Kept:
+    """A screen that keeps what it is shown."""
+
+    def __init__(self):
+        self.pictures, self.closed = [], False
+
+    def show(self, picture):
+        self.pictures.append(picture)
+
+    def close(self):
+        self.closed = True
+
+
+def load(folder):
+    config = schema.load(folder / "config.yaml")
+    return config, load_agent(config, checkpoint.read(checkpoint.find(folder)))
+
+
+def test_play_films_doom_in_colour_beside_what_the_network_sees(made, command):
+    folder = made("doom")
+    outcome = command("play", folder)
+    assert outcome.code == 0, outcome.err
+    said, path = outcome.out.splitlines()
+    film = Path(path)
+    assert film.parent == folder / "videos" and film.suffix == ".mp4"
+    steps = int(said.split(" in ")[1].split()[0])
+    frames, fps = read_film(film)
+    assert fps == 35
+    assert frames[0].shape == (510, 640 + 6 + 153 + 1, 3)
+    # One picture a tic, ten tics an action, the first picture, and a second of the last one.
+    assert 10 * (steps - 1) < len(frames) - 1 - 35 <= 10 * steps
+    game, column = frames[20][:480, :640], frames[20][:480, 650:798]
+    assert np.abs(game[:, :, 0] - game[:, :, 2]).mean() > 5, "the game is gray"
+    assert np.abs(column[:, :, 0] - column[:, :, 2]).mean() < 3, "what the network sees is in colour"
+    assert column.std() > 10, "the network sees nothing"
+
+
+@pytest.mark.parametrize(("name", "episodes"), [("doom", 1), ("cartpole", 2), ("frozen_lake", 3)])
+def test_what_is_watched_is_the_first_episode_of_the_evaluation_with_the_same_seed(made, name, episodes):
+    config, agent = load(made(name))
+    screen = Kept()
+    played, is_true = watch(config, agent, episodes, 5, True, lambda fps: screen)
+    assert is_true and screen.closed
+    assert len(played) == episodes
+    scored = play_episodes(config, agent, 1, 5, True)
+    assert played[0].reward == scored["returns"][0]
+    assert played[0].length_steps == scored["lengths"][0]
+    assert len({picture.shape for picture in screen.pictures}) == 1
+
+
+def test_a_picture_of_another_game_is_told(made, command, monkeypatch):
+    class Other:
+        fps = 10.0
+
+        def reset(self, seed):
+            return np.zeros((50, 50, 3), np.uint8)
+
+        restart = close = lambda self: np.zeros((50, 50, 3), np.uint8)
+
+        def step(self, action):
+            return Shown([], 0.5, False)
+
+        def action_name(self, action):
+            return "?"
+
+    monkeypatch.setattr(registry, "make_viewer", lambda config: Other())
+    outcome = command("play", made("cartpole"))
+    assert outcome.code == 0
+    assert "warning: the pictures are not of the very game that was scored" in outcome.err
+
+
+def test_a_closed_window_ends_the_play_quietly(made, command, monkeypatch):
+    class Impatient(Kept):
+        def show(self, picture):
+            if len(self.pictures) == 5:
+                raise screens.Closed
+            super().show(picture)
+
+    shown = []
+    monkeypatch.setattr(screens, "has_display", lambda: True)
+    monkeypatch.setattr(screens, "Window", lambda title, fps: shown.append((title, fps)) or Impatient())
+    outcome = command("play", made("cartpole"), "episodes=3")
+    assert (outcome.code, outcome.out) == (0, "")
+    assert shown == [("rltrain: ppo plays cartpole", 50)]
+
+
+def test_eval_films_its_first_episode(made, command):
+    outcome = command("eval", made("cartpole"), "episodes=3", "seed=2", "video=true")
+    assert outcome.code == 0, outcome.err
+    result = json.loads(outcome.out.splitlines()[-1])
+    frames, fps = read_film(result["video"])
+    assert fps == 50
+    assert len(frames) == 1 + result["lengths"][0] + 50
+    assert json.loads(max((made("cartpole") / "eval").iterdir()).read_text()) == result
+
+
+def test_eval_makes_no_film_unasked(made, command):
+    before = list((made("frozen_lake")).glob("videos/*"))
+    outcome = command("eval", made("frozen_lake"), "episodes=2")
+    assert "video" not in json.loads(outcome.out.splitlines()[-1])
+    assert list(made("frozen_lake").glob("videos/*")) == before
+
+
+def test_without_ffmpeg_the_film_is_a_gif_and_says_how_to_get_mp4(made, command, monkeypatch):
+    monkeypatch.setattr(screens, "ffmpeg", lambda: None)
+    outcome = command("play", made("frozen_lake"))
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.splitlines()[-1].endswith(".gif")
+    assert "pip install 'rltrain[video]'" in outcome.err
+
+
+def test_play_leaves_the_run_as_it_was(made, command):
+    folder = made("cartpole")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.parent.name != "videos"}
+    assert command("play", folder, "checkpoint=last", "greedy=false", "device=cpu").code == 0
+    after = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.parent.name != "videos"}
+    assert after == before

@@ -1,0 +1,106 @@
+"""`rltrain plot` on real runs and on folders written by hand."""
+
+import csv
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from run_folders import write_run
+
+from rltrain.commands import plot
+
+
+def numbers(path):
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
+def test_a_real_run_gives_a_picture_and_its_numbers(made, command, tmp_path):
+    outcome = command("plot", made("cartpole"))
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.splitlines()[-2:] == ["curves.png", "curves.csv"]
+    rows = numbers(tmp_path / "curves.csv")
+    lines = (made("cartpole") / "metrics.jsonl").read_text()
+    assert rows and all(f'"eval/mean_reward": {float(row["center"])}' in lines for row in rows)
+    assert {(row["env"], row["group"], row["runs"]) for row in rows} == {("cartpole", "ppo", "1")}
+    with Image.open(tmp_path / "curves.png") as picture:
+        pixels = np.asarray(picture.convert("RGB")).reshape(-1, 3)
+    assert (pixels == (0, 0x72, 0xB2)).all(axis=1).sum() > 100, "there is no line in the picture"
+
+
+def test_a_table_and_another_metric_are_drawn_too(made, command, tmp_path):
+    outcome = command("plot", made("frozen_lake"), "metric=rollout/ep_rew_mean", "out=deeper/a.svg")
+    assert outcome.code == 0, outcome.err
+    assert "<svg" in (tmp_path / "deeper/a.svg").read_text()
+    assert {row["group"] for row in numbers(tmp_path / "deeper/a.csv")} == {"q_learning"}
+
+
+def test_seeds_are_summed_up_in_a_band_by_mean_or_interquartile_mean(command, tmp_path):
+    for seed, value in enumerate([0.0, 10.0, 20.0, 1000.0]):
+        write_run(tmp_path / "sweep" / str(seed), {100: value}, seed=seed)
+    assert command("plot", "sweep").code == 0
+    (row,) = numbers(tmp_path / "curves.csv")
+    assert (row["center"], row["runs"]) == ("257.5", "4")
+    assert float(row["low"]) < 257.5 < float(row["high"])
+    outcome = command("plot", "sweep", "center=iqm")
+    assert numbers(tmp_path / "curves.csv")[0]["center"] == "15"
+    assert "cartpole  dqn  4 seeds  15 [" in outcome.out
+
+
+def test_the_same_runs_give_the_same_band(command, tmp_path):
+    for seed in range(5):
+        write_run(tmp_path / "sweep" / str(seed), {100: seed**2}, seed=seed)
+    command("plot", "sweep", "out=one.png")
+    command("plot", "sweep", "out=two.png")
+    assert (tmp_path / "one.csv").read_text() == (tmp_path / "two.csv").read_text()
+
+
+def test_each_environment_has_its_own_panel_and_each_group_one_colour(tmp_path):
+    for env in ("pong", "breakout"):
+        for algo in ("dqn", "ppo"):
+            for seed in range(2):
+                write_run(tmp_path / f"{env}-{algo}-{seed}", {0: 0.0, 2_000_000: 1.0}, algo=algo, env=env, seed=seed)
+    curves = plot.read_curves([str(tmp_path)], "eval/mean_reward")
+    generator = np.random.default_rng(0)
+    bands = [
+        plot.band(env, label, runs, plot.mean, generator) for (env, label), runs in plot.group(curves, "algo").items()
+    ]
+    figure = plot.draw(bands, "evaluation return", "mean")
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["breakout", "pong"]
+    for axes in figure.axes:
+        assert [text.get_text() for text in axes.get_legend().get_texts()] == ["dqn (2 seeds)", "ppo (2 seeds)"]
+        assert [line.get_color() for line in axes.lines] == ["#0072B2", "#D55E00"]
+        assert axes.get_xlabel() == "agent steps" and axes.get_ylabel() == "evaluation return"
+    figure.canvas.draw()
+    assert "2M" in [label.get_text() for label in figure.axes[0].get_xticklabels()]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0, "0"), (950, "950"), (1500, "1.5k"), (2e6, "2M"), (1e9, "1G"), (-2000, "-2k"), (0.5, "0.5")]
+)
+def test_steps_are_written_short(value, text):
+    assert plot.short_number(value) == text
+
+
+def test_without_matplotlib_the_command_to_get_it_is_told(made, command, monkeypatch, tmp_path):
+    for name in [name for name in sys.modules if name.split(".")[0] == "matplotlib"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    outcome = command("plot", made("cartpole"))
+    assert outcome.code == 4
+    assert outcome.last_line == "rltrain: error: matplotlib is missing; rltrain plot; pip install 'rltrain[plot]'"
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_place_that_cannot_be_written_is_a_disk_error(made, command, tmp_path):
+    (tmp_path / "file").write_text("")
+    outcome = command("plot", made("cartpole"), "out=file/a.png")
+    assert outcome.code == 7
+    assert "the figure cannot be written" in outcome.last_line
+
+
+def test_drawing_asks_for_no_display(made, command, monkeypatch):
+    monkeypatch.setenv("MPLBACKEND", "TkAgg")
+    monkeypatch.delenv("DISPLAY", raising=False)
+    assert command("plot", made("cartpole")).code == 0
+    assert "matplotlib.pyplot" not in sys.modules

@@ -1,0 +1,40 @@
+"""The commands that a run prints for copying do what they say."""
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from rltrain import panel
+
+
+@pytest.fixture
+def finished(command):
+    """The outcome of a short run, with what it said."""
+    outcome = command("algo=q_learning", "env=frozen_lake", "total_steps=2000", "run_dir=my runs")
+    assert outcome.code == 0, outcome.err
+    return outcome
+
+
+def test_the_end_shows_three_commands_of_which_ours_work_as_they_stand(finished, command):
+    lines = finished.err.splitlines()
+    begin = next(number for number, line in enumerate(lines) if line.startswith("reached ")) + 1
+    board, play, resume = (shlex.split(line) for line in lines[begin : begin + 3])
+    assert board[:2] == ["tensorboard", "--logdir"]
+    assert play[:2] == ["rltrain", "play"] and resume[:2] == ["rltrain", "resume"]
+    assert board[2] == play[2] == resume[2]
+    assert command(*play[1:]).code == 0
+    again = command(*resume[1:])
+    assert again.code == 0, again.err
+    assert "after 4,000 steps" in again.err
+
+
+@pytest.mark.parametrize("columns", [60, 300])
+def test_the_start_names_a_folder_for_tensorboard_that_holds_the_run_and_no_link_to_it(columns, monkeypatch, capsys):
+    folder = Path("runs") / "an_environment_with_a_long_name" / "and_an_algorithm_too" / "now-s0"
+    monkeypatch.setattr(panel.Console, "is_terminal", True)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    panel.show_start(folder, {"algorithm": "ppo"})
+    shown = "".join(line.strip("│") for line in capsys.readouterr().err.splitlines()).replace(" ", "")
+    assert f"tensorboard--logdir{folder.parent}" in shown
+    assert "now-s0" in shown
