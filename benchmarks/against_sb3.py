@@ -24,7 +24,13 @@ def ours(algo: str, precision: str) -> float:
     """Agent steps/s of rltrain between the lines of metrics.jsonl that bound the measured part."""
     warm_up, steps = STEPS[algo]
     with tempfile.TemporaryDirectory() as folder:
-        argv = [f"algo={algo}", "env=pong", f"total_steps={warm_up + steps}", f"precision={precision}"]
+        argv = [
+            f"algo={algo}",
+            "env=pong",
+            "network=nature_cnn",
+            f"total_steps={warm_up + steps}",
+            f"precision={precision}",
+        ]
         argv += [f"run_dir={folder}", "eval_every_steps=0", "checkpoint_every_steps=0", "final_eval_episodes=1"]
         argv += ["progress=false", "log_every_steps=1024"]
         if algo == "ppo":

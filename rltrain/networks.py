@@ -13,9 +13,14 @@ import gymnasium
 import torch
 from torch import Tensor, nn
 
-from rltrain.config import NetworkConfig
+from rltrain.distributions import Distribution
+from rltrain.envs.spaces import PixelsAndVariables, pixel_shape
+from rltrain.network_config import NetworkConfig
 
 Activation = Callable[[], nn.Module]
+
+VARIABLE_SCALE = 100.0
+"""Variables below a frame's pixels are divided by this: health, armour and ammunition count to 100 or 200."""
 
 
 def obs_shape(frame_space: gymnasium.Space, stack_num: int) -> tuple[int, ...]:
@@ -33,44 +38,59 @@ def orthogonal(layer: nn.Module, gain: float) -> nn.Module:
     return layer
 
 
-def choose(shape: tuple[int, ...]) -> str:
-    """What network=auto stands for: by the observation alone, so that a checkpoint fits on every device."""
-    if len(shape) != 3:
-        return "mlp"
-    return "nature_cnn" if shape[1] * shape[2] >= 84 * 84 else "small_cnn"
-
-
 class Torso(nn.Module):
-    """Observation to features: [B, *obs_shape] in its stored dtype to [B, num_features] float32."""
+    """Observation to features: [B, *obs_shape] in its stored dtype to [B, num_features] float32.
+
+    Variables below a frame's pixels, those of every stacked frame, join the inputs of the last linear layer.
+    """
 
     def __init__(
-        self, frame_space: gymnasium.Space, stack_num: int, config: NetworkConfig, dtype: torch.dtype, init: bool
+        self,
+        frame_space: gymnasium.Space,
+        stack_num: int,
+        config: NetworkConfig,
+        dtype: torch.dtype,
+        init: bool,
+        layer_norm: bool = False,
     ) -> None:
         super().__init__()
         shape = obs_shape(frame_space, stack_num)
         self.dtype = dtype
+        self.variable_space = frame_space if isinstance(frame_space, PixelsAndVariables) else None
+        self.channels_per_frame = shape[0] // stack_num if shape else 0
         self.pixels = len(shape) == 3
         self.num_states = int(frame_space.n) if isinstance(frame_space, gymnasium.spaces.Discrete) else 0
-        self.name = name = choose(shape) if config.name == "auto" else config.name
+        self.name = config.name
         if self.pixels:
-            layers = {"nature_cnn": nature_cnn, "small_cnn": small_cnn}[name](shape)
+            layers = CNNS[self.name]((shape[0], *pixel_shape(frame_space)[1:]))
         else:
             layers = mlp(self.num_states or math.prod(shape), config)
+        if layer_norm:
+            layers = [part for layer in layers for part in (layer, *normalisation(layer))]
+        linears = [index for index, layer in enumerate(layers) if isinstance(layer, nn.Linear)]
+        self.last_linear = linears[-1]
+        last = layers[self.last_linear]
+        assert isinstance(last, nn.Linear)
+        self.num_features = last.out_features
+        if self.variable_space is not None:
+            num_inputs = last.in_features + stack_num * self.variable_space.num_variables
+            layers[self.last_linear] = nn.Linear(num_inputs, self.num_features)
         self.layers = nn.Sequential(*layers)
         if init:
-            for layer in layers:
+            for layer in self.layers.modules():
                 if isinstance(layer, nn.Linear | nn.Conv2d):
                     orthogonal(layer, math.sqrt(2))
         if self.pixels:
             self.layers.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.large_layers = name == "nature_cnn"
-        linears = [layer for layer in layers if isinstance(layer, nn.Linear)]
-        self.num_features = linears[-1].out_features
+        self.large_layers = self.pixels and self.name != "small_cnn"
 
     def forward(self, obs: Tensor) -> Tensor:
         """Features of a batch of observations."""
+        variables = None
         if self.pixels:
             assert obs.dtype == torch.uint8, "pixels are scaled here and nowhere else"
+            if self.variable_space is not None:
+                obs, variables = obs[:, :, : self.variable_space.height], self._variables(obs, self.variable_space)
             # The layout is changed while a pixel is one byte: half the time of changing it after the conversion.
             obs = obs.contiguous(memory_format=torch.channels_last).to(self.dtype)
         elif self.num_states:
@@ -78,21 +98,38 @@ class Torso(nn.Module):
         else:
             obs = obs.float().flatten(1)
         if self.dtype == torch.float32:
-            return self._features(obs)
+            return self._features(obs, variables)
         with torch.autocast(obs.device.type, self.dtype):
-            features = self._features(obs)
+            features = self._features(obs, variables)
         return features.float()
 
-    def _features(self, obs: Tensor) -> Tensor:
+    def _variables(self, obs: Tensor, space: PixelsAndVariables) -> Tensor:
+        """The variables below the pixels, scaled, oldest frame first, [B, stack_num * num_variables] float32."""
+        rows = obs[:, :: self.channels_per_frame, space.height :].flatten(2)
+        return rows[:, :, : space.num_variables].flatten(1) / VARIABLE_SCALE
+
+    def _features(self, obs: Tensor, variables: Tensor | None) -> Tensor:
         """The layers' output; of pixels, conv(x / 255, w) is computed as conv(x, w / 255), which scales less."""
         if not self.pixels:
             return self.layers(obs)
         first = self.layers[0]
         assert isinstance(first, nn.Conv2d)
-        features = nn.functional.conv2d(obs, first.weight / 255, first.bias, first.stride)
-        for layer in itertools.islice(self.layers, 1, None):
+        features = nn.functional.conv2d(obs, first.weight / 255, first.bias, first.stride, first.padding)
+        for index, layer in itertools.islice(enumerate(self.layers), 1, None):
+            if variables is not None and index == self.last_linear:
+                features = torch.cat([features, variables.to(features.dtype)], dim=1)
             features = layer(features)
         return features
+
+
+def normalisation(layer: nn.Module) -> list[nn.Module]:
+    """Layer normalisation (Ba, Kiros & Hinton 2016) of what a layer gives; nothing after one without weights.
+
+    That of a convolution runs over channels and places together, with a gain and a bias for each channel.
+    """
+    if isinstance(layer, nn.Conv2d):
+        return [nn.GroupNorm(1, layer.out_channels)]
+    return [nn.LayerNorm(layer.out_features)] if isinstance(layer, nn.Linear) else []
 
 
 def mlp(num_inputs: int, config: NetworkConfig) -> list[nn.Module]:
@@ -107,22 +144,61 @@ def mlp(num_inputs: int, config: NetworkConfig) -> list[nn.Module]:
 
 def nature_cnn(shape: tuple[int, ...]) -> list[nn.Module]:
     """The network of Mnih et al. 2015, extended data table 1, for frames of any size from 36 pixels up."""
-    return _cnn(shape, [(32, 8, 4), (64, 4, 2), (64, 3, 1)], 512)
+    return _cnn(shape, [(32, 8, 4), (64, 4, 2), (64, 3, 1)], 512, lambda: nn.ReLU(inplace=True))
 
 
 def small_cnn(shape: tuple[int, ...]) -> list[nn.Module]:
     """A quarter of the arithmetic, for processors without an accelerator (the network of Mnih et al. 2013)."""
-    return _cnn(shape, [(16, 8, 4), (32, 4, 2)], 256)
+    return _cnn(shape, [(16, 8, 4), (32, 4, 2)], 256, lambda: nn.ReLU(inplace=True))
 
 
-def _cnn(shape: tuple[int, ...], convolutions: list[tuple[int, int, int]], width: int) -> list[nn.Module]:
+def course_cnn(shape: tuple[int, ...]) -> list[nn.Module]:
+    """The Doom network of the Deep Reinforcement Learning Course (Simonini 2018), without its batch normalisation.
+
+    That would make a value depend on the other samples of its batch, and differ between acting and learning.
+    """
+    return _cnn(shape, [(32, 8, 4), (64, 4, 2), (128, 4, 2)], 512, lambda: nn.ELU(inplace=True))
+
+
+def impala_cnn(shape: tuple[int, ...]) -> list[nn.Module]:
+    """The residual network of Espeholt et al. 2018, figure 3 right, without its LSTM: frames of any size."""
+    layers: list[nn.Module] = []
+    channels, *sides = shape
+    for out_channels in (16, 32, 32):
+        layers += [nn.Conv2d(channels, out_channels, 3, padding=1), nn.MaxPool2d(3, 2, padding=1)]
+        layers += [Residual(out_channels), Residual(out_channels)]
+        channels, sides = out_channels, [(side + 1) // 2 for side in sides]
+    num_inputs = channels * math.prod(sides)
+    return [*layers, nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(num_inputs, 256), nn.ReLU(inplace=True)]
+
+
+class Residual(nn.Module):
+    """x + conv(relu(conv(relu(x)))), [B, C, H, W] in and out."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The sum; x itself is left as it is."""
+        return x + self.second(nn.functional.relu(self.first(nn.functional.relu(x))))
+
+
+def _cnn(
+    shape: tuple[int, ...], convolutions: list[tuple[int, int, int]], width: int, activation: Activation
+) -> list[nn.Module]:
+    """Convolutions of (channels, kernel, stride) and one fully connected layer."""
     layers: list[nn.Module] = []
     channels, height, columns = shape
     for out_channels, kernel, stride in convolutions:
-        layers += [nn.Conv2d(channels, out_channels, kernel, stride), nn.ReLU(inplace=True)]
+        layers += [nn.Conv2d(channels, out_channels, kernel, stride), activation()]
         channels = out_channels
         height, columns = ((side - kernel) // stride + 1 for side in (height, columns))
-    return [*layers, nn.Flatten(), nn.Linear(channels * height * columns, width), nn.ReLU(inplace=True)]
+    return [*layers, nn.Flatten(), nn.Linear(channels * height * columns, width), activation()]
+
+
+CNNS = {"nature_cnn": nature_cnn, "small_cnn": small_cnn, "impala_cnn": impala_cnn, "course_cnn": course_cnn}
 
 
 class QNetwork(nn.Module):
@@ -145,23 +221,28 @@ class QNetwork(nn.Module):
 
 
 class ActorCritic(nn.Module):
-    """Policy parameters and value of a batch of observations. Pixels share one torso; vectors get one each."""
+    """A policy's outputs and the value of a batch of observations. Pixels share one torso; vectors get one each."""
 
-    def __init__(self, make_torso: Callable[[], Torso], action_space: gymnasium.Space) -> None:
+    def __init__(self, make_torso: Callable[[], Torso], distribution: Distribution, critic: bool = True) -> None:
+        """Without `critic` there is no value, which then reads 0."""
         super().__init__()
         self.torso = make_torso()
-        self.value_torso = None if self.torso.pixels else make_torso()
-        self.continuous = isinstance(action_space, gymnasium.spaces.Box)
-        num_outputs = math.prod(action_space.shape) if self.continuous else int(action_space.n)  # type: ignore
-        self.policy = orthogonal(nn.Linear(self.torso.num_features, num_outputs), 0.01)
-        self.value = orthogonal(nn.Linear(self.torso.num_features, 1), 1.0)
-        self.log_std = nn.Parameter(torch.zeros(num_outputs)) if self.continuous else None
+        self.value_torso = make_torso() if critic and not self.torso.pixels else None
+        num_dimensions = distribution.num_outputs // 2 if distribution.has_deviation else distribution.num_outputs
+        self.policy = orthogonal(nn.Linear(self.torso.num_features, num_dimensions), 0.01)
+        self.value = orthogonal(nn.Linear(self.torso.num_features, 1), 1.0) if critic else None
+        self.log_std = nn.Parameter(torch.zeros(num_dimensions)) if distribution.has_deviation else None
 
     def forward(self, obs: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits [B, A] (or means, for continuous actions) and values [B], float32."""
+        """Outputs of the policy [B, O] and values [B], float32."""
         features = self.torso(obs)
+        outputs = self.policy(features)
+        if self.log_std is not None:
+            outputs = torch.cat([outputs, self.log_std.expand_as(outputs)], dim=-1)
+        if self.value is None:
+            return outputs, outputs.new_zeros(outputs.shape[0])
         value_features = features if self.value_torso is None else self.value_torso(obs)
-        return self.policy(features), self.value(value_features).squeeze(-1)
+        return outputs, self.value(value_features).squeeze(-1)
 
 
 def build(seed: int, make: Callable[[], Any], device: torch.device) -> Any:

@@ -11,6 +11,11 @@ from hydra.core.global_hydra import GlobalHydra
 from rltrain import cli
 
 
+def pytest_addoption(parser):
+    """Here, as pytest reads the options of this file alone before it collects."""
+    parser.addoption("--long", action="store_true", help="ten times as many tries of every fault")
+
+
 @dataclass
 class Outcome:
     """What a call of the command line left behind."""

@@ -19,14 +19,6 @@ def final(command):
     return call
 
 
-def test_q_learning_finds_the_optimum_of_taxi(final):
-    assert final("algo=q_learning", "env=taxi")["mean_reward"] == pytest.approx(7.93, abs=1e-3)
-
-
-def test_q_learning_nearly_finds_the_optimum_of_the_slippery_lake(final):
-    assert final("algo=q_learning", "env=frozen_lake")["mean_reward"] >= 0.73  # .7402 is the most
-
-
 @pytest.mark.slow  # about a minute
 @pytest.mark.parametrize("seed", [0, 1])
 def test_dqn_balances_the_pole(seed, final):

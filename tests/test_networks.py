@@ -1,22 +1,31 @@
 """Networks: pixels scaled once, the right torso, the dueling head, first weights that only the seed decides."""
 
+import itertools
+
 import gymnasium
 import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
 
-from rltrain import networks
-from rltrain.config import NetworkConfig
+from rltrain import config as schema
+from rltrain import distributions, networks
+from rltrain.algos.dqn_config import DQNConfig
+from rltrain.envs.gym import GymConfig
+from rltrain.envs.spaces import PixelsAndVariables
+from rltrain.errors import ConfigError
+from rltrain.network_config import SMALLEST_FRAME, NetworkConfig
 
 PIXELS = spaces.Box(0, 255, (1, 60, 80), np.uint8)
 VECTOR = spaces.Box(-1, 1, (4,), np.float32)
 STATES = spaces.Discrete(5)
+THREE = distributions.of(spaces.Discrete(3))
 CPU = torch.device("cpu")
 
 
 def torso(space: gymnasium.Space, stack_num: int = 1, dtype: torch.dtype = torch.float32, init=True, **fields):
-    return networks.Torso(space, stack_num, NetworkConfig(**fields), dtype, init)
+    name = "small_cnn" if len(space.shape or ()) == 3 else "mlp"
+    return networks.Torso(space, stack_num, NetworkConfig(**{"name": name} | fields), dtype, init)
 
 
 def first_input(module: networks.Torso, obs: torch.Tensor) -> torch.Tensor:
@@ -28,7 +37,7 @@ def first_input(module: networks.Torso, obs: torch.Tensor) -> torch.Tensor:
     return seen[0].float()
 
 
-@pytest.mark.parametrize("name", ["auto", "nature_cnn", "small_cnn"])
+@pytest.mark.parametrize("name", networks.CNNS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_pixels_are_scaled_to_one_and_only_once(name, dtype):
     obs = torch.randint(0, 256, (2, 4, 60, 80), dtype=torch.uint8)
@@ -52,25 +61,156 @@ def test_vectors_are_not_scaled_and_states_become_one_hot():
     assert first_input(torso(STATES), torch.tensor([2])).tolist() == [[0, 0, 1, 0, 0]]
 
 
+def resolved(monkeypatch, space, network="auto", device="cpu"):
+    """The network of a run whose environment shows `space`."""
+    monkeypatch.setattr(schema.registry, "spaces", lambda config: (space, spaces.Discrete(2)))
+    config = schema.RunConfig(DQNConfig(), GymConfig("test", id="test", kwargs={}), NetworkConfig(network))
+    monkeypatch.setattr("rltrain.device.resolve_device", torch.device)
+    return schema.resolve(schema.dataclasses.replace(config, device=device)).network.name
+
+
+def frames(height, width):
+    return spaces.Box(0, 255, (1, height, width), np.uint8)
+
+
 @pytest.mark.parametrize(
-    ("space", "name", "chosen", "features"),
+    ("space", "device", "chosen"),
     [
-        (spaces.Box(0, 255, (1, 84, 84), np.uint8), "auto", "nature_cnn", 512),
-        (PIXELS, "auto", "small_cnn", 256),
-        (PIXELS, "nature_cnn", "nature_cnn", 512),
-        (VECTOR, "auto", "mlp", 64),
-        (STATES, "auto", "mlp", 64),
+        (frames(84, 84), "cpu", "small_cnn"),
+        (frames(84, 84), "cuda", "nature_cnn"),
+        (PIXELS, "cuda:1", "nature_cnn"),
+        (frames(35, 84), "cuda", "small_cnn"),
+        (frames(84, 19), "cpu", "impala_cnn"),
+        (VECTOR, "cuda", "mlp"),
+        (STATES, "cpu", "mlp"),
     ],
 )
-def test_auto_chooses_by_the_observation(space, name, chosen, features):
-    built = torso(space, name=name)
-    assert (built.name, built.num_features) == (chosen, features)
+def test_auto_becomes_a_name_that_the_run_keeps(space, device, chosen, monkeypatch):
+    assert resolved(monkeypatch, space, device=device) == chosen
 
 
-@pytest.mark.parametrize("shape", [(1, 36, 36), (3, 60, 80), (1, 84, 84), (3, 240, 320)])
-def test_every_frame_size_from_36_pixels_up_fits(shape):
-    obs = torch.zeros(2, 4 * shape[0], *shape[1:], dtype=torch.uint8)
-    assert torso(spaces.Box(0, 255, shape, np.uint8), 4, init=False, name="nature_cnn")(obs).shape == (2, 512)
+@pytest.mark.parametrize("name", ["nature_cnn", "small_cnn", "course_cnn"])
+def test_frames_too_small_for_a_network_are_refused_with_the_size_that_fits(name, monkeypatch):
+    side = SMALLEST_FRAME[name]
+    assert resolved(monkeypatch, frames(side, 90), name) == name
+    for shape in ((side - 1, 90), (90, side - 1)):
+        with pytest.raises(
+            ConfigError, match=f"frames of at least {side} x {side} pixels, .* are {shape[0]} x {shape[1]}"
+        ):
+            resolved(monkeypatch, frames(*shape), name)
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+@pytest.mark.parametrize("name", networks.CNNS)
+def test_the_smallest_frame_is_the_smallest_that_the_layers_take(name):
+    side = SMALLEST_FRAME[name]
+    assert torso(frames(side, 90), name=name)(torch.zeros(2, 1, side, 90, dtype=torch.uint8)).isfinite().all()
+    with pytest.raises(RuntimeError):
+        torso(frames(side - 1, 90), name=name)(torch.zeros(2, 1, side - 1, 90, dtype=torch.uint8))
+
+
+PARAMETERS = {  # for 4 x 84 x 84, worked by hand: weights + biases of each layer
+    # 84 -> 20 -> 9 -> 7
+    "nature_cnn": (4 * 32 * 64 + 32) + (32 * 64 * 16 + 64) + (64 * 64 * 9 + 64) + (64 * 7 * 7 * 512 + 512),
+    # 84 -> 20 -> 9
+    "small_cnn": (4 * 16 * 64 + 16) + (16 * 32 * 16 + 32) + (32 * 9 * 9 * 256 + 256),
+    # 84 -> 20 -> 9 -> 3
+    "course_cnn": (4 * 32 * 64 + 32) + (32 * 64 * 16 + 64) + (64 * 128 * 16 + 128) + (128 * 3 * 3 * 512 + 512),
+    # 84 -> 42 -> 21 -> 11, and in each section one convolution and four of the residual blocks
+    "impala_cnn": (4 * 16 * 9 + 16)
+    + 4 * (16 * 16 * 9 + 16)
+    + (16 * 32 * 9 + 32)
+    + 4 * (32 * 32 * 9 + 32)
+    + (32 * 32 * 9 + 32)
+    + 4 * (32 * 32 * 9 + 32)
+    + (32 * 11 * 11 * 256 + 256),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", networks.CNNS)
+def test_each_network_has_the_layers_of_its_paper_and_learns_in_both_precisions(name, dtype):
+    module = torso(frames(84, 84), 4, dtype, init=False, name=name)
+    assert networks.num_parameters(module) == PARAMETERS[name]
+    obs = torch.randint(0, 256, (3, 4, 84, 84), dtype=torch.uint8)
+    features = module(obs)
+    assert features.shape == (3, module.num_features)
+    assert features.dtype == torch.float32
+    features.square().sum().backward()
+    assert all(parameter.grad.isfinite().all() and parameter.grad.any() for parameter in module.parameters())
+
+
+def test_a_residual_block_adds_to_what_it_got_and_leaves_it_alone():
+    block, x = networks.Residual(2), torch.randn(1, 2, 5, 5)
+    before = x.clone()
+    assert not torch.equal(block(x), x)
+    torch.nn.init.zeros_(block.second.weight)
+    torch.nn.init.zeros_(block.second.bias)
+    assert torch.equal(block(x), before)
+    assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize("name", networks.CNNS)
+def test_orthogonal_weights_reach_every_layer(name):
+    module = torso(frames(84, 84), 4, name=name)
+    layers = [layer for layer in module.modules() if isinstance(layer, torch.nn.Conv2d | torch.nn.Linear)]
+    assert len(layers) == {"nature_cnn": 4, "small_cnn": 3, "course_cnn": 4, "impala_cnn": 16}[name]
+    assert not any(layer.bias.any() for layer in layers)
+
+
+@pytest.mark.parametrize("name", list(networks.CNNS))
+@pytest.mark.parametrize("channels", [1, 3])
+def test_variables_of_every_stacked_frame_join_the_last_linear_layer(name, channels):
+    """Bugs: the rows seen by the convolutions; only the newest frame's values; those of a colour channel; a missing or
+    doubled scale; a value beside its weight. Two rows, as 81 variables do not fit below 80 pixels."""
+    space, stack_num, num = PixelsAndVariables(channels, 60, 80, 81), 2, 81
+    plain = torso(spaces.Box(0, 255, (channels, 60, 80), np.uint8), stack_num, name=name)
+    both = torso(space, stack_num, name=name)
+    weight = both.layers[both.last_linear].weight
+    num_pixel_inputs = weight.shape[1] - stack_num * num
+    state = plain.state_dict()
+    state[f"layers.{both.last_linear}.weight"] = torch.cat(
+        [state[f"layers.{both.last_linear}.weight"], weight.detach()[:, num_pixel_inputs:]], dim=1
+    )
+    both.load_state_dict(state)
+    obs = torch.randint(0, 256, (5, stack_num * channels, 62, 80), dtype=torch.uint8)
+    seen = []
+    both.layers[both.last_linear].register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    plain.layers[both.last_linear].register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    with torch.inference_mode():
+        both(obs)
+        plain(obs[:, :, :60].contiguous())
+    assert torch.equal(seen[0][:, :num_pixel_inputs], seen[1])
+    wanted = [obs[:, frame * channels, 60 + i // 80, i % 80] for frame in range(stack_num) for i in range(num)]
+    assert torch.allclose(seen[0][:, num_pixel_inputs:], torch.stack(wanted, dim=1) / 100)
+
+
+def test_variables_reach_the_features_in_bf16_and_get_a_gradient():
+    module = torso(PixelsAndVariables(1, 60, 80, 2), 1, torch.bfloat16)
+    obs = torch.zeros(2, 1, 61, 80, dtype=torch.uint8)
+    obs[1, 0, 60, 1] = 100
+    features = module(obs)
+    assert not torch.equal(features[0], features[1])
+    features.sum().backward()
+    assert module.layers[module.last_linear].weight.grad[:, -1].abs().sum() > 0
+
+
+@pytest.mark.parametrize("name", ["mlp", *networks.CNNS])
+def test_layer_normalisation_follows_every_layer_with_weights(name):
+    space = VECTOR if name == "mlp" else frames(84, 84)
+    module = networks.Torso(space, 4, NetworkConfig(name), torch.float32, init=False, layer_norm=True)
+    obs = torch.rand(3, 16) * 9 if name == "mlp" else torch.randint(0, 256, (3, 4, 84, 84), dtype=torch.uint8)
+    pairs = list(itertools.pairwise(module.layers))
+    weighted = [(layer, after) for layer, after in pairs if isinstance(layer, torch.nn.Conv2d | torch.nn.Linear)]
+    assert len(weighted) == {"mlp": 2, "nature_cnn": 4, "small_cnn": 3, "course_cnn": 4, "impala_cnn": 4}[name]
+    seen = []
+    for _, after in weighted:
+        after.register_forward_hook(lambda _, args, output: seen.append(output.flatten(1).clone()))
+    module(obs)
+    for output in seen:
+        assert output.mean(dim=1).tolist() == pytest.approx([0] * 3, abs=1e-4)
+        assert output.std(dim=1, correction=0).tolist() == pytest.approx([1] * 3, abs=1e-2)
+    assert len(seen) == len(weighted)
 
 
 def test_frames_are_stacked_along_their_first_axis():
@@ -121,7 +261,7 @@ def test_building_leaves_the_global_generators_as_they_were():
 
 
 def test_bf16_ends_before_the_heads():
-    actor_critic = networks.ActorCritic(lambda: torso(PIXELS, 1, torch.bfloat16, init=False), spaces.Discrete(3))
+    actor_critic = networks.ActorCritic(lambda: torso(PIXELS, 1, torch.bfloat16, init=False), THREE)
     q = networks.QNetwork(torso(PIXELS, 1, torch.bfloat16, init=False), 3, dueling=True)
     obs = torch.randint(0, 256, (2, 1, 60, 80), dtype=torch.uint8)
     inside = []
@@ -145,25 +285,25 @@ def test_bf16_agrees_with_fp32_to_its_own_precision():
 
 
 @pytest.mark.parametrize(
-    ("action_space", "outputs"), [(spaces.Discrete(6), 6), (spaces.Box(-2, 2, (3,), np.float32), 3)]
+    ("action_space", "outputs"), [(spaces.Discrete(6), 6), (spaces.Box(-2, 2, (3,), np.float32), 6)]
 )
 def test_actor_critic_has_an_output_for_each_action_and_one_value(action_space, outputs):
-    network = networks.ActorCritic(lambda: torso(VECTOR), action_space)
+    network = networks.ActorCritic(lambda: torso(VECTOR), distributions.of(action_space))
     policy, value = network(torch.zeros(5, 4))
     assert policy.shape == (5, outputs)
     assert value.shape == (5,)
-    assert network.continuous == (network.log_std is not None)
+    assert isinstance(action_space, spaces.Box) == (network.log_std is not None)
 
 
 def test_pixels_share_a_torso_and_vectors_do_not():
-    shared = networks.ActorCritic(lambda: torso(PIXELS), spaces.Discrete(2))
-    apart = networks.ActorCritic(lambda: torso(VECTOR), spaces.Discrete(2))
+    shared = networks.ActorCritic(lambda: torso(PIXELS), THREE)
+    apart = networks.ActorCritic(lambda: torso(VECTOR), THREE)
     assert shared.value_torso is None
     apart(torch.zeros(1, 4))[1].sum().backward()
     assert all(parameter.grad is None for parameter in apart.torso.parameters())
 
 
 def test_the_first_policy_is_nearly_uniform():
-    network = networks.build(0, lambda: networks.ActorCritic(lambda: torso(VECTOR), spaces.Discrete(4)), CPU)
+    network = networks.build(0, lambda: networks.ActorCritic(lambda: torso(VECTOR), THREE), CPU)
     probability = network(torch.randn(64, 4))[0].softmax(dim=-1)
-    assert (probability - 0.25).abs().max() < 0.02
+    assert (probability - 1 / 3).abs().max() < 0.02

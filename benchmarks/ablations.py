@@ -1,0 +1,100 @@
+"""Does each of DQN's improvements help? Paired seeds, and an interval for every answer.
+
+    python benchmarks/ablations.py --env doom --seeds 5 total_steps=15000
+
+Every variant trains with the same seeds and the tuned settings of `dqn`, so that two variants differ in nothing but
+what their names say. Reported for each, against `dqn` with the same seed: the mean difference of the area under the
+evaluation curve (its mean height) and of the final evaluation, with a 95% bootstrap interval over the seeds. An
+interval that holds 0 is a result too: at this budget nothing was shown. Finished runs are kept in
+benchmarks/results/ablations_<env>.json and not repeated.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+HERE = Path(__file__).resolve().parent
+BASE = "dqn"
+VARIANTS = {
+    "dqn": ["algo=dqn"],
+    "double_dqn": ["algo=double_dqn"],
+    "dueling_dqn": ["algo=dueling_dqn"],
+    "per_dqn": ["algo=per_dqn"],
+    "d3qn_per": ["algo=d3qn_per"],
+    "dqn, one step": ["algo=dqn", "algo.n_step=1"],
+}
+
+
+def train(variant: str, env: str, seed: int, more: list[str]) -> dict[str, float]:
+    """One run's area under the evaluation curve and its final evaluation."""
+    with tempfile.TemporaryDirectory() as folder:
+        argv = [*VARIANTS[variant], f"env={env}", f"seed={seed}", f"run_dir={folder}", "progress=false", *more]
+        subprocess.run([sys.executable, "-c", "from rltrain.cli import main; main()", *argv], check=True)
+        lines = [json.loads(line) for line in next(Path(folder).rglob("metrics.jsonl")).read_text().splitlines()]
+        final = json.loads(next(Path(folder).rglob("result.json")).read_text())["final"]["mean_reward"]
+    curve = [(line["step"], line["eval/mean_reward"]) for line in lines if "eval/mean_reward" in line]
+    return {"area": mean_height(curve), "final": final}
+
+
+def mean_height(curve: list[tuple[int, float]]) -> float:
+    """Area under a curve of (step, return), by trapezia, over its width; of a single point its height."""
+    steps, returns = np.array(curve, float).T
+    return float(np.trapezoid(returns, steps) / (steps[-1] - steps[0])) if len(steps) > 1 else float(returns[0])
+
+
+def paired_difference(ours: np.ndarray, base: np.ndarray, num_draws: int = 10_000) -> tuple[float, float, float]:
+    """Mean of ours - base, [seeds] each, and its 95% percentile interval under resampling of the seeds."""
+    difference = ours - base
+    draws = np.random.default_rng(0).choice(difference, (num_draws, len(difference))).mean(axis=1)
+    low, high = np.percentile(draws, [2.5, 97.5])
+    return float(difference.mean()), float(low), float(high)
+
+
+def report(runs: dict[str, dict[str, dict[str, float]]], seeds: list[str]) -> list[str]:
+    """A Markdown table."""
+    lines = [
+        "| variant | area under the curve | against dqn (95%) | final | against dqn (95%) |",
+        "|---|---|---|---|---|",
+    ]
+    for variant in VARIANTS:
+        cells = [variant]
+        for key in ("area", "final"):
+            ours, base = (np.array([runs[name][seed][key] for seed in seeds]) for name in (variant, BASE))
+            mean, low, high = paired_difference(ours, base)
+            cells += [f"{ours.mean():.1f}", "" if variant == BASE else f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def main() -> None:
+    """Run what is missing, seed by seed, and report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--env", default="cartpole")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("settings", nargs="*", help="key=value for every run")
+    options = parser.parse_args()
+    out = options.out or HERE / "results" / f"ablations_{options.env}.json"
+    result = {"env": options.env, "settings": options.settings, "runs": {variant: {} for variant in VARIANTS}}
+    if out.is_file():
+        result = json.loads(out.read_text())
+        if result["settings"] != options.settings:
+            sys.exit(f"{out} was made with {result['settings']}: give the same settings, or another --out")
+    seeds = [str(seed) for seed in range(options.seeds)]
+    for seed in seeds:
+        for variant in VARIANTS:
+            if seed not in result["runs"][variant]:
+                result["runs"][variant][seed] = train(variant, options.env, int(seed), options.settings)
+                print(f"seed {seed} {variant}: {result['runs'][variant][seed]}", flush=True)
+                out.parent.mkdir(exist_ok=True)
+                out.write_text(json.dumps(result, indent=1) + "\n")
+    print("\n".join(report(result["runs"], seeds)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""Settings of `networks.py`, apart from it so that composing a configuration imports no torch."""
+
+from dataclasses import dataclass, field
+
+from rltrain.errors import ConfigError
+from rltrain.validate import at_least, one_of
+
+SMALLEST_FRAME = {"nature_cnn": 36, "small_cnn": 20, "impala_cnn": 1, "course_cnn": 44}
+"""Networks for pixels, with the pixels that a frame's shorter side needs before a layer has no output left."""
+
+NETWORKS = ("auto", "table", "mlp", *SMALLEST_FRAME)
+
+
+@dataclass
+class NetworkConfig:
+    """Settings of the network's torso; its head follows from the algorithm and the action space."""
+
+    name: str = "auto"
+    """auto chooses once, before the run is created: table for tabular algorithms, mlp for vectors and states; for
+    pixels nature_cnn on a GPU and small_cnn without one. The run's config.yaml holds the choice, so that its
+    checkpoints fit on every device."""
+    hidden_sizes: list[int] = field(default_factory=lambda: [64, 64])
+    """Widths of the mlp's layers."""
+    activation: str = "tanh"
+    """tanh or relu, of the mlp."""
+
+    def __post_init__(self) -> None:
+        one_of("network.name", self.name, NETWORKS)
+        one_of("network.activation", self.activation, ("tanh", "relu"))
+        for size in self.hidden_sizes:
+            at_least("network.hidden_sizes", size, 1)
+
+
+def choose(shape: tuple[int, ...], device: str) -> str:
+    """What network=auto stands for, given one frame's shape. Raises ConfigError where the device is not there."""
+    if len(shape) != 3:
+        return "mlp"
+    side = min(shape[1:])
+    if side < SMALLEST_FRAME["small_cnn"]:
+        return "impala_cnn"
+    return "nature_cnn" if side >= SMALLEST_FRAME["nature_cnn"] and _has_accelerator(device) else "small_cnn"
+
+
+def check_fits(network: str, shape: tuple[int, ...], env: str) -> None:
+    """Raise ConfigError unless a network with layers can read one frame of this shape."""
+    pixels = len(shape) == 3
+    if network == "mlp" and pixels:
+        raise ConfigError(f"mlp does not read the pixels of {env}", "network", "use network=auto")
+    if network in SMALLEST_FRAME and not pixels:
+        raise ConfigError(f"{network} needs pixels, and {env} has none", "network", "use network=mlp or network=auto")
+    if network in SMALLEST_FRAME and min(shape[1:]) < SMALLEST_FRAME[network]:
+        side = SMALLEST_FRAME[network]
+        raise ConfigError(
+            f"{network} needs frames of at least {side} x {side} pixels, those of {env} are {shape[1]} x {shape[2]}",
+            "network",
+            "use network=auto, or larger frames",
+        )
+
+
+def _has_accelerator(device: str) -> bool:
+    """Whether the run will not compute on the processor."""
+    if device == "cpu":
+        return False
+    from rltrain.device import resolve_device
+
+    return resolve_device(device).type != "cpu"
