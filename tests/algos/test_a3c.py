@@ -58,7 +58,7 @@ def test_an_environment_that_raises_in_a_worker_ends_the_run(config, monkeypatch
 
 def test_a_signal_to_the_whole_group_saves_and_leaves_no_process(tmp_path):
     argv = ["algo=a3c", "env=cartpole", "total_steps=1e7", "log_every_steps=100", "eval_every_steps=0"]
-    argv += ["algo.num_workers=2", "num_envs=2", "checkpoint_every_steps=100", "progress=false"]
+    argv += ["algo.num_workers=2", "num_envs=2", "algo.num_steps=20", "checkpoint_every_steps=100", "progress=false"]
     with subprocess.Popen(
         [sys.executable, "-c", "from rltrain.cli import main; main()", *argv],
         cwd=tmp_path,

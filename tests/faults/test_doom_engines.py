@@ -1,5 +1,6 @@
 """Doom engines that are killed, hang, never start, or lose their trainer. With the real engine."""
 
+import contextlib
 import json
 import os
 import signal
@@ -24,8 +25,12 @@ SCENARIO = "take_cover"  # a reward of 1 a tic and no end for 20 steps and more
 
 def engines(trainer: int | None = None) -> list[psutil.Process]:
     """Engine processes of this trainer or another, oldest first."""
-    found = [process for process in psutil.Process(trainer).children(recursive=True) if process.name() == "vizdoom"]
-    return sorted(found, key=lambda process: process.create_time())
+    found = []
+    for process in psutil.Process(trainer).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):  # it ended since it was listed
+            if process.name() == "vizdoom":
+                found.append((process.create_time(), process))
+    return [process for _, process in sorted(found, key=lambda pair: pair[0])]
 
 
 def one_started(pool_size: int, **fields):
