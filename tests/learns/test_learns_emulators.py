@@ -1,0 +1,17 @@
+"""Pong begins to be learned, and Airstriker is played better than at random."""
+
+import pytest
+
+pytestmark = [pytest.mark.learns, pytest.mark.slow]
+
+RANDOM_AIRSTRIKER = 199.8
+"""Upper end of the 95% interval of the random policy's mean return (docs/results.md)."""
+
+
+def test_ppo_begins_to_play_pong(final):
+    assert final("algo=ppo", "env=pong", "total_steps=300000") > -19.5
+
+
+@pytest.mark.parametrize("algo", ["a2c", "ppo"])
+def test_airstriker_is_played_better_than_at_random(algo, final):
+    assert final(f"algo={algo}", "env=airstriker") > RANDOM_AIRSTRIKER
