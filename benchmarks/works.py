@@ -1,0 +1,64 @@
+"""What is compared: the same work on both sides, and how much of it makes a block."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Work:
+    """One row of docs/performance.md."""
+
+    peer: str
+    """The file beside this one that runs the peer."""
+    warm_up: int
+    """Agent steps before the first block: both sides have learned once by then."""
+    steps: int
+    """Agent steps of a block, at least."""
+    ours: tuple[str, ...]
+    """rltrain's keys."""
+    peer_args: tuple[str, ...] = ()
+
+
+PONG = ("env=pong", "network=nature_cnn")
+ZOO_PPO = (
+    "algo.num_envs=8", "algo.num_steps=32", "algo.batch_size=256", "algo.num_epochs=20", "algo.gae_lambda=0.8",
+    "algo.gamma=0.98", "algo.entropy_weight=0", "algo.learning_rate=1e-3", "algo.learning_rate_end=0",
+    "algo.clip_range=0.2", "algo.clip_range_end=0", "algo.max_grad_norm=0.5",
+)  # fmt: skip
+
+WORKS = {
+    "ppo_pong": Work(
+        "side_sb3.py", 2048, 2048, ("algo=ppo", *PONG, "total_steps=1e7", "algo.learning_rate_end=null"), ("ppo_pong",)
+    ),
+    "dqn_pong": Work(
+        "side_sb3.py",
+        1400,
+        800,
+        ("algo=dqn", *PONG, "total_steps=1e7", "algo.learning_starts=1000", "algo.replay_capacity=20000"),
+        ("dqn_pong",),
+    ),
+    "a2c_pong": Work(
+        "side_sb3.py",
+        800,
+        1600,
+        (
+            "algo=a2c", *PONG, "total_steps=1e7", "algo.num_envs=16", "algo.num_steps=5", "algo.optimizer=rmsprop",
+            "algo.learning_rate=7e-4", "algo.value_weight=0.25", "algo.entropy_weight=0.01", "algo.reward_clip=1",
+        ),
+        ("a2c_pong",),
+    ),
+    "ppo_cartpole": Work(
+        "side_sb3.py", 2048, 5120, ("algo=ppo", "env=cartpole", "total_steps=1e7", *ZOO_PPO), ("ppo_cartpole",)
+    ),
+    "dqn_cartpole": Work(
+        "side_sb3.py", 2048, 2560, ("algo=dqn", "env=cartpole", "total_steps=1e7"), ("dqn_cartpole",)
+    ),
+    "ppo_doom_basic": Work(
+        "side_sample_factory.py",
+        8192,
+        4096,
+        (
+            "algo=ppo", "env=doom_basic", "network=nature_cnn", "total_steps=1e7", "env.height=84", "env.width=84",
+            "algo.num_envs=32", "algo.num_steps=32", "algo.num_epochs=1", "algo.batch_size=1024",
+        ),
+    ),
+}  # fmt: skip
