@@ -5,15 +5,14 @@
 Every variant trains with the same seeds and the tuned settings of `dqn`, so that two variants differ in nothing but
 what their names say. Reported for each, against `dqn` with the same seed: the mean difference of the area under the
 evaluation curve (its mean height) and of the final evaluation, with a 95% bootstrap interval over the seeds. An
-interval that holds 0 is a result too: at this budget nothing was shown. Finished runs are kept in
-benchmarks/results/ablations_<env>.json and not repeated.
+interval that holds 0 is a result too: at this budget nothing was shown. Runs that have finished are found in their
+folder and not repeated: give other settings another `--runs`. The numbers go to benchmarks/results/ablations_ENV.json.
 """
 
 import argparse
 import json
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -30,14 +29,16 @@ VARIANTS = {
 }
 
 
-def train(variant: str, env: str, seed: int, more: list[str]) -> dict[str, float]:
-    """One run's area under the evaluation curve and its final evaluation."""
-    with tempfile.TemporaryDirectory() as folder:
-        argv = [*VARIANTS[variant], f"env={env}", f"seed={seed}", f"run_dir={folder}", "progress=false", *more]
+def train(variant: str, env: str, seed: int, settings: list[str], folder: Path) -> dict[str, float]:
+    """One run's area under the evaluation curve and its final evaluation; a finished one is not repeated."""
+    place = folder / variant.replace(", ", "_").replace(" ", "_")
+    if not list(place.glob(f"*/*/*-s{seed}/result.json")):
+        argv = [*VARIANTS[variant], f"env={env}", f"seed={seed}", f"run_dir={place}", "progress=false", *settings]
         subprocess.run([sys.executable, "-c", "from rltrain.cli import main; main()", *argv], check=True)
-        lines = [json.loads(line) for line in next(Path(folder).rglob("metrics.jsonl")).read_text().splitlines()]
-        final = json.loads(next(Path(folder).rglob("result.json")).read_text())["final"]["mean_reward"]
+    run = next(place.glob(f"*/*/*-s{seed}/result.json")).parent
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     curve = [(line["step"], line["eval/mean_reward"]) for line in lines if "eval/mean_reward" in line]
+    final = json.loads((run / "result.json").read_text())["final"]["mean_reward"]
     return {"area": mean_height(curve), "final": final}
 
 
@@ -76,24 +77,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--env", default="cartpole")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--runs", type=Path, help="folder of the runs; default: runs/ablations_ENV")
     parser.add_argument("settings", nargs="*", help="key=value for every run")
     options = parser.parse_args()
-    out = options.out or HERE / "results" / f"ablations_{options.env}.json"
-    result = {"env": options.env, "settings": options.settings, "runs": {variant: {} for variant in VARIANTS}}
-    if out.is_file():
-        result = json.loads(out.read_text())
-        if result["settings"] != options.settings:
-            sys.exit(f"{out} was made with {result['settings']}: give the same settings, or another --out")
     seeds = [str(seed) for seed in range(options.seeds)]
+    runs: dict[str, dict[str, dict[str, float]]] = {variant: {} for variant in VARIANTS}
     for seed in seeds:
         for variant in VARIANTS:
-            if seed not in result["runs"][variant]:
-                result["runs"][variant][seed] = train(variant, options.env, int(seed), options.settings)
-                print(f"seed {seed} {variant}: {result['runs'][variant][seed]}", flush=True)
-                out.parent.mkdir(exist_ok=True)
-                out.write_text(json.dumps(result, indent=1) + "\n")
-    print("\n".join(report(result["runs"], seeds)))
+            folder = options.runs or Path("runs") / f"ablations_{options.env}"
+            runs[variant][seed] = train(variant, options.env, int(seed), options.settings, folder)
+            print(f"seed {seed} {variant}: {runs[variant][seed]}", flush=True)
+    out = HERE / "results" / f"ablations_{options.env}.json"
+    out.parent.mkdir(exist_ok=True)
+    out.write_text(json.dumps({"env": options.env, "settings": options.settings, "runs": runs}, indent=1) + "\n")
+    print("\n".join(report(runs, seeds)))
 
 
 if __name__ == "__main__":

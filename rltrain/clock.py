@@ -51,7 +51,8 @@ class Clock:
         if step > self._window_step:
             values["time/fps"] = round((step - self._window_step) / window_s, 1)
             for name, seconds in self._phase_s.items():
-                values[f"time/{name}_fraction"] = round(seconds / window_s, 4)
+                # Workers of their own go on while the trainer evaluates, and report it in the next window.
+                values[f"time/{name}_fraction"] = round(min(seconds / window_s, 1.0), 4)
         self._train_s += window_s
         self._begin_window(step)
         return values
