@@ -5,7 +5,7 @@ import os
 import sys
 import traceback
 
-from rltrain.errors import ConfigError, RltrainError, nearest
+from rltrain.errors import ConfigError, OutOfMemory, RltrainError, nearest
 
 COMMANDS = {
     "resume": "go on with a run",
@@ -46,6 +46,12 @@ def run(argv: list[str]) -> int:
     except BrokenPipeError:
         return 0
     except Exception as error:
+        from rltrain import out_of_memory
+
+        if out_of_memory.is_shortage(error):
+            fix = "use device=cpu, or end what else runs here"
+            print_error(OutOfMemory(out_of_memory.describe(error), argv[0], fix))
+            return OutOfMemory.exit_code
         traceback.print_exc()
         what = " ".join(f"{type(error).__name__}: {error}".split())
         print(f"rltrain: error: {what}; a bug of rltrain; please report the lines above", file=sys.stderr)

@@ -72,6 +72,9 @@ class RunConfig:
     micro_batch_size: int | None = None
     """Samples whose gradients are computed at once and then added up to the batch's: the same mathematics in less
     memory. null: whole batches."""
+    oom: str = "fail"
+    """Where an update runs out of memory: `fail` ends the run with code 6 and the micro_batch_size that fits; `split`
+    takes it from then on and repeats the update."""
     log_every_s: float = 2.0
     """Seconds between refreshes of the progress line."""
     log_every_steps: int | None = None
@@ -100,6 +103,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         in_range("seed", self.seed, 0, 2**63 - 1)
+        one_of("oom", self.oom, ("fail", "split"))
         one_of("precision", self.precision, ("auto", "fp32", "bf16"))
         if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
             raise ConfigError(f"unknown device '{self.device}'", "device", "use auto, cpu, cuda, cuda:1 or mps")

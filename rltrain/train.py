@@ -8,7 +8,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from rltrain import run_folder
+from rltrain import out_of_memory, run_folder
 from rltrain.algos.dqn_config import DQNConfig
 from rltrain.config import RunConfig, algo_module
 from rltrain.errors import NonFiniteError, RltrainError
@@ -36,7 +36,8 @@ def train(config: RunConfig, folder: Path | None = None, restored: tuple[int, di
     }
     run.write_status("running")
     try:
-        algo_module(config.algo.name).train(config, run)
+        with out_of_memory.told(config):
+            algo_module(config.algo.name).train(config, run)
         run.write_status("done", exit_code=0)
     except RltrainError as error:
         run.write_status("stopped" if error.exit_code >= 128 else "failed", str(error), error.exit_code)

@@ -24,6 +24,7 @@ from rltrain.evaluate import play_episodes as evaluate  # noqa: F401  (how this 
 from rltrain.math import losses, schedules
 from rltrain.math.returns import gae
 from rltrain.memory.rollout import Rollout
+from rltrain.micro_batches import MicroBatches
 from rltrain.run import Run
 
 
@@ -35,7 +36,7 @@ class A2C:
     ) -> None:
         config: A2CConfig = run_config.algo
         self.config = config
-        self.micro_batch_size = run_config.micro_batch_size or config.num_envs * config.num_steps
+        self.micro_batches = MicroBatches(run_config)
         self.actor = Actor(run_config, frame_space, action_space, seed)
         self.optimizer = optimizers.make(
             config.optimizer, self.actor.network, config.learning_rate, config.optimizer_eps
@@ -59,31 +60,24 @@ class A2C:
         returns = advantage + rollout.flat("value")
         if self.config.normalize_advantage:
             advantage = losses.normalize(advantage)
-        self.optimizer.zero_grad()
-        metrics: dict[str, Any] = {}
-        for part in range(0, len(returns), self.micro_batch_size):
-            rows = slice(part, part + self.micro_batch_size)
-            share = len(returns[rows]) / len(returns)
-            for tag, value in self._accumulate(rollout, advantage, returns, rows, share).items():
-                metrics[tag] = metrics.get(tag, 0) + share * value
+        metrics = self.micro_batches.accumulate_gradients(
+            self.optimizer, len(returns), lambda rows: self._loss(rollout, advantage, returns, rows)
+        )
         metrics["train/grad_norm"] = optimizers.clip_gradients(self.actor.network, self.config.max_grad_norm)
         self.optimizer.step()
         self.num_updates += 1
         metrics["train/explained_variance"] = losses.explained_variance(rollout.flat("value"), returns)
         return metrics | {"train/n_updates": self.num_updates}
 
-    def _accumulate(
-        self, rollout: Rollout, advantage: Tensor, returns: Tensor, rows: slice, share: float
-    ) -> dict[str, Any]:
-        """Add the gradients of some rows of the flat rollout; returns their metrics."""
+    def _loss(self, rollout: Rollout, advantage: Tensor, returns: Tensor, rows: slice) -> tuple[Tensor, dict[str, Any]]:
+        """The loss of some rows of the flat rollout and its metrics: means over them."""
         config = self.config
         log_prob, entropy, value = self.actor.evaluate(rollout.flat("obs")[rows], rollout.flat("action")[rows])
         policy_loss = losses.policy_gradient_loss(log_prob, advantage[rows]).mean()
         value_loss = losses.value_loss(value, returns[rows]).mean()
         entropy_mean = entropy.mean()
         loss = policy_loss + config.value_weight * value_loss - config.entropy_weight * entropy_mean
-        (share * loss).backward()
-        return {
+        return loss, {
             "train/loss": loss.detach(),
             "train/policy_gradient_loss": policy_loss.detach(),
             "train/value_loss": value_loss.detach(),

@@ -31,6 +31,7 @@ from rltrain.math.rewards import learned_reward
 from rltrain.memory.batch import Batch
 from rltrain.memory.prioritized import PrioritizedReplay
 from rltrain.memory.replay import Replay
+from rltrain.micro_batches import MicroBatches
 from rltrain.run import Run
 
 
@@ -43,7 +44,7 @@ class DQN:
         assert isinstance(action_space, gymnasium.spaces.Discrete)
         config: DQNConfig = run_config.algo
         self.config = config
-        self.micro_batch_size = run_config.micro_batch_size or config.batch_size
+        self.micro_batches = MicroBatches(run_config)
         self.num_actions = int(action_space.n)
         self.device = devices.resolve_device(run_config.device)
         pixels = len(frame_space.shape or ()) == 3
@@ -76,24 +77,19 @@ class DQN:
 
     def update(self, batch: Batch) -> tuple[np.ndarray, dict[str, Any]]:
         """One optimizer step on a batch; returns the td errors [N] float32 and metrics."""
-        self.optimizer.zero_grad()
-        td_errors: list[Tensor] = []
-        metrics: dict[str, Any] = {}
-        for part in batch.split(self.micro_batch_size):
-            share = len(part.action) / len(batch.action)
-            td_error, values = self._accumulate(part, share)
-            td_errors.append(td_error)
-            for tag, value in values.items():
-                metrics[tag] = metrics.get(tag, 0) + share * value
+        td_error = torch.empty(len(batch.index), device=self.device)
+        metrics = self.micro_batches.accumulate_gradients(
+            self.optimizer, len(batch.index), lambda rows: self._loss(batch.rows(rows), td_error[rows])
+        )
         metrics["train/grad_norm"] = optimizers.clip_gradients(self.online, self.config.max_grad_norm)
         self.optimizer.step()
         self.num_updates += 1
         if self.num_updates % self.config.target_period_updates == 0:
             self.target.load_state_dict(self.online.state_dict())
-        return torch.cat(td_errors).cpu().numpy(), metrics | {"train/n_updates": self.num_updates}
+        return td_error.cpu().numpy(), metrics | {"train/n_updates": self.num_updates}
 
-    def _accumulate(self, batch: Batch, share: float) -> tuple[Tensor, dict[str, Any]]:
-        """Add the gradients of a part of a batch; returns its td errors and metrics."""
+    def _loss(self, batch: Batch, td_error_out: Tensor) -> tuple[Tensor, dict[str, Any]]:
+        """The loss of a batch and its metrics: means over it. Its td errors go to `td_error_out` [N] float32."""
         obs, next_obs, action, reward, discount, weight = (
             torch.from_numpy(array).to(self.device)
             for array in (batch.obs, batch.next_obs, batch.action, batch.reward, batch.discount, batch.weight)
@@ -108,12 +104,11 @@ class DQN:
         else:
             td_error = losses.q_learning_td_error(q, action, reward, discount, next_target_q)
         loss = losses.weighted_mean(self.loss(td_error), weight)
-        (share * loss).backward()
-        td_error = td_error.detach()
-        return td_error, {
+        td_error_out.copy_(td_error.detach())
+        return loss, {
             "train/loss": loss.detach(),
             "train/q_mean": q.detach().mean(),
-            "train/td_error": td_error.abs().mean(),
+            "train/td_error": td_error.detach().abs().mean(),
         }
 
     def anneal(self, step: int, total_steps: int) -> None:

@@ -25,6 +25,7 @@ from rltrain.evaluate import play_episodes as evaluate  # noqa: F401  (how this 
 from rltrain.math import losses, schedules
 from rltrain.math.returns import gae
 from rltrain.memory.rollout import Rollout
+from rltrain.micro_batches import MicroBatches
 from rltrain.run import Run
 
 
@@ -36,7 +37,7 @@ class PPO:
     ) -> None:
         config: PPOConfig = run_config.algo
         self.config = config
-        self.micro_batch_size = run_config.micro_batch_size or config.batch_size
+        self.micro_batches = MicroBatches(run_config)
         self.actor = Actor(run_config, frame_space, action_space, seed)
         self.optimizer = optimizers.make("adam", self.actor.network, config.learning_rate, config.adam_eps)
         self.clip_range = config.clip_range
@@ -51,23 +52,20 @@ class PPO:
         batch_advantage = advantage.flatten()[index]
         if self.config.normalize_advantage:
             batch_advantage = losses.normalize(batch_advantage)
-        self.optimizer.zero_grad()
-        metrics: dict[str, Any] = {}
-        for part in range(0, len(index), self.micro_batch_size):
-            rows = slice(part, part + self.micro_batch_size)
-            share = len(index[rows]) / len(index)
-            values = self._accumulate(rollout, batch_advantage[rows], returns, index[rows], share)
-            for tag, value in values.items():
-                metrics[tag] = metrics.get(tag, 0) + share * value
+        metrics = self.micro_batches.accumulate_gradients(
+            self.optimizer,
+            len(index),
+            lambda rows: self._loss(rollout, batch_advantage[rows], returns, index[rows]),
+        )
         metrics["train/grad_norm"] = optimizers.clip_gradients(self.actor.network, self.config.max_grad_norm)
         self.optimizer.step()
         self.num_updates += 1
         return metrics | {"train/n_updates": self.num_updates}
 
-    def _accumulate(
-        self, rollout: Rollout, advantage: Tensor, returns: Tensor, index: Tensor, share: float
-    ) -> dict[str, Any]:
-        """Add the gradients of a part of a minibatch; returns its metrics."""
+    def _loss(
+        self, rollout: Rollout, advantage: Tensor, returns: Tensor, index: Tensor
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """The loss of the steps at `index`, whose advantages these are, and its metrics: means over them."""
         config = self.config
         old_log_prob, value_target = rollout.flat("log_prob")[index], returns.flatten()[index]
         log_prob, entropy, value = self.actor.evaluate(
@@ -81,8 +79,7 @@ class PPO:
             value_loss = losses.clipped_value_loss(value, old_value, value_target, config.clip_value_range).mean()
         entropy_mean = entropy.mean()
         loss = policy_loss + config.value_weight * value_loss - config.entropy_weight * entropy_mean
-        (share * loss).backward()
-        return {
+        return loss, {
             "train/loss": loss.detach(),
             "train/policy_gradient_loss": policy_loss.detach(),
             "train/value_loss": value_loss.detach(),

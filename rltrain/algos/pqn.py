@@ -28,6 +28,7 @@ from rltrain.evaluate import play_episodes as evaluate  # noqa: F401  (how this 
 from rltrain.math import losses, schedules
 from rltrain.math.returns import lambda_returns
 from rltrain.memory.rollout import Rollout
+from rltrain.micro_batches import MicroBatches
 from rltrain.run import Run
 
 
@@ -40,7 +41,7 @@ class PQN:
         assert isinstance(action_space, gymnasium.spaces.Discrete)
         config: PQNConfig = run_config.algo
         self.config = config
-        self.micro_batch_size = run_config.micro_batch_size or config.batch_size
+        self.micro_batches = MicroBatches(run_config)
         self.num_actions = int(action_space.n)
         self.distribution = distributions.of(action_space)
         self.device = devices.resolve_device(run_config.device)
@@ -84,26 +85,25 @@ class PQN:
 
     def update(self, rollout: Rollout, returns: Tensor, index: Tensor) -> dict[str, Any]:
         """One optimizer step on the minibatch at `index` [N] of the flat rollout; returns metrics."""
-        self.optimizer.zero_grad()
-        metrics: dict[str, Any] = {}
-        for rows in index.split(self.micro_batch_size):
-            share = len(rows) / len(index)
-            q = self.network(rollout.flat("obs").index_select(0, rows))
-            chosen_q = q.gather(-1, rollout.flat("action")[rows, None]).squeeze(-1)
-            td_error = returns.flatten()[rows] - chosen_q
-            loss = losses.squared(td_error).mean()
-            (share * loss).backward()
-            values = {
-                "train/loss": loss.detach(),
-                "train/q_mean": q.detach().mean(),
-                "train/td_error": td_error.detach().abs().mean(),
-            }
-            for tag, value in values.items():
-                metrics[tag] = metrics.get(tag, 0) + share * value
+        metrics = self.micro_batches.accumulate_gradients(
+            self.optimizer, len(index), lambda rows: self._loss(rollout, returns, index[rows])
+        )
         metrics["train/grad_norm"] = optimizers.clip_gradients(self.network, self.config.max_grad_norm)
         self.optimizer.step()
         self.num_updates += 1
         return metrics | {"train/n_updates": self.num_updates}
+
+    def _loss(self, rollout: Rollout, returns: Tensor, index: Tensor) -> tuple[Tensor, dict[str, Any]]:
+        """The loss of the steps at `index` and its metrics: means over them."""
+        q = self.network(rollout.flat("obs").index_select(0, index))
+        chosen_q = q.gather(-1, rollout.flat("action")[index, None]).squeeze(-1)
+        td_error = returns.flatten()[index] - chosen_q
+        loss = losses.squared(td_error).mean()
+        return loss, {
+            "train/loss": loss.detach(),
+            "train/q_mean": q.detach().mean(),
+            "train/td_error": td_error.detach().abs().mean(),
+        }
 
     def anneal(self, step: int, total_steps: int) -> None:
         """Set epsilon and the learning rate for the next rollout."""

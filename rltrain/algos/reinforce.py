@@ -30,6 +30,7 @@ from rltrain.evaluate import play_episodes as evaluate  # noqa: F401  (how this 
 from rltrain.math import losses
 from rltrain.math.returns import discounted_returns
 from rltrain.math.rewards import learned_reward
+from rltrain.micro_batches import MicroBatches
 from rltrain.run import Run
 
 
@@ -52,7 +53,7 @@ class Reinforce:
     ) -> None:
         config: ReinforceConfig = run_config.algo
         self.config = config
-        self.micro_batch_size = run_config.micro_batch_size
+        self.micro_batches = MicroBatches(run_config)
         self.actor = Actor(run_config, frame_space, action_space, seed, critic=config.baseline)
         self.optimizer = optimizers.make(
             config.optimizer, self.actor.network, config.learning_rate, config.optimizer_eps
@@ -65,22 +66,15 @@ class Reinforce:
 
     def update(self, batch: Batch) -> dict[str, Any]:
         """One optimizer step; returns metrics."""
-        num_samples = len(batch.returns)
-        size = self.micro_batch_size or num_samples
-        parts = [slice(start, start + size) for start in range(0, num_samples, size)]
-        advantage = batch.returns
+        num_samples, advantage = len(batch.returns), batch.returns
         if self.config.baseline:
-            with torch.inference_mode():
-                value = torch.cat([self.actor.network(batch.obs[rows])[1] for rows in parts])
+            value = self.micro_batches.infer(num_samples, lambda rows: self.actor.network(batch.obs[rows])[1])
             advantage = advantage - value
         if self.config.normalize_advantage:
             advantage = losses.normalize(advantage)
-        self.optimizer.zero_grad()
-        metrics: dict[str, Any] = {}
-        for rows in parts:
-            share = len(batch.returns[rows]) / num_samples
-            for tag, term in self._accumulate(batch, advantage, rows, share).items():
-                metrics[tag] = metrics.get(tag, 0) + share * term
+        metrics = self.micro_batches.accumulate_gradients(
+            self.optimizer, num_samples, lambda rows: self._loss(batch, advantage, rows)
+        )
         metrics["train/grad_norm"] = optimizers.clip_gradients(self.actor.network, self.config.max_grad_norm)
         self.optimizer.step()
         self.num_updates += 1
@@ -88,8 +82,8 @@ class Reinforce:
             metrics["train/explained_variance"] = losses.explained_variance(value, batch.returns)
         return metrics | {"train/n_updates": self.num_updates}
 
-    def _accumulate(self, batch: Batch, advantage: Tensor, rows: slice, share: float) -> dict[str, Any]:
-        """Add the gradients of some rows of the batch; returns their metrics."""
+    def _loss(self, batch: Batch, advantage: Tensor, rows: slice) -> tuple[Tensor, dict[str, Any]]:
+        """The loss of some rows of the batch and its metrics: means over them."""
         config = self.config
         log_prob, entropy, value = self.actor.evaluate(batch.obs[rows], batch.action[rows])
         policy_loss = losses.policy_gradient_loss(log_prob, advantage[rows]).mean()
@@ -103,8 +97,7 @@ class Reinforce:
             value_loss = losses.value_loss(value, batch.returns[rows]).mean()
             loss = loss + config.value_weight * value_loss
             metrics["train/value_loss"] = value_loss.detach()
-        (share * loss).backward()
-        return metrics | {"train/loss": loss.detach()}
+        return loss, metrics | {"train/loss": loss.detach()}
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that an update changes."""

@@ -10,17 +10,20 @@ from rltrain.commands.arguments import split, truth, whole_number
 from rltrain.errors import ConfigError, UnfitCheckpoint
 from rltrain.train import train
 
-USAGE = "rltrain resume RUN [total_steps=...] [progress=true|false]"
+USAGE = "rltrain resume RUN [total_steps=...] [micro_batch_size=...] [oom=fail|split] [progress=true|false]"
 
 
 def main(argv: list[str]) -> int:
     """Returns the exit code. Raises RltrainError."""
-    words, values = split(argv, {"total_steps", "progress"}, USAGE)
+    words, values = split(argv, {"total_steps", "micro_batch_size", "oom", "progress"}, USAGE)
     changes: dict[str, Any] = {}
     if "progress" in values:
         changes["progress"] = truth("progress", values["progress"])
-    if "total_steps" in values:
-        changes["total_steps"] = whole_number("total_steps", values["total_steps"])
+    for key in ("total_steps", "micro_batch_size"):
+        if key in values:
+            changes[key] = whole_number(key, values[key])
+    if "oom" in values:
+        changes["oom"] = values["oom"]
     folder, which = run_folder.find(words[0])
     run_folder.Lock(folder).release()  # before anything is written: a folder in use is left as it is
     config = schema.load(folder / "config.yaml")
@@ -36,7 +39,7 @@ def main(argv: list[str]) -> int:
             "total_steps",
             f"give more: rltrain resume {words[0]} total_steps={2 * config.total_steps}",
         )
-    if "total_steps" in values:
+    if changes.keys() - {"progress"}:
         schema.save(config, folder / f"config.resume-{resumes + 1}.yaml")
     while True:
         try:

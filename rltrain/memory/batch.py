@@ -1,6 +1,5 @@
 """What a replay hands out. Legend: N sampled transitions, K frames of a stack."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -25,14 +24,9 @@ class Batch:
     index: np.ndarray
     """Slots, [N], int64: what `update_priorities` takes."""
 
-    def split(self, size: int) -> Iterator["Batch"]:
-        """Parts of at most `size` transitions, in order, as views; a batch that is no larger as it is."""
-        if len(self.index) <= size:
-            yield self
-            return
-        for first in range(0, len(self.index), size):
-            rows = slice(first, first + size)
-            yield replace(self, **{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+    def rows(self, rows: slice) -> "Batch":
+        """Some of the transitions, as views."""
+        return replace(self, **{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
 
 @dataclass(frozen=True)
