@@ -6,7 +6,6 @@ the name `step_000123456` is whole. Nothing here runs code from a file.
 
 import contextlib
 import errno
-import json
 import os
 import re
 import shutil
@@ -16,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from rltrain import checkpoint_files as files
-from rltrain.errors import CheckpointError, DiskError
+from rltrain.errors import CheckpointError, disk_errors
 
 _NAME = re.compile(r"step_(\d{9,})")
+TOLD_BYTES = 500_000_000
+"""A checkpoint that takes so many new bytes is announced: it may take seconds."""
 
 
 def save(
@@ -28,6 +29,8 @@ def save(
     *,
     complete: bool = True,
     made_for: str = "",
+    previous: int | None = None,
+    best_step: int | None = None,
     keep: int = 2,
     keep_every_steps: int | None = None,
 ) -> Path:
@@ -35,20 +38,34 @@ def save(
 
     state: nested dicts of torch tensors, numpy arrays and JSON values. complete: training can go on from it, so `last`
     points to it; one that holds the agent alone is for evaluation. made_for: what `load` is to find again, a
-    fingerprint of the configuration. keep_every_steps: the first complete checkpoint from each multiple on stays too.
+    fingerprint of the configuration. previous: the step of the complete checkpoint that the run came from or wrote
+    last; later ones belong to a history that was abandoned, and go. best_step: the best evaluation so far; its
+    checkpoint stays as long as one from which a run would go on with it. keep_every_steps: the first complete
+    checkpoint from each multiple on stays too.
     Raises DiskError; older checkpoints stay.
     """
     checkpoints = folder / "checkpoints"
     final = checkpoints / f"step_{step:09d}"
     partial = checkpoints / f".partial-{step:09d}-{os.getpid()}"
+    needed = _size(state)
     try:
         checkpoints.mkdir(exist_ok=True)
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
-        older = [path.name for path in _committed(checkpoints) if path.name != final.name]
-        facts = {"step": step, "complete": complete, "made_for": made_for, "previous": older[-1] if older else None}
-        files.write(partial, state, facts)
-        if final.exists():  # the same step again, with more in it: move the old one out of the way first
+        if previous == step:  # again, with more in it
+            previous = _facts(final).get("previous")
+            source: Path | None = final
+        else:
+            source = _before(checkpoints, previous)
+        facts = {"step": step, "complete": complete, "made_for": made_for, "previous": previous, "best_step": best_step}
+        links = files.link_pieces(partial, state, source) if source else {}
+        needed -= sum(link["size"] for link in links.values())
+        if needed > shutil.disk_usage(folder).free:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if needed > TOLD_BYTES:
+            print(f"saving {needed / 1e9:.2f} GB at step {step:,}", file=sys.stderr)
+        files.write(partial, state, facts, links)
+        if final.exists():  # move the old one out of the way first
             replaced = checkpoints / f".replaced-{step:09d}-{os.getpid()}"
             final.rename(replaced)
             partial.rename(final)
@@ -56,30 +73,35 @@ def save(
         else:
             partial.rename(final)
         files.sync(checkpoints)
-        files.verify(final)
+        files.verify(final, known=links)
         if complete:
             point(folder, "last", final)
-    except OSError as error:
+    except OSError:
         shutil.rmtree(partial, ignore_errors=True)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO):
-            free = shutil.disk_usage(folder).free
-            raise DiskError(
-                f"the checkpoint cannot be written: {error.strerror}, {_size(state):,} bytes needed, {free:,} free",
-                str(checkpoints),
-                "free some space, then `rltrain resume` from the checkpoint before",
-            ) from error
-        raise
-    _remove_old(checkpoints, keep, keep_every_steps, final.name)
+        free = shutil.disk_usage(folder).free
+        what = f"the checkpoint ({needed:,} bytes needed, {free:,} free)"
+        with disk_errors(what, checkpoints, "free some space, then `rltrain resume` from the checkpoint before"):
+            raise
+    _remove_old(checkpoints, final.name, previous, keep, keep_every_steps)
     return final
 
 
 def point(folder: Path, name: str, target: Path) -> None:
-    """Let the link `checkpoints/<name>` (last, best) point to a checkpoint, at once."""
+    """Let the link `checkpoints/<name>` (last, best) point to a checkpoint, at once. Raises DiskError."""
     link = folder / "checkpoints" / name
     aside = link.with_name(f".{name}-{os.getpid()}")
-    aside.unlink(missing_ok=True)
-    aside.symlink_to(target.name)
-    aside.replace(link)
+    with disk_errors(f"the link `{name}`", link):
+        aside.unlink(missing_ok=True)
+        aside.symlink_to(target.name)
+        aside.replace(link)
+
+
+def go_on_from(folder: Path, step: int, best_step: int | None) -> None:
+    """Point `last` and `best` to where a resumed run stands; an abandoned process may have gone further."""
+    for name, where in (("last", step), ("best", best_step)):
+        target = folder / "checkpoints" / f"step_{where or 0:09d}"
+        if target.is_dir():
+            point(folder, name, target)
 
 
 def find(run: Path, which: str = "last") -> Path:
@@ -125,9 +147,9 @@ def load(run: Path, which: str = "last", made_for: str = "") -> tuple[int, dict[
     return next(candidates(run, which, made_for))
 
 
-def read(path: Path) -> dict[str, Any]:
-    """The state in a checkpoint folder. Raises CheckpointError."""
-    return files.read(path)
+def read(path: Path, without: str | None = None) -> dict[str, Any]:
+    """The state in a checkpoint folder; `without` the arrays of a part, if given. Raises CheckpointError."""
+    return files.read(path, without)
 
 
 def _read(path: Path, made_for: str) -> dict[str, Any]:
@@ -154,20 +176,37 @@ def _committed(checkpoints: Path) -> list[Path]:
 
 def _complete(checkpoints: Path) -> list[Path]:
     """Those that training can go on from, oldest first; one whose manifest cannot be read is left out."""
-    complete = []
-    for path in _committed(checkpoints):
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            if json.loads((path / "manifest.json").read_text()).get("complete"):
-                complete.append(path)
-    return complete
+    return [path for path in _committed(checkpoints) if _facts(path).get("complete")]
 
 
-def _remove_old(checkpoints: Path, keep: int, keep_every_steps: int | None, newest: str) -> None:
+def _before(checkpoints: Path, previous: int | None) -> Path | None:
+    """The checkpoint that the second newest came from: what the next one may share files with.
+
+    So no file belongs to both of the newest two, and damage to one of them leaves the other whole.
+    """
+    if previous is None:
+        return None
+    before = _facts(checkpoints / f"step_{previous:09d}").get("previous")
+    return checkpoints / f"step_{before:09d}" if isinstance(before, int) else None
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    """The manifest; nothing where it cannot be read."""
+    with contextlib.suppress(CheckpointError):
+        return files.manifest(path)
+    return {}
+
+
+def _remove_old(checkpoints: Path, newest: str, previous: int | None, keep: int, keep_every_steps: int | None) -> None:
     complete = _complete(checkpoints)
+    if previous is not None:
+        complete = [path for path in complete if _step(path) <= previous or path.name == newest]
     kept = {newest, (checkpoints / "best").resolve().name} | {path.name for path in complete[-keep:]}
     if keep_every_steps:
         first_of = {_step(path) // keep_every_steps: path.name for path in reversed(complete)}
         kept |= set(first_of.values())
+    # The link `best` may be of a process that was killed before its next checkpoint; these are what resumes go by.
+    kept |= {f"step_{_facts(path).get('best_step') or 0:09d}" for path in complete if path.name in kept}
     for path in _committed(checkpoints):
         if path.name not in kept:
             shutil.rmtree(path, ignore_errors=True)

@@ -3,33 +3,62 @@
 Nothing here runs code from a file: whatever is wrong with one ends in a CheckpointError.
 """
 
+import contextlib
 import hashlib
 import json
 import os
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from rltrain.errors import CheckpointError
+from rltrain.memory.pieces import Piece
 
 FORMAT = 1
 
 
-def write(folder: Path, state: dict[str, Any], facts: dict[str, Any]) -> None:
-    """Write every member and, last, the manifest with their sizes and SHA-256 and `facts`; all synced to the disk."""
-    tensors, arrays, values = _split(state)
-    if tensors:
-        from safetensors.torch import save_file
+def link_pieces(folder: Path, state: dict[str, Any], source: Path) -> dict[str, Any]:
+    """Make links to those pieces of the state that the checkpoint `source` holds unchanged.
 
-        save_file({key: tensor.clone().contiguous() for key, tensor in tensors.items()}, folder / "tensors.safetensors")
+    Returns their facts in the manifest by name. What cannot be linked is left to `write`.
+    """
+    links: dict[str, Any] = {}
+    with contextlib.suppress(CheckpointError):
+        members = manifest(source)["members"]
+        for key, piece in _split(state)[1].items():
+            facts = members.get(f"{key}.npy", {})
+            if isinstance(piece, Piece) and facts.get("stamp") == piece.stamp:
+                with contextlib.suppress(OSError):  # a file system without hard links, a member that is gone
+                    os.link(source / f"{key}.npy", folder / f"{key}.npy")
+                    links[f"{key}.npy"] = facts
+    return links
+
+
+def write(folder: Path, state: dict[str, Any], facts: dict[str, Any], links: dict[str, Any] | None = None) -> None:
+    """Write every member and, last, the manifest with their sizes and SHA-256 and `facts`; all synced to the disk.
+
+    links: what `link_pieces` returned; it is on the disk already.
+    """
+    tensors, arrays, values = _split(state)
+    members = dict(links or {})
+    if tensors:
+        from safetensors.torch import save
+
+        # Not `save_file`: where the disk is full, it raises an error of its own kind.
+        whole = save({key: tensor.clone().contiguous() for key, tensor in tensors.items()})
+        (folder / "tensors.safetensors").write_bytes(whole)
     for key, array in arrays.items():
-        np.save(folder / f"{key}.npy", array, allow_pickle=False)
+        if f"{key}.npy" not in members:
+            np.save(folder / f"{key}.npy", array.rows if isinstance(array, Piece) else array, allow_pickle=False)
     (folder / "state.json").write_text(json.dumps(values))
-    members = {}
     for path in sorted(folder.iterdir()):
-        sync(path)
-        members[path.name] = {"size": path.stat().st_size, "sha256": digest(path)}
+        if path.name not in members:
+            sync(path)
+            members[path.name] = {"size": path.stat().st_size, "sha256": digest(path)}
+            if isinstance(piece := arrays.get(path.stem), Piece):
+                members[path.name]["stamp"] = piece.stamp
     (folder / "manifest.json").write_text(json.dumps({"format": FORMAT, **facts, "members": members}, indent=1))
     sync(folder / "manifest.json")
     sync(folder)
@@ -50,21 +79,30 @@ def manifest(folder: Path) -> dict[str, Any]:
     return values
 
 
-def verify(folder: Path) -> dict[str, Any]:
-    """The manifest, after every member was read and compared with it. Raises CheckpointError."""
+def verify(folder: Path, known: Collection[str] = (), without: str | None = None) -> dict[str, Any]:
+    """The manifest, after every member was read and compared with it. Raises CheckpointError.
+
+    known: members that are not read again. without: a part of the state that is not looked at.
+    """
     values = manifest(folder)
+    if without:
+        values["members"] = {name: facts for name, facts in values["members"].items() if not _is_of(name, without)}
     for name, facts in values["members"].items():
         path = folder / name
         if Path(name).name != name or path.is_symlink() or not path.is_file():
             raise CheckpointError("a member is missing", str(path), "use an older checkpoint")
-        if path.stat().st_size != facts["size"] or digest(path) != facts["sha256"]:
+        if path.stat().st_size != facts["size"] or (name not in known and digest(path) != facts["sha256"]):
             raise CheckpointError("a member does not match its manifest", str(path), "use an older checkpoint")
     return values
 
 
-def read(folder: Path) -> dict[str, Any]:
-    """The state in a checkpoint folder, after `verify`. Raises CheckpointError."""
-    members = verify(folder)["members"]
+def read(folder: Path, without: str | None = None) -> dict[str, Any]:
+    """The state in a checkpoint folder, after `verify`. Raises CheckpointError.
+
+    Pieces are read-only and lie in memory only while they are used. without: a part of the state, such as the replay,
+    whose arrays are left out.
+    """
+    members = verify(folder, without=without)["members"]
     try:
         flat: dict[str, Any] = json.loads((folder / "state.json").read_text())
         if "tensors.safetensors" in members:
@@ -73,7 +111,8 @@ def read(folder: Path) -> dict[str, Any]:
             flat.update(load_file(folder / "tensors.safetensors"))
         for name in members:
             if name.endswith(".npy"):
-                flat[name.removesuffix(".npy")] = np.load(folder / name, allow_pickle=False)
+                mode: Literal["r"] | None = "r" if "stamp" in members[name] else None
+                flat[name.removesuffix(".npy")] = np.load(folder / name, mmap_mode=mode, allow_pickle=False)
         return _nest(flat)
     except Exception as error:  # a file that matches its own manifest can still hold anything
         raise CheckpointError("it cannot be read", str(folder), f"{type(error).__name__}: {error}") from error
@@ -90,13 +129,17 @@ def _split(state: dict[str, Any], prefix: str = "") -> tuple[dict[str, Any], dic
             parts = _split(value, f"{name}/")
             for whole, part in zip((tensors, arrays, values), parts, strict=True):
                 whole.update(part)
-        elif isinstance(value, np.ndarray):
+        elif isinstance(value, np.ndarray | Piece):
             arrays[name.replace("/", "~").removeprefix("agent~")] = value
         elif hasattr(value, "untyped_storage"):  # a torch tensor, told without importing torch
             tensors[name] = value.detach().cpu()
         else:
             values[name] = value
     return tensors, arrays, values
+
+
+def _is_of(member: str, part: str) -> bool:
+    return member.startswith(f"{part}~")
 
 
 def _nest(flat: dict[str, Any]) -> dict[str, Any]:

@@ -41,8 +41,10 @@ class Clock:
     def paused(self, step: int) -> Iterator[None]:
         """Leave what happens inside out of training time and speed."""
         self._train_s = self.train_s
-        yield
-        self._begin_window(step)
+        try:
+            yield
+        finally:
+            self._begin_window(step)
 
     def end_window(self, step: int) -> dict[str, float]:
         """Speed and shares of the time since the last call, for a log line."""

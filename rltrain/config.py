@@ -89,7 +89,8 @@ class RunConfig:
     eval_greedy: bool = True
     """Evaluate the likeliest action; false: sample as in training."""
     checkpoint_every_steps: int | None = None
-    """Agent steps between checkpoints; null: a fifth of total_steps; 0: only at the end."""
+    """Agent steps between checkpoints; null: a fifth of total_steps, and at most an eighth of a replay of more than
+    1 GB; 0: only at the end."""
     checkpoint_keep_every_steps: int | None = None
     """Agent steps between checkpoints that stay for good, beside the newest two and the best; null: none."""
     run_dir: str = "runs"
@@ -158,7 +159,7 @@ def resolve(config: RunConfig) -> RunConfig:
         batch_size=getattr(algo, "batch_size", None),
         log_every_steps=config.log_every_steps or max(1, steps // 100),
         eval_every_steps=max(1, steps // 10) if config.eval_every_steps is None else config.eval_every_steps,
-        checkpoint_every_steps=max(1, steps // 5)
+        checkpoint_every_steps=memory_needs.checkpoint_every_steps(config, frame_space)
         if config.checkpoint_every_steps is None
         else config.checkpoint_every_steps,
     )

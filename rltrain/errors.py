@@ -1,8 +1,9 @@
 """Errors that a user can cause, each with its exit code; what is not one of these is a bug of ours."""
 
+import contextlib
 import difflib
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 
@@ -58,6 +59,15 @@ class DiskError(RltrainError):
     """The disk is full or cannot be written."""
 
     exit_code = 7
+
+
+@contextlib.contextmanager
+def disk_errors(what: str, where: object, fix: str = "free some space") -> Iterator[None]:
+    """Turn what the system says of a disk into a DiskError: `what` cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise DiskError(f"{what} cannot be written: {error.strerror or error}", str(where), fix) from error
 
 
 class FolderInUse(RltrainError):

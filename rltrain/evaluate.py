@@ -1,5 +1,6 @@
 """Evaluation in fresh environments: the agent only reads its network, so training goes on as if nothing happened."""
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -7,6 +8,10 @@ import numpy as np
 from rltrain.config import RunConfig, algo_module
 from rltrain.envs import registry
 from rltrain.envs.frame_stack import FrameStack
+
+
+class Interrupted(Exception):
+    """The run was asked to stop in the middle of an evaluation."""
 
 
 class Agent(Protocol):
@@ -33,10 +38,18 @@ def load_agent(config: RunConfig, state: dict[str, Any]) -> Agent:
     return agent
 
 
-def play_episodes(config: RunConfig, agent: Agent, episodes: int, seed: int, greedy: bool) -> dict[str, Any]:
+def play_episodes(
+    config: RunConfig,
+    agent: Agent,
+    episodes: int,
+    seed: int,
+    greedy: bool,
+    stopping: Callable[[], bool] = lambda: False,
+) -> dict[str, Any]:
     """Play whole episodes; returns mean_reward, std_reward, episodes, returns, lengths (raw rewards, agent steps).
 
     Each environment plays a fixed share of the episodes: taking those that finish first would prefer the short ones.
+    Raises Interrupted as soon as `stopping`, asked before every step, says so: an evaluation can take many minutes.
     """
     num_envs = min(episodes, 8)
     share = [episodes // num_envs + (index < episodes % num_envs) for index in range(num_envs)]
@@ -47,6 +60,8 @@ def play_episodes(config: RunConfig, agent: Agent, episodes: int, seed: int, gre
         stack = FrameStack(num_envs, pool.frame_space, pool.stack_num)
         obs = stack.reset(pool.reset(seed))
         while any(len(done) < wanted for done, wanted in zip(played, share, strict=True)):
+            if stopping():
+                raise Interrupted
             timestep = pool.step(agent.policy(obs, greedy, generator))
             for episode in timestep.episodes:
                 if len(played[episode.env_index]) < share[episode.env_index]:

@@ -4,10 +4,12 @@ TensorBoard's writer comes from the tensorboard package itself: training a table
 written never ends a training.
 """
 
+import contextlib
 import json
 import math
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -17,25 +19,39 @@ from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
 from tensorboard.plugins.hparams import metadata as hparams_metadata
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
+from rltrain import atomic
 from rltrain.envs.pool import Episode
+from rltrain.errors import DiskError, disk_errors
 
 
 class Logger:
-    """The three logs of one run folder. `start_step` is where a resumed run goes on: later lines are dropped."""
+    """The three logs of one run folder.
 
-    def __init__(self, folder: Path, hparams: dict[str, Any], start_step: int | None) -> None:
+    start_step: where a resumed run goes on; later lines are dropped, and with `evaluates_again` that step's evaluation.
+    """
+
+    def __init__(
+        self, folder: Path, hparams: dict[str, Any], start_step: int | None, evaluates_again: bool = False
+    ) -> None:
+        """Raises DiskError where they cannot be opened."""
         self._warned = False
         self._metrics = folder / "metrics.jsonl"
         self._episodes = folder / "episodes.csv"
         if start_step is not None:
-            _drop_after(self._metrics, start_step, lambda line: json.loads(line)["step"])
+
+            def step_of(line: str) -> float:
+                values = json.loads(line)
+                return math.inf if evaluates_again and _repeated(values, start_step) else values["step"]
+
+            _drop_after(self._metrics, start_step, step_of)
             _drop_after(self._episodes, start_step, lambda line: int(line.split(",")[0]), header_lines=1)
-        self._metrics_file: TextIO = self._metrics.open("a", buffering=1)
-        new = not self._episodes.exists()
-        self._episodes_file: TextIO = self._episodes.open("a")
-        if new:
-            self._episodes_file.write("step,reward,length,frames\n")
-        self._writer = EventFileWriter(str(folder), flush_secs=10)
+        with disk_errors("the logs", folder):
+            self._metrics_file: TextIO = self._metrics.open("a", buffering=1)
+            new = not self._episodes.exists()
+            self._episodes_file: TextIO = self._episodes.open("a")
+            if new:
+                self._episodes_file.write("step,reward,length,frames\n")
+            self._writer = EventFileWriter(str(folder), flush_secs=10)
         if start_step is None:
             self._write_hparams(_flatten(hparams))
         else:
@@ -45,37 +61,29 @@ class Logger:
     def metrics(self, step: int, values: dict[str, float]) -> None:
         """One line of metrics.jsonl and its scalars; what is not finite (an undefined ratio, say) is left out."""
         values = {tag: value for tag, value in values.items() if math.isfinite(value)}
-        try:
+        with self.warned():
             self._metrics_file.write(json.dumps({"step": step, **values}) + "\n")
             self._episodes_file.flush()
-        except OSError as error:
-            self._warn(error)
         scalars = [Summary.Value(tag=tag, simple_value=value) for tag, value in values.items() if "/" in tag]
         self._event(Event(wall_time=time.time(), step=step, summary=Summary(value=scalars)))
 
     def episodes(self, step: int, episodes: list[Episode]) -> None:
         """One line of episodes.csv for each finished episode."""
-        try:
+        with self.warned():
             for episode in episodes:
                 self._episodes_file.write(
                     f"{step},{episode.reward:.12g},{episode.length_steps},{episode.length_frames}\n"
                 )
-        except OSError as error:
-            self._warn(error)
 
     def close(self) -> None:
         """Flush and close every file."""
         for file in (self._metrics_file, self._episodes_file, self._writer):
-            try:
+            with self.warned():
                 file.close()
-            except OSError as error:
-                self._warn(error)
 
     def _event(self, event: Event) -> None:
-        try:
+        with self.warned():
             self._writer.add_event(event)
-        except OSError as error:
-            self._warn(error)
 
     def _write_hparams(self, hparams: dict[str, Any]) -> None:
         """Fill TensorBoard's HParams tab, in this run's own file."""
@@ -102,7 +110,15 @@ class Logger:
             value.tensor.CopyFrom(hparams_metadata.NULL_TENSOR)
             self._event(Event(wall_time=time.time(), summary=Summary(value=[value])))
 
-    def _warn(self, error: OSError) -> None:
+    @contextlib.contextmanager
+    def warned(self) -> Iterator[None]:
+        """What cannot be written inside is told and lost: nothing that a resume needs."""
+        try:
+            yield
+        except (OSError, DiskError) as error:
+            self._warn(error)
+
+    def _warn(self, error: Exception) -> None:
         if not self._warned:
             print(f"rltrain: warning: a log could not be written: {error}", file=sys.stderr)
             self._warned = True
@@ -119,7 +135,12 @@ def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _drop_after(path: Path, step: int, step_of: Any, header_lines: int = 0) -> None:
+def _repeated(values: dict[str, Any], step: int) -> bool:
+    """Whether a line of metrics is the evaluation of `step`."""
+    return values["step"] == step and "eval/mean_reward" in values
+
+
+def _drop_after(path: Path, step: int, step_of: Callable[[str], float], header_lines: int = 0) -> None:
     """Keep the lines up to a step: what came after it is about to be trained again."""
     if not path.exists():
         return
@@ -127,11 +148,11 @@ def _drop_after(path: Path, step: int, step_of: Any, header_lines: int = 0) -> N
     for number, line in enumerate(path.read_text().splitlines(keepends=True)):
         try:
             keep = number < header_lines or (line.endswith("\n") and step_of(line) <= step)
-        except (ValueError, KeyError):
+        except (ValueError, KeyError, TypeError):
             keep = False  # a line that the killed process had half written
         if keep:
             kept.append(line)
-    path.write_text("".join(kept))
+    atomic.write_text(path, "".join(kept))
 
 
 class Progress:

@@ -12,6 +12,8 @@ from rltrain.memory.replay import bytes_per_transition
 
 _TREE_BYTES = 2 * 8 * 2
 """A prioritized slot's two leaves and its share of the nodes above them, float64."""
+_LARGE_BYTES = 1e9
+"""A replay that takes seconds to save."""
 _USABLE = 0.9
 """Part of the free memory that a suggestion fills: networks and emulators need some too."""
 
@@ -21,7 +23,7 @@ def check(config: Any, frame_space: gymnasium.Space) -> None:
     algo, shape, dtype = config.algo, tuple(frame_space.shape or ()), frame_space.dtype
     assert dtype is not None
     if isinstance(algo, DQNConfig):
-        each = bytes_per_transition(shape, dtype, (), np.int64) + _TREE_BYTES * algo.prioritized
+        each = _bytes_per_transition(algo, frame_space)
         require(
             algo.replay_capacity * each,
             f"a replay of {algo.replay_capacity:,} frames",
@@ -37,3 +39,20 @@ def check(config: Any, frame_space: gymnasium.Space) -> None:
             "algo.num_steps, num_envs",
             f"use algo.num_steps={max(1, int(_USABLE * free_bytes() / obs_bytes / algo.num_envs))}",
         )
+
+
+def checkpoint_every_steps(config: Any, frame_space: gymnasium.Space) -> int:
+    """A fifth of total_steps, or less where a replay of more than 1 GB would otherwise have changed too much.
+
+    A signal is to be answered within 10 s, and then is written what the replay got since the last checkpoint but one.
+    """
+    steps, algo = max(1, config.total_steps // 5), config.algo
+    if isinstance(algo, DQNConfig) and algo.replay_capacity * _bytes_per_transition(algo, frame_space) > _LARGE_BYTES:
+        return min(steps, max(1, algo.replay_capacity // 8))
+    return steps
+
+
+def _bytes_per_transition(algo: DQNConfig, frame_space: gymnasium.Space) -> int:
+    assert frame_space.dtype is not None
+    frame = bytes_per_transition(tuple(frame_space.shape or ()), frame_space.dtype, (), np.int64)
+    return frame + _TREE_BYTES * algo.prioritized

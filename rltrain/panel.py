@@ -27,14 +27,19 @@ def show_start(folder: Path, facts: dict[str, str]) -> None:
             print(f"{key}: {value}", file=sys.stderr)
 
 
-def show_end(folder: Path, result: dict[str, Any]) -> None:
-    """What was reached, and three commands to copy: what to look at, to watch, and to go on with."""
+def show_end(folder: Path, result: dict[str, Any], env_id: str = "") -> None:
+    """What was reached, and three commands to copy: what to look at, to watch, and to go on with.
+
+    env_id: the environment's, where it names a module to import, which has to be named again.
+    """
     final, best = result["final"], result["best"]
     run = shlex.quote(str(folder))
+    again = f" {shlex.quote(f'env.id={env_id}')}" if ":" in env_id else ""
     print(
         f"reached {final['mean_reward']:.2f} +- {final['std_reward']:.2f} over {final['episodes']} episodes"
         f" (best evaluation {best['mean_reward']:.2f} at step {best['step']:,})"
         f" after {result['steps']:,} steps in {result['wall_time_s']:.1f} s, {result['fps']:,.0f} steps/s\n"
-        f"  tensorboard --logdir {run}\n  rltrain play {run}\n  rltrain resume {run} total_steps={2 * result['steps']}",
+        f"  tensorboard --logdir {run}\n  rltrain play {run}{again}\n"
+        f"  rltrain resume {run} total_steps={2 * result['steps']}{again}",
         file=sys.stderr,
     )

@@ -42,10 +42,13 @@ def make_agent(run_config: RunConfig, frame_space: Any, action_space: Any, seed:
     return QTable(transition_table(run_config.env))
 
 
-def evaluate(run_config: RunConfig, agent: QTable, episodes: int, seed: int, greedy: bool) -> dict[str, Any]:
+def evaluate(
+    run_config: RunConfig, agent: QTable, episodes: int, seed: int, greedy: bool, stopping: Callable[[], bool]
+) -> dict[str, Any]:
     """The greedy policy's exact return on the table of transitions: no episodes are played, so there is no noise.
 
-    `episodes` of the result counts the possible starts, each of which is followed along every outcome.
+    `episodes` of the result counts the possible starts, each of which is followed along every outcome. It takes
+    milliseconds, so nobody waits for it who asks the run to stop.
     """
     mean, std = evaluate_policy(agent.table, agent.q.argmax(axis=-1))
     starts = int(np.count_nonzero(agent.table.initial_probability))

@@ -10,21 +10,21 @@ import os
 import signal
 import sys
 from collections import deque
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 
-from rltrain import checkpoint, panel, run_folder
+from rltrain import atomic, checkpoint, panel
 from rltrain.clock import Clock
 from rltrain.config import RunConfig, algo_module, fingerprint
 from rltrain.envs import registry
 from rltrain.envs.pool import Episode, Pool
 from rltrain.errors import NonFiniteError, Stopped, UnfitCheckpoint
-from rltrain.evaluate import Agent
+from rltrain.evaluate import Agent, Interrupted
 from rltrain.host_memory import peak_rss_mb, rss_mb
 from rltrain.logger import Logger, Progress
 from rltrain.streams import Streams
@@ -42,6 +42,16 @@ class Stateful(Protocol):
         ...
 
 
+@contextmanager
+def _fitting(folder: Path) -> Iterator[None]:
+    """What comes up while a saved state is taken over: it is whole, and of something else."""
+    try:
+        yield
+    except (KeyError, ValueError, TypeError, RuntimeError, AttributeError, IndexError) as error:
+        what = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise UnfitCheckpoint(f"the checkpoint does not fit: {what}", str(folder), "use another") from error
+
+
 class Run:
     """The state of one run that does not belong to its algorithm."""
 
@@ -53,16 +63,23 @@ class Run:
         self._restored = restored[1] if restored else None
         if restored:
             self.step = restored[0]
-        saved = self._restored["run"] if self._restored else {}
-        self._num_episodes = int(saved.get("num_episodes", 0))
-        self._clock = Clock(self.step, saved)
-        self._streams = Streams(config.seed, (self._restored or {}).get("generators", {}))
-        self._best: dict[str, Any] | None = saved.get("best") or None
-        self._recent: deque[tuple[float, int]] = deque([tuple(pair) for pair in saved.get("recent", [])], maxlen=100)
+        self._saved_step = self.step if restored else None
+        """That of the complete checkpoint which the run goes on from, or wrote last."""
+        with _fitting(folder):
+            saved = self._restored["run"] if self._restored else {}
+            self._num_episodes = int(saved.get("num_episodes", 0))
+            self._clock = Clock(self.step, saved)
+            self._streams = Streams(config.seed, (self._restored or {}).get("generators", {}))
+            self._best: dict[str, Any] | None = saved.get("best") or None
+            self._best_step = int(self._best["step"]) if self._best else None
+            self._evaluation_due = bool(saved.get("evaluation_due", False))
+            self._recent = deque([(float(reward), int(length)) for reward, length in saved.get("recent", [])], 100)
+            self._latest: dict[str, Any] = dict(saved.get("latest", []))
         self._pool: Pool | None = None
-        self._latest: dict[str, Any] = dict(saved.get("latest", []))
         self._signal: int | None = None
-        self.logger = Logger(folder, dataclasses.asdict(config), self.step if restored else None)
+        # The evaluation of this very step is about to be made again, where an earlier attempt was killed after it.
+        again = self._evaluation_due or self.finished
+        self.logger = Logger(folder, dataclasses.asdict(config), self.step if restored else None, again)
         self._progress = Progress(config.total_steps, config.log_every_s, config.progress)
 
     def generator(self, consumer: str) -> np.random.Generator:
@@ -85,20 +102,18 @@ class Run:
     def restore(self, agent: Agent, **parts: Stateful) -> bool:
         """Give a resumed run's agent and parts their saved state; returns whether there was one.
 
-        Raises UnfitCheckpoint where the state is not of this kind of agent or of these shapes.
+        An evaluation that a signal interrupted is made now. Raises UnfitCheckpoint where the state is not of this kind
+        of agent or of these shapes, and Stopped.
         """
         if self._restored is None:
             return False
-        try:
+        with _fitting(self.folder):
             agent.load_state_dict(self._restored["agent"])
             for name, part in parts.items():
                 # An empty part leaves no trace in a checkpoint: environments that could not tell where they stood.
                 part.load_state_dict(self._restored.get(name, {}))
             # Last, as making the parts may have drawn numbers.
             self._streams.rewind(self._restored.get("generators", {}))
-        except (KeyError, ValueError, TypeError, RuntimeError, AttributeError, IndexError) as error:
-            what = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-            raise UnfitCheckpoint(f"the checkpoint does not fit: {what}", str(self.folder), "use another") from error
         if "environments" in parts and not self._restored.get("environments"):
             print(
                 f"resumed at step {self.step:,}: networks, optimizer, replay and random generators are exact; these"
@@ -106,6 +121,9 @@ class Run:
                 file=sys.stderr,
             )
         self._restored = None
+        checkpoint.go_on_from(self.folder, self.step, self._best_step)
+        self._evaluate_if_due(agent)
+        self.stop_if_asked(agent, **parts)
         return True
 
     @property
@@ -139,9 +157,8 @@ class Run:
         config = self.config
         if due(config.log_every_steps) or self.finished:
             self._log()
-        if due(config.eval_every_steps) and not self.finished:
-            with self._clock.paused(self.step):
-                self._evaluate(agent)
+        self._evaluation_due = due(config.eval_every_steps) and not self.finished
+        self._evaluate_if_due(agent)
         if due(config.checkpoint_every_steps) and not self.finished:
             self.save(agent, **parts)
         self.stop_if_asked(agent, **parts)
@@ -154,8 +171,13 @@ class Run:
     def stop_if_asked(self, agent: Agent, **parts: Stateful) -> None:
         """Save and raise Stopped where a signal asked for it."""
         if self._signal is not None:
+            self._stop(agent, **parts)
+
+    def _stop(self, agent: Agent, **parts: Stateful) -> NoReturn:
+        assert self._signal is not None
+        if self._saved_step != self.step:
             self.save(agent, **parts)
-            raise Stopped(self._signal, str(self.folder))
+        raise Stopped(self._signal, str(self.folder))
 
     def mark(self) -> Callable[[], None]:
         """Note where the run stands; what it returns takes back all that was counted and drawn since."""
@@ -184,23 +206,34 @@ class Run:
             "recent": list(self._recent),
             "latest": [(tag, float(value)) for tag, value in self._latest.items()],
             "best": self._best or {},
+            "evaluation_due": self._evaluation_due,
         }
-        saved = checkpoint.save(
-            self.folder,
-            self.step,
-            state,
-            made_for=fingerprint(self.config),
-            keep_every_steps=self.config.checkpoint_keep_every_steps,
-        )
-        if self._best is not None and self._best["step"] == self.step:
+        saved = self._commit(state, complete=True)
+        self._saved_step = self.step
+        if self._best_step == self.step:
             checkpoint.point(self.folder, "best", saved)
         self.write_status("running")
 
+    def _commit(self, state: dict[str, Any], complete: bool) -> Path:
+        return checkpoint.save(
+            self.folder,
+            self.step,
+            state,
+            complete=complete,
+            made_for=fingerprint(self.config),
+            previous=self._saved_step,
+            best_step=self._best_step,
+            keep_every_steps=self.config.checkpoint_keep_every_steps,
+        )
+
     def conclude(self, agent: Agent, **parts: Stateful) -> None:
-        """Evaluate the trained agent, save it and write result.json."""
+        """Evaluate the trained agent, save it and write result.json. Raises Stopped; a resume then concludes again."""
         train_s = self._clock.train_s
-        with self._clock.paused(self.step):
-            final = self._evaluate(agent, final=True)
+        try:
+            with self._clock.paused(self.step):
+                final = self._evaluate(agent, final=True)
+        except Interrupted:
+            self._stop(agent, **parts)
         self.save(agent, **parts)
         assert self._best is not None
         result = {
@@ -213,15 +246,16 @@ class Run:
             "fps": round(self.step / max(train_s, 1e-9), 1),
             "peak_rss_mb": round(peak_rss_mb(), 1),
         }
-        run_folder.write_json(self.folder / "result.json", result)
+        atomic.write_json(self.folder / "result.json", result)
         self._progress.end()
         if self.config.progress:
-            panel.show_end(self.folder, result)
+            panel.show_end(self.folder, result, getattr(self.config.env, "id", ""))
 
     def write_status(self, state: str, reason: str = "", exit_code: int | None = None) -> None:
-        """Say in status.json where the run stands."""
+        """Say in status.json where the run stands; like a log, it never ends a training."""
         facts = {"state": state, "step": self.step, "pid": os.getpid(), "reason": reason, "exit_code": exit_code}
-        run_folder.write_json(self.folder / "status.json", facts)
+        with self.logger.warned():
+            atomic.write_json(self.folder / "status.json", facts)
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
         """Ask for a stop after the current step; a second SIGINT leaves at once."""
@@ -229,28 +263,30 @@ class Run:
             os._exit(128 + number)
         self._signal = number
 
+    def _evaluate_if_due(self, agent: Agent) -> None:
+        """One that a signal interrupts stays due: a resumed run makes it first, and so has the same metrics."""
+        if self._evaluation_due:
+            with suppress(Interrupted), self._clock.paused(self.step):
+                self._evaluate(agent)
+                self._evaluation_due = False
+
     def _evaluate(self, agent: Agent, final: bool = False) -> dict[str, Any]:
-        """The final evaluation plays other episodes than those that chose `best`."""
+        """The final evaluation plays other episodes than those that chose `best`. Raises Interrupted."""
         config = self.config
         episodes = config.final_eval_episodes if final else config.eval_episodes
         seed = self.seed_of("final evaluation" if final else "evaluation")
-        evaluation = algo_module(config.algo.name).evaluate(config, agent, episodes, seed, config.eval_greedy)
+        evaluate = algo_module(config.algo.name).evaluate
+        evaluation = evaluate(config, agent, episodes, seed, config.eval_greedy, lambda: self.stopping)
         keys = ("mean_reward", "std_reward", "mean_ep_length")
         tags = {f"eval/{key}": evaluation[key] for key in keys if key in evaluation}
         self.logger.metrics(self.step, {"time_s": self._clock.wall_s, **tags})
         summary = {key: evaluation[key] for key in ("mean_reward", "std_reward", "episodes")} | {"step": self.step}
         if self._best is None or summary["mean_reward"] > self._best["mean_reward"]:
-            self._best = summary
-            if not final:
-                best = checkpoint.save(
-                    self.folder,
-                    self.step,
-                    {"agent": agent.state_dict()},
-                    complete=False,
-                    made_for=fingerprint(self.config),
-                    keep_every_steps=self.config.checkpoint_keep_every_steps,
-                )
-                checkpoint.point(self.folder, "best", best)
+            self._best, self._best_step = summary, self.step
+            if self._saved_step == self.step:  # made late, in a resumed run: what there is holds more than the agent
+                checkpoint.point(self.folder, "best", checkpoint.find(self.folder, str(self.step)))
+            elif not final:
+                checkpoint.point(self.folder, "best", self._commit({"agent": agent.state_dict()}, complete=False))
         return summary
 
     def _log(self) -> None:

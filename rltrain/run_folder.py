@@ -15,7 +15,7 @@ from typing import Any
 
 from rltrain import config as schema
 from rltrain.config import RunConfig
-from rltrain.errors import CheckpointError, DiskError, FolderInUse
+from rltrain.errors import CheckpointError, FolderInUse, disk_errors
 
 _PACKAGES = ("rltrain", "torch", "numpy", "gymnasium", "ale-py", "vizdoom", "hydra-core", "numba")
 
@@ -26,7 +26,8 @@ def create(config: RunConfig, folder: Path | None) -> Path:
     Raises DiskError where the place cannot be written.
     """
     root = Path(config.run_dir)
-    try:
+    fix = "free some space or give another run_dir"
+    with disk_errors("the run folder", folder or root, fix):
         if folder is None:
             stamp = datetime.now().strftime("%Y%m%d-%H%M%S-%f")
             suffix = f"-{config.name}" if config.name else ""
@@ -36,10 +37,6 @@ def create(config: RunConfig, folder: Path | None) -> Path:
         (folder / "command.txt").write_text(" ".join(["rltrain", *sys.argv[1:]]) + "\n")
         (folder / "meta.json").write_text(json.dumps(_meta(config), indent=1))
         _point_latest(root, folder)
-    except OSError as error:
-        raise DiskError(
-            f"the run folder cannot be made: {error.strerror}", str(folder), "free some space or give another run_dir"
-        ) from error
     return folder
 
 
@@ -82,7 +79,9 @@ class Lock:
     """An advisory lock on a run folder; a process that dies frees it."""
 
     def __init__(self, folder: Path) -> None:
-        self._file = (folder / ".lock").open("w")
+        """Raises FolderInUse, DiskError."""
+        with disk_errors("the run folder", folder):
+            self._file = (folder / ".lock").open("w")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -94,13 +93,6 @@ class Lock:
     def release(self) -> None:
         """Let others in."""
         self._file.close()
-
-
-def write_json(path: Path, values: dict[str, Any]) -> None:
-    """Replace a small JSON file at once: a reader sees the old one or the new one."""
-    aside = path.with_name(f".{path.name}-{os.getpid()}")
-    aside.write_text(json.dumps(values, indent=1))
-    aside.replace(path)
 
 
 def _point_latest(root: Path, folder: Path) -> None:

@@ -8,7 +8,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from rltrain import out_of_memory, run_folder
+from rltrain import atomic, out_of_memory, run_folder
 from rltrain.algos.dqn_config import DQNConfig
 from rltrain.config import RunConfig, algo_module
 from rltrain.errors import NonFiniteError, RltrainError
@@ -30,6 +30,14 @@ def train(config: RunConfig, folder: Path | None = None, restored: tuple[int, di
         folder = run_folder.create(config, folder)
     assert folder is not None
     lock = run_folder.Lock(folder)
+    try:
+        _train_locked(config, folder, restored)
+    finally:
+        lock.release()
+
+
+def _train_locked(config: RunConfig, folder: Path, restored: tuple[int, dict[str, Any]] | None) -> None:
+    """Signals, the algorithm, and how it ended, in status.json and error.log."""
     run = Run(config, folder, restored)
     handlers = {
         number: signal.signal(number, run.on_signal) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
@@ -41,19 +49,20 @@ def train(config: RunConfig, folder: Path | None = None, restored: tuple[int, di
         run.write_status("done", exit_code=0)
     except RltrainError as error:
         run.write_status("stopped" if error.exit_code >= 128 else "failed", str(error), error.exit_code)
-        (folder / "error.log").write_text(traceback.format_exc())
-        if isinstance(error, NonFiniteError):
-            run_folder.write_json(folder / "nonfinite.json", {"step": run.step, **error.facts})
+        with run.logger.warned():
+            atomic.write_text(folder / "error.log", traceback.format_exc())
+            if isinstance(error, NonFiniteError):
+                atomic.write_json(folder / "nonfinite.json", {"step": run.step, **error.facts})
         raise
     except BaseException as error:
         run.write_status("failed", f"{type(error).__name__}: {error}", 1)
-        (folder / "error.log").write_text(traceback.format_exc())
+        with run.logger.warned():
+            atomic.write_text(folder / "error.log", traceback.format_exc())
         raise
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
         run.logger.close()
-        lock.release()
 
 
 def _until_first_update(config: RunConfig) -> RunConfig:

@@ -1,6 +1,8 @@
 """What the tests of the whole program share: the command line, called in this process."""
 
 import json
+import os
+import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +11,7 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 
 from rltrain import cli
+from rltrain.run import Run
 
 
 def pytest_addoption(parser):
@@ -59,3 +62,21 @@ def command(tmp_path, monkeypatch, capfd):
         return Outcome(code, captured.out, captured.err, tmp_path / "runs")
 
     return call
+
+
+@pytest.fixture
+def stop_at(monkeypatch):
+    """Send this process a signal as soon as the run has done so many steps."""
+
+    def arm(step, number=signal.SIGTERM):
+        original = Run.advance
+
+        def advance(self, num_steps, episodes):
+            original(self, num_steps, episodes)
+            if self.step - num_steps < step <= self.step:
+                os.kill(os.getpid(), number)
+
+        monkeypatch.setattr(Run, "advance", advance)
+
+    yield arm
+    monkeypatch.undo()

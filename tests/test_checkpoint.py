@@ -2,14 +2,17 @@
 
 import errno
 import json
+import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from rltrain import checkpoint
+from rltrain import checkpoint, checkpoint_files
 from rltrain.errors import CheckpointError, DiskError
+from rltrain.memory.pieces import Piece
 
 STATE = {
     "agent": {
@@ -110,6 +113,77 @@ def test_a_checkpoint_that_was_asked_for_by_name_is_not_replaced_by_another(tmp_
     assert checkpoint.load(tmp_path, "1")[0] == 1
 
 
+def big(step, changed=()):
+    """A state with three pieces, of which `changed` are of this step and the others of step 1."""
+    stamps = [step if number in changed else 1 for number in range(3)]
+    return tiny(step) | {"replay": {f"0-{n}": Piece(np.full(1000, stamp), stamp) for n, stamp in enumerate(stamps)}}
+
+
+def inodes(checkpoint_):
+    return [(checkpoint_ / f"replay~0-{number}.npy").stat().st_ino for number in range(3)]
+
+
+def test_a_piece_that_did_not_change_is_linked_and_the_newest_two_share_nothing(tmp_path):
+    one = checkpoint.save(tmp_path, 1, big(1))
+    two = checkpoint.save(tmp_path, 2, big(2), previous=1)
+    assert not set(inodes(one)) & set(inodes(two))
+    first, second = inodes(one), inodes(two)
+    three = checkpoint.save(tmp_path, 3, big(3, changed=[1]), previous=2)
+    assert inodes(three)[0] == first[0] and inodes(three)[2] == first[2]
+    assert inodes(three)[1] not in first + second
+    four = checkpoint.save(tmp_path, 4, big(4), previous=3)
+    assert inodes(four) == second
+    assert names(tmp_path) == ["last", "step_000000003", "step_000000004"]
+    for path, value in ((three, 3), (four, 1)):
+        assert checkpoint.read(path)["replay"]["0-1"].tolist() == [value] * 1000
+    flip(four / "replay~0-0.npy")
+    assert checkpoint.load(tmp_path)[0] == 3
+
+
+def test_saving_a_step_again_links_to_what_it_replaces(tmp_path):
+    for step in (1, 2):
+        checkpoint.save(tmp_path, step, big(step), previous=step - 1 or None)
+    before = inodes(checkpoint.find(tmp_path, "2"))
+    again = checkpoint.save(tmp_path, 2, big(2, changed=[0]), previous=2)
+    assert inodes(again)[1:] == before[1:] and inodes(again)[0] != before[0]
+    assert checkpoint_files.manifest(again)["previous"] == 1
+
+
+def test_where_files_cannot_be_linked_everything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "link", lambda *args: (_ for _ in ()).throw(OSError(errno.EPERM, "no links here")))
+    for step in (1, 2, 3):
+        saved = checkpoint.save(tmp_path, step, big(step), previous=step - 1 or None)
+    assert checkpoint.read(saved)["replay"]["0-2"].tolist() == [1] * 1000
+
+
+def test_a_checkpoint_larger_than_the_free_space_is_not_begun(tmp_path, monkeypatch):
+    checkpoint.save(tmp_path, 1, big(1))
+    monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda path: SimpleNamespace(free=20_000))
+    with pytest.raises(DiskError, match=r"24,044 bytes needed, 20,000 free"):
+        checkpoint.save(tmp_path, 2, big(2), previous=1)
+    assert names(tmp_path) == ["last", "step_000000001"]
+    monkeypatch.undo()
+    checkpoint.save(tmp_path, 2, big(2), previous=1)
+    monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda path: SimpleNamespace(free=20_000))
+    checkpoint.save(tmp_path, 3, big(3, changed=[1]), previous=2)
+
+
+def test_the_size_of_a_large_checkpoint_is_told_beforehand(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(checkpoint, "TOLD_BYTES", 20_000)
+    monkeypatch.setattr(checkpoint_files, "write", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint.save(tmp_path, 1, big(1))
+    assert capsys.readouterr().err == "saving 0.00 GB at step 1\n"
+
+
+def test_an_agent_is_read_without_its_replay(tmp_path):
+    saved = checkpoint.save(tmp_path, 1, big(1))
+    truncate(saved / "replay~0-0.npy")
+    with pytest.raises(CheckpointError):
+        checkpoint.read(saved)
+    assert checkpoint.read(saved, without="replay")["agent"]["q_table"][0, 0] == 1
+
+
 def test_a_half_written_folder_is_never_read(tmp_path):
     whole = checkpoint.save(tmp_path, 1, tiny(1))
     for name in (".partial-000000002-77", ".replaced-000000001-77"):
@@ -150,6 +224,31 @@ def test_the_two_newest_and_the_best_stay(tmp_path):
     checkpoint.point(tmp_path, "best", checkpoint.find(tmp_path, "5"))
     checkpoint.save(tmp_path, 7, tiny(7))
     assert names(tmp_path) == ["best", "last", "step_000000005", "step_000000006", "step_000000007"]
+
+
+def test_the_best_that_a_resume_would_return_to_stays_although_the_link_has_moved_on(tmp_path):
+    checkpoint.point(tmp_path, "best", checkpoint.save(tmp_path, 1, tiny(1), complete=False))
+    checkpoint.save(tmp_path, 2, tiny(2), best_step=1)
+    for step in (3, 4):  # two new bests, and no checkpoint to go on from since then
+        best = checkpoint.save(tmp_path, step, tiny(step), complete=False, previous=2, best_step=step)
+        checkpoint.point(tmp_path, "best", best)
+    assert {"step_000000001", "step_000000002", "step_000000004"} <= set(names(tmp_path))
+    checkpoint.go_on_from(tmp_path, 2, 1)
+    assert checkpoint.find(tmp_path, "best").name == "step_000000001"
+    checkpoint.point(tmp_path, "best", checkpoint.find(tmp_path, "4"))
+    for step in (5, 6):
+        checkpoint.save(tmp_path, step, tiny(step), previous=step - 1, best_step=4)
+    assert "step_000000001" not in names(tmp_path), "the control: nothing returns to it any more"
+
+
+def test_a_history_that_was_abandoned_is_not_what_a_damaged_checkpoint_gives_way_to(tmp_path):
+    for step in (1, 2, 3):
+        checkpoint.save(tmp_path, step, tiny(step), previous=step - 1, keep=3)
+    checkpoint.go_on_from(tmp_path, 1, None)
+    assert checkpoint.find(tmp_path).name == "step_000000001"
+    truncate(checkpoint.save(tmp_path, 4, tiny(4), previous=1) / "q_table.npy")
+    assert names(tmp_path) == ["last", "step_000000001", "step_000000004"]
+    assert checkpoint.load(tmp_path)[0] == 1
 
 
 def test_a_best_one_without_the_training_state_is_no_place_to_go_on_from(tmp_path):

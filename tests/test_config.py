@@ -245,3 +245,9 @@ def test_a_replay_too_small_for_a_batch_is_refused_before_it_is_built(compose):
     outcome = compose("algo=dqn", "env=cartpole", "algo.replay_capacity=10")
     assert outcome.code == 2
     assert "algo.replay_capacity" in outcome.last_line
+
+
+@pytest.mark.parametrize(("capacity", "every"), [(200_000, 25_000), (20_000, 2_000_000)])
+def test_a_large_replay_is_saved_before_much_of_it_is_new(capacity, every, compose):
+    got = compose("algo=dqn", "env=pong", f"algo.replay_capacity={capacity}", "total_steps=10_000_000")
+    assert got.checkpoint_every_steps == every

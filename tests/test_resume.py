@@ -7,10 +7,11 @@ import zlib
 
 import numpy as np
 import pytest
-import torch
+from exact import differences, flat, lines, same
 
-from rltrain import checkpoint
+from rltrain import checkpoint, evaluate
 from rltrain.config import ALGOS
+from rltrain.memory import pieces
 from rltrain.run import Run
 
 SMALL = {
@@ -27,56 +28,10 @@ TOY = {"q_learning", "sarsa", "monte_carlo"}
 EXACT = sorted(name for name in ALGOS if name in SMALL)
 
 
-def flat(state, prefix=""):
-    """Every leaf of a checkpoint by its path."""
-    for key, value in state.items():
-        if isinstance(value, dict):
-            yield from flat(value, f"{prefix}{key}/")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def same(a, b) -> bool:
-    if isinstance(a, torch.Tensor | np.ndarray):
-        return a.dtype == b.dtype and a.shape == b.shape and bytes(np.asarray(a)) == bytes(np.asarray(b))
-    return json.dumps(a) == json.dumps(b)
-
-
-def differences(one, other) -> list[str]:
-    """Paths at which two runs' last checkpoints differ, times aside."""
-    a, b = (dict(flat(checkpoint.read(checkpoint.find(run)))) for run in (one, other))
-    paths = (a.keys() | b.keys()) - {"run/train_time_s", "run/wall_time_s"}
-    return sorted(path for path in paths if path not in a or path not in b or not same(a[path], b[path]))
-
-
-def lines(run) -> list[dict]:
-    """metrics.jsonl without what depends on the clock and the machine."""
-    clocks = {"time_s", "time/fps", "time/env_fraction", "time/learn_fraction", "memory/rss_mb"}
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in row.items() if key not in clocks} for row in rows]
-
-
-@pytest.fixture
-def stop_at(monkeypatch):
-    """Send this process a signal as soon as the run has done so many steps."""
-
-    def arm(step, number=signal.SIGTERM):
-        original = Run.advance
-
-        def advance(self, num_steps, episodes):
-            original(self, num_steps, episodes)
-            if self.step - num_steps < step <= self.step:
-                os.kill(os.getpid(), number)
-
-        monkeypatch.setattr(Run, "advance", advance)
-
-    yield arm
-    monkeypatch.undo()
-
-
 @pytest.mark.parametrize("algo", EXACT)
 @pytest.mark.parametrize("env", ["frozen_lake", "cartpole", "pendulum"])
 def test_a_stopped_run_goes_on_as_if_nothing_had_happened(algo, env, command, stop_at, monkeypatch):
+    monkeypatch.setattr(pieces, "PIECE_BYTES", 200)
     if (env != "frozen_lake" and algo in TOY) or (env == "pendulum" and algo in ("dqn", "pqn")):
         pytest.skip("does not fit")
     steps = 40_000 if algo in TOY else 700
@@ -106,3 +61,92 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_happened(algo, env, command, st
     assert lines(whole) == lines(part)
     whole_episodes, part_episodes = ((run / "episodes.csv").read_text() for run in (whole, part))
     assert whole_episodes == part_episodes
+
+
+@pytest.fixture
+def stop_in_evaluation(monkeypatch):
+    """Send this process a signal in the middle of its n-th evaluation."""
+
+    def arm(number, kind=signal.SIGTERM):
+        begun = []
+
+        class Stack(evaluate.FrameStack):
+            def reset(self, frame):
+                begun.append(self)
+                return super().reset(frame)
+
+            def push(self, frame, first):
+                if len(begun) == number and begun[-1] is self:
+                    os.kill(os.getpid(), kind)
+                return super().push(frame, first)
+
+        monkeypatch.setattr(evaluate, "FrameStack", Stack)
+
+    yield arm
+    monkeypatch.undo()
+
+
+def best_of(run) -> tuple:
+    """What `best` says and points to."""
+    link = checkpoint.find(run, "best")
+    agent = dict(flat(checkpoint.read(link)["agent"]))
+    return json.loads((run / "result.json").read_text())["best"], link.name, agent
+
+
+@pytest.mark.parametrize("algo", sorted(set(EXACT) - TOY))
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_an_evaluation_that_a_signal_interrupted_is_made_by_the_resumed_run(
+    algo, number, command, stop_in_evaluation, monkeypatch
+):
+    """Number 3 is the final evaluation."""
+    args = [f"algo={algo}", "env=cartpole", "total_steps=400", "device=cpu", "progress=false", *SMALL[algo]]
+    args += ["eval_every_steps=130", "eval_episodes=2", "final_eval_episodes=2", "checkpoint_every_steps=100"]
+    args += ["log_every_steps=50", "num_envs=4" if algo in ("ppo", "pqn") else "num_envs=3"]
+    if algo in ("reinforce", "ppo", "pqn"):
+        args.append("eval_every_steps=200")  # once or twice: their steps are not those that were asked for
+    whole = command(*args).folder
+    evaluations = [line["step"] for line in lines(whole) if "eval/mean_reward" in line]
+    if number > len(evaluations):
+        pytest.skip("a rollout or batch is longer than the time between two evaluations")
+    stop_in_evaluation(number)
+    stopped = command(*args)
+    monkeypatch.undo()
+    assert stopped.code == 143, stopped.err
+    part = stopped.folder
+    assert [line["step"] for line in lines(part) if "eval/mean_reward" in line] == evaluations[: number - 1]
+    step, state = checkpoint.load(part)
+    assert step == evaluations[number - 1]
+    assert state["run"]["evaluation_due"] == (number < len(evaluations))
+    resumed = command("resume", part, "progress=false")
+    assert resumed.code == 0, resumed.err
+    assert differences(whole, part) == []
+    assert lines(whole) == lines(part)
+    for one, other in zip(best_of(whole), best_of(part), strict=True):
+        assert one == other if not isinstance(one, dict) or "step" in one else all(same(one[k], other[k]) for k in one)
+
+
+def test_a_late_evaluation_that_is_interrupted_again_or_killed_leaves_no_gap_and_no_double(
+    command, stop_in_evaluation, monkeypatch
+):
+    args = ["algo=dqn", "env=cartpole", "total_steps=400", "device=cpu", "progress=false", *SMALL["dqn"]]
+    args += ["eval_every_steps=130", "eval_episodes=2", "final_eval_episodes=2", "checkpoint_every_steps=0"]
+    whole = command(*args).folder
+    stop_in_evaluation(1)
+    part = command(*args).folder
+    monkeypatch.undo()
+    complete = checkpoint.find(part)
+    stop_in_evaluation(1, signal.SIGINT)
+    assert command("resume", part, "progress=false").code == 130
+    monkeypatch.undo()
+    assert checkpoint.find(part) == complete
+    original = Run.after_step
+    with monkeypatch.context() as patch:  # as if killed: after the evaluation, before anything else is saved
+        patch.setattr(Run, "after_step", lambda *args, **parts: (_ for _ in ()).throw(KeyboardInterrupt))
+        command("resume", part, "progress=false")
+    assert Run.after_step is original
+    assert len([line for line in lines(part) if "eval/mean_reward" in line]) == 1
+    assert checkpoint.find(part) == complete, "the best agent's checkpoint took the place of the complete one"
+    assert checkpoint.load(part)[1]["replay"]
+    assert command("resume", part, "progress=false").code == 0
+    assert differences(whole, part) == []
+    assert lines(whole) == lines(part)

@@ -138,7 +138,7 @@ def train(run_config: RunConfig, run: Run) -> None:
     shared = Shared(agent.actor.network, agent.optimizer)
     workers = Workers(work, run_config, shared, [make_start(run, index) for index in range(config.num_workers)])
     try:
-        for index in range(config.num_workers):
+        for index in range(config.num_workers if not run.finished else 0):
             workers.go_on(index, learning_rate(config, run))
         while workers.playing:
             for index, report in workers.reports():

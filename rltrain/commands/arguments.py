@@ -48,13 +48,28 @@ def truth(key: str, text: str) -> bool:
     return text.lower() == "true"
 
 
+def refuse_imports(config: RunConfig, values: dict[str, str]) -> None:
+    """Let a saved configuration import no module that this very command line does not name again.
+
+    A run folder may be somebody else's, and importing a module runs it. Raises ConfigError.
+    """
+    saved = getattr(config.env, "id", "")
+    if values.get("env.id", saved) != saved:
+        raise ConfigError(f"the run's environment is '{saved}'", "env.id", "give the same, or leave it out")
+    if ":" in saved and "env.id" not in values:
+        module = saved.split(":")[0]
+        what = f"the run's configuration would import the module '{module}'"
+        raise ConfigError(what, "env.id", f"if you trust it, say so: add env.id={saved}")
+
+
 def open_run(word: str, values: dict[str, str]) -> tuple[Path, RunConfig, Path]:
-    """The folder, configuration and checkpoint that RUN and the keys `checkpoint` and `device` name.
+    """The folder, configuration and checkpoint that RUN and the keys `checkpoint`, `device` and `env.id` name.
 
     Raises CheckpointError, ConfigError.
     """
     folder, which = run_folder.find(word)
     config = schema.load(folder / "config.yaml")
+    refuse_imports(config, values)
     if "device" in values:
         config = dataclasses.replace(config, device=values["device"])
     return folder, config, checkpoint.find(folder, values.get("checkpoint", which or "last"))

@@ -7,11 +7,12 @@ from datetime import datetime
 from rltrain import checkpoint
 from rltrain.commands.arguments import open_run, split, truth, whole_number
 from rltrain.commands.play import watch_in_file
+from rltrain.errors import disk_errors
 from rltrain.evaluate import load_agent, play_episodes
 
 USAGE = (
     "rltrain eval RUN [episodes=20] [seed=0] [checkpoint=best|last|STEP] [greedy=true|false] [video=false|true]"
-    " [device=...]"
+    " [device=...] [env.id=...]"
 )
 
 
@@ -20,20 +21,21 @@ def main(argv: list[str]) -> int:
 
     Raises RltrainError.
     """
-    words, values = split(argv, {"episodes", "seed", "checkpoint", "greedy", "video", "device"}, USAGE)
+    words, values = split(argv, {"episodes", "seed", "checkpoint", "greedy", "video", "device", "env.id"}, USAGE)
     episodes = whole_number("episodes", values.get("episodes", "20"))
     seed = whole_number("seed", values.get("seed", "0"), minimum=0)
     greedy = truth("greedy", values.get("greedy", "true"))
     video = truth("video", values.get("video", "false"))
     folder, config, path = open_run(words[0], values)
-    agent = load_agent(config, checkpoint.read(path))
+    agent = load_agent(config, checkpoint.read(path, without="replay"))
     facts = {"greedy": greedy, "checkpoint": path.name, "run": str(folder)}
     if video:  # first: an environment without pictures is told before a long evaluation
         film, _ = watch_in_file(folder, path.name, config, agent, 1, seed, greedy)
         print(f"video: {film}", file=sys.stderr)
         facts["video"] = str(film)
     result = play_episodes(config, agent, episodes, seed, greedy) | facts
-    (folder / "eval").mkdir(exist_ok=True)
-    (folder / "eval" / f"{datetime.now():%Y%m%d-%H%M%S-%f}.json").write_text(json.dumps(result))
-    print(json.dumps(result))
+    print(json.dumps(result))  # first: a full disk then loses nothing
+    with disk_errors("the result", folder / "eval"):
+        (folder / "eval").mkdir(exist_ok=True)
+        (folder / "eval" / f"{datetime.now():%Y%m%d-%H%M%S-%f}.json").write_text(json.dumps(result))
     return 0

@@ -19,20 +19,20 @@ from rltrain.errors import ConfigError, DiskError, EnvironmentFailure
 from rltrain.evaluate import Agent, load_agent
 from rltrain.validate import one_of
 
-USAGE = "rltrain export RUN [format=onnx|torchscript|pt2] [checkpoint=best|last|STEP] [out=FILE]"
+USAGE = "rltrain export RUN [format=onnx|torchscript|pt2] [checkpoint=best|last|STEP] [out=FILE] [env.id=...]"
 
 _ENDINGS = {"onnx": ".onnx", "torchscript": ".pt", "pt2": ".pt2"}
 
 
 def main(argv: list[str]) -> int:
     """Write the network, and beside it a JSON file that says what goes in and what comes out. Raises RltrainError."""
-    words, values = split(argv, {"format", "checkpoint", "out"}, USAGE)
+    words, values = split(argv, {"format", "checkpoint", "out", "env.id"}, USAGE)
     kind = values.get("format", "onnx")
     one_of("format", kind, _ENDINGS)
     folder, config, path = open_run(words[0], values)
     # In fp32 on the CPU, whatever it was trained in: a file for other machines.
     config = dataclasses.replace(config, precision="fp32", device="cpu")
-    agent = load_agent(config, checkpoint.read(path))
+    agent = load_agent(config, checkpoint.read(path, without="replay"))
     network = network_of(agent)
     if network is None:
         table = path / "q_table.npy"

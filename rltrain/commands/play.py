@@ -14,19 +14,19 @@ from rltrain.watch import watch
 
 USAGE = (
     "rltrain play RUN [episodes=1] [seed=0] [checkpoint=best|last|STEP] [greedy=true|false] [video=true|false]"
-    " [device=...]"
+    " [device=...] [env.id=...]"
 )
 
 
 def main(argv: list[str]) -> int:
     """Play; prints each episode, and the film's path as the last line on stdout. Raises RltrainError."""
-    words, values = split(argv, {"episodes", "seed", "checkpoint", "greedy", "video", "device"}, USAGE)
+    words, values = split(argv, {"episodes", "seed", "checkpoint", "greedy", "video", "device", "env.id"}, USAGE)
     episodes = whole_number("episodes", values.get("episodes", "1"))
     seed = whole_number("seed", values.get("seed", "0"), minimum=0)
     greedy = truth("greedy", values.get("greedy", "true"))
     video = truth("video", values.get("video", "false" if screens.has_display() else "true"))
     folder, config, path = open_run(words[0], values)
-    agent = load_agent(config, checkpoint.read(path))
+    agent = load_agent(config, checkpoint.read(path, without="replay"))
     if video:
         film, played = watch_in_file(folder, path.name, config, agent, episodes, seed, greedy)
         _report(played)

@@ -6,16 +6,18 @@ from typing import Any
 
 from rltrain import checkpoint, run_folder
 from rltrain import config as schema
-from rltrain.commands.arguments import split, truth, whole_number
-from rltrain.errors import ConfigError, UnfitCheckpoint
+from rltrain.commands.arguments import refuse_imports, split, truth, whole_number
+from rltrain.errors import ConfigError, UnfitCheckpoint, disk_errors
 from rltrain.train import train
 
-USAGE = "rltrain resume RUN [total_steps=...] [micro_batch_size=...] [oom=fail|split] [progress=true|false]"
+USAGE = (
+    "rltrain resume RUN [total_steps=...] [micro_batch_size=...] [oom=fail|split] [progress=true|false] [env.id=...]"
+)
 
 
 def main(argv: list[str]) -> int:
     """Returns the exit code. Raises RltrainError."""
-    words, values = split(argv, {"total_steps", "micro_batch_size", "oom", "progress"}, USAGE)
+    words, values = split(argv, {"total_steps", "micro_batch_size", "oom", "progress", "env.id"}, USAGE)
     changes: dict[str, Any] = {}
     if "progress" in values:
         changes["progress"] = truth("progress", values["progress"])
@@ -30,6 +32,7 @@ def main(argv: list[str]) -> int:
     resumes = len(list(folder.glob("config.resume-*.yaml")))
     if resumes:
         config = schema.load(folder / f"config.resume-{resumes}.yaml")
+    refuse_imports(config, values)
     config = dataclasses.replace(config, **changes)
     candidates = checkpoint.candidates(folder, which or "last", schema.fingerprint(config))
     step, state = next(candidates)
@@ -40,7 +43,8 @@ def main(argv: list[str]) -> int:
             f"give more: rltrain resume {words[0]} total_steps={2 * config.total_steps}",
         )
     if changes.keys() - {"progress"}:
-        schema.save(config, folder / f"config.resume-{resumes + 1}.yaml")
+        with disk_errors("the configuration", folder):
+            schema.save(config, folder / f"config.resume-{resumes + 1}.yaml")
     while True:
         try:
             train(config, folder, (step, state))

@@ -87,7 +87,7 @@ class PrioritizedReplay:
         self.max_priority = max(self.max_priority, float(size.max(initial=0.0)))
 
     def state_dict(self) -> dict[str, Any]:
-        """Flat: that of `Replay`, with the priorities of the written part."""
+        """That of `Replay`, with the priorities of the written part."""
         state = self.replay.state_dict()
         used = state["valid"].shape[1]
         priority = self._tree.priorities.reshape(self.replay.num_envs, self.replay.slots_per_env)[:, :used]

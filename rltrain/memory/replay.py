@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from rltrain.memory.batch import Batch, Change
+from rltrain.memory.pieces import Pieces
 
 FRAME_OVERHEAD_BYTES = 4 + 1 + 1 + 1 + 1
 """Bytes a slot needs besides frame and action: reward, terminated, ended, history, valid."""
@@ -81,6 +82,8 @@ class Replay:
         self._open = np.zeros(num_envs, np.bool_)  # in the middle of an episode
         self._run = np.zeros(num_envs, np.int64)  # transitions since the last end, at most n_step
         self._used = 0  # positions written in at least one ring
+        self._num_adds = 0
+        self._pieces = Pieces(self._frame.reshape(num_envs, self.slots_per_env, -1))
         self._base = np.arange(num_envs, dtype=np.int64) * self.slots_per_env
         self._discounts = gamma ** np.arange(n_step + 1, dtype=np.float64)
 
@@ -125,6 +128,7 @@ class Replay:
         self._history[next_slot] = np.minimum(self._history[slot].astype(np.int64) + 1, self.stack_num - 1)
         for name, value in (("action", action), ("reward", reward), ("terminated", terminated), ("ended", ended)):
             self._arrays[name][slot] = value
+        self._num_adds += 1
         self._used = max(self._used, min(int(self._head.max()) + 2, self.slots_per_env))
         self._run = np.minimum(self._run + 1, self.n_step)
         valid = self._validate(self._head, ended)
@@ -171,11 +175,16 @@ class Replay:
         """Nothing: uniform sampling has no priorities."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Flat: the written part of every array [B, used, ...], counters, the generator. Views: save before adding."""
+        """The written part of every array [B, used, ...], frames in pieces; counters, the generator.
+
+        Views: save before adding.
+        """
         state: dict[str, Any] = {
             name: array.reshape(self.num_envs, self.slots_per_env, *array.shape[1:])[:, : self._used]
             for name, array in self._arrays.items()
+            if name != "frame"
         }
+        state["frame"] = self._pieces.state_dict(self._head, self._num_adds, self._used)
         state |= {"head": self._head.copy(), "open": self._open.copy(), "run": self._run.copy()}
         state |= {"capacity": self.capacity, "stack_num": self.stack_num, "n_step": self.n_step}
         return state | {"generator": self.generator.bit_generator.state}
@@ -186,7 +195,11 @@ class Replay:
             if int(state[name]) != getattr(self, name):
                 raise ValueError(f"the saved replay has {name} {int(state[name])}, this one {getattr(self, name)}")
         self._used = state["valid"].shape[1]
+        self._pieces.load_state_dict(state["frame"])
+        self._num_adds = int(state["frame"]["adds"])
         for name, array in self._arrays.items():
+            if name == "frame":
+                continue
             rows = array.reshape(self.num_envs, self.slots_per_env, *array.shape[1:])
             saved = state[name]
             if saved.shape != rows[:, : self._used].shape or saved.dtype != array.dtype:

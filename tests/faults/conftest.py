@@ -76,6 +76,12 @@ def _is_ours(path: Path) -> bool:
     return path.exists()
 
 
+@pytest.fixture
+def patience():
+    """What a time limit is to be multiplied with, where more processes want to run than there are cores."""
+    return lambda: max(1.0, os.getloadavg()[0] / len(os.sched_getaffinity(0)))
+
+
 class Process:
     """rltrain as a process of its own, as a user starts it."""
 

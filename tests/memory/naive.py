@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from rltrain.memory.pieces import Piece
 from rltrain.memory.prioritized import PrioritizedReplay
 from rltrain.memory.replay import Replay
 
@@ -122,3 +123,9 @@ def build(num_envs: int, slots: int, stack_num: int, n_step: int, gamma: float =
     """A replay of one-pixel frames wide enough to number them."""
     generator = np.random.default_rng(seed)
     return Replay(num_envs * slots, num_envs, (1, 1, 1), np.int64, (), np.int64, stack_num, n_step, gamma, generator)
+
+
+def loaded(state):
+    """A replay's state as a checkpoint gives it back: pieces of frames are arrays."""
+    frames = {key: value.rows if isinstance(value, Piece) else value for key, value in state["frame"].items()}
+    return state | {"frame": frames}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from naive import Feeder, build
+from naive import Feeder, build, loaded
 
 from rltrain.errors import NonFiniteError
 from rltrain.memory.prioritized import PrioritizedReplay
@@ -105,7 +105,7 @@ def test_exactly_what_uniform_replay_may_sample_has_a_priority(num_envs, stack_n
 def test_saving_keeps_priorities_and_the_generator():
     replay, other = filled(10, 0.6, 0.4, 1e-6), filled(25, 0.6, 0.9, 1e-6)
     replay.update_priorities(np.arange(5), np.arange(5) * 3.0)
-    other.load_state_dict(replay.state_dict())
+    other.load_state_dict(loaded(replay.state_dict()))
     assert (other.priorities == replay.priorities).all() and other.max_priority == 12 and other.beta == 0.4
     one, two = replay.sample(32), other.sample(32)
     assert (one.index == two.index).all() and (one.weight == two.weight).all()

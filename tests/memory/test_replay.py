@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from naive import Feeder, build
+from naive import Feeder, build, loaded
 
 from rltrain.memory.replay import Replay, bytes_per_transition
 
@@ -192,9 +192,9 @@ def test_saving_keeps_everything_that_sampling_depends_on():
         for _ in range(steps):
             feeder.step(0.2)
         state = feeder.replay.state_dict()
-        assert state["frame"].shape[1] <= min(2 * steps + 2, 40)
+        assert state["valid"].shape[1] <= min(2 * steps + 2, 40)
         other = build(3, 40, 4, 3, seed=6)
-        other.load_state_dict(state)
+        other.load_state_dict(loaded(state))
         one, two = feeder.replay.sample(16), other.sample(16)
         for name in ("obs", "action", "reward", "discount", "next_obs", "weight", "index"):
             np.testing.assert_array_equal(getattr(one, name), getattr(two, name))

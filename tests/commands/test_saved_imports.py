@@ -1,0 +1,68 @@
+"""A saved configuration imports nothing: a module that it names is imported where this command line names it too."""
+
+import sys
+from pathlib import Path
+
+import gymnasium
+import pytest
+import yaml
+from small_runs import small
+
+MODULE = """
+from pathlib import Path
+import gymnasium
+from gymnasium.envs.classic_control.cartpole import CartPoleEnv
+Path(__file__).with_name("it ran").touch()
+gymnasium.register("Planted-v0", CartPoleEnv, max_episode_steps=20)
+"""
+
+
+def forget():
+    """As in a process of its own."""
+    sys.modules.pop("planted", None)
+    gymnasium.registry.pop("Planted-v0", None)
+
+
+@pytest.fixture
+def planted(command, tmp_path, monkeypatch):
+    """A run folder whose configuration names a module that leaves a sign when it is imported."""
+    (tmp_path / "planted.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    run = command(*small("ppo", "gym"), "env.id=planted:Planted-v0", "total_steps=64", "eval_every_steps=0").folder
+    forget()
+    Path("it ran").unlink()
+    yield run
+    forget()
+
+
+COMMANDS = [("resume", "total_steps=128"), ("eval", "episodes=1"), ("play", "video=true"), ("export", "format=pt2")]
+
+
+@pytest.mark.parametrize("argv", COMMANDS, ids=[argv[0] for argv in COMMANDS])
+def test_a_module_of_a_saved_configuration_is_not_imported_unless_it_is_named(argv, planted, command):
+    name, *rest = argv
+    outcome = command(name, planted, *rest)
+    assert outcome.code == 2, outcome.err
+    assert "would import the module 'planted'; env.id; " in outcome.last_line
+    assert outcome.last_line.endswith("add env.id=planted:Planted-v0")
+    outcome = command(name, planted, *rest, "env.id=CartPole-v1")
+    assert outcome.code == 2, outcome.err
+    assert not Path("it ran").exists()
+    outcome = command(name, planted, *rest, "env.id=planted:Planted-v0")
+    assert outcome.code == 0, outcome.err
+    assert Path("it ran").exists(), "the control: named, it is imported"
+
+
+def test_what_a_resume_changed_is_looked_at_too(planted, command):
+    (planted / "config.yaml").rename(planted / "config.resume-1.yaml")
+    values = yaml.safe_load((planted / "config.resume-1.yaml").read_text())
+    values["env"]["id"] = "CartPole-v1"
+    (planted / "config.yaml").write_text(yaml.safe_dump(values))
+    assert command("resume", planted, "total_steps=128").code == 2
+    assert not Path("it ran").exists()
+
+
+def test_commands_that_only_read_import_nothing(planted, command):
+    assert command("runs").code == 0
+    command("plot", planted, "metric=rollout/ep_rew_mean")
+    assert not Path("it ran").exists()
