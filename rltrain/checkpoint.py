@@ -53,7 +53,7 @@ def save(
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
         if previous == step:  # again, with more in it
-            previous = _facts(final).get("previous")
+            previous = _number(final, "previous")
             source: Path | None = final
         else:
             source = _before(checkpoints, previous)
@@ -186,8 +186,8 @@ def _before(checkpoints: Path, previous: int | None) -> Path | None:
     """
     if previous is None:
         return None
-    before = _facts(checkpoints / f"step_{previous:09d}").get("previous")
-    return checkpoints / f"step_{before:09d}" if isinstance(before, int) else None
+    before = _number(checkpoints / f"step_{previous:09d}", "previous")
+    return checkpoints / f"step_{before:09d}" if before is not None else None
 
 
 def _facts(path: Path) -> dict[str, Any]:
@@ -195,6 +195,12 @@ def _facts(path: Path) -> dict[str, Any]:
     with contextlib.suppress(CheckpointError):
         return files.manifest(path)
     return {}
+
+
+def _number(path: Path, key: str) -> int | None:
+    """A step in the manifest, which may be of any origin."""
+    value = _facts(path).get(key)
+    return value if isinstance(value, int) else None
 
 
 def _remove_old(checkpoints: Path, newest: str, previous: int | None, keep: int, keep_every_steps: int | None) -> None:
@@ -206,7 +212,7 @@ def _remove_old(checkpoints: Path, newest: str, previous: int | None, keep: int,
         first_of = {_step(path) // keep_every_steps: path.name for path in reversed(complete)}
         kept |= set(first_of.values())
     # The link `best` may be of a process that was killed before its next checkpoint; these are what resumes go by.
-    kept |= {f"step_{_facts(path).get('best_step') or 0:09d}" for path in complete if path.name in kept}
+    kept |= {f"step_{_number(path, 'best_step') or 0:09d}" for path in complete if path.name in kept}
     for path in _committed(checkpoints):
         if path.name not in kept:
             shutil.rmtree(path, ignore_errors=True)

@@ -251,6 +251,16 @@ def test_a_history_that_was_abandoned_is_not_what_a_damaged_checkpoint_gives_way
     assert checkpoint.load(tmp_path)[0] == 1
 
 
+def test_a_manifest_with_steps_that_are_none_does_not_stop_the_next_save(tmp_path):
+    saved = checkpoint.save(tmp_path, 1, big(1))
+    facts = json.loads((saved / "manifest.json").read_text()) | {"previous": "step_x", "best_step": [1]}
+    (saved / "manifest.json").write_text(json.dumps(facts))
+    checkpoint.save(tmp_path, 1, big(1), previous=1)
+    (saved / "manifest.json").write_text(json.dumps(facts))
+    checkpoint.save(tmp_path, 2, big(2), previous=1)
+    assert checkpoint.load(tmp_path)[0] == 2
+
+
 def test_a_best_one_without_the_training_state_is_no_place_to_go_on_from(tmp_path):
     checkpoint.save(tmp_path, 1, tiny(1))
     checkpoint.point(tmp_path, "best", checkpoint.save(tmp_path, 2, tiny(2), complete=False))
