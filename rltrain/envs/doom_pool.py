@@ -2,8 +2,6 @@
 
 import contextlib
 import functools
-import sys
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +13,7 @@ from rltrain.envs.doom import DoomConfig
 from rltrain.envs.doom_engine import Engine
 from rltrain.envs.doom_setup import read_setup
 from rltrain.envs.pool import Episode, TimeStep
+from rltrain.envs.restarts import Restarts
 from rltrain.envs.seeding import env_seed
 from rltrain.envs.threads import Job, Threads
 from rltrain.errors import EnvironmentFailure
@@ -38,9 +37,7 @@ class DoomPool:
         self.stack_num = config.stack_num
         self._config, self._setup = config, read_setup(config)
         self._actions = self._setup.actions
-        self._max_restarts = config.max_restarts
-        self._restarts = [0] * num_envs
-        self._replacing = threading.Lock()
+        self._restarts = Restarts(num_envs, config.max_restarts, "engine")
         self._closed = self._sent = False
         doom_process.sweep()
         self._folder = doom_process.PoolFolder()
@@ -57,7 +54,7 @@ class DoomPool:
     @property
     def num_restarts(self) -> int:
         """Engines that were replaced."""
-        return sum(self._restarts)
+        return self._restarts.total
 
     def reset(self, seed: int) -> np.ndarray:
         """Start a new episode everywhere; obs [B, *frame_shape] uint8."""
@@ -122,6 +119,7 @@ class DoomPool:
         if self._closed:
             return
         self._closed = True
+        self._restarts.stop()
         with contextlib.suppress(Exception):  # what a step that nobody waits for had to say
             self._wait()
         self._recover = [self._drop] * self.num_envs
@@ -167,20 +165,11 @@ class DoomPool:
         self._recover[i] = functools.partial(self._replace, i, obs, seed)
         while True:
             engine.kill()
-            with self._replacing:
-                if self._closed or self.num_restarts >= self._max_restarts:
-                    raise EnvironmentFailure(
-                        f"{error.what}, and {self.num_restarts} engines were replaced already",
-                        "env.max_restarts",
-                        "see what ends them; a higher env.max_restarts allows more",
-                    ) from error
-                self._restarts[i] += 1
-                count = f"{self.num_restarts} of {self._max_restarts}"
-            print(f"rltrain: warning: {error.what}; engine {i} is replaced ({count})", file=sys.stderr)
+            count = self._restarts.count(i, error)
             try:
                 engine.start()
                 # Not the episodes again that the lost engine has played.
-                engine.begin(obs, env_seed(env_seed(self._seed, i), self._restarts[i]) if seed is None else seed)
+                engine.begin(obs, env_seed(env_seed(self._seed, i), count) if seed is None else seed)
                 return
             except EnvironmentFailure as another:
                 error = another

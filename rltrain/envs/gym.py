@@ -1,6 +1,8 @@
 """Every gymnasium environment with plain observations: stepped in this process, or by worker processes."""
 
+import contextlib
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,13 +35,22 @@ class GymConfig:
     """Frames that the policy sees at once."""
     workers: int = 0
     """Processes that share the environments. 0 steps them in this process: right for all that are quick, as a message
-    to a process costs more than a step of CartPole."""
+    to a process costs more than a step of CartPole. An environment that may crash or hang belongs into one: there it
+    can be replaced."""
+    step_timeout_s: float = 60.0
+    """With workers: seconds after which one that does not answer is killed and replaced. It has a share of the
+    environments to step, and to reset where an episode ended."""
+    max_restarts: int = 10
+    """With workers: how many may be replaced, after they died, hung or raised, before the run ends with code 4. The
+    episodes of such a worker's share are cut and count in no statistics."""
 
     def __post_init__(self) -> None:
         if not self.id:
             raise ConfigError("no environment given", "env.id", "give gymnasium's id: env=gym env.id=Acrobot-v1")
         at_least("env.stack_num", self.stack_num, 1)
         at_least("env.workers", self.workers, 0)
+        at_least("env.step_timeout_s", self.step_timeout_s, 0.1)
+        at_least("env.max_restarts", self.max_restarts, 0)
         at_least("env.max_episode_steps", self.max_episode_steps, 1)
 
 
@@ -122,10 +133,11 @@ class GymPool:
         self._action: np.ndarray | None = None
 
     def reset(self, seed: int) -> np.ndarray:
-        """Start a new episode everywhere; obs [B, *frame_shape]."""
+        """Start a new episode everywhere; obs [B, *frame_shape]. Raises EnvironmentFailure where one raises."""
         obs = np.empty(self._shape, self._dtype)
-        for i, env in enumerate(self._inner):
-            obs[i] = env.reset(seed=env_seed(seed, self._first_index + i))[0]
+        with self._told():
+            for i, env in enumerate(self._inner):
+                obs[i] = env.reset(seed=env_seed(seed, self._first_index + i))[0]
         self._reward_sum = [0.0] * self.num_envs
         self._length_steps = [0] * self.num_envs
         self._action = None
@@ -148,7 +160,7 @@ class GymPool:
         reward = np.empty(num_envs, np.float32)
         terminated, truncated = np.zeros(num_envs, bool), np.zeros(num_envs, bool)
         ended = []
-        try:
+        with self._told():
             for i, env in enumerate(self._inner):
                 next_obs[i], step_reward, dead, cut, _ = env.step(actions[i])
                 reward[i] = step_reward
@@ -165,9 +177,6 @@ class GymPool:
                 episodes.append(Episode(i, reward_sum[i], length_steps[i], length_steps[i]))
                 obs[i] = self._inner[i].reset()[0]
                 reward_sum[i], length_steps[i] = 0.0, 0
-        except Exception as error:
-            what = f"environment '{self._id}' raised {type(error).__name__}: {error}"
-            raise EnvironmentFailure(what, "env.id", "the fault is in the environment") from error
         first = terminated | truncated
         return TimeStep(self._frames(obs), self._frames(next_obs), reward, terminated, truncated, first, episodes)
 
@@ -194,6 +203,16 @@ class GymPool:
         for env in self._envs:
             env.close()
         self._envs, self._inner = [], []
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """Say whose fault an error is."""
+        try:
+            yield
+        except Exception as error:
+            what = f"environment '{self._id}' raised {type(error).__name__}: {error}"
+            fix = "the fault is in the environment; with env.workers=1 or more it would be replaced"
+            raise EnvironmentFailure(what, "env.id", fix) from error
 
     def _frames(self, obs: np.ndarray) -> np.ndarray:
         if not self._pixels:

@@ -7,16 +7,15 @@ import numpy as np
 
 from rltrain.envs.gym import GymConfig, GymPool, spaces
 from rltrain.envs.pool import Episode, TimeStep
-from rltrain.envs.workers import Workers
+from rltrain.envs.workers import Lost, Workers
 
 
 class WorkerPool:
     """Each process runs a GymPool over a contiguous share, so that both ways of stepping give the same transitions.
 
-    Raises EnvironmentFailure where a worker dies or its environments raise.
+    A worker that dies or hangs, or whose environment raises, is replaced, `max_restarts` times in all: the episodes of
+    its share end as truncated, with their last observations as successors, reward 0 and no Episode.
     """
-
-    num_restarts = 0
 
     def __init__(self, config: GymConfig, num_envs: int) -> None:
         # First here, where a wrong configuration is reported at once and by its own error.
@@ -26,20 +25,34 @@ class WorkerPool:
         num_workers = min(config.workers, num_envs)
         bounds = np.linspace(0, num_envs, num_workers + 1).astype(int).tolist()
         self._shares = list(itertools.pairwise(bounds))
-        self._workers = Workers(GymPool, [(config, end - begin, begin) for begin, end in self._shares], "env.workers")
+        arguments = [(config, end - begin, begin) for begin, end in self._shares]
+        self._workers = Workers(GymPool, arguments, "env.workers", config.step_timeout_s, config.max_restarts)
+
+    @property
+    def num_restarts(self) -> int:
+        """Workers that were replaced."""
+        return self._workers.restarts.total
 
     def reset(self, seed: int) -> np.ndarray:
         """Start a new episode everywhere; obs [B, *frame_shape]."""
+        self._seed = seed
         self._workers.call("reset", [(seed,) for _ in self._shares])
-        return np.concatenate(self._workers.answers())
+        self._last: list[np.ndarray] = [
+            self._workers.replace(answer, seed, begun=False) if isinstance(answer, Lost) else answer
+            for answer in self._workers.answers()
+        ]
+        return np.concatenate(self._last)
 
     def send(self, action: np.ndarray) -> None:
         """Start one step with action [B] or [B, K] int64 or [B, A] float32; returns at once."""
         self._workers.call("step", [(action[begin:end],) for begin, end in self._shares])
 
     def recv(self) -> TimeStep:
-        """Wait for the step."""
-        parts: list[TimeStep] = self._workers.answers()
+        """Wait for the step. Raises EnvironmentFailure where workers are lost more often than they may."""
+        parts: list[TimeStep] = [
+            self._cut(answer) if isinstance(answer, Lost) else answer for answer in self._workers.answers()
+        ]
+        self._last = [part.obs for part in parts]
         episodes = [
             Episode(begin + episode.env_index, episode.reward, episode.length_steps, episode.length_frames)
             for (begin, _), part in zip(self._shares, parts, strict=True)
@@ -59,6 +72,13 @@ class WorkerPool:
         """`send`, then `recv`."""
         self.send(action)
         return self.recv()
+
+    def _cut(self, lost: Lost) -> TimeStep:
+        """What a lost worker's share did in this step: its episodes end, others begin in another process."""
+        last = self._last[lost.number]
+        obs = self._workers.replace(lost, self._seed, begun=True)
+        no, yes = np.zeros(len(last), bool), np.ones(len(last), bool)
+        return TimeStep(obs, last, np.zeros(len(last), np.float32), no, yes, yes)
 
     def state_dict(self) -> None:
         """None: the environments live in other processes, and are not asked."""

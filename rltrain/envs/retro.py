@@ -10,7 +10,7 @@ from gymnasium import spaces as gym_spaces
 
 from rltrain.envs.pool import Episode, Pool, TimeStep
 from rltrain.envs.viewer import Viewer
-from rltrain.envs.workers import Workers
+from rltrain.envs.workers import Lost, Workers
 from rltrain.errors import ConfigError
 from rltrain.validate import at_least, in_range, one_of
 
@@ -64,10 +64,17 @@ class RetroConfig:
     """One channel of brightness; otherwise red, green, blue."""
     stack_num: int = 4
     """Frames that the policy sees at once."""
+    step_timeout_s: float = 30.0
+    """Seconds after which an emulator that does not answer is killed and replaced."""
+    max_restarts: int = 10
+    """Emulators of a pool that may be replaced, after they died, hung or raised, before the run ends with code 4. The
+    episode of such an emulator is cut and counts in no statistics."""
 
     def __post_init__(self) -> None:
         for key in ("frame_skip", "height", "width", "stack_num"):
             at_least(f"env.{key}", getattr(self, key), 1)
+        at_least("env.step_timeout_s", self.step_timeout_s, 0.1)
+        at_least("env.max_restarts", self.max_restarts, 0)
         at_least("env.noop_max", self.noop_max, 0)
         at_least("env.max_episode_frames", self.max_episode_frames, self.frame_skip)
         in_range("env.sticky_actions", self.sticky_actions, 0, 1)
@@ -115,41 +122,61 @@ class RetroPool:
     """`num_envs` emulators, each in a process of its own, as the library allows one in a process.
 
     Frames come back in memory that all processes map; it has no name, so that nothing can be left of it.
-    `Episode.length_frames` leaves out the frames before the first action. Raises EnvironmentFailure where an emulator
-    does not start or its process is gone.
+    `Episode.length_frames` leaves out the frames before the first action. An emulator that dies, hangs or raises is
+    replaced, `max_restarts` times in all: its episode ends as truncated, with the last frame as successor, reward 0 and
+    no Episode.
     """
 
-    num_restarts = 0
-
     def __init__(self, config: RetroConfig, num_envs: int) -> None:
-        from rltrain.envs.retro_emulator import Emulator
+        from rltrain.envs.retro_emulator import Emulator, Outcome
 
         self.frame_space, self.action_space = spaces(config)
         self.num_envs = num_envs
         self.stack_num = config.stack_num
+        self._cut = Outcome(0.0, terminated=False, truncated=True, num_frames=0)
         shape = (2, num_envs, *config.frame_shape)
         shared = multiprocessing.get_context("spawn").RawArray("B", int(np.prod(shape)))
         self._frames = np.frombuffer(shared, np.uint8).reshape(shape)
         """obs and next_obs, as the emulators write them."""
-        self._workers = Workers(Emulator, [(config, shared, i, num_envs) for i in range(num_envs)], "env.game")
+        arguments = [(config, shared, i, num_envs) for i in range(num_envs)]
+        self._workers = Workers(Emulator, arguments, "env.game", config.step_timeout_s, config.max_restarts)
+
+    @property
+    def num_restarts(self) -> int:
+        """Emulators that were replaced."""
+        return self._workers.restarts.total
 
     def reset(self, seed: int) -> np.ndarray:
         """Start a new episode everywhere; obs [B, C, height, width] uint8."""
+        self._seed = seed
         self._workers.call("reset", [(seed,)] * self.num_envs)
-        self._workers.answers()
+        for answer in self._workers.answers():
+            if isinstance(answer, Lost):
+                self._workers.replace(answer, seed, begun=False)
         self._reward_sum = np.zeros(self.num_envs)
         self._length_steps = np.zeros(self.num_envs, np.int64)
         self._length_frames = np.zeros(self.num_envs, np.int64)
-        return self._frames[0].copy()
+        self._last = self._frames[0].copy()
+        return self._last.copy()
 
     def send(self, action: np.ndarray) -> None:
         """Start one step with action [B] or [B, K] int64; returns at once."""
         self._workers.call("step", [(choice,) for choice in action.reshape(self.num_envs, -1).tolist()])
 
     def recv(self) -> TimeStep:
-        """Wait for the step; obs and next_obs [B, C, height, width] uint8."""
-        outcomes = self._workers.answers()
+        """Wait for the step; obs and next_obs [B, C, height, width] uint8.
+
+        Raises EnvironmentFailure where emulators are lost more often than they may.
+        """
+        outcomes, broken = self._workers.answers(), set()
+        for i, answer in enumerate(outcomes):
+            if isinstance(answer, Lost):
+                self._workers.replace(answer, self._seed, begun=True)
+                self._frames[1, i] = self._last[i]  # it may have died while it wrote there
+                outcomes[i] = self._cut
+                broken.add(i)
         obs, next_obs = self._frames.copy()
+        self._last[...] = obs  # kept apart from what the caller gets and may write to
         reward = np.array([outcome.reward for outcome in outcomes], np.float32)
         terminated = np.array([outcome.terminated for outcome in outcomes])
         truncated = np.array([outcome.truncated for outcome in outcomes])
@@ -160,7 +187,8 @@ class RetroPool:
         episodes = []
         for i in np.flatnonzero(first).tolist():
             totals = (float(self._reward_sum[i]), int(self._length_steps[i]), int(self._length_frames[i]))
-            episodes.append(Episode(i, *totals))
+            if i not in broken:
+                episodes.append(Episode(i, *totals))
             self._reward_sum[i] = self._length_steps[i] = self._length_frames[i] = 0
         return TimeStep(obs, next_obs, reward, terminated, truncated, first, episodes)
 
@@ -179,7 +207,10 @@ class RetroPool:
     def render(self) -> np.ndarray:
         """The first environment's whole picture in colour, [H, W, 3] uint8, as a person would see it."""
         self._workers.call("render", [()] * self.num_envs)
-        return self._workers.answers()[0]
+        picture = self._workers.answers()[0]
+        if isinstance(picture, Lost):
+            raise picture.failure
+        return picture
 
     def close(self) -> None:
         """End the emulators."""

@@ -1,53 +1,65 @@
-"""Environments in processes of their own: starting them, calling them, noticing when one is gone."""
+"""Environments in processes of their own: starting them, calling them, noticing when one is gone or hangs."""
 
 import contextlib
-import ctypes
 import multiprocessing
+import os
 import signal
-import sys
+import time
 from collections.abc import Callable, Iterable
 from multiprocessing import util
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
-from rltrain import errors
+from rltrain import errors, plugin_modules
+from rltrain.envs.restarts import Restarts
+from rltrain.envs.seeding import env_seed
+from rltrain.envs.worker_process import Failure, Watch, kill, serve
 from rltrain.errors import EnvironmentFailure, RltrainError
 
-_PR_SET_PDEATHSIG = 1
+_START_TIMEOUT_S = 120.0
+"""For the first answer of a process, which imports, starts an environment and resets it. Takes seconds; more while
+many start on few cores."""
+_GRACE_S = 1.0
+"""What a worker gets to hand over its answer where a neighbour has used up the time of both."""
 
 
-class _Failure(NamedTuple):
-    """An error on its way to the trainer: its words, as errors with several arguments do not survive pickling."""
+class Lost(NamedTuple):
+    """In place of an answer: a worker that died, hung or raised during the call."""
 
-    exit_code: int
-    what: str
-    where: str
-    fix: str
+    number: int
+    failure: EnvironmentFailure
 
 
 class Workers:
     """A process for each tuple of `arguments`; in it, `make(*arguments)` answers the calls.
 
-    They end with `close`, with the trainer however that ends, and with the thread that made them.
+    A worker that is lost can be replaced, `max_restarts` times over all of them. They end with `close`, with the
+    trainer however that ends, and with the thread that made them.
     """
 
-    def __init__(self, make: Callable[..., Any], arguments: Iterable[tuple[Any, ...]], where: str) -> None:
-        """`where` is the key that errors name."""
-        self._where = where
+    def __init__(
+        self,
+        make: Callable[..., Any],
+        arguments: Iterable[tuple[Any, ...]],
+        where: str,
+        step_timeout_s: float,
+        max_restarts: int,
+    ) -> None:
+        """`where` is the key that errors name; a call that takes longer than `step_timeout_s` counts as hung."""
+        self._make, self._arguments, self._where = make, list(arguments), where
+        self._timeout_s = step_timeout_s
+        self.restarts = Restarts(len(self._arguments), max_restarts, "worker")
         self._pipes: list[Connection] = []
         self._processes: list[Any] = []
+        self._new: set[int] = set()
+        """Workers that have not answered yet."""
+        self._watch = Watch()
         # Also where nobody calls `close`; before multiprocessing waits for its children at the end of the program.
-        self.close = util.Finalize(self, _end, (self._pipes, self._processes), exitpriority=100)
+        self.close = util.Finalize(self, _end, (self._watch, self._pipes, self._processes), exitpriority=100)
         self._waiting = False
-        # Not fork: a copy of a process with torch's threads may hang.
-        context = multiprocessing.get_context("spawn")
-        for given in arguments:
-            ours, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(theirs, make, given))
-            process.start()
-            theirs.close()
-            self._pipes.append(ours)
-            self._processes.append(process)
+        self._called_s = 0.0
+        for number in range(len(self._arguments)):
+            self._start(number)
 
     def call(self, method: str, arguments: Iterable[tuple[Any, ...]]) -> None:
         """Call `method` with one tuple of arguments in each process; returns at once.
@@ -57,77 +69,107 @@ class Workers:
         if self._waiting:
             with contextlib.suppress(RltrainError):
                 self.answers()
-        for pipe, given in zip(self._pipes, arguments, strict=True):
-            # A dead worker is reported by `answers`.
-            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                pipe.send((method, given))
+        self._called_s = time.monotonic()
+        for number, given in enumerate(arguments):
+            self._send(number, method, given)
         self._waiting = True
 
     def answers(self) -> list[Any]:
-        """What each process answers; all are read before an error is raised, so that none is left for later.
+        """What each process answers, or Lost; all are read before an error is raised, so that none is left for later.
 
-        Raises what a worker raised, and EnvironmentFailure where a process is gone.
+        Raises what a worker raised, unless its environment is to blame and it had begun: that is Lost too.
         """
         if not self._waiting:
             raise RuntimeError("no call to answer")
         found = [self._answer(number) for number in range(len(self._pipes))]
         self._waiting = False
-        for answer in found:
-            if isinstance(answer, _Failure):
-                raise errors.by_exit_code(answer.exit_code)(answer.what, answer.where, answer.fix)
+        for number, answer in enumerate(found):
+            if isinstance(answer, Failure):
+                found[number] = self._lost_or_raise(number, answer)
         return found
 
+    def replace(self, lost: Lost, seed: int, begun: bool) -> Any:
+        """Another process in place of a lost one; returns what its `reset` answers.
+
+        `seed` is what the lost one was reset with. Where it had `begun`, the new one does not play its episodes again.
+        Raises EnvironmentFailure beyond the budget, and what `answers` raises.
+        """
+        while True:
+            number = lost.number
+            if self._processes[number].is_alive():  # or its number may be another process's by now
+                kill(self._processes[number])
+            count = self.restarts.count(number, lost.failure)
+            self._processes[number].join()
+            self._processes[number].close()
+            self._pipes[number].close()
+            self._start(number)
+            self._called_s = time.monotonic()
+            self._send(number, "reset", (env_seed(env_seed(seed, number), count) if begun else seed,))
+            answer = self._answer(number)
+            if isinstance(answer, Failure):
+                answer = self._lost_or_raise(number, answer)
+            if not isinstance(answer, Lost):
+                return answer
+            lost = answer
+
+    def _start(self, number: int) -> None:
+        # Not fork: a copy of a process with torch's threads may hang.
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        process = context.Process(
+            target=serve, args=(theirs, self._make, self._arguments[number], plugin_modules.LOADED)
+        )
+        process.start()
+        theirs.close()
+        self._pipes[number : number + 1] = [ours]
+        self._processes[number : number + 1] = [process]
+        self._new.add(number)
+
+    def _send(self, number: int, method: str, given: tuple[Any, ...]) -> None:
+        # A dead worker is told of by its answer.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self._pipes[number].send((method, given))
+
     def _answer(self, number: int) -> Any:
+        """What a worker answers: a Failure where it raised, Lost where it died or was killed as it hung."""
+        process, limit_s = self._processes[number], _START_TIMEOUT_S if number in self._new else self._timeout_s
+        self._watch.begin(process, max(self._called_s + limit_s, time.monotonic() + min(_GRACE_S, limit_s)))
         try:
-            return self._pipes[number].recv()
-        except (EOFError, ConnectionResetError):
-            process = self._processes[number]
-            process.join(timeout=5)
+            answer = self._pipes[number].recv()
+            self._new.discard(number)
+            return answer
+        except (EOFError, OSError):
+            hung = self._watch.end()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # what it may have started; before the join frees its number
+            process.join()
             code = process.exitcode
             how = f"was killed by {signal.Signals(-code).name}" if code and code < 0 else f"ended with exit code {code}"
-            fix = "see above for its last words" if code and code > 0 else "`rltrain resume` goes on with a new one"
-            return _Failure(EnvironmentFailure.exit_code, f"worker process {number} {how}", self._where, fix)
+            how = f"did not answer for {limit_s:g} s" if hung else how
+            where, fix = self._where, "see above for its last words" if code and code > 0 else "look for what ended it"
+            return Lost(number, EnvironmentFailure(f"worker process {number} {how}", where, fix))
+        finally:
+            self._watch.end()
+
+    def _lost_or_raise(self, number: int, failure: Failure) -> Lost:
+        error = errors.by_exit_code(failure.exit_code)(failure.what, failure.where or self._where, failure.fix)
+        error.add_note(f"in worker process {number}:\n{failure.trace}")
+        if isinstance(error, EnvironmentFailure) and not failure.starting:
+            return Lost(number, error)
+        raise error
 
 
-def _end(pipes: list[Connection], processes: list[Any]) -> None:
+def _end(watch: Watch, pipes: list[Connection], processes: list[Any]) -> None:
     """End the processes, by force if they do not follow within 5 s."""
+    watch.stop()
     for pipe in pipes:
         pipe.close()
+    deadline_s = time.monotonic() + 5
     for process in processes:
-        process.join(timeout=5)
+        process.join(timeout=max(0.0, deadline_s - time.monotonic()))
         if process.is_alive():
-            process.kill()
+            kill(process)
             process.join()
         process.close()
     pipes.clear()
     processes.clear()
-
-
-def _serve(pipe: Connection, make: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    """A worker's life: calls are answered in turn until the other end of the pipe is gone."""
-    # Ctrl-C and a scheduler's signals reach the whole group of processes; the trainer decides when its workers end.
-    for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
-    if sys.platform == "linux":
-        # The pipe says that the trainer is gone only to a worker that reads it, not to one that hangs.
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    subject: Any = None
-    try:
-        while True:
-            try:
-                method, given = pipe.recv()
-            except (EOFError, ConnectionResetError):
-                return
-            try:
-                subject = subject or make(*arguments)
-                answer = getattr(subject, method)(*given)
-            except RltrainError as error:
-                answer = _Failure(error.exit_code, error.what, error.where, error.fix)
-            try:
-                pipe.send(answer)
-            except (BrokenPipeError, ConnectionResetError):
-                return
-    finally:
-        if subject is not None:
-            subject.close()

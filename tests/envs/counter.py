@@ -15,6 +15,8 @@ class Counter(gymnasium.Env):
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
+        if self.fail_at == -1:
+            raise RuntimeError("this environment is broken")
         if seed is not None:
             self.episode = -1
         self.episode, self.t = self.episode + 1, 0

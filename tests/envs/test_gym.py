@@ -176,16 +176,24 @@ def test_wrong_configurations_are_refused_with_a_hint():
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_broken_environment_is_reported_as_such(workers):
     """Bug: a worker's error lost, the trainer waiting for ever."""
-    pool = make_pool(counter(kwargs={"fail_at": 1}, workers=workers), 2)
+    pool = make_pool(counter(kwargs={"fail_at": 1}, workers=workers, max_restarts=0), 2)
     pool.reset(0)
     with pytest.raises(EnvironmentFailure, match="broken"):
         pool.step(np.zeros(2, np.int64))
     pool.close()
 
 
+def test_an_environment_that_raises_in_its_reset_is_reported_as_such():
+    """Bug: taken for a bug of ours."""
+    pool = make_pool(counter(kwargs={"fail_at": -1}), 1)
+    with pytest.raises(EnvironmentFailure, match="broken"):
+        pool.reset(0)
+    pool.close()
+
+
 def test_a_killed_worker_is_reported():
     """Bug: waiting for ever for the answer of a dead process."""
-    pool = make_pool(counter(workers=2), 2)
+    pool = make_pool(counter(workers=2, max_restarts=0), 2)
     pool.reset(0)
     multiprocessing.active_children()[0].kill()
     with pytest.raises(EnvironmentFailure, match="worker"):

@@ -125,7 +125,7 @@ def test_nothing_is_left_behind():
 
 def test_a_dead_emulator_is_reported_and_signals_of_the_group_are_left_to_the_trainer():
     """Bugs: waiting for ever for a dead process; Ctrl-C or a scheduler's SIGTERM ending emulators before the save."""
-    pool = make_pool(airstriker(), 2)
+    pool = make_pool(airstriker(max_restarts=0), 2)
     pool.reset(0)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         for worker in workers():
