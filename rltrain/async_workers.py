@@ -18,7 +18,7 @@ import torch
 import torch.multiprocessing
 from torch import nn
 
-from rltrain import errors, optimizers
+from rltrain import errors, optimizers, plugin_modules
 from rltrain.config import RunConfig
 from rltrain.envs.pool import Episode
 from rltrain.errors import EnvironmentFailure, RltrainError
@@ -212,6 +212,7 @@ def _live(
     threading.Thread(target=_end_with_the_trainer, daemon=True).start()
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         try:
+            plugin_modules.load(run_config.plugins)
             work(run_config, shared, Link(pipe), argument)
         except RltrainError as error:
             pipe.send((error.exit_code, error.what, error.where, error.fix))

@@ -5,6 +5,7 @@ import os
 import sys
 import traceback
 
+from rltrain import plugin_modules
 from rltrain.errors import ConfigError, OutOfMemory, RltrainError, nearest
 
 COMMANDS = {
@@ -71,6 +72,8 @@ def _route(argv: list[str]) -> int:
         return 0
     first = argv[0]
     if first in COMMANDS:
+        plugin_modules.load(plugin_modules.given(argv))
+        argv = [arg for arg in argv if not arg.startswith("plugins=")]
         module = importlib.import_module(f"rltrain.commands.{first}")
         if {"-h", "--help"} & set(argv[1:]):
             print(f"{COMMANDS[first]}\nusage: {module.USAGE}")

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from rltrain import memory_needs, network_config
+from rltrain import memory_needs, network_config, plugin_modules
 from rltrain.algos.a2c_config import A2CConfig
 from rltrain.algos.a3c_config import A3CConfig
 from rltrain.algos.dqn_config import PRESETS, DQNConfig
@@ -46,7 +46,7 @@ ALGOS: dict[str, Any] = {
 }
 """The schema of every algorithm, and of every preset of one; `<algorithm>.py` stands beside `<algorithm>_config.py`."""
 
-SEVERAL_ACTIONS = frozenset({"reinforce", "a2c", "a3c", "ppo"})
+SEVERAL_ACTIONS = {"reinforce", "a2c", "a3c", "ppo"}
 """The algorithms that can choose several things at once (MultiDiscrete)."""
 
 
@@ -97,6 +97,9 @@ class RunConfig:
     """Folder that holds the run folders."""
     name: str | None = None
     """Appended to the run folder's name."""
+    plugins: list[str] = field(default_factory=list)
+    """Modules of yours that register algorithms, environments or networks: see rltrain/plugins.py. They are imported
+    because of the command line alone, so `resume`, `eval` and the others want them named again."""
     dry_run: bool = False
     """Build everything, do one update in a temporary folder, print shapes and sizes."""
     progress: bool = True
@@ -141,9 +144,9 @@ def resolve(config: RunConfig) -> RunConfig:
                 )
             algo[key] = getattr(config, key)
     algo = type(config.algo)(**algo)
-    if algo.name == "a3c":
-        if config.device not in ("auto", "cpu"):
-            raise ConfigError("a3c learns on the processor's cores alone", "device", "use device=cpu, or algo=a2c")
+    if algo.name == "a3c" and config.device not in ("auto", "cpu"):
+        raise ConfigError("a3c learns on the processor's cores alone", "device", "use device=cpu, or algo=a2c")
+    if algo.name == "a3c" or (isinstance(algo, TabularConfig) and config.device == "auto"):
         config = dataclasses.replace(config, device="cpu")
     frame_space, action_space = registry.spaces(config.env)
     if config.network.name == "auto":
@@ -248,6 +251,8 @@ def from_dict(values: Any) -> RunConfig:
     if not isinstance(values, dict):
         raise ConfigError("the configuration is not a mapping", "config.yaml", "use a run folder that rltrain wrote")
     values = dict(values)
+    named = values.get("plugins") or []
+    plugin_modules.require(named if _matches(named, list[str]) else [])
     algo, env = values.get("algo") or {}, values.get("env") or {}
     one_of("algo.name", str(algo.get("name")), ALGOS)
     one_of("env.family", str(env.get("family")), registry.FAMILIES)

@@ -24,6 +24,20 @@ def resolve_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def memory_tags(name: str) -> dict[str, float]:
+    """memory/cuda_* of the device of this name, in MB of 10^6 bytes: held by tensors now, the most ever, and left to
+    everybody. Nothing for devices other than CUDA's."""
+    device = resolve_device(name)
+    if device.type != "cuda":
+        return {}
+    values = {
+        "allocated": torch.cuda.memory_allocated(device),
+        "peak": torch.cuda.max_memory_allocated(device),
+        "free": torch.cuda.mem_get_info(device)[0],
+    }
+    return {f"memory/cuda_{what}_mb": round(num_bytes / 1e6, 1) for what, num_bytes in values.items()}
+
+
 def resolve_precision(name: str, device: torch.device, pixels: bool) -> torch.dtype:
     """The dtype of the torsos. auto takes bf16 for convolutions where the processor multiplies in it, else fp32."""
     if name != "auto":

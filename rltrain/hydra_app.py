@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from rltrain import config as schema
-from rltrain import sweep
+from rltrain import plugin_modules, plugins, sweep
 from rltrain.envs import registry
 from rltrain.errors import ConfigError, Stopped, nearest
 
@@ -38,6 +38,8 @@ def register_schemas() -> None:
         store.store(group="algo", name=f"{name}_schema", node=node)
     for family in registry.FAMILIES:
         store.store(group="env", name=f"{family}_schema", node=registry.config_class(family))
+    for (group, name), option in plugins.OPTIONS.items():
+        store.store(group=group, name=name, node=option.settings)
 
 
 def preset_of(algo: str) -> str:
@@ -48,6 +50,7 @@ def preset_of(algo: str) -> str:
 
 def run(argv: list[str]) -> int:
     """Compose, train and, in a sweep, rank. Returns the exit code. Raises what ended the job."""
+    plugin_modules.load(plugin_modules.given(argv))
     register_schemas()
     _failures.clear()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # or Hydra prints its own report and exits with 1
@@ -108,13 +111,17 @@ def _job(composed: DictConfig) -> None:
             return
         raise SystemExit(error.exit_code) from error  # the one way past Hydra's sweeper: no further job begins
     except Exception as error:
-        if in_sweep:
-            sweep.record_failure(folder, error)
-        else:
+        if not in_sweep:
             _failures.append(error)
+            return
+        sweep.record_failure(folder, error)
+        sweep.let_go(error)
+    else:
+        sweep.let_go(None)
 
 
 def _train(composed: DictConfig, folder: Path | None) -> None:
+    plugin_modules.load(composed.plugins)  # a launcher's process has not seen the command line
     try:
         values: Any = OmegaConf.to_object(composed)
     except OmegaConfBaseException as error:
@@ -161,7 +168,10 @@ def _known_keys(argv: list[str]) -> list[str]:
 
 
 def _family(env: str) -> str:
-    """The family of one of our YAML files, which its first default or that one's names; gym for a user's own."""
+    """The family of one of our YAML files, which its first default or that one's names, or of what a plugin
+    registered; gym for a user's own file."""
+    if ("env", env) in plugins.OPTIONS:
+        return plugins.OPTIONS["env", env].settings.family
     path = CONFIGS / "env" / f"{env}.yaml"
     first = re.search(r"\[(\w+),", path.read_text()) if path.is_file() else None
     if first is None:

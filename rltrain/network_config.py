@@ -1,6 +1,8 @@
 """Settings of `networks.py`, apart from it so that composing a configuration imports no torch."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from rltrain.errors import ConfigError
 from rltrain.validate import at_least, one_of
@@ -8,7 +10,13 @@ from rltrain.validate import at_least, one_of
 SMALLEST_FRAME = {"nature_cnn": 36, "small_cnn": 20, "impala_cnn": 1, "course_cnn": 44}
 """Networks for pixels, with the pixels that a frame's shorter side needs before a layer has no output left."""
 
-NETWORKS = ("auto", "table", "mlp", *SMALLEST_FRAME)
+OWN: dict[str, Callable[..., Any]] = {}
+"""What makes the layers of the networks that plugins registered; those for pixels are in SMALLEST_FRAME too."""
+
+
+def names() -> tuple[str, ...]:
+    """Every network."""
+    return tuple(dict.fromkeys(("auto", "table", "mlp", *SMALLEST_FRAME, *OWN)))
 
 
 @dataclass
@@ -25,7 +33,7 @@ class NetworkConfig:
     """tanh or relu, of the mlp."""
 
     def __post_init__(self) -> None:
-        one_of("network.name", self.name, NETWORKS)
+        one_of("network.name", self.name, names())
         one_of("network.activation", self.activation, ("tanh", "relu"))
         for size in self.hidden_sizes:
             at_least("network.hidden_sizes", size, 1)
@@ -44,8 +52,8 @@ def choose(shape: tuple[int, ...], device: str) -> str:
 def check_fits(network: str, shape: tuple[int, ...], env: str) -> None:
     """Raise ConfigError unless a network with layers can read one frame of this shape."""
     pixels = len(shape) == 3
-    if network == "mlp" and pixels:
-        raise ConfigError(f"mlp does not read the pixels of {env}", "network", "use network=auto")
+    if network != "table" and network not in SMALLEST_FRAME and pixels:
+        raise ConfigError(f"{network} does not read the pixels of {env}", "network", "use network=auto")
     if network in SMALLEST_FRAME and not pixels:
         raise ConfigError(f"{network} needs pixels, and {env} has none", "network", "use network=mlp or network=auto")
     if network in SMALLEST_FRAME and min(shape[1:]) < SMALLEST_FRAME[network]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from rltrain.distributions import Distribution
 from rltrain.envs.spaces import PixelsAndVariables, pixel_shape
-from rltrain.network_config import NetworkConfig
+from rltrain.network_config import OWN, NetworkConfig
 
 Activation = Callable[[], nn.Module]
 
@@ -62,7 +62,9 @@ class Torso(nn.Module):
         self.num_states = int(frame_space.n) if isinstance(frame_space, gymnasium.spaces.Discrete) else 0
         self.name = config.name
         if self.pixels:
-            layers = CNNS[self.name]((shape[0], *pixel_shape(frame_space)[1:]))
+            layers = (CNNS | OWN)[self.name]((shape[0], *pixel_shape(frame_space)[1:]))
+        elif self.name in OWN:
+            layers = OWN[self.name](self.num_states or math.prod(shape))
         else:
             layers = mlp(self.num_states or math.prod(shape), config)
         if layer_norm:

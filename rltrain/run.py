@@ -297,6 +297,10 @@ class Run:
         if self._pool is not None and self._pool.num_restarts:
             values["env/restarts"] = self._pool.num_restarts
         values["memory/rss_mb"] = round(rss_mb(), 1)
+        if self.config.device != "cpu":  # a table's always is, so torch is there by now
+            from rltrain.device import memory_tags
+
+            values |= memory_tags(self.config.device)
         values |= {tag: float(value) for tag, value in self._latest.items()}
         for tag in ("train/loss", "train/grad_norm"):
             if not math.isfinite(values.get(tag, 0.0)):

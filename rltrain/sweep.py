@@ -1,5 +1,6 @@
 """What a sweep adds to single runs: a folder for each job, failures that do not stop the others, a ranked table."""
 
+import gc
 import json
 import re
 import sys
@@ -16,7 +17,7 @@ def job_folder(sweep_dir: Path, number: int, overrides: list[str]) -> Path:
 
 
 def record_failure(folder: Path | None, error: Exception) -> None:
-    """Leave the reason in the job's folder, and drop what the traceback keeps alive (a network, a replay)."""
+    """Leave the reason in the job's folder."""
     assert folder is not None
     folder.mkdir(parents=True, exist_ok=True)
     code = error.exit_code if isinstance(error, RltrainError) else 1
@@ -26,7 +27,20 @@ def record_failure(folder: Path | None, error: Exception) -> None:
     status = {"state": "failed", "step": 0, "pid": None, "reason": reason, "exit_code": code}
     (folder / "status.json").write_text(json.dumps(status))
     print(f"rltrain: job failed: {folder.name}: {reason}", file=sys.stderr)
-    traceback.clear_frames(error.__traceback__)
+
+
+def let_go(error: BaseException | None) -> None:
+    """Free what a job held, a network or a replay, before the next one begins in the same process.
+
+    A failed job's traceback holds its frames, and with them everything, for as long as somebody holds the error.
+    """
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def report(sweep_dir: Path) -> int:

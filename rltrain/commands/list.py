@@ -13,6 +13,7 @@ _PACKAGE = "@package"
 def main(argv: list[str]) -> int:
     """One line for each YAML file whose name or description holds WORD. Returns the exit code. Raises ConfigError."""
     from rltrain.hydra_app import CONFIGS
+    from rltrain.plugins import OPTIONS
 
     if argv and argv[0] not in GROUPS:
         raise ConfigError(f"there is no list of '{argv[0]}'", "rltrain list", nearest(argv[0], GROUPS))
@@ -21,6 +22,7 @@ def main(argv: list[str]) -> int:
     word = argv[1].lower() if len(argv) == 2 else ""
     for title in argv[:1] or GROUPS:
         lines = {path.stem: description(path) for path in sorted((CONFIGS / GROUPS[title]).glob("*.yaml"))}
+        lines |= {name: option.text for (group, name), option in OPTIONS.items() if group == GROUPS[title]}
         found = {name: text for name, text in lines.items() if word in f"{name} {text}".lower()}
         if word and not found:
             raise ConfigError(f"no {GROUPS[title]} has '{word}' in it", "rltrain list", nearest(word, lines))

@@ -1,0 +1,42 @@
+"""The device's memory in the metrics."""
+
+import json
+
+import pytest
+import torch
+from small_runs import small
+
+from rltrain import device as devices
+
+
+def test_the_memory_of_a_cuda_device_is_told_in_megabytes(monkeypatch):
+    asked = []
+
+    def tell(value):
+        return lambda device: (asked.append(device), value)[1]
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", tell(3_000_000))
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", tell(5_550_000))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", tell((70_000_000_000, 80_000_000_000)))
+    tags = {"memory/cuda_allocated_mb": 3.0, "memory/cuda_peak_mb": 5.5, "memory/cuda_free_mb": 70_000.0}
+    assert devices.memory_tags("cuda:1") == pytest.approx(tags, abs=0.051)
+    assert set(asked) == {torch.device("cuda:1")}, "another device's memory"
+    assert devices.memory_tags("cpu") == {}
+
+
+@pytest.mark.parametrize("algo", ["ppo", "dqn", "reinforce"])
+def test_it_is_in_the_metrics_where_there_is_such_a_device_and_only_there(algo, command, monkeypatch):
+    tags = {"memory/cuda_allocated_mb": 1.0, "memory/cuda_peak_mb": 2.0, "memory/cuda_free_mb": 3.0}
+    args = [arg for arg in small(algo, "cartpole") if arg != "device=cpu"]
+    without = command(*args, "total_steps=128", "eval_every_steps=0")
+    assert without.code == 0 and (torch.cuda.is_available() or "cuda" not in metrics(without))
+    monkeypatch.setattr(devices, "memory_tags", lambda name: tags)
+    outcome = command(*args, "total_steps=128", "eval_every_steps=0")
+    logged = [json.loads(line) for line in metrics(outcome).splitlines()]
+    assert [line for line in logged if line.items() >= tags.items()]
+
+
+def metrics(outcome):
+    return (outcome.folder / "metrics.jsonl").read_text()
