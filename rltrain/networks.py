@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from rltrain.distributions import Distribution
 from rltrain.envs.spaces import PixelsAndVariables, pixel_shape
+from rltrain.errors import ConfigError
 from rltrain.network_config import OWN, NetworkConfig
 
 Activation = Callable[[], nn.Module]
@@ -67,6 +68,8 @@ class Torso(nn.Module):
             layers = OWN[self.name](self.num_states or math.prod(shape))
         else:
             layers = mlp(self.num_states or math.prod(shape), config)
+        if self.name in OWN:
+            _check_own(self.name, layers, self.pixels)
         if layer_norm:
             layers = [part for layer in layers for part in (layer, *normalisation(layer))]
         linears = [index for index, layer in enumerate(layers) if isinstance(layer, nn.Linear)]
@@ -198,6 +201,16 @@ def _cnn(
         channels = out_channels
         height, columns = ((side - kernel) // stride + 1 for side in (height, columns))
     return [*layers, nn.Flatten(), nn.Linear(channels * height * columns, width), activation()]
+
+
+def _check_own(name: str, layers: list[nn.Module], pixels: bool) -> None:
+    """Raise ConfigError where the layers of a plugin's network are not those that a torso can use."""
+    if not any(isinstance(layer, nn.Linear) for layer in layers):
+        raise ConfigError(
+            f"the network {name} has no linear layer", "network, plugins", "end with one and its activation"
+        )
+    if pixels and not isinstance(layers[0], nn.Conv2d):  # which takes over the scaling of pixels
+        raise ConfigError(f"the network {name} begins with no convolution", "network, plugins", "put one first")
 
 
 CNNS = {"nature_cnn": nature_cnn, "small_cnn": small_cnn, "impala_cnn": impala_cnn, "course_cnn": course_cnn}

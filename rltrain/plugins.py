@@ -58,7 +58,8 @@ def register_environment_family(name: str, module: str, config_class: type) -> N
 
 
 def register_network(name: str, layers: Callable[..., Any], smallest_frame: int | None = None) -> None:
-    """Add a torso: a function that returns its layers in order, the last linear one followed by its activation.
+    """Add a torso: a function that returns its layers in order, among them a linear one; for pixels a convolution is
+    the first. What the heads read is what comes after the last linear layer and its activation.
 
     With `smallest_frame`, the pixels that a frame's shorter side needs, it is for pixels and is called with the shape
     [channels, height, width]; without, it is for vectors and states and is called with their size. Raises ConfigError.

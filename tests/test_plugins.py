@@ -98,13 +98,16 @@ def test_a_network_for_pixels_is_checked_like_ours(folder):
         "from rltrain import plugins\n"
         "def make(shape):\n"
         "    channels, height, width = shape\n"
-        "    size = channels * (height // 8) * (width // 8)\n"
-        "    return [nn.AvgPool2d(8), nn.Flatten(), nn.Linear(size, 16), nn.ReLU()]\n"
-        "plugins.register_network('pooled', make, smallest_frame=8)\n"
+        "    size = 4 * (height // 8) * (width // 8)\n"
+        "    return [nn.Conv2d(channels, 4, 8, 8), nn.ReLU(), nn.Flatten(), nn.Linear(size, 16), nn.ReLU()]\n"
+        "plugins.register_network('patches', make, smallest_frame=8)\n"
+        "plugins.register_network('flat', lambda shape: make(shape)[2:], smallest_frame=8)\n"
     )
-    args = ["plugins=[own_parts]", "algo=ppo", "network=pooled", "device=cpu", "progress=false", "num_envs=2"]
+    args = ["plugins=[own_parts]", "algo=ppo", "network=patches", "device=cpu", "progress=false", "num_envs=2"]
     args += ["algo.num_steps=8", "batch_size=16", "dry_run=true"]
     code, _, err = rltrain(folder, *args, "env=doom")
     assert code == 0, err
     code, _, err = rltrain(folder, *args, "env=cartpole")
-    assert code == 2 and "pooled needs pixels" in err
+    assert code == 2 and "patches needs pixels" in err
+    code, _, err = rltrain(folder, *args, "env=doom", "network=flat")
+    assert code == 2 and "flat begins with no convolution" in err
