@@ -5,7 +5,7 @@ import os
 import sys
 import traceback
 
-from rltrain import plugin_modules
+from rltrain import plugin_modules, terminal
 from rltrain.errors import ConfigError, OutOfMemory, RltrainError, nearest
 
 COMMANDS = {
@@ -31,6 +31,7 @@ def main() -> None:
     # Before torch is imported: threads that wait for each other give their core away soon. With the default, a second
     # busy process on the machine was seen to slow one update from 27 to 434 ms.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    terminal.guard()
     sys.exit(run(sys.argv[1:]))
 
 
@@ -44,8 +45,6 @@ def run(argv: list[str]) -> int:
     except KeyboardInterrupt:
         print("rltrain: error: interrupted; before the run had begun; start it again", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        return 0
     except Exception as error:
         from rltrain import out_of_memory
 

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from rltrain import config as schema
-from rltrain import plugin_modules, plugins, sweep
+from rltrain import plugin_modules, plugins, sweep, terminal
 from rltrain.envs import registry
 from rltrain.errors import ConfigError, Stopped, nearest
 
@@ -95,6 +95,7 @@ def _as_integer(match: re.Match[str]) -> str:
 
 def _job(composed: DictConfig) -> None:
     """One job. A failure is kept for `run` (or for the sweep's table) instead of raised: Hydra would end the sweep."""
+    terminal.guard()  # a sweep's job may have a process of its own
     hydra_config = HydraConfig.get()
     in_sweep = hydra_config.mode == RunMode.MULTIRUN
     folder = None
