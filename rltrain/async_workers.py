@@ -23,7 +23,7 @@ from rltrain.config import RunConfig
 from rltrain.envs.pool import Episode
 from rltrain.errors import EnvironmentFailure, RltrainError
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
 
 class Shared:

@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import shlex
 import signal
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -80,7 +81,9 @@ class Stopped(RltrainError):
     """A signal asked the run to stop; its state is saved."""
 
     def __init__(self, signal_number: int, where: str) -> None:
-        super().__init__(f"stopped by signal {signal_number}", where, "state saved; `rltrain resume` goes on")
+        name = signal.Signals(signal_number).name
+        by = f"Ctrl-C ({name})" if signal_number == signal.SIGINT else name
+        super().__init__(f"stopped by {by}", where, f"all is saved, go on with: rltrain resume {shlex.quote(where)}")
         # SIGUSR1 is what schedulers send ahead of a SIGTERM, and means the same.
         self.exit_code = 128 + (signal.SIGTERM if signal_number == signal.SIGUSR1 else signal_number)
 

@@ -15,7 +15,7 @@ from rltrain.errors import NonFiniteError, RltrainError
 from rltrain.run import Run
 from rltrain.tabular_config import TabularConfig
 
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
 
 def train(config: RunConfig, folder: Path | None = None, restored: tuple[int, dict[str, Any]] | None = None) -> None:
@@ -39,9 +39,9 @@ def train(config: RunConfig, folder: Path | None = None, restored: tuple[int, di
 def _train_locked(config: RunConfig, folder: Path, restored: tuple[int, dict[str, Any]] | None) -> None:
     """Signals, the algorithm, and how it ended, in status.json and error.log."""
     run = Run(config, folder, restored)
-    handlers = {
-        number: signal.signal(number, run.on_signal) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-    }
+    # nohup lets SIGHUP be ignored: who asked for that keeps it.
+    ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else set()
+    handlers = {number: signal.signal(number, run.on_signal) for number in _STOP_SIGNALS if number not in ignored}
     run.write_status("running")
     try:
         with out_of_memory.told(config):

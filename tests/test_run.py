@@ -302,7 +302,10 @@ def test_one_failed_job_does_not_stop_a_sweep_and_is_named_at_its_end(command):
     assert json.loads((done / "status.json").read_text())["state"] == "done"
 
 
-@pytest.mark.parametrize(("algo", "number", "code"), [("dqn", signal.SIGTERM, 143), ("ppo", signal.SIGINT, 130)])
+STOPS = [("dqn", signal.SIGTERM, 143), ("ppo", signal.SIGINT, 130), ("ppo", signal.SIGHUP, 129)]
+
+
+@pytest.mark.parametrize(("algo", "number", "code"), STOPS)
 def test_a_signal_stops_a_run_that_can_be_resumed(algo, number, code, command, tmp_path):
     argv = [*RUNS[algo], "total_steps=1e7", "log_every_steps=100", "eval_every_steps=0"]
     process = subprocess.Popen(
@@ -324,7 +327,10 @@ def test_a_signal_stops_a_run_that_can_be_resumed(algo, number, code, command, t
         process.communicate()
     folder = found[0].parent
     assert process.returncode == code, error
-    assert error.strip().splitlines()[-1].startswith(f"rltrain: error: stopped by signal {int(number)}; ")
+    what, where, fix = error.strip().splitlines()[-1].split("; ")
+    assert what.startswith("rltrain: error: stopped by ") and what.strip(")").endswith(number.name)
+    assert fix.endswith(f"rltrain resume {where}"), "no command to copy"
+    assert (tmp_path / where).resolve() == folder.resolve()
     status = json.loads((folder / "status.json").read_text())
     assert (status["state"], status["exit_code"]) == ("stopped", code)
     step, _ = checkpoint.load(folder)

@@ -38,7 +38,7 @@ class Failure(NamedTuple):
 def serve(pipe: Connection, make: Callable[..., Any], arguments: tuple[Any, ...], plugins: list[str]) -> None:
     """A worker's life: calls are answered in turn until the other end of the pipe is gone."""
     # Ctrl-C and a scheduler's signals reach the whole group of processes; the trainer decides when its workers end.
-    for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
+    for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     # A group of its own, so that what the environment starts can be found even when this process is gone.
