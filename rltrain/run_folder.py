@@ -6,6 +6,8 @@ import fcntl
 import json
 import os
 import platform
+import re
+import shlex
 import subprocess
 import sys
 from datetime import datetime
@@ -34,17 +36,28 @@ def create(config: RunConfig, folder: Path | None) -> Path:
             folder = root / config.env.name / config.algo.name / f"{stamp}-s{config.seed}{suffix}"
         folder.mkdir(parents=True)
         schema.save(config, folder / "config.yaml")
-        (folder / "command.txt").write_text(" ".join(["rltrain", *sys.argv[1:]]) + "\n")
+        (folder / "command.txt").write_text(shlex.join(["rltrain", *sys.argv[1:]]) + "\n")
         (folder / "meta.json").write_text(json.dumps(_meta(config), indent=1))
         _point_latest(root, folder)
     return folder
 
 
 def find(word: str, run_dir: str = "runs") -> tuple[Path, str | None]:
-    """The run folder that RUN names, and the checkpoint where RUN is one. Raises CheckpointError."""
+    """The run folder that RUN names, and the checkpoint where RUN is one.
+
+    RUN is a path, also one from `run_dir` on, or `last`, or the end of a folder's name: what `name=` put there. Raises
+    CheckpointError.
+    """
     path = Path(run_dir) / "latest" if word == "last" else Path(word)
     if not path.exists():
-        raise CheckpointError("there is no such run", str(path), "give a run folder, a checkpoint in one, or `last`")
+        named = _named(word, Path(run_dir))
+        if len(named) > 1:
+            first = ", ".join(map(str, named[:3]))
+            raise CheckpointError(f"{len(named)} runs are called '{word}'", run_dir, f"give one by its folder: {first}")
+        if not named:
+            fix = "give a run folder, a checkpoint in one, a run's name, or `last`"
+            raise CheckpointError("there is no such run", str(path), fix)
+        path = named[0]
     path = path.resolve()
     which = None
     if path.parent.name == "checkpoints":
@@ -53,6 +66,42 @@ def find(word: str, run_dir: str = "runs") -> tuple[Path, str | None]:
     if not (path / "config.yaml").is_file():
         raise CheckpointError("this is no run folder: it has no config.yaml", str(path), "give a folder below runs/")
     return path, which
+
+
+def _named(word: str, run_dir: Path) -> list[Path]:
+    """The run folders below run_dir that go by this name, newest first."""
+    inside = run_dir / word
+    if inside.exists():
+        return [inside]
+    ends = re.compile(rf"(\d{{8}}-\d{{6}}-\d{{6}}-s\d+-)?{re.escape(word)}")
+    found = [path.parent for path in run_dir.rglob("config.yaml") if ends.fullmatch(path.parent.name)]
+    return sorted(found, key=lambda path: path.name, reverse=True)
+
+
+def find_trained(word: str) -> tuple[Path, str | None]:
+    """As `find`, a run that has a checkpoint. Raises CheckpointError, which says how to come to one."""
+    folder, which = find(word)
+    if _has_checkpoint(folder):
+        return folder, which
+    where = os.path.relpath(folder)
+    what = f"`last` is {folder.name}, which has no checkpoint" if word == "last" else "the run has no checkpoint yet"
+    try:
+        Lock(folder).release()
+        command = (folder / "command.txt").read_text().strip()
+        fix = f"there is nothing to go on from; start it again: {command}"
+    except FolderInUse:
+        fix = "it is training: wait for its first"
+    except OSError:
+        fix = "there is nothing to go on from; start it again"
+    others = [path.parent for path in Path("runs").rglob("config.yaml") if _has_checkpoint(path.parent)]
+    if word == "last" and others:
+        newest = max(others, key=lambda path: (path / "config.yaml").stat().st_mtime)
+        fix += f", or use the newest run that has one: {shlex.quote(str(newest))}"
+    raise CheckpointError(what, where, fix)
+
+
+def _has_checkpoint(folder: Path) -> bool:
+    return any((folder / "checkpoints").glob("step_*"))
 
 
 def find_all(word: str) -> list[Path]:

@@ -136,6 +136,33 @@ def test_a_run_without_checkpoints_has_none_to_use(word, command, finished):
     assert THREE_PARTS.fullmatch(outcome.last_line)
 
 
+@pytest.mark.parametrize("word", ["eval", "resume", "play", "export"])
+def test_a_run_killed_before_its_first_checkpoint_says_how_to_start_it_again(word, command, finished):
+    shutil.rmtree(finished / "checkpoints")
+    line = command(word, finished).last_line
+    assert "the run has no checkpoint yet" in line
+    assert "start it again: rltrain algo=q_learning env=taxi total_steps=100" in line
+    assert "checkpoints folder" not in line
+
+
+def test_last_without_a_checkpoint_is_named_and_so_is_the_newest_run_that_has_one(command, finished):
+    assert command("algo=q_learning", "env=taxi", "total_steps=200", "progress=false").code == 0
+    newest = (finished.parents[2] / "latest").resolve()
+    shutil.rmtree(newest / "checkpoints")
+    line = command("eval", "last").last_line
+    assert f"`last` is {newest.name}, which has no checkpoint" in line
+    assert line.endswith(f"runs/taxi/q_learning/{finished.name}")
+
+
+def test_a_run_is_found_by_its_name_and_by_its_path_below_runs(command, finished):
+    assert command("algo=q_learning", "env=taxi", "total_steps=100", "name=foo", "progress=false").code == 0
+    assert command("eval", "foo", "episodes=1").code == 0
+    assert command("eval", f"taxi/q_learning/{finished.name}", "episodes=1").code == 0
+    assert "there is no such run" in command("eval", "oo").last_line
+    assert command("algo=q_learning", "env=taxi", "total_steps=100", "name=foo", "progress=false").code == 0
+    assert "2 runs are called 'foo'" in command("eval", "foo").last_line
+
+
 def test_a_checkpoint_that_is_not_there_is_no_usable_one(command, finished):
     outcome = command("eval", finished, "checkpoint=777")
     assert outcome.code == 3

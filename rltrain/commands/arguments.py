@@ -67,7 +67,7 @@ def open_run(word: str, values: dict[str, str]) -> tuple[Path, RunConfig, Path]:
 
     Raises CheckpointError, ConfigError.
     """
-    folder, which = run_folder.find(word)
+    folder, which = run_folder.find_trained(word)
     config = schema.load(folder / "config.yaml")
     refuse_imports(config, values)
     if "device" in values:

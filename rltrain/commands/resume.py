@@ -26,7 +26,7 @@ def main(argv: list[str]) -> int:
             changes[key] = whole_number(key, values[key])
     if "oom" in values:
         changes["oom"] = values["oom"]
-    folder, which = run_folder.find(words[0])
+    folder, which = run_folder.find_trained(words[0])
     run_folder.Lock(folder).release()  # before anything is written: a folder in use is left as it is
     config = schema.load(folder / "config.yaml")
     resumes = len(list(folder.glob("config.resume-*.yaml")))

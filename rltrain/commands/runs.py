@@ -63,14 +63,19 @@ def main(argv: list[str]) -> int:
     sort = values.get("sort", "age")
     one_of("sort", sort, _SORTS)
     run_dir = Path(values.get("run_dir", "runs"))
-    rows = [read(folder, run_dir) for folder in run_folder.find_all(str(run_dir))]
+    try:
+        rows = [read(folder, run_dir) for folder in run_folder.find_all(str(run_dir))]
+    except CheckpointError as error:
+        where = f"run_dir={run_dir}"
+        raise CheckpointError(f"no runs in '{run_dir}'", where, "train first, or give another run_dir") from error
     if words:
         pattern = words[0] if any(sign in words[0] for sign in "*?[") else f"*{words[0]}*"
         rows = [row for row in rows if fnmatch.fnmatch(row.name, pattern) or fnmatch.fnmatch(row.state, pattern)]
         if not rows:
             raise CheckpointError(f"no run fits '{words[0]}'", str(run_dir), "`rltrain runs` shows all")
     table = [["state", "steps", "", "score", "of", "best", "steps/s", "age", "run"]]
-    table += [_cells(row) for row in sorted(rows, key=_SORTS[sort])]
+    # With run_dir before it, so that the name can be given to the other commands as it stands.
+    table += [[*_cells(row), str(run_dir / row.name)] for row in sorted(rows, key=_SORTS[sort])]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     right = {1, 2, 3, 5, 6, 7}
     for line in table:
@@ -113,10 +118,10 @@ def short_time(seconds: float) -> str:
 
 
 def _cells(row: Row) -> list[str]:
-    percent = f"{row.step / row.total_steps:.0%}" if row.total_steps else ""
+    percent = f"{min(row.step / row.total_steps, 1):.0%}" if row.total_steps else ""
     score, best = (f"{value:.2f}" if value is not None else "-" for value in (row.score, row.best))
     fps = f"{row.fps:,.0f}" if row.fps else "-"
-    return [row.state, f"{row.step:,}", percent, score, row.source, best, fps, short_time(row.age_s), row.name]
+    return [row.state, f"{row.step:,}", percent, score, row.source, best, fps, short_time(row.age_s)]
 
 
 def _died(status: dict[str, Any], meta: dict[str, Any], folder: Path) -> bool:

@@ -30,10 +30,10 @@ def ended(score, best=None, fps=100.0):
 
 
 def table(out):
-    """Rows by the name of their folder."""
+    """Rows by the name of their folder below runs/, which each has before it."""
     head, *lines = out.splitlines()
     assert head.split() == ["state", "steps", "score", "of", "best", "steps/s", "age", "run"]
-    return {line.split()[-1]: line.split() for line in lines}
+    return {line.split()[-1].partition("runs/")[2]: line.split() for line in lines}
 
 
 def test_a_real_run_is_a_line_with_what_its_files_say(made, command):
@@ -41,8 +41,8 @@ def test_a_real_run_is_a_line_with_what_its_files_say(made, command):
     result = json.loads((folder / "result.json").read_text())
     outcome = command("runs", f"run_dir={folder.parents[2]}")
     assert outcome.code == 0, outcome.err
-    rows = table(outcome.out)
-    state, steps, percent, score, source, best, fps, _, name = rows[f"cartpole/ppo/{folder.name}"]
+    rows = {line.split()[-1]: line.split() for line in outcome.out.splitlines()[1:]}
+    state, steps, percent, score, source, best, fps, _, name = rows[str(folder)]
     assert (state, steps, percent, source) == ("done", "1,024", "100%", "final")
     assert float(score) == pytest.approx(result["final"]["mean_reward"], abs=0.005)
     assert float(best) == pytest.approx(result["best"]["mean_reward"], abs=0.005)
@@ -107,6 +107,22 @@ def test_the_table_is_sorted_best_newest_or_fastest_first(command, tmp_path, sor
         write_status(write_run(tmp_path / "runs" / name, {1: 0.0}), result=result, age_s=3600 * (age + 1))
     write_status(write_run(tmp_path / "runs" / "new", {}), "running", os.getpid(), age_s=1)
     assert list(table(command("runs", f"sort={sort}").out)) == order
+
+
+def test_a_run_that_took_more_than_asked_for_is_at_100_percent(command, tmp_path):
+    folder = write_status(write_run(tmp_path / "runs" / "a", {2048: 1.0}), step=2048)
+    with (folder / "config.yaml").open("a") as file:
+        file.write("total_steps: 500\n")
+    assert table(command("runs").out)["a"][2] == "100%"
+
+
+@pytest.mark.parametrize("made", [True, False])
+def test_no_runs_are_told_as_such(command, tmp_path, made):
+    if made:
+        (tmp_path / "runs").mkdir()
+    outcome = command("runs")
+    assert outcome.code == 3
+    assert "no runs in 'runs'; run_dir=runs; " in outcome.last_line
 
 
 def test_a_pattern_chooses_by_folder_or_state(command, tmp_path):
