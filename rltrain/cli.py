@@ -2,28 +2,15 @@
 
 import importlib
 import os
+import re
 import sys
 import traceback
 
-from rltrain import plugin_modules, terminal
+from rltrain import plugin_modules, terminal, usage
 from rltrain.errors import ConfigError, OutOfMemory, RltrainError, nearest
 
-COMMANDS = {
-    "resume": "go on with a run",
-    "eval": "evaluate a run's checkpoint in fresh environments",
-    "play": "watch a run's agent in a window, or film it where there is no display",
-    "runs": "a table of runs: state, steps, score, speed, age",
-    "plot": "learning curves over seeds, as PNG and CSV",
-    "export": "a run's network as ONNX, TorchScript or pt2, for use without rltrain",
-    "list": "what there is: algorithms, environments, networks, tuned settings",
-    "doctor": "what works on this machine, what is missing, and how to mend it",
-}
-
-USAGE = """rltrain trains deep reinforcement learning agents.
-
-  rltrain algo=dqn env=doom                   train; any key of `rltrain --help` can follow
-  rltrain -m algo=dqn,ppo env=cartpole seed=0,1   sweep
-"""
+_HYDRA_OPTIONS = {"cfg", "package", "info", "experimental_rerun", "c", "p", "i"}
+"""Options that can be written with one word before the `=`; those with dashes in them are no keys anyway."""
 
 
 def main() -> None:
@@ -65,21 +52,38 @@ def print_error(error: RltrainError) -> None:
 
 def _route(argv: list[str]) -> int:
     if not argv:
-        print(USAGE)
-        for command, text in COMMANDS.items():
-            print(f"  rltrain {command:<10} {text}")
+        print(f"{usage.short()}\n\n  rltrain --help     all of it")
         return 0
     first = argv[0]
-    if first in COMMANDS:
+    if first in usage.COMMANDS:
         plugin_modules.load(plugin_modules.given(argv))
         argv = [arg for arg in argv if not arg.startswith("plugins=")]
         module = importlib.import_module(f"rltrain.commands.{first}")
         if {"-h", "--help"} & set(argv[1:]):
-            print(f"{COMMANDS[first]}\nusage: {module.USAGE}")
+            print(f"{usage.COMMANDS[first]}\nusage: {module.USAGE}")
             return 0
         return int(module.main(argv[1:]))
-    if "=" not in first and first[0] not in "-+~":
-        raise ConfigError(f"unknown command '{first}'", "the first word", nearest(first, COMMANDS))
+    if "--version" in argv:
+        print(f"rltrain {usage.version()}")
+        return 0
+    if {"-h", "--help"} & set(argv):
+        print(usage.text(argv))
+        return 0
+    _check_form(argv)
     from rltrain import hydra_app
 
     return hydra_app.run(argv)
+
+
+def _check_form(argv: list[str]) -> None:
+    """What neither a command nor Hydra would understand. Raises ConfigError."""
+    for word, after in zip(argv, [*argv[1:], ""], strict=True):
+        if word == "=" or after == "=" or (word.endswith("=") and after and "=" not in after and after[0] not in "-+~"):
+            key = argv[0] if word == "=" else word.rstrip("=")
+            raise ConfigError("there is a space beside '='", " ".join(argv), f"write {key}=VALUE")
+        dashed = re.fullmatch(r"--?([a-z_]+(?:\.\w+)*)=(.*)", word)
+        if dashed and dashed[1] not in _HYDRA_OPTIONS:
+            raise ConfigError("settings take no dashes", word, f"write {dashed[1]}={dashed[2]}")
+    first = argv[0]
+    if "=" not in first and first[0] not in "-+~":
+        raise ConfigError(f"unknown command '{first}'", f"rltrain {first}", nearest(first, usage.COMMANDS))

@@ -160,12 +160,19 @@ def _config_error(error: Exception, argv: list[str]) -> ConfigError:
 
 def _known_keys(argv: list[str]) -> list[str]:
     """Every key of the root and of the chosen groups, dotted."""
+    nodes = {"": schema.RunConfig, **chosen_schemas(argv)}
+    return [prefix + field.name for prefix, node in nodes.items() for field in dataclasses.fields(node)]
+
+
+def chosen_schemas(argv: list[str]) -> dict[str, Any]:
+    """The schemas of the groups that a command line chooses, by the prefix of their keys."""
     algo = next((arg[5:] for arg in argv if arg.startswith("algo=")), "dqn")
-    nodes: list[tuple[str, Any]] = [("", schema.RunConfig), ("network.", schema.NetworkConfig)]
-    nodes.append(("algo.", schema.ALGOS.get(algo, schema.ALGOS["dqn"])))
     env = next((arg[4:] for arg in argv if arg.startswith("env=")), "cartpole")
-    nodes.append(("env.", registry.config_class(_family(env))))
-    return [prefix + field.name for prefix, node in nodes for field in dataclasses.fields(node)]
+    return {
+        "network.": schema.NetworkConfig,
+        "algo.": schema.ALGOS.get(algo, schema.ALGOS["dqn"]),
+        "env.": registry.config_class(_family(env)),
+    }
 
 
 def _family(env: str) -> str:

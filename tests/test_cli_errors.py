@@ -2,12 +2,15 @@
 
 import re
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
 import yaml
 
-from rltrain import cli
+from rltrain import cli, usage
+from rltrain.config import RunConfig
 
 THREE_PARTS = re.compile(r"rltrain: error: [^;]+; [^;]+; .+")
 
@@ -48,7 +51,10 @@ COMMAND_LINE = [
     (["algo=ppo", "env=pong", "network=mlp"], "mlp does not read the pixels of pong"),
     (["algo=dqn", "env=taxi", "network=table"], "dqn needs a network"),
     (["algo=dqn", "env=doom", "env.cfg=/nowhere/my.cfg"], "there is no file '/nowhere/my.cfg'; env.cfg; "),
-    (["evl", "runs/x"], "unknown command 'evl'; the first word; did you mean 'eval'?"),
+    (["evl", "runs/x"], "unknown command 'evl'; rltrain evl; did you mean 'eval'?"),
+    (["algo", "=", "ppo"], "there is a space beside '='; algo = ppo; write algo=VALUE"),
+    (["algo=", "ppo"], "there is a space beside '='; algo= ppo; write algo=VALUE"),
+    (["--algo=ppo"], "settings take no dashes; --algo=ppo; write algo=ppo"),
     (["list", "envs", "cartpol3"], "no env has 'cartpol3' in it; rltrain list; did you mean 'cartpole'?"),
     (["list", "envs", "doom", "word"], "3 words where at most 2 belong"),
     (["list", "algo"], "there is no list of 'algo'; rltrain list; did you mean 'algos'"),
@@ -208,9 +214,34 @@ def test_a_bug_of_ours_shows_its_traceback_and_still_ends_in_one_line(command, m
     assert outcome.last_line.startswith("rltrain: error: ZeroDivisionError: ")
 
 
-@pytest.mark.parametrize("word", cli.COMMANDS)
+@pytest.mark.parametrize("word", usage.COMMANDS)
 def test_every_command_explains_itself(word, command):
     outcome = command(word, "--help")
     assert outcome.code == 0
-    assert outcome.out.splitlines()[0] == cli.COMMANDS[word]
+    assert outcome.out.splitlines()[0] == usage.COMMANDS[word]
     assert outcome.out.splitlines()[1].startswith(f"usage: rltrain {word}")
+
+
+def test_help_names_commands_and_explains_every_key_without_our_insides(command):
+    out = command("--help").out
+    for word in [*usage.COMMANDS, *(key for key in vars(RunConfig()) if key not in ("algo", "env", "network"))]:
+        assert re.search(rf"^  (rltrain )?{word}\b", out, re.MULTILINE), word
+    assert "schema" not in out and "powered by" not in out
+    assert re.search(r"^  seed=0 +Source of every random number\.$", out, re.MULTILINE)
+
+
+def test_help_of_a_pair_explains_its_keys(command):
+    out = command("algo=d3qn_per", "env=doom_basic", "--help").out
+    assert "  algo.n_step=" in out and "  env.frame_skip=" in out
+    assert "  algo.epsilon_decay=" in command("algo=sarsa", "env=taxi", "--help").out, "a base's keys are missing"
+    assert "  env.frame_skip=" not in command("--help").out
+
+
+def test_help_and_version_bring_no_heavy_package():
+    code = (
+        "import sys; from rltrain import cli; cli.run(['--help']); cli.run(['--version']); cli.run([]);"
+        "sys.exit(str([name for name in ('torch', 'numpy', 'hydra', 'gymnasium') if name in sys.modules] or ''))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stderr.strip() == ""
+    assert re.search(r"^rltrain \d+\.\d+", done.stdout, re.MULTILINE)

@@ -1,0 +1,95 @@
+"""What `rltrain --help` and `--version` say; read from the sources, so that help comes at once, without torch."""
+
+import ast
+import inspect
+import textwrap
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+_HERE = Path(__file__).resolve().parent
+
+COMMANDS = {
+    "resume": "go on with a run",
+    "eval": "evaluate a run's checkpoint in fresh environments",
+    "play": "watch a run's agent in a window, or film it where there is no display",
+    "runs": "a table of runs: state, steps, score, speed, age",
+    "plot": "learning curves over seeds, as PNG and CSV",
+    "export": "a run's network as ONNX, TorchScript or pt2, for use without rltrain",
+    "list": "what there is: algorithms, environments, networks, tuned settings",
+    "doctor": "what works on this machine, what is missing, and how to mend it",
+}
+
+_START = """rltrain trains deep reinforcement learning agents.
+
+  rltrain algo=dqn env=doom                       train; settings are key=value
+  rltrain -m algo=dqn,ppo env=cartpole seed=0,1   sweep: every combination is a run
+"""
+
+_KEYS = """
+RUN is a run folder, a checkpoint in one, the name that name=... gave it, or `last`. `rltrain COMMAND --help` shows a
+command's keys.
+
+Settings are written key=value, without spaces and dashes: total_steps=1e6 algo.gamma=0.95 env.frame_skip=4
+
+  rltrain list                              the choices of algo, env and network
+  rltrain algo=ppo env=doom --help          the keys of a pair, explained
+  rltrain algo=ppo env=doom --cfg job       their values, tuned ones included
+  rltrain algo=ppo env=doom dry_run=true    try it: build everything, learn once, keep nothing
+  eval "$(rltrain -sc install=bash)"        completion with TAB
+  rltrain --hydra-help                      the options of Hydra, which reads the settings
+"""
+
+
+def version() -> str:
+    """rltrain's version: of the installed package, or of the checkout."""
+    try:
+        return metadata.version("rltrain")
+    except metadata.PackageNotFoundError:
+        return str(tomllib.loads((_HERE.parent / "pyproject.toml").read_text())["project"]["version"])
+
+
+def short() -> str:
+    """What to type: for `rltrain` alone."""
+    return _START + "".join(f"\n  rltrain {command:<10} {text}" for command, text in COMMANDS.items())
+
+
+def text(argv: list[str]) -> str:
+    """For `rltrain [algo=...] [env=...] --help`: every key of a run and, where a choice is given, the keys of that."""
+    parts = [short(), _KEYS, "Keys of every run, with what they are by themselves:", ""]
+    parts += _keys((_HERE / "config.py").read_text(), "RunConfig", "")
+    for prefix, schema in _chosen(argv).items():
+        parts += ["", f"Keys of {prefix.removesuffix('.')}:", ""]
+        for owner in reversed(schema.__mro__[:-1]):
+            parts += _keys(inspect.getsource(inspect.getmodule(owner) or owner), owner.__name__, prefix)
+    return "\n".join(parts)
+
+
+def _chosen(argv: list[str]) -> dict[str, type]:
+    """The schemas of what the command line chooses, by prefix."""
+    if not any(arg.startswith(("algo=", "env=")) for arg in argv):
+        return {}
+    from rltrain import hydra_app
+
+    return hydra_app.chosen_schemas(argv)
+
+
+def _keys(source: str, class_name: str, prefix: str) -> list[str]:
+    """`key=default` and the docstring under each field of a dataclass; fields without one explain themselves."""
+    classes = [node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)]
+    body = next(node.body for node in classes if node.name == class_name)
+    lines = []
+    for field, doc in zip(body, [*body[1:], None], strict=True):
+        if not isinstance(field, ast.AnnAssign) or not isinstance(doc, ast.Expr):
+            continue
+        assert isinstance(field.target, ast.Name) and isinstance(doc.value, ast.Constant)
+        head = f"  {prefix}{field.target.id}={_default(field.value)}"
+        words = " ".join(str(doc.value.value).split())
+        lines.append(textwrap.fill(words, 118, initial_indent=f"{head:<36} ", subsequent_indent=" " * 37))
+    return lines
+
+
+def _default(value: ast.expr | None) -> str:
+    if isinstance(value, ast.Constant):
+        return {"None": "null", "True": "true", "False": "false"}.get(str(value.value), str(value.value))
+    return "..." if value is None or isinstance(value, ast.Call) else ast.unparse(value)
