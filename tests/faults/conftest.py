@@ -98,7 +98,7 @@ class Process:
             text=True,
         )
 
-    def wait_for(self, pattern: str, timeout_s: float = 60) -> Path:
+    def wait_for(self, pattern: str, timeout_s: float = 300) -> Path:
         """The first path below the working directory that matches, as soon as it is there and not empty."""
         deadline = time.monotonic() + timeout_s
         while True:
@@ -112,7 +112,7 @@ class Process:
             assert time.monotonic() < deadline, f"no {pattern} after {timeout_s} s"
             time.sleep(0.02)
 
-    def end(self, timeout_s: float = 60) -> tuple[int, str]:
+    def end(self, timeout_s: float = 300) -> tuple[int, str]:
         """Exit code and stderr, once it has ended."""
         try:
             return_code = self.process.wait(timeout_s)
