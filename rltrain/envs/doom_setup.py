@@ -122,12 +122,16 @@ def _variable(name: str, where: str) -> str:
 
 def _weight(name: str, weight: float) -> Weight:
     """One entry of env.shaping."""
+    known = {variable for variable in dir(vizdoom.GameVariable) if variable.isupper()}
+    named = known | {f"{variable}_{way}" for variable in known for way in ("GAINED", "LOST")}
+    if name.upper() not in named:
+        raise ConfigError(f"unknown game variable '{name}'", "env.shaping", nearest(name.upper(), named))
     variable, _, direction = name.upper().rpartition("_")
     if direction == "GAINED":
-        return Weight(_variable(variable, "env.shaping"), weight, 0.0)
+        return Weight(variable, weight, 0.0)
     if direction == "LOST":
-        return Weight(_variable(variable, "env.shaping"), 0.0, weight)
-    return Weight(_variable(name, "env.shaping"), weight, -weight)
+        return Weight(variable, 0.0, weight)
+    return Weight(name.upper(), weight, -weight)
 
 
 def _value(text: str, key: str) -> str | None:

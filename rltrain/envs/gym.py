@@ -1,6 +1,7 @@
 """Every gymnasium environment with plain observations: stepped in this process, or by worker processes."""
 
 import contextlib
+import importlib.util
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -69,11 +70,22 @@ def make_env(config: GymConfig) -> gymnasium.Env:
         fix = "pip install what it names"
         raise EnvironmentFailure(f"'{config.id}' needs a package: {error}", "env.id", fix) from error
     except (gymnasium.error.UnregisteredEnv, gymnasium.error.DeprecatedEnv) as error:
-        raise ConfigError(
-            f"unknown environment '{config.id}'", "env.id", nearest(config.id, gymnasium.registry)
-        ) from error
+        raise ConfigError(f"unknown environment '{config.id}'", "env.id", nearest(config.id, _installed())) from error
     except (TypeError, ValueError, KeyError, gymnasium.error.Error) as error:
         raise ConfigError(f"'{config.id}' cannot be made: {error}", "env.id, env.kwargs", "correct them") from error
+
+
+def _installed() -> list[str]:
+    """The registered ids but those of gymnasium's own whose package is not here, or which it only remembers."""
+    needs = {"mujoco": "mujoco", "box2d": "Box2D", "phys2d": "jax", "tabular": "jax"}
+    missing = [module for module, package in needs.items() if importlib.util.find_spec(package) is None]
+    # An id that gymnasium only remembers (Ant-v2) has a function of this module that raises.
+    without = ("gymnasium.envs:", *(f"gymnasium.envs.{module}" for module in missing))
+    made_by = {
+        name: entry if isinstance(entry := spec.entry_point, str) else f"{getattr(entry, '__module__', '')}:"
+        for name, spec in gymnasium.registry.items()
+    }
+    return [name for name, place in made_by.items() if not place.startswith(without)]
 
 
 def spaces(config: GymConfig) -> tuple[gymnasium.Space, gymnasium.Space]:

@@ -57,8 +57,8 @@ def test_gains_and_losses_have_weights_of_their_own():
 
 
 def test_unknown_names_are_refused_with_the_nearest():
-    for name in ("HEALHT", "HEALHT_GAINED", "HEALHT_LOST"):
-        with pytest.raises(ConfigError, match=r"env\.shaping; did you mean 'HEALTH'"):
+    for name, meant in (("HEALHT", "HEALTH"), ("HEALHT_GAINED", "HEALTH_GAINED"), ("HEALHT_LOST", "HEALTH_LOST")):
+        with pytest.raises(ConfigError, match=rf"env\.shaping; did you mean '{meant}'"):
             spaces(DoomConfig("x", shaping={name: 1.0}))
     with pytest.raises(ConfigError, match=r"env\.shaping\.HEALTH"):
         DoomConfig("x", shaping={"HEALTH": float("nan")})

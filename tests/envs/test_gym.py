@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Discrete, MultiBinary, MultiDiscrete
 
+from rltrain.envs import gym
 from rltrain.envs.gym import GymConfig, make_env, make_pool, spaces
 from rltrain.errors import ConfigError, EnvironmentFailure
 
@@ -200,3 +201,10 @@ def test_a_killed_worker_is_reported():
         for _ in range(10):
             pool.step(np.zeros(2, np.int64))
     pool.close()
+
+
+def test_a_hint_names_no_environment_whose_package_is_missing(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name in ("mujoco", "jax") else name)
+    offered = gym._installed()
+    assert "CartPole-v1" in offered and "LunarLander-v3" in offered
+    assert not [name for name in offered if name.startswith(("Ant-", "Hopper-", "phys2d/", "tabular/"))]
