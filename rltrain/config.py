@@ -133,6 +133,7 @@ def algo_module(name: str) -> types.ModuleType:
 
 def resolve(config: RunConfig) -> RunConfig:
     """Fill in what null stands for and check every combination. Raises ConfigError or EnvironmentFailure."""
+    config = dataclasses.replace(config, env=dataclasses.replace(config.env, name=registry.folder_name(config.env)))
     algo = dataclasses.asdict(config.algo)
     for key in ("num_envs", "batch_size"):
         if getattr(config, key) is not None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -12,14 +13,19 @@ from rltrain import config as schema
 from rltrain import hydra_app
 from rltrain.algos import dqn_config
 from rltrain.algos.dqn_config import DQNConfig
+from rltrain.envs import registry
+from rltrain.envs.atari import AtariConfig
 from rltrain.envs.doom import DoomConfig
 from rltrain.envs.gym import GymConfig
+from rltrain.envs.retro import RetroConfig
 from rltrain.errors import CheckpointError, ConfigError
 
 ENVS = sorted(path.stem for path in (hydra_app.CONFIGS / "env").glob("*.yaml") if path.stem != "gym")
 COUNTED = {"taxi", "frozen_lake", "frozen_lake_8x8", "frozen_lake_not_slippery", "cliff_walking", "maze"}
 CONTINUOUS = {"pendulum", "mountain_car_continuous", "bipedal_walker"}
 MISSING_ROM = 4
+OF_A_FAMILY = {"atari": "pong", "retro": "Airstriker-Genesis-v0"}
+"""What runs of an option for any game are called where none is given."""
 
 
 @pytest.fixture
@@ -63,7 +69,7 @@ def test_every_pair_of_algorithm_and_environment_composes_or_says_why_not(algo, 
         assert not got.run_dir.exists()
     else:
         assert isinstance(got, schema.RunConfig), got.last_line
-        assert (got.algo.name, got.env.name) == (algo, env)
+        assert (got.algo.name, got.env.name) == (algo, OF_A_FAMILY.get(env, env))
         assert None not in (got.num_envs, got.log_every_steps, got.eval_every_steps)
         assert (got.num_envs, got.batch_size) == (got.algo.num_envs, getattr(got.algo, "batch_size", None))
 
@@ -251,3 +257,21 @@ def test_a_replay_too_small_for_a_batch_is_refused_before_it_is_built(compose):
 def test_a_large_replay_is_saved_before_much_of_it_is_new(capacity, every, compose):
     got = compose("algo=dqn", "env=pong", f"algo.replay_capacity={capacity}", "total_steps=10_000_000")
     assert got.checkpoint_every_steps == every
+
+
+@pytest.mark.parametrize(
+    ("env", "name"),
+    [
+        (GymConfig(name="gym", id="CartPole-v1"), "CartPole-v1"),
+        (GymConfig(name="gym", id="package.module:ns/Name-v0"), "package.module-ns-Name-v0"),
+        (GymConfig(name="cartpole", id="CartPole-v1"), "cartpole"),
+        (AtariConfig(name="atari", game="asterix"), "asterix"),
+        (RetroConfig(name="retro", game="Airstriker-Genesis-v0"), "Airstriker-Genesis-v0"),
+        (DoomConfig(name="doom", scenario="basic"), "doom"),
+        (DoomConfig(name="doom", scenario="cig"), "doom_cig"),
+        (SimpleNamespace(name="doom", family="doom", cfg="/some/my map.cfg"), "doom_my-map"),
+        (DoomConfig(name="doom_basic", scenario="basic"), "doom_basic"),
+    ],
+)
+def test_the_folders_of_two_environments_of_a_family_are_apart(env, name):
+    assert registry.folder_name(env) == name

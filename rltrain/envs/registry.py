@@ -1,6 +1,8 @@
 """The table of environment families. An emulator's package is imported only where its family is used."""
 
 import importlib
+import re
+from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -50,6 +52,22 @@ def make_pool(config: Any, num_envs: int) -> Pool:
 def make_viewer(config: Any) -> Viewer:
     """One environment with a picture for people. Raises ConfigError or EnvironmentFailure."""
     return _module(config).make_viewer(config)
+
+
+def folder_name(config: Any) -> str:
+    """What run folders, tables and plots call an environment.
+
+    Its `name`; where that names the family alone (env=gym env.id=...), the id, game or scenario, safe in a path.
+    """
+    if config.name != config.family:
+        return str(config.name)
+    if config.family == "doom":
+        cfg = getattr(config, "cfg", None)
+        chosen = Path(cfg).stem if cfg else config.scenario
+        chosen = "doom" if chosen == "basic" else f"doom_{chosen}"  # env=doom is the basic scenario
+    else:
+        chosen = getattr(config, "id", "") or getattr(config, "game", "") or config.name
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", chosen).strip("-.")
 
 
 def _family(family: str) -> Family:
