@@ -248,7 +248,7 @@ class Run:
         }
         atomic.write_json(self.folder / "result.json", result)
         self._progress.end()
-        if self.config.progress:
+        if self.config.progress and not self.config.dry_run:
             panel.show_end(self.folder, result, getattr(self.config.env, "id", ""))
 
     def write_status(self, state: str, reason: str = "", exit_code: int | None = None) -> None:

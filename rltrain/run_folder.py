@@ -28,7 +28,7 @@ def create(config: RunConfig, folder: Path | None) -> Path:
     Raises DiskError where the place cannot be written.
     """
     root = Path(config.run_dir)
-    fix = "free some space or give another run_dir"
+    fix = "give a run_dir that can be written, with space on its disk"
     with disk_errors("the run folder", folder or root, fix):
         if folder is None:
             stamp = datetime.now().strftime("%Y%m%d-%H%M%S-%f")

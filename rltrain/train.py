@@ -22,13 +22,18 @@ def train(config: RunConfig, folder: Path | None = None, restored: tuple[int, di
     """Train from a checked configuration, or go on from `restored` in an existing folder. Raises RltrainError."""
     if config.dry_run:
         with tempfile.TemporaryDirectory() as place:
-            short = _until_first_update(dataclasses.replace(config, run_dir=place, dry_run=False))
-            train(short, Path(place) / "run")
+            short = _until_first_update(dataclasses.replace(config, run_dir=place))
+            _train_in(short, run_folder.create(short, Path(place) / "run"), None)
         print("dry run: built everything and learned once; nothing was kept", file=sys.stderr)
         return
     if restored is None:
         folder = run_folder.create(config, folder)
     assert folder is not None
+    _train_in(config, folder, restored)
+
+
+def _train_in(config: RunConfig, folder: Path, restored: tuple[int, dict[str, Any]] | None) -> None:
+    """Train in a folder that is there, locked meanwhile."""
     lock = run_folder.Lock(folder)
     try:
         _train_locked(config, folder, restored)

@@ -1,9 +1,11 @@
 """What a user does wrong: one last line on stderr that says what, where and what to do, an exit code, no run folder."""
 
+import json
 import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -21,6 +23,7 @@ COMMAND_LINE = [
     (["algo=dqn", "env=atari", "env.game=pongg"], "unknown Atari game 'pongg'; env.game; did you mean 'pong'?"),
     (["algo=dqn", "env=doom", "env.scenario=deadly_coridor"], "env.scenario; did you mean 'deadly_corridor'?"),
     (["algo=dqn", "env=gym", "env.id=CartPol-v1"], "env.id; did you mean 'CartPole-v1'"),
+    (["algo=dqn", "env=doom", "env.shaping={HEALTH_GAIND:0.1}"], "env.shaping; did you mean 'HEALTH_GAINED'"),
     (["algo=dqn", "env=cartpole", "totl_steps=3"], "unknown key 'totl_steps'; totl_steps; did you mean 'total_steps'"),
     (["algo=ppo", "env=sonic_levels", "env.stats=[a]"], "env.stats; did you mean 'env.states'"),
     (["algo=dqn", "env=cartpole", "algo.gama=1"], "unknown key 'algo.gama'; algo.gama; did you mean 'algo.gamma'"),
@@ -58,25 +61,27 @@ COMMAND_LINE = [
     (["list", "envs", "cartpol3"], "no env has 'cartpol3' in it; rltrain list; did you mean 'cartpole'?"),
     (["list", "envs", "doom", "word"], "3 words where at most 2 belong"),
     (["list", "algo"], "there is no list of 'algo'; rltrain list; did you mean 'algos'"),
-    (["eval"], "0 words where 1 belongs"),
+    (["eval"], "eval needs a run; rltrain eval; usage: rltrain eval RUN"),
     (["eval", "runs/x", "episode=3"], "unknown key 'episode'; episode; did you mean 'episodes'?"),
     (["eval", "runs/x", "episodes=0"], "; episodes; "),
     (["eval", "runs/x", "episodes=few"], "; episodes; "),
     (["eval", "runs/x", "greedy=perhaps"], "; greedy; "),
     (["eval", "runs/x", "video=perhaps"], "'perhaps' is neither true nor false; video; "),
-    (["play"], "0 words where 1 belongs"),
+    (["play"], "play needs a run; "),
     (["play", "runs/x", "episodes=0"], "; episodes; "),
     (["play", "runs/x", "video=maybe"], "; video; "),
     (["play", "runs/x", "vidoe=true"], "unknown key 'vidoe'; vidoe; did you mean 'video'?"),
-    (["plot"], "0 words where at least 1 belongs"),
+    (["plot"], "plot needs runs; "),
     (["plot", "runs/x", "out=a.jpeg"], "'a.jpeg' is no picture; out; "),
     (["plot", "runs/x", "center=median"], "unknown value 'median'; center; "),
     (["plot", "runs/x", "metrics=a"], "unknown key 'metrics'; metrics; did you mean 'metric'?"),
     (["runs", "sort=scor"], "unknown value 'scor'; sort; did you mean 'score'"),
-    (["runs", "a", "b"], "2 words where at most 1 belongs"),
+    (["runs", "a", "b"], "runs takes one word, not 2; rltrain runs a b; "),
     (["export", "runs/x", "format=tflite"], "unknown value 'tflite'; format; "),
-    (["export"], "0 words where 1 belongs"),
-    (["resume", "runs/x", "seed=3"], "unknown key 'seed'"),
+    (["export"], "export needs a run; "),
+    (["resume", "runs/x", "seed=3"], "a run keeps this setting for life; seed; start a new run"),
+    (["resume", "runs/x", "algo.learning_rate=.1"], "a run keeps this setting for life; algo.learning_rate; "),
+    (["resume", "runs/x", "algo.lerning_rate=.1"], "unknown key 'algo.lerning_rate'"),
     (["resume", "runs/x", "progress=maybe"], "; progress; "),
 ]
 
@@ -245,3 +250,19 @@ def test_help_and_version_bring_no_heavy_package():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stderr.strip() == ""
     assert re.search(r"^rltrain \d+\.\d+", done.stdout, re.MULTILINE)
+
+
+def test_a_dry_run_names_no_folder_that_is_gone(command):
+    outcome = command("algo=q_learning", "env=taxi", "dry_run=true")
+    assert outcome.code == 0, outcome.err
+    assert "rltrain resume" not in outcome.err and "rltrain play" not in outcome.err
+    assert "dry run: built everything" in outcome.last_line
+    assert not outcome.run_dir.exists()
+
+
+def test_an_evaluation_ends_with_a_line_for_people_and_json_for_scripts(command, finished):
+    outcome = command("eval", finished, "episodes=3")
+    result = json.loads(outcome.out.splitlines()[-1])
+    said, where = outcome.last_line.split("; all of them in ")
+    assert said == f"{result['mean_reward']:.2f} +- {result['std_reward']:.2f} over 3 episodes with step_000000100"
+    assert json.loads(Path(where).read_text()) == result

@@ -23,10 +23,11 @@ def split(
         if key not in keys:
             raise ConfigError(f"unknown key '{key}'", key, nearest(key, keys))
     if not min_words <= len(words) <= max_words:
-        belong = {(0, 0): "none belongs", (1, 1): "1 belongs", (0, 1): "at most 1 belongs"}.get(
-            (min_words, max_words), "at least 1 belongs"
-        )
-        raise ConfigError(f"{len(words)} words where {belong}", "command line", f"usage: {usage}")
+        command = usage.split()[1]
+        runs = "a run" if max_words == 1 else "runs"
+        what = f"{command} needs {runs}" if len(words) < min_words else f"{command} takes one word, not {len(words)}"
+        where = " ".join([f"rltrain {command}", *argv])
+        raise ConfigError(what, where, f"usage: {usage}")
     return words, values
 
 

@@ -1,6 +1,7 @@
 """`rltrain eval RUN`: play whole episodes with a checkpoint, in fresh environments built from the run's own config."""
 
 import json
+import os
 import sys
 from datetime import datetime
 
@@ -35,7 +36,10 @@ def main(argv: list[str]) -> int:
         facts["video"] = str(film)
     result = play_episodes(config, agent, episodes, seed, greedy) | facts
     print(json.dumps(result))  # first: a full disk then loses nothing
+    out = folder / "eval" / f"{datetime.now():%Y%m%d-%H%M%S-%f}.json"
     with disk_errors("the result", folder / "eval"):
-        (folder / "eval").mkdir(exist_ok=True)
-        (folder / "eval" / f"{datetime.now():%Y%m%d-%H%M%S-%f}.json").write_text(json.dumps(result))
+        out.parent.mkdir(exist_ok=True)
+        out.write_text(json.dumps(result))
+    reached = f"{result['mean_reward']:.2f} +- {result['std_reward']:.2f} over {result['episodes']} episodes"
+    print(f"{reached} with {path.name}; all of them in {os.path.relpath(out)}", file=sys.stderr)
     return 0

@@ -7,6 +7,7 @@ from typing import Any
 from rltrain import checkpoint, run_folder
 from rltrain import config as schema
 from rltrain.commands.arguments import refuse_imports, split, truth, whole_number
+from rltrain.envs import registry
 from rltrain.errors import ConfigError, UnfitCheckpoint, disk_errors
 from rltrain.train import train
 
@@ -14,10 +15,16 @@ USAGE = (
     "rltrain resume RUN [total_steps=...] [micro_batch_size=...] [oom=fail|split] [progress=true|false] [env.id=...]"
 )
 
+_KEYS = {"total_steps", "micro_batch_size", "oom", "progress", "env.id"}
+
 
 def main(argv: list[str]) -> int:
     """Returns the exit code. Raises RltrainError."""
-    words, values = split(argv, {"total_steps", "micro_batch_size", "oom", "progress", "env.id"}, USAGE)
+    for key in (arg.split("=")[0] for arg in argv if "=" in arg):
+        if key not in _KEYS and _is_setting(key):
+            fix = "start a new run with it; `resume` takes " + ", ".join(sorted(_KEYS))
+            raise ConfigError("a run keeps this setting for life", key, fix)
+    words, values = split(argv, _KEYS, USAGE)
     changes: dict[str, Any] = {}
     if "progress" in values:
         changes["progress"] = truth("progress", values["progress"])
@@ -52,3 +59,15 @@ def main(argv: list[str]) -> int:
         except UnfitCheckpoint as error:
             print(f"rltrain: warning: {error}", file=sys.stderr)
             step, state = next(candidates)
+
+
+def _is_setting(key: str) -> bool:
+    """Whether some run has a key of this name."""
+    group, _, name = key.rpartition(".")
+    schemas = {
+        "": [schema.RunConfig],
+        "algo": schema.ALGOS.values(),
+        "env": [family.config for family in registry.FAMILIES.values()],
+        "network": [schema.NetworkConfig],
+    }
+    return any(name in vars(owner)["__dataclass_fields__"] for owner in schemas.get(group, []))
