@@ -69,7 +69,15 @@ def _route(argv: list[str]) -> int:
     if {"-h", "--help"} & set(argv):
         print(usage.text(argv))
         return 0
+    if argv[:1] == ["-sc"] and argv[1:2] != [] and argv[1].startswith("query="):
+        from rltrain import completion
+
+        return completion.query(argv, _compose)
     _check_form(argv)
+    return _compose(argv)
+
+
+def _compose(argv: list[str]) -> int:
     from rltrain import hydra_app
 
     return hydra_app.run(argv)

@@ -266,3 +266,23 @@ def test_an_evaluation_ends_with_a_line_for_people_and_json_for_scripts(command,
     said, where = outcome.last_line.split("; all of them in ")
     assert said == f"{result['mean_reward']:.2f} +- {result['std_reward']:.2f} over 3 episodes with step_000000100"
     assert json.loads(Path(where).read_text()) == result
+
+
+@pytest.mark.parametrize(
+    ("line", "offered", "hidden"),
+    [
+        ("rltrain res", ["resume"], "_schema"),
+        ("rltrain algo=d", ["algo=dqn", "algo=dueling_dqn"], "_schema"),
+        ("rltrain eval la", ["last"], "resume"),
+        ("rltrain eval last ep", ["episodes="], "last"),
+        ("rltrain eval ru", ["runs/"], "last"),
+        ("rltrain list e", ["envs"], "algos"),
+    ],
+)
+def test_tab_offers_what_can_come_next_and_prints_nothing_else(line, offered, hidden, command, monkeypatch, tmp_path):
+    (tmp_path / "runs").mkdir()
+    monkeypatch.setenv("COMP_LINE", line)
+    outcome = command("-sc", "query=bash")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert set(offered) <= set(outcome.out.split())
+    assert hidden not in outcome.out
