@@ -56,9 +56,13 @@ def run(argv: list[str]) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # or Hydra prints its own report and exits with 1
     sys.argv = ["rltrain", *normalise(argv)]
     os.environ.pop("RLTRAIN_SWEEP_DIR", None)
+    sweeps = Path(next((arg[8:] for arg in reversed(argv) if arg.startswith("run_dir=")), "runs")) / "sweeps"
+    before = set(sweeps.glob("*"))
     try:
         hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")(_job)()
     except (HydraException, OmegaConfBaseException, ValueError) as error:
+        for folder in set(sweeps.glob("*")) - before:
+            sweep.remove_empty(folder)
         raise _config_error(error, argv) from error
     if _failures:
         raise _failures[0]

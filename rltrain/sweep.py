@@ -1,5 +1,6 @@
 """What a sweep adds to single runs: a folder for each job, failures that do not stop the others, a ranked table."""
 
+import contextlib
 import gc
 import json
 import re
@@ -41,6 +42,15 @@ def let_go(error: BaseException | None) -> None:
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def remove_empty(sweep_dir: Path) -> None:
+    """Remove what Hydra writes before it reads the jobs, where no job came of it; folders that hold more stay."""
+    if {path.name for path in sweep_dir.iterdir()} == {"multirun.yaml"}:
+        (sweep_dir / "multirun.yaml").unlink()
+        with contextlib.suppress(OSError):  # a folder that is not empty stays
+            for folder in (sweep_dir, sweep_dir.parent, sweep_dir.parent.parent):
+                folder.rmdir()
 
 
 def report(sweep_dir: Path) -> int:

@@ -55,6 +55,7 @@ COMMAND_LINE = [
     (["algo=dqn", "env=taxi", "network=table"], "dqn needs a network"),
     (["algo=dqn", "env=doom", "env.cfg=/nowhere/my.cfg"], "there is no file '/nowhere/my.cfg'; env.cfg; "),
     (["evl", "runs/x"], "unknown command 'evl'; rltrain evl; did you mean 'eval'?"),
+    (["-m", "algo=q_learning,qq", "env=maze"], "unknown algo 'qq'; algo; "),
     (["algo", "=", "ppo"], "there is a space beside '='; algo = ppo; write algo=VALUE"),
     (["algo=", "ppo"], "there is a space beside '='; algo= ppo; write algo=VALUE"),
     (["--algo=ppo"], "settings take no dashes; --algo=ppo; write algo=ppo"),
