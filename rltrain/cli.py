@@ -1,12 +1,11 @@
 """The `rltrain` command: a bare first word is a command, anything else belongs to the Hydra application that trains."""
 
 import importlib
-import os
 import re
 import sys
 import traceback
 
-from rltrain import plugin_modules, terminal, usage
+from rltrain import plugin_modules, process, terminal, usage
 from rltrain.errors import ConfigError, OutOfMemory, RltrainError, nearest
 
 _HYDRA_OPTIONS = {"cfg", "package", "info", "experimental_rerun", "c", "p", "i"}
@@ -15,9 +14,7 @@ _HYDRA_OPTIONS = {"cfg", "package", "info", "experimental_rerun", "c", "p", "i"}
 
 def main() -> None:
     """Entry point of the console script; ends the process with an exit code of docs/design.md."""
-    # Before torch is imported: threads that wait for each other give their core away soon. With the default, a second
-    # busy process on the machine was seen to slow one update from 27 to 434 ms.
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    process.prepare()
     terminal.guard()
     sys.exit(run(sys.argv[1:]))
 
