@@ -103,7 +103,9 @@ def make_pool(config: GymConfig, num_envs: int) -> Pool:
         from rltrain.envs.gym_workers import WorkerPool
 
         return WorkerPool(config, num_envs)
-    return GymPool(config, num_envs)
+    from rltrain.envs import cartpole
+
+    return cartpole.CartPolePool(config, num_envs) if cartpole.fits(config, num_envs) else GymPool(config, num_envs)
 
 
 def make_viewer(config: GymConfig) -> Viewer:
