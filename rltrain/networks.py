@@ -4,6 +4,7 @@ Pixels arrive as uint8 and are scaled to [0, 1] here, in one place. Torsos compu
 fp32: values and probabilities lose too much in bf16.
 """
 
+import copy
 import itertools
 import math
 from collections.abc import Callable
@@ -13,12 +14,12 @@ import gymnasium
 import torch
 from torch import Tensor, nn
 
+from rltrain.cnns import CNNS, Activation
 from rltrain.distributions import Distribution
 from rltrain.envs.spaces import PixelsAndVariables, pixel_shape
 from rltrain.errors import ConfigError
+from rltrain.fully_connected import fully_connected
 from rltrain.network_config import OWN, NetworkConfig
-
-Activation = Callable[[], nn.Module]
 
 VARIABLE_SCALE = 100.0
 """Variables below a frame's pixels are divided by this: health, armour and ammunition count to 100 or 200."""
@@ -88,9 +89,21 @@ class Torso(nn.Module):
         if self.pixels:
             self.layers.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.large_layers = self.pixels and self.name != "small_cnn"
+        ours = self.name not in OWN and not layer_norm
+        # Layers of one kind, with nothing between them, are computed in one go: small ones then take half the time.
+        in_one_go = ours and not self.pixels and dtype == torch.float32
+        self.fused = list(self.layers.parameters()) if in_one_go else None
+        self.activation = config.activation
+        # In a list, so that it is no part of the module: checkpoints hold the parameters once, in fp32.
+        self._converted: list[nn.Sequential] = []
+        self._converted_from: list[int] = []
+        self._convertible = ours
+        self._parameters_in_order = list(self.layers.parameters())
 
     def forward(self, obs: Tensor) -> Tensor:
         """Features of a batch of observations."""
+        if self.fused is not None:
+            return fully_connected(self.flat(obs), [self.fused], self.activation, linear_end=False)[0]
         variables = None
         if self.pixels:
             assert obs.dtype == torch.uint8, "pixels are scaled here and nowhere else"
@@ -98,29 +111,50 @@ class Torso(nn.Module):
                 obs, variables = obs[:, :, : self.variable_space.height], self._variables(obs, self.variable_space)
             # The layout is changed while a pixel is one byte: half the time of changing it after the conversion.
             obs = obs.contiguous(memory_format=torch.channels_last).to(self.dtype)
-        elif self.num_states:
-            obs = nn.functional.one_hot(obs, self.num_states).float()
         else:
-            obs = obs.float().flatten(1)
+            obs = self.flat(obs)
         if self.dtype == torch.float32:
             return self._features(obs, variables)
+        if self.pixels and self._convertible and not torch.is_grad_enabled():
+            return self._features(obs, variables, self._in_low_precision()).float()
         with torch.autocast(obs.device.type, self.dtype):
             features = self._features(obs, variables)
         return features.float()
+
+    @torch.no_grad()
+    def _in_low_precision(self) -> nn.Sequential:
+        """The layers with weights converted once an update: acting for a few observations takes half the time."""
+        versions = [parameter._version for parameter in self._parameters_in_order]
+        if versions != self._converted_from:
+            if not self._converted:
+                self._converted.append(copy.deepcopy(self.layers).to(self.dtype).requires_grad_(False))
+            for ours, parameter in zip(self._converted[0].parameters(), self._parameters_in_order, strict=True):
+                ours.copy_(parameter / 255 if parameter is self._parameters_in_order[0] else parameter)
+            self._converted_from = versions
+        return self._converted[0]
+
+    def flat(self, obs: Tensor) -> Tensor:
+        """Observations without pixels as the first layer takes them, [B, inputs] float32."""
+        return nn.functional.one_hot(obs, self.num_states).float() if self.num_states else obs.float().flatten(1)
 
     def _variables(self, obs: Tensor, space: PixelsAndVariables) -> Tensor:
         """The variables below the pixels, scaled, oldest frame first, [B, stack_num * num_variables] float32."""
         rows = obs[:, :: self.channels_per_frame, space.height :].flatten(2)
         return rows[:, :, : space.num_variables].flatten(1) / VARIABLE_SCALE
 
-    def _features(self, obs: Tensor, variables: Tensor | None) -> Tensor:
-        """The layers' output; of pixels, conv(x / 255, w) is computed as conv(x, w / 255), which scales less."""
+    def _features(self, obs: Tensor, variables: Tensor | None, converted: nn.Sequential | None = None) -> Tensor:
+        """The layers' output; of pixels, conv(x / 255, w) is computed as conv(x, w / 255), which scales less.
+
+        converted: the layers to use, the first of which scales already.
+        """
         if not self.pixels:
             return self.layers(obs)
-        first = self.layers[0]
+        layers = converted or self.layers
+        first = layers[0]
         assert isinstance(first, nn.Conv2d)
-        features = nn.functional.conv2d(obs, first.weight / 255, first.bias, first.stride, first.padding)
-        for index, layer in itertools.islice(enumerate(self.layers), 1, None):
+        weight = first.weight if converted else first.weight / 255
+        features = nn.functional.conv2d(obs, weight, first.bias, first.stride, first.padding)
+        for index, layer in itertools.islice(enumerate(layers), 1, None):
             if variables is not None and index == self.last_linear:
                 features = torch.cat([features, variables.to(features.dtype)], dim=1)
             features = layer(features)
@@ -147,62 +181,6 @@ def mlp(num_inputs: int, config: NetworkConfig) -> list[nn.Module]:
     return layers
 
 
-def nature_cnn(shape: tuple[int, ...]) -> list[nn.Module]:
-    """The network of Mnih et al. 2015, extended data table 1, for frames of any size from 36 pixels up."""
-    return _cnn(shape, [(32, 8, 4), (64, 4, 2), (64, 3, 1)], 512, lambda: nn.ReLU(inplace=True))
-
-
-def small_cnn(shape: tuple[int, ...]) -> list[nn.Module]:
-    """A quarter of the arithmetic, for processors without an accelerator (the network of Mnih et al. 2013)."""
-    return _cnn(shape, [(16, 8, 4), (32, 4, 2)], 256, lambda: nn.ReLU(inplace=True))
-
-
-def course_cnn(shape: tuple[int, ...]) -> list[nn.Module]:
-    """The Doom network of the Deep Reinforcement Learning Course (Simonini 2018), without its batch normalisation.
-
-    That would make a value depend on the other samples of its batch, and differ between acting and learning.
-    """
-    return _cnn(shape, [(32, 8, 4), (64, 4, 2), (128, 4, 2)], 512, lambda: nn.ELU(inplace=True))
-
-
-def impala_cnn(shape: tuple[int, ...]) -> list[nn.Module]:
-    """The residual network of Espeholt et al. 2018, figure 3 right, without its LSTM: frames of any size."""
-    layers: list[nn.Module] = []
-    channels, *sides = shape
-    for out_channels in (16, 32, 32):
-        layers += [nn.Conv2d(channels, out_channels, 3, padding=1), nn.MaxPool2d(3, 2, padding=1)]
-        layers += [Residual(out_channels), Residual(out_channels)]
-        channels, sides = out_channels, [(side + 1) // 2 for side in sides]
-    num_inputs = channels * math.prod(sides)
-    return [*layers, nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(num_inputs, 256), nn.ReLU(inplace=True)]
-
-
-class Residual(nn.Module):
-    """x + conv(relu(conv(relu(x)))), [B, C, H, W] in and out."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(channels, channels, 3, padding=1)
-        self.second = nn.Conv2d(channels, channels, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The sum; x itself is left as it is."""
-        return x + self.second(nn.functional.relu(self.first(nn.functional.relu(x))))
-
-
-def _cnn(
-    shape: tuple[int, ...], convolutions: list[tuple[int, int, int]], width: int, activation: Activation
-) -> list[nn.Module]:
-    """Convolutions of (channels, kernel, stride) and one fully connected layer."""
-    layers: list[nn.Module] = []
-    channels, height, columns = shape
-    for out_channels, kernel, stride in convolutions:
-        layers += [nn.Conv2d(channels, out_channels, kernel, stride), activation()]
-        channels = out_channels
-        height, columns = ((side - kernel) // stride + 1 for side in (height, columns))
-    return [*layers, nn.Flatten(), nn.Linear(channels * height * columns, width), activation()]
-
-
 def _check_own(name: str, layers: list[nn.Module], pixels: bool) -> None:
     """Raise ConfigError where the layers of a plugin's network are not those that a torso can use."""
     if not any(isinstance(layer, nn.Linear) for layer in layers):
@@ -211,9 +189,6 @@ def _check_own(name: str, layers: list[nn.Module], pixels: bool) -> None:
         )
     if pixels and not isinstance(layers[0], nn.Conv2d):  # which takes over the scaling of pixels
         raise ConfigError(f"the network {name} begins with no convolution", "network, plugins", "put one first")
-
-
-CNNS = {"nature_cnn": nature_cnn, "small_cnn": small_cnn, "impala_cnn": impala_cnn, "course_cnn": course_cnn}
 
 
 class QNetwork(nn.Module):
@@ -225,9 +200,14 @@ class QNetwork(nn.Module):
         self.torso = torso
         self.advantage = nn.Linear(torso.num_features, num_actions)
         self.value = nn.Linear(torso.num_features, 1) if dueling else None
+        self._network: list[Tensor] | None = None
+        if torso.fused is not None and not dueling:
+            self._network = [*torso.fused, *self.advantage.parameters()]
 
     def forward(self, obs: Tensor) -> Tensor:
         """Values of a batch of observations."""
+        if self._network is not None:
+            return fully_connected(self.torso.flat(obs), [self._network], self.torso.activation, linear_end=True)[0]
         features = self.torso(obs)
         advantage = self.advantage(features)
         if self.value is None:
@@ -247,17 +227,25 @@ class ActorCritic(nn.Module):
         self.policy = orthogonal(nn.Linear(self.torso.num_features, num_dimensions), 0.01)
         self.value = orthogonal(nn.Linear(self.torso.num_features, 1), 1.0) if critic else None
         self.log_std = nn.Parameter(torch.zeros(num_dimensions)) if distribution.has_deviation else None
+        self._networks: list[list[Tensor]] | None = None
+        if self.torso.fused is not None:
+            self._networks = [[*self.torso.fused, *self.policy.parameters()]]
+            if self.value_torso is not None and self.value_torso.fused is not None and self.value is not None:
+                self._networks.append([*self.value_torso.fused, *self.value.parameters()])
 
     def forward(self, obs: Tensor) -> tuple[Tensor, Tensor]:
         """Outputs of the policy [B, O] and values [B], float32."""
-        features = self.torso(obs)
-        outputs = self.policy(features)
+        if self._networks is not None:
+            outputs, *values = fully_connected(
+                self.torso.flat(obs), self._networks, self.torso.activation, linear_end=True
+            )
+        else:
+            features = self.torso(obs)
+            outputs = self.policy(features)
+            values = [] if self.value is None else [self.value(self.value_torso(obs) if self.value_torso else features)]
         if self.log_std is not None:
             outputs = torch.cat([outputs, self.log_std.expand_as(outputs)], dim=-1)
-        if self.value is None:
-            return outputs, outputs.new_zeros(outputs.shape[0])
-        value_features = features if self.value_torso is None else self.value_torso(obs)
-        return outputs, self.value(value_features).squeeze(-1)
+        return outputs, values[0].squeeze(-1) if values else outputs.new_zeros(outputs.shape[0])
 
 
 def build(seed: int, make: Callable[[], Any], device: torch.device) -> Any:

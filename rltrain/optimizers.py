@@ -1,5 +1,6 @@
 """Optimizers by name, the one optimizer step that every algorithm takes, and their state without pickle."""
 
+import math
 from typing import Any
 
 import torch
@@ -13,16 +14,32 @@ OPTIMIZERS = ("adam", "rmsprop")
 def make(name: str, network: nn.Module, learning_rate: float, eps: float) -> torch.optim.Optimizer:
     """Adam (Kingma & Ba 2015), or RMSprop with the decay of .99 that Mnih et al. 2016 use."""
     if name == "adam":
-        return torch.optim.Adam(network.parameters(), lr=learning_rate, eps=eps, fused=True)
+        adam = torch.optim.Adam(network.parameters(), lr=learning_rate, eps=eps, fused=True)
+        adam.register_step_post_hook(_tell_of_change)
+        return adam
     assert name == "rmsprop", name
     return torch.optim.RMSprop(network.parameters(), lr=learning_rate, alpha=0.99, eps=eps)
 
 
-def clip_gradients(network: nn.Module, max_grad_norm: float) -> Tensor:
+def _tell_of_change(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+    """What was made from parameters is known to be old by their version, which the fused kernels leave as it was."""
+    for group in optimizer.param_groups:
+        torch.autograd.graph.increment_version(group["params"])
+
+
+def named_parameters(network: nn.Module) -> dict[str, nn.Parameter]:
+    """What `clip_gradients` takes: to walk through the modules for each update would cost more than to clip."""
+    return dict(network.named_parameters())
+
+
+@torch.no_grad()
+def clip_gradients(parameters: dict[str, nn.Parameter], max_grad_norm: float) -> Tensor:
     """Scale the gradients down to a global L2 norm; returns the norm before. Raises NonFiniteError, before any step."""
-    grad_norm = torch.nn.utils.clip_grad_norm_(network.parameters(), max_grad_norm)
-    if not grad_norm.isfinite():
-        gradients = {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
+    gradients = {name: p.grad for name, p in parameters.items() if p.grad is not None}
+    every = list(gradients.values())
+    grad_norm = torch.nn.utils.get_total_norm(every)
+    size = float(grad_norm)
+    if not math.isfinite(size):
         bad = next((name for name, gradient in gradients.items() if not gradient.isfinite().all()), "the network")
         raise NonFiniteError(
             f"the gradient of {bad} is not finite",
@@ -30,6 +47,8 @@ def clip_gradients(network: nn.Module, max_grad_norm: float) -> Tensor:
             "lower algo.learning_rate or algo.reward_scale; the last checkpoint is from before",
             {"tensor": bad, "gradients": {name: _describe(gradient) for name, gradient in gradients.items()}},
         )
+    if size > max_grad_norm:
+        torch._foreach_mul_(every, max_grad_norm / size)
     return grad_norm
 
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from gymnasium import spaces
 
+from rltrain import cnns, distributions, networks, optimizers
 from rltrain import config as schema
-from rltrain import distributions, networks
 from rltrain.algos.dqn_config import DQNConfig
 from rltrain.envs.gym import GymConfig
 from rltrain.envs.spaces import PixelsAndVariables
@@ -26,15 +26,6 @@ CPU = torch.device("cpu")
 def torso(space: gymnasium.Space, stack_num: int = 1, dtype: torch.dtype = torch.float32, init=True, **fields):
     name = "small_cnn" if len(space.shape or ()) == 3 else "mlp"
     return networks.Torso(space, stack_num, NetworkConfig(**{"name": name} | fields), dtype, init)
-
-
-def first_input(module: networks.Torso, obs: torch.Tensor) -> torch.Tensor:
-    """What the first layer gets."""
-    seen = []
-    hook = module.layers[0].register_forward_pre_hook(lambda _, args: seen.append(args[0]))
-    module(obs)
-    hook.remove()
-    return seen[0].float()
 
 
 @pytest.mark.parametrize("name", networks.CNNS)
@@ -57,8 +48,12 @@ def test_pixels_that_were_scaled_already_are_refused():
 
 
 def test_vectors_are_not_scaled_and_states_become_one_hot():
-    assert first_input(torso(VECTOR), torch.full((1, 4), 7.0)).tolist() == [[7.0] * 4]
-    assert first_input(torso(STATES), torch.tensor([2])).tolist() == [[0, 0, 1, 0, 0]]
+    vectors, states = torso(VECTOR), torso(STATES)
+    for module, obs, wanted in (
+        (vectors, torch.full((1, 4), 7.0), [[7.0] * 4]),
+        (states, torch.tensor([2]), [[0.0, 0.0, 1.0, 0.0, 0.0]]),
+    ):
+        assert torch.allclose(module(obs), module.layers(torch.tensor(wanted)), atol=1e-6)
 
 
 def resolved(monkeypatch, space, network="auto", device="cpu"):
@@ -141,7 +136,7 @@ def test_each_network_has_the_layers_of_its_paper_and_learns_in_both_precisions(
 
 
 def test_a_residual_block_adds_to_what_it_got_and_leaves_it_alone():
-    block, x = networks.Residual(2), torch.randn(1, 2, 5, 5)
+    block, x = cnns.Residual(2), torch.randn(1, 2, 5, 5)
     before = x.clone()
     assert not torch.equal(block(x), x)
     torch.nn.init.zeros_(block.second.weight)
@@ -272,6 +267,25 @@ def test_bf16_ends_before_the_heads():
     assert {parameter.dtype for parameter in q.parameters()} == {torch.float32}
     q(obs).sum().backward()
     assert all(torch.isfinite(parameter.grad).all() for parameter in q.parameters())
+
+
+def test_weights_converted_once_follow_every_change_of_the_parameters():
+    """Bug: acting goes on with the weights of the last update, or of before a checkpoint was loaded."""
+    module = networks.build(0, lambda: torso(PIXELS, 4, torch.bfloat16), CPU)
+    optimizer = optimizers.make("adam", module, 0.01, 1e-8)
+    obs = torch.randint(0, 256, (3, 4, 60, 80), dtype=torch.uint8)
+
+    def acting() -> torch.Tensor:
+        with torch.inference_mode():
+            return module(obs)
+
+    first = acting()
+    assert torch.equal(first, module(obs)), "without gradients the same numbers as with them"
+    module(obs).sum().backward()
+    optimizer.step()
+    assert torch.equal(acting(), module(obs)) and not torch.equal(acting(), first)
+    module.load_state_dict({name: value / 2 for name, value in module.state_dict().items()})
+    assert torch.equal(acting(), module(obs))
 
 
 def test_bf16_agrees_with_fp32_to_its_own_precision():

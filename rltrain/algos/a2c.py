@@ -38,6 +38,7 @@ class A2C:
         self.config = config
         self.micro_batches = MicroBatches(run_config)
         self.actor = Actor(run_config, frame_space, action_space, seed)
+        self.parameters = optimizers.named_parameters(self.actor.network)
         self.optimizer = optimizers.make(
             config.optimizer, self.actor.network, config.learning_rate, config.optimizer_eps
         )
@@ -63,7 +64,7 @@ class A2C:
         metrics = self.micro_batches.accumulate_gradients(
             self.optimizer, len(returns), lambda rows: self._loss(rollout, advantage, returns, rows)
         )
-        metrics["train/grad_norm"] = optimizers.clip_gradients(self.actor.network, self.config.max_grad_norm)
+        metrics["train/grad_norm"] = optimizers.clip_gradients(self.parameters, self.config.max_grad_norm)
         self.optimizer.step()
         self.num_updates += 1
         metrics["train/explained_variance"] = losses.explained_variance(rollout.flat("value"), returns)

@@ -86,13 +86,14 @@ def compute_gradients(actor: Actor, rollout: Rollout, config: A3CConfig) -> dict
     loss = policy_loss + config.value_weight * value_loss - config.entropy_weight * entropy_mean
     actor.network.zero_grad()
     loss.backward()
+    parameters = optimizers.named_parameters(actor.network)
     metrics: dict[str, Tensor] = {
         "train/loss": loss.detach(),
         "train/policy_gradient_loss": policy_loss.detach(),
         "train/value_loss": value_loss.detach(),
         "train/entropy_loss": -entropy_mean.detach(),
         "train/explained_variance": losses.explained_variance(rollout.flat("value"), returns),
-        "train/grad_norm": optimizers.clip_gradients(actor.network, config.max_grad_norm),
+        "train/grad_norm": optimizers.clip_gradients(parameters, config.max_grad_norm),
     }
     return {tag: float(value) for tag, value in metrics.items()}
 

@@ -8,6 +8,7 @@ repeat: act for num_steps in every environment with the current policy
         num_epochs times over the shuffled rollout: one optimizer step for each minibatch
 """
 
+import itertools
 from typing import Any
 
 import gymnasium
@@ -39,6 +40,7 @@ class PPO:
         self.config = config
         self.micro_batches = MicroBatches(run_config)
         self.actor = Actor(run_config, frame_space, action_space, seed)
+        self.parameters = optimizers.named_parameters(self.actor.network)
         self.optimizer = optimizers.make("adam", self.actor.network, config.learning_rate, config.adam_eps)
         self.clip_range = config.clip_range
         self.num_updates = 0
@@ -47,25 +49,27 @@ class PPO:
         """Actions for the environment: the likeliest, or sampled."""
         return self.actor.policy(obs, greedy, generator)
 
-    def update(self, rollout: Rollout, advantage: Tensor, returns: Tensor, index: Tensor) -> dict[str, Any]:
-        """One optimizer step on the minibatch at `index` [N] of the flat rollout; returns metrics."""
+    def update(
+        self, rollout: Rollout, advantage: Tensor, returns: Tensor, index: Tensor, measured: bool = True
+    ) -> dict[str, Any]:
+        """One optimizer step on the minibatch at `index` [N] of the flat rollout; returns metrics if `measured`."""
         batch_advantage = advantage.flatten()[index]
         if self.config.normalize_advantage:
             batch_advantage = losses.normalize(batch_advantage)
         metrics = self.micro_batches.accumulate_gradients(
             self.optimizer,
             len(index),
-            lambda rows: self._loss(rollout, batch_advantage[rows], returns, index[rows]),
+            lambda rows: self._loss(rollout, batch_advantage[rows], returns, index[rows], measured),
         )
-        metrics["train/grad_norm"] = optimizers.clip_gradients(self.actor.network, self.config.max_grad_norm)
+        metrics["train/grad_norm"] = optimizers.clip_gradients(self.parameters, self.config.max_grad_norm)
         self.optimizer.step()
         self.num_updates += 1
         return metrics | {"train/n_updates": self.num_updates}
 
     def _loss(
-        self, rollout: Rollout, advantage: Tensor, returns: Tensor, index: Tensor
+        self, rollout: Rollout, advantage: Tensor, returns: Tensor, index: Tensor, measured: bool
     ) -> tuple[Tensor, dict[str, Any]]:
-        """The loss of the steps at `index`, whose advantages these are, and its metrics: means over them."""
+        """The loss of the steps at `index`, whose advantages these are, and if `measured` its metrics; all means."""
         config = self.config
         old_log_prob, value_target = rollout.flat("log_prob")[index], returns.flatten()[index]
         log_prob, entropy, value = self.actor.evaluate(
@@ -79,6 +83,8 @@ class PPO:
             value_loss = losses.clipped_value_loss(value, old_value, value_target, config.clip_value_range).mean()
         entropy_mean = entropy.mean()
         loss = policy_loss + config.value_weight * value_loss - config.entropy_weight * entropy_mean
+        if not measured:
+            return loss, {}
         return loss, {
             "train/loss": loss.detach(),
             "train/policy_gradient_loss": policy_loss.detach(),
@@ -142,9 +148,11 @@ def train(run_config: RunConfig, run: Run) -> None:
                     config.gae_lambda,
                 )
                 returns = advantage + rollout.value
-                for _ in range(config.num_epochs):
-                    for index in rollout.minibatches(config.batch_size, shuffle):
-                        metrics = agent.update(rollout, advantage, returns, index)
+                epochs = (rollout.minibatches(config.batch_size, shuffle) for _ in range(config.num_epochs))
+                *others, last = itertools.chain.from_iterable(epochs)
+                for index in others:
+                    agent.update(rollout, advantage, returns, index, measured=False)
+                metrics = agent.update(rollout, advantage, returns, last)  # the only ones that a log could show
             run.record(metrics)
             run.record(
                 {

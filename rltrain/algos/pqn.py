@@ -56,6 +56,7 @@ class PQN:
 
         self.network: networks.QNetwork = networks.build(seed, make, self.device)
         devices.set_threads(self.network.torso.large_layers)
+        self.parameters = optimizers.named_parameters(self.network)
         self.optimizer = torch.optim.RAdam(self.network.parameters(), lr=config.learning_rate)
         self.epsilon = config.epsilon_end
         self.num_updates = 0
@@ -88,7 +89,7 @@ class PQN:
         metrics = self.micro_batches.accumulate_gradients(
             self.optimizer, len(index), lambda rows: self._loss(rollout, returns, index[rows])
         )
-        metrics["train/grad_norm"] = optimizers.clip_gradients(self.network, self.config.max_grad_norm)
+        metrics["train/grad_norm"] = optimizers.clip_gradients(self.parameters, self.config.max_grad_norm)
         self.optimizer.step()
         self.num_updates += 1
         return metrics | {"train/n_updates": self.num_updates}

@@ -55,6 +55,7 @@ class Reinforce:
         self.config = config
         self.micro_batches = MicroBatches(run_config)
         self.actor = Actor(run_config, frame_space, action_space, seed, critic=config.baseline)
+        self.parameters = optimizers.named_parameters(self.actor.network)
         self.optimizer = optimizers.make(
             config.optimizer, self.actor.network, config.learning_rate, config.optimizer_eps
         )
@@ -75,7 +76,7 @@ class Reinforce:
         metrics = self.micro_batches.accumulate_gradients(
             self.optimizer, num_samples, lambda rows: self._loss(batch, advantage, rows)
         )
-        metrics["train/grad_norm"] = optimizers.clip_gradients(self.actor.network, self.config.max_grad_norm)
+        metrics["train/grad_norm"] = optimizers.clip_gradients(self.parameters, self.config.max_grad_norm)
         self.optimizer.step()
         self.num_updates += 1
         if self.config.baseline:

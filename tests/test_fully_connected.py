@@ -1,0 +1,58 @@
+"""Networks computed as one node of the graph: the chain rule written out must be what autograd finds."""
+
+import itertools
+
+import pytest
+import torch
+from torch import nn
+
+from rltrain.fully_connected import fully_connected
+
+
+def layers(*sizes: int) -> list[torch.Tensor]:
+    """Weight and bias of each layer in turn."""
+    linears = [nn.Linear(a, b) for a, b in itertools.pairwise(sizes)]
+    return [parameter for linear in linears for parameter in linear.parameters()]
+
+
+def by_autograd(x, networks, activation, linear_end):
+    """The same, one operation after the other."""
+    ends = []
+    for parameters in networks:
+        y = x
+        for layer in range(0, len(parameters), 2):
+            y = y @ parameters[layer].t() + parameters[layer + 1]
+            if layer + 2 < len(parameters) or not linear_end:
+                y = getattr(torch, activation)(y)
+        ends.append(y)
+    return ends
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+@pytest.mark.parametrize("linear_end", [True, False])
+def test_values_and_gradients_are_autograds(activation, linear_end):
+    """Networks of different depth on one input: a gradient that went to a neighbour's layer would differ."""
+    torch.manual_seed(0)
+    x, networks = torch.randn(9, 4), [layers(4, 8, 8, 3), layers(4, 5, 1)]
+    parameters = [parameter for network in networks for parameter in network]
+    weights = [torch.randn(9, 3), torch.randn(9, 1)]
+
+    def values_and_gradients(ends):
+        loss = sum((end * weight).sum() for end, weight in zip(ends, weights, strict=True))
+        return [*ends, *torch.autograd.grad(loss, parameters)]
+
+    ours = values_and_gradients(fully_connected(x, networks, activation, linear_end))
+    reference = values_and_gradients(by_autograd(x, networks, activation, linear_end))
+    for a, b in zip(ours, reference, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+    with torch.no_grad():  # acting goes another way and must see the same policy as learning
+        for a, b in zip(fully_connected(x, networks, activation, linear_end), reference, strict=False):
+            torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_an_end_that_the_loss_does_not_use_has_no_gradient():
+    """As where a loss leaves the value out: its layers must not move."""
+    x, networks = torch.randn(9, 4), [layers(4, 8, 3), layers(4, 5, 1)]
+    fully_connected(x, networks, "tanh", linear_end=True)[0].sum().backward()
+    assert networks[0][0].grad.abs().sum() > 0
+    assert all(parameter.grad is None for parameter in networks[1])
