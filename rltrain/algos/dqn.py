@@ -57,6 +57,7 @@ class DQN:
         self.online = networks.build(seed, make, self.device)
         self.target = networks.build(seed, make, self.device)
         devices.set_threads(self.online.torso.large_layers)
+        self.parameters = optimizers.named_parameters(self.online)
         self.optimizer = optimizers.make("adam", self.online, config.learning_rate, config.adam_eps)
         self.loss = {"huber": losses.huber, "squared": losses.squared}[config.loss]
         self.num_updates = 0
@@ -75,21 +76,21 @@ class DQN:
             greedy_action = self.online(torch.from_numpy(obs).to(self.device)).argmax(dim=-1).cpu().numpy()
         return np.where(explores, random_action, greedy_action)
 
-    def update(self, batch: Batch) -> tuple[np.ndarray, dict[str, Any]]:
-        """One optimizer step on a batch; returns the td errors [N] float32 and metrics."""
+    def update(self, batch: Batch, measured: bool = True) -> tuple[np.ndarray, dict[str, Any]]:
+        """One optimizer step on a batch; returns the td errors [N] float32 and, if `measured`, metrics."""
         td_error = torch.empty(len(batch.index), device=self.device)
         metrics = self.micro_batches.accumulate_gradients(
-            self.optimizer, len(batch.index), lambda rows: self._loss(batch.rows(rows), td_error[rows])
+            self.optimizer, len(batch.index), lambda rows: self._loss(batch.rows(rows), td_error[rows], measured)
         )
-        metrics["train/grad_norm"] = optimizers.clip_gradients(self.online, self.config.max_grad_norm)
+        metrics["train/grad_norm"] = optimizers.clip_gradients(self.parameters, self.config.max_grad_norm)
         self.optimizer.step()
         self.num_updates += 1
         if self.num_updates % self.config.target_period_updates == 0:
             self.target.load_state_dict(self.online.state_dict())
         return td_error.cpu().numpy(), metrics | {"train/n_updates": self.num_updates}
 
-    def _loss(self, batch: Batch, td_error_out: Tensor) -> tuple[Tensor, dict[str, Any]]:
-        """The loss of a batch and its metrics: means over it. Its td errors go to `td_error_out` [N] float32."""
+    def _loss(self, batch: Batch, td_error_out: Tensor, measured: bool) -> tuple[Tensor, dict[str, Any]]:
+        """The loss of a batch and, if `measured`, its metrics: means over it. Its td errors go to `td_error_out`."""
         obs, next_obs, action, reward, discount, weight = (
             torch.from_numpy(array).to(self.device)
             for array in (batch.obs, batch.next_obs, batch.action, batch.reward, batch.discount, batch.weight)
@@ -105,6 +106,8 @@ class DQN:
             td_error = losses.q_learning_td_error(q, action, reward, discount, next_target_q)
         loss = losses.weighted_mean(self.loss(td_error), weight)
         td_error_out.copy_(td_error.detach())
+        if not measured:
+            return loss, {}
         return loss, {
             "train/loss": loss.detach(),
             "train/q_mean": q.detach().mean(),
@@ -199,13 +202,11 @@ def train(run_config: RunConfig, run: Run) -> None:
             rounds = run.step // config.train_every_steps - (run.step - pool.num_envs) // config.train_every_steps
             if run.step >= config.learning_starts and replay.size >= config.batch_size:
                 agent.anneal(run.step, run_config.total_steps)
+                num_updates = rounds * config.updates_per_round
+                replay.beta = schedules.linear(run.step, config.priority_beta_start, 1.0, run_config.total_steps)
                 with run.phase("learn"):
-                    for _ in range(rounds * config.updates_per_round):
-                        replay.beta = schedules.linear(
-                            run.step, config.priority_beta_start, 1.0, run_config.total_steps
-                        )
-                        batch = replay.sample(config.batch_size)
-                        td_error, metrics = agent.update(batch)
+                    for number, batch in enumerate(replay.batches(num_updates, config.batch_size), 1):
+                        td_error, metrics = agent.update(batch, measured=number == num_updates)
                         replay.update_priorities(batch.index, td_error)
                         run.record(metrics)
             run.record({"rollout/exploration_rate": epsilon})

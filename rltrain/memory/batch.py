@@ -25,7 +25,9 @@ class Batch:
     """Slots, [N], int64: what `update_priorities` takes."""
 
     def rows(self, rows: slice) -> "Batch":
-        """Some of the transitions, as views."""
+        """Some of the transitions, as views; all of them as they are."""
+        if rows == slice(0, len(self.index)):
+            return self
         return replace(self, **{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
 

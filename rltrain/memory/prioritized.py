@@ -3,6 +3,7 @@
 P(i) = p_i^alpha / sum_k p_k^alpha with p_i = |td error| + epsilon; weight_i = (N * P(i))^-beta / max_j weight_j.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -75,6 +76,11 @@ class PrioritizedReplay:
         # N is the number of transitions stored, not the batch size, although the maximum cancels it: section 3.4.
         weight = (self.size * self._tree.priorities[index] / total) ** -self.beta
         return self.replay.gather(index, (weight / weight.max()).astype(np.float32))
+
+    def batches(self, num_batches: int, batch_size: int) -> Iterator[Batch]:
+        """`num_batches` samples, each drawn when it is asked for: by the priorities that the ones before have left."""
+        for _ in range(num_batches):
+            yield self.sample(batch_size)
 
     def update_priorities(self, index: np.ndarray, td_error: np.ndarray) -> None:
         """Set the priorities of slots index [N] int64 from td_error [N], float; slots lost since then stay at 0."""

@@ -10,6 +10,7 @@ Legend: B environments, N sampled transitions, K frames of a stack, S n-step win
 """
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,9 @@ from rltrain.memory.pieces import Pieces
 
 FRAME_OVERHEAD_BYTES = 4 + 1 + 1 + 1 + 1
 """Bytes a slot needs besides frame and action: reward, terminated, ended, history, valid."""
+
+GATHERED_BYTES = 1 << 20
+"""Observations that `batches` gathers at once."""
 
 
 def bytes_per_transition(
@@ -149,6 +153,16 @@ class Replay:
     def sample(self, batch_size: int) -> Batch:
         """`batch_size` transitions, uniformly and with replacement."""
         return self.gather(self._draw(batch_size), np.ones(batch_size, np.float32))
+
+    def batches(self, num_batches: int, batch_size: int) -> Iterator[Batch]:
+        """`num_batches` times what `sample` gives, small transitions gathered for many batches at once."""
+        bytes_per_batch = 2 * batch_size * math.prod(self._obs_shape) * self._frame.itemsize
+        at_once = max(GATHERED_BYTES // bytes_per_batch, 1)
+        for done in range(0, num_batches, at_once):
+            count = min(at_once, num_batches - done)
+            many = self.sample(count * batch_size)
+            for first in range(0, count * batch_size, batch_size):
+                yield many.rows(slice(first, first + batch_size)) if count > 1 else many
 
     def gather(self, index: np.ndarray, weight: np.ndarray) -> Batch:
         """The transitions that start at slots `index` [N] int64, with weights [N] float32."""

@@ -119,3 +119,13 @@ def test_a_td_error_that_is_not_finite_is_reported():
 
 def test_atari_transitions_cost_under_7500_bytes_with_their_priorities():
     assert 7072 + PrioritizedReplay(build(1, 600_000, 4, 3))._tree.nbytes / 600_000 < 7500
+
+
+def test_each_batch_is_drawn_by_the_priorities_that_the_one_before_has_left():
+    """Bug: batches of a round drawn at once, as uniform replay may, from priorities that are old by then."""
+    replay = filled(4, 1.0, 1.0)
+    drawn = []
+    for number, batch in enumerate(replay.batches(3, 8)):
+        drawn.append(set(batch.index.tolist()))
+        replay.update_priorities(np.arange(4), np.eye(4)[number] * 1e9 + 1e-9)
+    assert drawn == [{0, 1, 2, 3}, {0}, {1}]

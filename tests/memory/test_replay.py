@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from naive import Feeder, build, loaded
 
+from rltrain.memory import replay as replay_module
 from rltrain.memory.replay import Replay, bytes_per_transition
 
 NO = np.zeros(1, np.bool_)
@@ -234,3 +235,17 @@ def test_shapes_and_types_of_pixels_vectors_and_discrete_observations(frame_shap
     assert batch.obs.shape == batch.next_obs.shape == (6, *obs_shape)
     assert batch.obs.dtype == dtype and batch.action.shape == (6, 3) and batch.index.dtype == np.int64
     assert batch.reward.dtype == batch.discount.dtype == batch.weight.dtype == np.float32
+
+
+def test_batches_gathered_at_once_are_those_of_samples_cut_in_pieces(monkeypatch):
+    """Bugs: a batch comes twice or is left out where the number does not divide; parts of a batch from two draws."""
+    monkeypatch.setattr(replay_module, "GATHERED_BYTES", 3 * 2 * 8 * 2 * np.dtype(np.int64).itemsize)  # three batches
+    one, two = (Feeder(build(3, 40, 2, 3, seed=5), 2, 3, 0.9, 4) for _ in range(2))
+    for _ in range(100):
+        one.step(0.2), two.step(0.2)
+    batches = list(one.replay.batches(7, 8))
+    assert len(batches) == 7
+    expected = [two.replay.sample(24), two.replay.sample(24), two.replay.sample(8)]
+    for name in ("obs", "action", "reward", "discount", "next_obs", "weight", "index"):
+        got = np.concatenate([getattr(batch, name) for batch in batches])
+        np.testing.assert_array_equal(got, np.concatenate([getattr(batch, name) for batch in expected]))
