@@ -6,7 +6,7 @@
 Both sides run all the time and wait for their turn. Reported: the median over pairs of blocks of the ratio of agent
 steps/s with a 95% bootstrap interval, the same for processor time a step, memory, and the noise: ratios of neighbouring
 blocks of the same side. `--keys` adds keys of rltrain to our side (`--keys precision=fp32`). Written to
-benchmarks/results/<name>.json, except with --source.
+benchmarks/results/<name>.json; with --source only where --name is given.
 """
 
 import argparse
@@ -147,7 +147,7 @@ def main() -> None:
         "noise": noise(sides),
     }
     print(json.dumps(result, indent=1))
-    if options.peer:
+    if options.peer or options.name:
         (HERE / "results" / f"{options.name or options.work}.json").write_text(json.dumps(result, indent=1) + "\n")
 
 

@@ -1,4 +1,4 @@
-"""Our sum tree against the plain Python one of most prioritized replays, paired in one run; prints a ratio.
+"""Our sum tree against the plain Python one of most prioritized replays, paired in one run; reports a ratio.
 
     python benchmarks/sum_tree.py
 
@@ -6,8 +6,10 @@ One round is what a learner's update costs: draw 64 of a million transitions, re
 trees do the same rounds in turn, so that a busy machine slows both.
 """
 
+import json
 import statistics
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -45,7 +47,7 @@ class PlainTree:
 
 
 def main() -> None:
-    """Print the median time of a round for both, and the median of the ratios of neighbouring rounds."""
+    """Report the median time of a round for both, and the median of the ratios of neighbouring rounds."""
     random = np.random.default_rng(0)
     initial = random.random(CAPACITY)
     ours, plain = SumTree(CAPACITY), PlainTree(initial)
@@ -65,11 +67,19 @@ def main() -> None:
             plain.update(i, value)
         ours_s.append(middle_s - start_s)
         plain_s.append(time.perf_counter() - middle_s)
-    ratio = statistics.median(b / a for a, b in zip(ours_s[10:], plain_s[10:], strict=True))
-    print(f"{CAPACITY:,} priorities, batch {BATCH_SIZE}, {NUM_ROUNDS} rounds")
-    print(f"ours   {statistics.median(ours_s) * 1e6:8.1f} us a round")
-    print(f"plain  {statistics.median(plain_s) * 1e6:8.1f} us a round")
-    print(f"ratio  {ratio:8.1f}")
+    ratio = np.array(plain_s[10:]) / np.array(ours_s[10:])
+    draws = np.random.default_rng(0).choice(ratio, (2000, len(ratio)))
+    low, high = np.percentile(np.median(draws, axis=1), [2.5, 97.5])
+    result = {
+        "priorities": CAPACITY,
+        "batch": BATCH_SIZE,
+        "ours_us": round(statistics.median(ours_s) * 1e6, 1),
+        "plain_us": round(statistics.median(plain_s) * 1e6, 1),
+        "ratio": round(float(np.median(ratio)), 1),
+        "interval_95": [round(float(low), 1), round(float(high), 1)],
+    }
+    (Path(__file__).resolve().parent / "results" / "sum_tree.json").write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result, indent=1))
 
 
 if __name__ == "__main__":

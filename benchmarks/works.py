@@ -52,6 +52,31 @@ WORKS = {
     "dqn_cartpole": Work(
         "side_sb3.py", 2048, 2560, ("algo=dqn", "env=cartpole", "total_steps=1e7"), ("dqn_cartpole",)
     ),
+    # CleanRL's settings against the loops of plain.py, which stand in for its scripts.
+    "ppo_cartpole_cleanrl": Work(
+        "plain.py",
+        2048,
+        4096,
+        (
+            "algo=ppo", "env=cartpole", "total_steps=1e7", "algo.num_envs=4", "algo.num_steps=128",
+            "algo.num_epochs=4", "algo.batch_size=128", "algo.learning_rate=2.5e-4", "algo.learning_rate_end=0",
+            "algo.clip_value_range=0.2", "algo.entropy_weight=0.01",
+        ),
+        ("ppo",),
+    ),
+    "dqn_cartpole_cleanrl": Work(
+        "plain.py",
+        2048,
+        4096,
+        (
+            "algo=dqn", "env=cartpole", "total_steps=1e7", "network.hidden_sizes=[120,84]", "algo.learning_rate=2.5e-4",
+            "algo.learning_rate_end=null", "algo.batch_size=128", "algo.replay_capacity=10000",
+            "algo.learning_starts=1000", "algo.train_every_steps=10", "algo.updates_per_round=1",
+            "algo.target_period_updates=50", "algo.exploration_fraction=0.5", "algo.epsilon_end=0.05",
+            "algo.loss=squared",
+        ),
+        ("dqn",),
+    ),
     "ppo_doom_basic": Work(
         "side_sample_factory.py",
         8192,

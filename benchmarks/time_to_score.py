@@ -1,0 +1,49 @@
+"""Seconds of training until CartPole scores 475, ours against Stable-Baselines3 at RL Zoo's settings, seed by seed.
+
+    python benchmarks/time_to_score.py ppo --peer ../peer-sb3/bin/python
+
+Both sides evaluate by the same rule, see score_side.py. Written to benchmarks/results/time_to_score_<algo>.json.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+MAX_STEPS = {"ppo": {"ours": 40_960, "peer": 100_000}, "dqn": {"ours": 50_000, "peer": 50_000}}
+"""The lengths that the settings are tuned for: schedules end there."""
+
+
+def main() -> None:
+    """Run every seed on both sides in turn and report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("algo", choices=MAX_STEPS)
+    parser.add_argument("--peer", required=True, help="python of the peer's virtual environment")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--keys", nargs="*", default=[], help="more keys for our side")
+    options = parser.parse_args()
+    pythons = {"ours": sys.executable, "peer": options.peer}
+    runs: dict[str, list[dict]] = {"ours": [], "peer": []}
+    for seed in range(options.seeds):
+        for side in ("ours", "peer") if seed % 2 == 0 else ("peer", "ours"):
+            command = [pythons[side], str(HERE / "score_side.py"), side, options.algo, str(seed)]
+            command += [str(MAX_STEPS[options.algo][side]), *(options.keys if side == "ours" else [])]
+            env = os.environ | ({"PYTHONPATH": str(HERE.parent)} if side == "ours" else {})
+            output = subprocess.run(command, check=True, capture_output=True, text=True, env=env).stdout
+            runs[side].append(json.loads(output.strip().splitlines()[-1]))
+            print(seed, side, runs[side][-1], flush=True)
+    result = {"algo": options.algo, "keys": options.keys}
+    for side, tries in runs.items():
+        reached = [each["train_s"] for each in tries if each["reached"]]
+        result[side] = {"runs": tries, "reached": len(reached)}
+        result[side]["median_s"] = statistics.median(reached) if reached else None
+    (HERE / "results" / f"time_to_score_{options.algo}.json").write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
