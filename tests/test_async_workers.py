@@ -12,6 +12,7 @@ import torch
 
 from rltrain import optimizers
 from rltrain.async_workers import Shared, Workers
+from rltrain.config import RunConfig
 from rltrain.errors import EnvironmentFailure, NonFiniteError
 
 NUM_UPDATES = 25
@@ -63,7 +64,7 @@ def gather(workers):
 def team():
     """Five workers for all tests here, the shared network and its optimizer: a process takes seconds to start."""
     network, optimizer = make()
-    workers = Workers(work, None, Shared(network, optimizer), [None] * 5)
+    workers = Workers(work, RunConfig(), Shared(network, optimizer), [None] * 5)
     yield workers, network, optimizer
     workers.close()
 
@@ -113,7 +114,7 @@ def test_every_way_to_fail_is_told_and_none_leaves_a_process(team):
 TRAINER = """
 import test_async_workers as here
 if __name__ == "__main__":
-    workers = here.Workers(here.work, None, here.Shared(*here.make()), [None, None])
+    workers = here.Workers(here.work, here.RunConfig(), here.Shared(*here.make()), [None, None])
     workers.go_on(0, "hang with the lock")
     here.gather(workers)
     workers.go_on(1, "many updates")
