@@ -36,13 +36,13 @@ def test_on_ice_that_is_not_slippery_q_equals_value_iteration(config, watched):
     )
     _, agent = watched(run_config)
     assert np.abs(agent.q - optimal_q(transition_table(run_config.env), 0.99)).max() < 1e-3
-    assert evaluate(run_config, agent, 1, 0, True)["mean_reward"] == pytest.approx(1.0)
+    assert evaluate(run_config, agent, 1, 0, True, lambda: False)["mean_reward"] == pytest.approx(1.0)
 
 
 def test_taxi_is_solved_exactly(config, watched):
     run_config = config("q_learning", env="Taxi-v4", steps=1_000_000, learning_rate=0.7)
     _, agent = watched(run_config)
-    result = evaluate(run_config, agent, 1, 0, True)
+    result = evaluate(run_config, agent, 1, 0, True, lambda: False)
     assert result["mean_reward"] == pytest.approx(7.93, abs=1e-9)
     assert result["episodes"] == 300
     assert evaluate(run_config, QTable(agent.table), 1, 0, True)["mean_reward"] < -100, "the control"
