@@ -45,4 +45,4 @@ def test_taxi_is_solved_exactly(config, watched):
     result = evaluate(run_config, agent, 1, 0, True, lambda: False)
     assert result["mean_reward"] == pytest.approx(7.93, abs=1e-9)
     assert result["episodes"] == 300
-    assert evaluate(run_config, QTable(agent.table), 1, 0, True)["mean_reward"] < -100, "the control"
+    assert evaluate(run_config, QTable(agent.table), 1, 0, True, lambda: False)["mean_reward"] < -100, "the control"
