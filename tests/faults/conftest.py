@@ -86,7 +86,8 @@ class Process:
     """rltrain as a process of its own, as a user starts it."""
 
     def __init__(self, argv: list[str], cwd: Path) -> None:
-        code = "from rltrain.cli import main; main()"
+        # Under nohup a closed terminal is ignored, by whatever is started too.
+        code = "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL); from rltrain.cli import main; main()"
         environment = os.environ | {"RLTRAIN_FAULT_TEST": str(os.getpid())}
         self.cwd = cwd
         self.process = subprocess.Popen(
