@@ -108,7 +108,7 @@ def find(run: Path, which: str = "last") -> Path:
     """The checkpoint `last`, `best` or STEP of a run folder. Raises CheckpointError."""
     if which in ("last", "best"):
         path = run / "checkpoints" / which
-    elif which.replace("_", "").isdigit():
+    elif re.fullmatch(r"\d+(_\d+)*", which):
         path = run / "checkpoints" / f"step_{int(which):09d}"
     else:
         raise CheckpointError(f"'{which}' is no checkpoint", "checkpoint", "use last, best or a step")

@@ -90,5 +90,5 @@ def _check_form(argv: list[str]) -> None:
         if dashed and dashed[1] not in _HYDRA_OPTIONS:
             raise ConfigError("settings take no dashes", word, f"write {dashed[1]}={dashed[2]}")
     first = argv[0]
-    if "=" not in first and first[0] not in "-+~":
+    if "=" not in first and first[:1] not in ("-", "+", "~"):
         raise ConfigError(f"unknown command '{first}'", f"rltrain {first}", nearest(first, usage.COMMANDS))

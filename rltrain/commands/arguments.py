@@ -1,6 +1,7 @@
 """The arguments of the commands that are not Hydra's: words and key=value pairs."""
 
 import dataclasses
+import math
 import re
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def whole_number(key: str, text: str, minimum: int = 1) -> int:
         value = float(text.replace("_", "")) if re.search(r"[eE]", text) else int(text)
     except ValueError as error:
         raise ConfigError(f"'{text}' is no number", key, "give an integer, such as 1e6") from error
-    if value != int(value) or value < minimum:
+    if abs(value) == math.inf or value != int(value) or value < minimum:
         raise ConfigError(f"{text} is not allowed", key, f"give an integer of at least {minimum}")
     return int(value)
 
