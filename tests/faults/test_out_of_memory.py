@@ -20,15 +20,15 @@ CUDA = (
 @pytest.fixture
 def memory(monkeypatch):
     """Networks compute so many samples at once and no more."""
-    forward = Torso.forward
+    flat = Torso.flat
 
     def limit(num_samples, with_gradients):
         def limited(self, obs):
             if torch.is_grad_enabled() == with_gradients and len(obs) > num_samples:
                 raise torch.OutOfMemoryError(CUDA)
-            return forward(self, obs)
+            return flat(self, obs)
 
-        monkeypatch.setattr(Torso, "forward", limited)
+        monkeypatch.setattr(Torso, "flat", limited)
 
     return limit
 
@@ -38,9 +38,9 @@ def gradients(monkeypatch):
     """The whole gradient before every optimizer step."""
     seen, clip = [], optimizers.clip_gradients
 
-    def watched(network, *args):
-        seen.append(torch.cat([parameter.grad.flatten() for parameter in network.parameters()]))
-        return clip(network, *args)
+    def watched(parameters, *args):
+        seen.append(torch.cat([parameter.grad.flatten() for parameter in parameters.values()]))
+        return clip(parameters, *args)
 
     monkeypatch.setattr(optimizers, "clip_gradients", watched)
     return seen
