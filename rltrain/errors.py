@@ -90,7 +90,8 @@ class Stopped(RltrainError):
 
 def by_exit_code(exit_code: int) -> type[RltrainError]:
     """The error class of an exit code, for errors that come from another process."""
-    return next(kind for kind in RltrainError.__subclasses__() if kind.exit_code == exit_code)
+    kinds = [kind for kind in RltrainError.__subclasses__() if kind is not Stopped]
+    return next((kind for kind in kinds if kind.exit_code == exit_code), RltrainError)
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

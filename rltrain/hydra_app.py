@@ -66,7 +66,8 @@ def run(argv: list[str]) -> int:
         raise _config_error(error, argv) from error
     if _failures:
         raise _failures[0]
-    sweep_dir = os.environ.get("RLTRAIN_SWEEP_DIR")
+    # Jobs of a launcher with processes of its own leave no word here, but a folder.
+    sweep_dir = os.environ.get("RLTRAIN_SWEEP_DIR") or next(iter(set(sweeps.glob("*")) - before), None)
     return sweep.report(Path(sweep_dir)) if sweep_dir else 0
 
 

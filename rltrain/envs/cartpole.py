@@ -6,6 +6,7 @@ stay with gymnasium's environments.
 
 from typing import Any
 
+import gymnasium
 import numpy as np
 from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 
@@ -15,7 +16,10 @@ from rltrain.envs.pool import Episode, TimeStep
 
 def fits(config: GymConfig, num_envs: int) -> bool:
     """Whether this pool steps the environment, and is quicker at it than one after another."""
-    return config.id == "CartPole-v1" and not config.kwargs and num_envs >= 4
+    if config.id != "CartPole-v1" or config.kwargs or num_envs < 4:
+        return False
+    # Whoever registered another environment under this name gets that one.
+    return gymnasium.spec(config.id).entry_point == f"{CartPoleEnv.__module__}:{CartPoleEnv.__name__}"
 
 
 class CartPolePool(GymPool):
