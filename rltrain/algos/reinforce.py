@@ -25,6 +25,7 @@ from rltrain.algos.reinforce_config import ReinforceConfig
 from rltrain.config import RunConfig
 from rltrain.envs.frame_stack import FrameStack
 from rltrain.envs.pool import Pool
+from rltrain.envs.stepper import check_finite
 from rltrain.evaluate import Agent
 from rltrain.evaluate import play_episodes as evaluate  # noqa: F401  (how this algorithm is evaluated)
 from rltrain.math import losses
@@ -138,6 +139,7 @@ def play_batch(
         action, _, _ = actor.act(torch.from_numpy(obs).to(actor.device), generator)
         with run.phase("env"):
             timestep = pool.step(actor.for_env(action))
+            check_finite(timestep)
         seen.append(obs[active])
         done.append(action[torch.from_numpy(active).to(actor.device)])
         counted.append(active.copy())

@@ -34,23 +34,11 @@ class Stepper:
         was truncated and they are asked for their value; None where none was. Raises NonFiniteError.
         """
         timestep = self.pool.step(action)
-        self._check_finite("reward", timestep.reward)
-        if timestep.next_obs.dtype.kind == "f":
-            self._check_finite("observation", timestep.next_obs)
-            self._check_finite("observation", timestep.obs)
+        check_finite(timestep)
         next_obs = self._stack.peek(timestep.next_obs) if timestep.truncated.any() else None
         self.frame, self.first = timestep.obs, timestep.first
         self.obs = self._stack.push(timestep.obs, timestep.first)
         return timestep, next_obs
-
-    def _check_finite(self, what: str, values: np.ndarray) -> None:
-        # One sum tells for all: it is not finite if any of its terms is not.
-        if not np.isfinite(values.sum(dtype=np.float64)):
-            bad = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1)).tolist()
-            if bad:
-                facts = {"tensor": what, "environments": bad, "values": [str(values[i]) for i in bad]}
-                where = f"environment {bad[0]}"
-                raise NonFiniteError(f"the {what} is not finite", where, "the fault is in the environment", facts)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything, where the environments can give theirs; empty where they cannot."""
@@ -70,3 +58,21 @@ class Stepper:
             self.pool.load_state_dict(state["environments"])
             self.frame, self.first, self.obs = state["frame"], state["first"], state["obs"]
             self._stack.restore(self.obs)
+
+
+def check_finite(timestep: TimeStep) -> None:
+    """Raises NonFiniteError where a reward or an observation is none that could be learned from."""
+    _check_finite("reward", timestep.reward)
+    if timestep.next_obs.dtype.kind == "f":
+        _check_finite("observation", timestep.next_obs)
+        _check_finite("observation", timestep.obs)
+
+
+def _check_finite(what: str, values: np.ndarray) -> None:
+    # One sum tells for all: it is not finite if any of its terms is not.
+    if not np.isfinite(values.sum(dtype=np.float64)):
+        bad = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1)).tolist()
+        if bad:
+            facts = {"tensor": what, "environments": bad, "values": [str(values[i]) for i in bad]}
+            where = f"environment {bad[0]}"
+            raise NonFiniteError(f"the {what} is not finite", where, "the fault is in the environment", facts)
