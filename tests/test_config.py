@@ -132,7 +132,7 @@ def test_several_actions_at_once_are_refused_with_a_reason_where_an_algorithm_gi
     monkeypatch.syspath_prepend(str(Path(__file__).parent / "envs"))
     got = compose("algo=dqn", "env=gym", "env.id=counter:Buttons-v0")
     assert got.code == 2
-    assert "dqn needs one discrete action, and those of gym are several at once" in got.last_line
+    assert "dqn needs one discrete action, and those of counter-Buttons-v0 are several at once" in got.last_line
     assert not got.run_dir.exists()
 
 
