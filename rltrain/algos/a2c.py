@@ -10,7 +10,6 @@ repeat: act for num_steps in every environment with the current policy
 from typing import Any
 
 import gymnasium
-import numpy as np
 from torch import Tensor
 
 from rltrain import optimizers
@@ -25,10 +24,11 @@ from rltrain.math import losses, schedules
 from rltrain.math.returns import gae
 from rltrain.memory.rollout import Rollout
 from rltrain.micro_batches import MicroBatches
+from rltrain.policy_agent import PolicyAgent
 from rltrain.run import Run
 
 
-class A2C:
+class A2C(PolicyAgent):
     """The actor-critic network and its optimizer."""
 
     def __init__(
@@ -37,16 +37,9 @@ class A2C:
         config: A2CConfig = run_config.algo
         self.config = config
         self.micro_batches = MicroBatches(run_config)
-        self.actor = Actor(run_config, frame_space, action_space, seed)
-        self.parameters = optimizers.named_parameters(self.actor.network)
-        self.optimizer = optimizers.make(
-            config.optimizer, self.actor.network, config.learning_rate, config.optimizer_eps
-        )
-        self.num_updates = 0
-
-    def policy(self, obs: np.ndarray, greedy: bool, generator: np.random.Generator) -> np.ndarray:
-        """Actions for the environment: the likeliest, or sampled."""
-        return self.actor.policy(obs, greedy, generator)
+        actor = Actor(run_config, frame_space, action_space, seed)
+        optimizer = optimizers.make(config.optimizer, actor.network, config.learning_rate, config.optimizer_eps)
+        super().__init__(actor, optimizer)
 
     def update(self, rollout: Rollout) -> dict[str, Any]:
         """One optimizer step on a rollout; returns metrics."""
@@ -90,20 +83,6 @@ class A2C:
         if self.config.learning_rate_end is not None:
             rate = schedules.linear(step, self.config.learning_rate, self.config.learning_rate_end, total_steps)
             optimizers.set_learning_rate(self.optimizer, rate)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything that an update changes."""
-        return {
-            "network": self.actor.network.state_dict(),
-            "optimizer": optimizers.state_dict(self.optimizer),
-            "num_updates": self.num_updates,
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
-        self.actor.network.load_state_dict(state["network"])
-        optimizers.load_state_dict(self.optimizer, state["optimizer"])
-        self.num_updates = int(state["num_updates"])
 
 
 make_agent = A2C

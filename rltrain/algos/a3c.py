@@ -33,39 +33,20 @@ from rltrain.evaluate import play_episodes as evaluate  # noqa: F401  (how this 
 from rltrain.math import losses, schedules
 from rltrain.math.returns import gae
 from rltrain.memory.rollout import Rollout
+from rltrain.policy_agent import PolicyAgent
 from rltrain.run import Run
 
 
-class A3C:
+class A3C(PolicyAgent):
     """The shared actor-critic network and its shared optimizer."""
 
     def __init__(
         self, run_config: RunConfig, frame_space: gymnasium.Space, action_space: gymnasium.Space, seed: int
     ) -> None:
         config: A3CConfig = run_config.algo
-        self.actor = Actor(run_config, frame_space, action_space, seed)
-        self.optimizer = optimizers.make(
-            config.optimizer, self.actor.network, config.learning_rate, config.optimizer_eps
-        )
-        self.num_updates = 0
-
-    def policy(self, obs: np.ndarray, greedy: bool, generator: np.random.Generator) -> np.ndarray:
-        """Actions for the environment: the likeliest, or sampled."""
-        return self.actor.policy(obs, greedy, generator)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything that an update changes."""
-        return {
-            "network": self.actor.network.state_dict(),
-            "optimizer": optimizers.state_dict(self.optimizer),
-            "num_updates": self.num_updates,
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
-        self.actor.network.load_state_dict(state["network"])
-        optimizers.load_state_dict(self.optimizer, state["optimizer"])
-        self.num_updates = int(state["num_updates"])
+        actor = Actor(run_config, frame_space, action_space, seed)
+        optimizer = optimizers.make(config.optimizer, actor.network, config.learning_rate, config.optimizer_eps)
+        super().__init__(actor, optimizer)
 
 
 make_agent = A3C

@@ -12,7 +12,6 @@ import itertools
 from typing import Any
 
 import gymnasium
-import numpy as np
 from torch import Tensor
 
 from rltrain import optimizers
@@ -27,10 +26,11 @@ from rltrain.math import losses, schedules
 from rltrain.math.returns import gae
 from rltrain.memory.rollout import Rollout
 from rltrain.micro_batches import MicroBatches
+from rltrain.policy_agent import PolicyAgent
 from rltrain.run import Run
 
 
-class PPO:
+class PPO(PolicyAgent):
     """The actor-critic network and its optimizer."""
 
     def __init__(
@@ -39,15 +39,10 @@ class PPO:
         config: PPOConfig = run_config.algo
         self.config = config
         self.micro_batches = MicroBatches(run_config)
-        self.actor = Actor(run_config, frame_space, action_space, seed)
-        self.parameters = optimizers.named_parameters(self.actor.network)
-        self.optimizer = optimizers.make("adam", self.actor.network, config.learning_rate, config.adam_eps)
+        actor = Actor(run_config, frame_space, action_space, seed)
+        optimizer = optimizers.make("adam", actor.network, config.learning_rate, config.adam_eps)
+        super().__init__(actor, optimizer)
         self.clip_range = config.clip_range
-        self.num_updates = 0
-
-    def policy(self, obs: np.ndarray, greedy: bool, generator: np.random.Generator) -> np.ndarray:
-        """Actions for the environment: the likeliest, or sampled."""
-        return self.actor.policy(obs, greedy, generator)
 
     def update(
         self, rollout: Rollout, advantage: Tensor, returns: Tensor, index: Tensor, measured: bool = True
@@ -104,20 +99,6 @@ class PPO:
             clip = schedules.linear(step, clip, config.clip_range_end, total_steps)
         self.clip_range = clip
         optimizers.set_learning_rate(self.optimizer, rate)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything that an update changes."""
-        return {
-            "network": self.actor.network.state_dict(),
-            "optimizer": optimizers.state_dict(self.optimizer),
-            "num_updates": self.num_updates,
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
-        self.actor.network.load_state_dict(state["network"])
-        optimizers.load_state_dict(self.optimizer, state["optimizer"])
-        self.num_updates = int(state["num_updates"])
 
 
 make_agent = PPO

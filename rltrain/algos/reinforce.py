@@ -32,6 +32,7 @@ from rltrain.math import losses
 from rltrain.math.returns import discounted_returns
 from rltrain.math.rewards import learned_reward
 from rltrain.micro_batches import MicroBatches
+from rltrain.policy_agent import PolicyAgent
 from rltrain.run import Run
 
 
@@ -46,7 +47,7 @@ class Batch(NamedTuple):
     """G, [N], float32."""
 
 
-class Reinforce:
+class Reinforce(PolicyAgent):
     """The policy, its baseline if there is one, and the optimizer."""
 
     def __init__(
@@ -55,16 +56,9 @@ class Reinforce:
         config: ReinforceConfig = run_config.algo
         self.config = config
         self.micro_batches = MicroBatches(run_config)
-        self.actor = Actor(run_config, frame_space, action_space, seed, critic=config.baseline)
-        self.parameters = optimizers.named_parameters(self.actor.network)
-        self.optimizer = optimizers.make(
-            config.optimizer, self.actor.network, config.learning_rate, config.optimizer_eps
-        )
-        self.num_updates = 0
-
-    def policy(self, obs: np.ndarray, greedy: bool, generator: np.random.Generator) -> np.ndarray:
-        """Actions for the environment: the likeliest, or sampled."""
-        return self.actor.policy(obs, greedy, generator)
+        actor = Actor(run_config, frame_space, action_space, seed, critic=config.baseline)
+        optimizer = optimizers.make(config.optimizer, actor.network, config.learning_rate, config.optimizer_eps)
+        super().__init__(actor, optimizer)
 
     def update(self, batch: Batch) -> dict[str, Any]:
         """One optimizer step; returns metrics."""
@@ -100,20 +94,6 @@ class Reinforce:
             loss = loss + config.value_weight * value_loss
             metrics["train/value_loss"] = value_loss.detach()
         return loss, metrics | {"train/loss": loss.detach()}
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything that an update changes."""
-        return {
-            "network": self.actor.network.state_dict(),
-            "optimizer": optimizers.state_dict(self.optimizer),
-            "num_updates": self.num_updates,
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
-        self.actor.network.load_state_dict(state["network"])
-        optimizers.load_state_dict(self.optimizer, state["optimizer"])
-        self.num_updates = int(state["num_updates"])
 
 
 make_agent = Reinforce
