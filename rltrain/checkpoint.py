@@ -12,7 +12,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from rltrain import checkpoint_files as files
 from rltrain.errors import CheckpointError, disk_errors
@@ -20,6 +20,18 @@ from rltrain.errors import CheckpointError, disk_errors
 _NAME = re.compile(r"step_(\d{9,})")
 TOLD_BYTES = 500_000_000
 """A checkpoint that takes so many new bytes is announced: it may take seconds."""
+
+
+class Stateful(Protocol):
+    """A part of a training that a checkpoint holds beside the agent: a replay, a loop's counters."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Arrays, tensors and JSON values, nested."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        ...
 
 
 def save(

@@ -5,6 +5,7 @@ import difflib
 import shlex
 import signal
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 
@@ -69,6 +70,16 @@ def disk_errors(what: str, where: object, fix: str = "free some space") -> Itera
         yield
     except OSError as error:
         raise DiskError(f"{what} cannot be written: {error.strerror or error}", str(where), fix) from error
+
+
+@contextlib.contextmanager
+def fitting(folder: Path) -> Iterator[None]:
+    """What comes up while a saved state is taken over: it is whole, and of something else."""
+    try:
+        yield
+    except (KeyError, ValueError, TypeError, RuntimeError, AttributeError, IndexError) as error:
+        what = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise UnfitCheckpoint(f"the checkpoint does not fit: {what}", str(folder), "use another") from error
 
 
 class FolderInUse(RltrainError):

@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 
 from rltrain import panel, table_view
+from rltrain.checkpoint import Stateful
 from rltrain.config import RunConfig
 from rltrain.envs.pool import Episode
 from rltrain.envs.tabular import TransitionTable, evaluate_policy, transition_table
-from rltrain.run import Run, Stateful
+from rltrain.run import Run
 from rltrain.tabular_config import TabularConfig
 from rltrain.walk import FINISHED, Walk, begin, settings_of
 

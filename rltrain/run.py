@@ -5,51 +5,31 @@ evaluation, checkpoints and stopping follow from the configuration.
 """
 
 import dataclasses
-import math
 import os
 import signal
 import sys
-from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 import numpy as np
 
 from rltrain import atomic, checkpoint, panel
+from rltrain.checkpoint import Stateful
 from rltrain.clock import Clock
-from rltrain.config import RunConfig, algo_module, fingerprint
+from rltrain.config import RunConfig
 from rltrain.envs import registry
 from rltrain.envs.pool import Episode, Pool
-from rltrain.errors import NonFiniteError, Stopped, UnfitCheckpoint
+from rltrain.errors import Stopped, fitting
 from rltrain.evaluate import Agent, Interrupted
-from rltrain.host_memory import peak_rss_mb, rss_mb
+from rltrain.host_memory import peak_rss_mb
 from rltrain.logger import Logger, Progress
+from rltrain.run_evaluations import Evaluations
+from rltrain.run_statistics import Statistics, progress_facts
+from rltrain.saved_config import fingerprint
 from rltrain.streams import Streams
-
-
-class Stateful(Protocol):
-    """A part of a training that a checkpoint holds beside the agent: a replay, a loop's counters."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Arrays, tensors and JSON values, nested."""
-        ...
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
-        ...
-
-
-@contextmanager
-def _fitting(folder: Path) -> Iterator[None]:
-    """What comes up while a saved state is taken over: it is whole, and of something else."""
-    try:
-        yield
-    except (KeyError, ValueError, TypeError, RuntimeError, AttributeError, IndexError) as error:
-        what = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise UnfitCheckpoint(f"the checkpoint does not fit: {what}", str(folder), "use another") from error
 
 
 class Run:
@@ -65,20 +45,16 @@ class Run:
             self.step = restored[0]
         self._saved_step = self.step if restored else None
         """That of the complete checkpoint which the run goes on from, or wrote last."""
-        with _fitting(folder):
+        with fitting(folder):
             saved = self._restored["run"] if self._restored else {}
-            self._num_episodes = int(saved.get("num_episodes", 0))
+            self.statistics = Statistics(saved)
             self._clock = Clock(self.step, saved)
             self._streams = Streams(config.seed, (self._restored or {}).get("generators", {}))
-            self._best: dict[str, Any] | None = saved.get("best") or None
-            self._best_step = int(self._best["step"]) if self._best else None
-            self._evaluation_due = bool(saved.get("evaluation_due", False))
-            self._recent = deque([(float(reward), int(length)) for reward, length in saved.get("recent", [])], 100)
-            self._latest: dict[str, Any] = dict(saved.get("latest", []))
+            self.evaluations = Evaluations(config, saved)
         self._pool: Pool | None = None
         self._signal: int | None = None
         # The evaluation of this very step is about to be made again, where an earlier attempt was killed after it.
-        again = self._evaluation_due or self.finished
+        again = self.evaluations.due or self.finished
         self.logger = Logger(folder, dataclasses.asdict(config), self.step if restored else None, again)
         self._progress = Progress(config.total_steps, config.log_every_s, config.progress)
 
@@ -107,7 +83,7 @@ class Run:
         """
         if self._restored is None:
             return False
-        with _fitting(self.folder):
+        with fitting(self.folder):
             agent.load_state_dict(self._restored["agent"])
             for name, part in parts.items():
                 # An empty part leaves no trace in a checkpoint: environments that could not tell where they stood.
@@ -121,7 +97,7 @@ class Run:
                 file=sys.stderr,
             )
         self._restored = None
-        checkpoint.go_on_from(self.folder, self.step, self._best_step)
+        checkpoint.go_on_from(self.folder, self.step, self.evaluations.best_step)
         self._evaluate_if_due(agent)
         self.stop_if_asked(agent, **parts)
         return True
@@ -143,13 +119,12 @@ class Run:
         """Count agent steps and take note of the episodes that finished."""
         self.step += num_steps
         if episodes:
-            self._num_episodes += len(episodes)
-            self._recent.extend((episode.reward, episode.length_steps) for episode in episodes)
+            self.statistics.add(episodes)
             self.logger.episodes(self.step, episodes)
 
     def record(self, metrics: dict[str, Any]) -> None:
         """Keep the latest value of each tag for the next line of metrics; tensors are read only then."""
-        self._latest.update(metrics)
+        self.statistics.latest.update(metrics)
 
     def after_step(self, num_steps: int, agent: Agent, **parts: Stateful) -> None:
         """Log, evaluate, save and stop where the last num_steps made it due. Raises Stopped."""
@@ -157,7 +132,7 @@ class Run:
         config = self.config
         if due(config.log_every_steps) or self.finished:
             self._log()
-        self._evaluation_due = due(config.eval_every_steps) and not self.finished
+        self.evaluations.due = due(config.eval_every_steps) and not self.finished
         self._evaluate_if_due(agent)
         if due(config.checkpoint_every_steps) and not self.finished:
             self.save(agent, **parts)
@@ -181,12 +156,12 @@ class Run:
 
     def mark(self) -> Callable[[], None]:
         """Note where the run stands; what it returns takes back all that was counted and drawn since."""
-        step, num_episodes, recent = self.step, self._num_episodes, self._recent.copy()
-        states = self._streams.states()
+        step, states, uncount = self.step, self._streams.states(), self.statistics.mark()
 
         def go_back() -> None:
-            self.step, self._num_episodes, self._recent = step, num_episodes, recent
+            self.step = step
             self._streams.rewind(states)
+            uncount()
 
         return go_back
 
@@ -200,17 +175,14 @@ class Run:
         state["agent"] = agent.state_dict()
         state["generators"] = self._streams.states()
         state["run"] = {
-            "num_episodes": self._num_episodes,
+            **self.statistics.state_dict(),
+            **self.evaluations.state_dict(),
             "train_time_s": self._clock.train_s,
             "wall_time_s": self._clock.wall_s,
-            "recent": list(self._recent),
-            "latest": [(tag, float(value)) for tag, value in self._latest.items()],
-            "best": self._best or {},
-            "evaluation_due": self._evaluation_due,
         }
         saved = self._commit(state, complete=True)
         self._saved_step = self.step
-        if self._best_step == self.step:
+        if self.evaluations.best_step == self.step:
             checkpoint.point(self.folder, "best", saved)
         self.write_status("running")
 
@@ -222,7 +194,7 @@ class Run:
             complete=complete,
             made_for=fingerprint(self.config),
             previous=self._saved_step,
-            best_step=self._best_step,
+            best_step=self.evaluations.best_step,
             keep_every_steps=self.config.checkpoint_keep_every_steps,
         )
 
@@ -235,12 +207,11 @@ class Run:
         except Interrupted:
             self._stop(agent, **parts)
         self.save(agent, **parts)
-        assert self._best is not None
         result = {
             "final": final,
-            "best": self._best,
+            "best": self.evaluations.best,
             "steps": self.step,
-            "episodes": self._num_episodes,
+            "episodes": self.statistics.num_episodes,
             "wall_time_s": self._clock.wall_s,
             "train_time_s": train_s,
             "fps": round(self.step / max(train_s, 1e-9), 1),
@@ -265,24 +236,17 @@ class Run:
 
     def _evaluate_if_due(self, agent: Agent) -> None:
         """One that a signal interrupts stays due: a resumed run makes it first, and so has the same metrics."""
-        if self._evaluation_due:
+        if self.evaluations.due:
             with suppress(Interrupted), self._clock.paused(self.step):
                 self._evaluate(agent)
-                self._evaluation_due = False
+                self.evaluations.due = False
 
     def _evaluate(self, agent: Agent, final: bool = False) -> dict[str, Any]:
         """The final evaluation plays other episodes than those that chose `best`. Raises Interrupted."""
-        config = self.config
-        episodes = config.final_eval_episodes if final else config.eval_episodes
         seed = self.seed_of("final evaluation" if final else "evaluation")
-        evaluate = algo_module(config.algo.name).evaluate
-        evaluation = evaluate(config, agent, episodes, seed, config.eval_greedy, lambda: self.stopping)
-        keys = ("mean_reward", "std_reward", "mean_ep_length")
-        tags = {f"eval/{key}": evaluation[key] for key in keys if key in evaluation}
+        summary, tags = self.evaluations.make(agent, self.step, seed, final, lambda: self.stopping)
         self.logger.metrics(self.step, {"time_s": self._clock.wall_s, **tags})
-        summary = {key: evaluation[key] for key in ("mean_reward", "std_reward", "episodes")} | {"step": self.step}
-        if self._best is None or summary["mean_reward"] > self._best["mean_reward"]:
-            self._best, self._best_step = summary, self.step
+        if self.evaluations.best is summary:
             if self._saved_step == self.step:  # made late, in a resumed run: what there is holds more than the agent
                 checkpoint.point(self.folder, "best", checkpoint.find(self.folder, str(self.step)))
             elif not final:
@@ -291,30 +255,8 @@ class Run:
 
     def _log(self) -> None:
         values = {"time_s": self._clock.wall_s, "time/total_timesteps": self.step, **self._clock.end_window(self.step)}
-        if self._recent:
-            values["rollout/ep_rew_mean"] = float(np.mean([reward for reward, _ in self._recent]))
-            values["rollout/ep_len_mean"] = float(np.mean([length for _, length in self._recent]))
+        values |= self.statistics.tags(self.step, self.config.device)
         if self._pool is not None and self._pool.num_restarts:
             values["env/restarts"] = self._pool.num_restarts
-        values["memory/rss_mb"] = round(rss_mb(), 1)
-        if self.config.device != "cpu":  # a table's always is, so torch is there by now
-            from rltrain.device import memory_tags
-
-            values |= memory_tags(self.config.device)
-        values |= {tag: float(value) for tag, value in self._latest.items()}
-        for tag in ("train/loss", "train/grad_norm"):
-            if not math.isfinite(values.get(tag, 0.0)):
-                raise NonFiniteError(
-                    f"{tag} is {values[tag]} at step {self.step:,}",
-                    tag,
-                    "lower algo.learning_rate or algo.reward_scale",
-                    {"tensor": tag},
-                )
         self.logger.metrics(self.step, values)
-        facts = {"return": f"{values['rollout/ep_rew_mean']:.2f}"} if self._recent else {}
-        if self._best is not None:
-            facts["best eval"] = f"{self._best['mean_reward']:.2f}"
-        if "train/loss" in values:
-            facts["loss"] = f"{values['train/loss']:.4g}"
-        facts["memory"] = f"{values['memory/rss_mb']:.0f} MB"
-        self._progress.show(self.step, facts)
+        self._progress.show(self.step, progress_facts(values, self.evaluations.best))

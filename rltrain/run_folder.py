@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from rltrain import config as schema
+from rltrain import saved_config
 from rltrain.config import RunConfig
 from rltrain.errors import CheckpointError, FolderInUse, disk_errors
 
@@ -35,7 +35,7 @@ def create(config: RunConfig, folder: Path | None) -> Path:
             suffix = f"-{config.name}" if config.name else ""
             folder = root / config.env.name / config.algo.name / f"{stamp}-s{config.seed}{suffix}"
         folder.mkdir(parents=True)
-        schema.save(config, folder / "config.yaml")
+        saved_config.save(config, folder / "config.yaml")
         (folder / "command.txt").write_text(shlex.join(["rltrain", *sys.argv[1:]]) + "\n")
         (folder / "meta.json").write_text(json.dumps(_meta(config), indent=1))
         _point_latest(root, folder)

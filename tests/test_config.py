@@ -10,7 +10,7 @@ from small_runs import TABULAR
 
 import rltrain.train
 from rltrain import config as schema
-from rltrain import hydra_app
+from rltrain import hydra_app, saved_config
 from rltrain.algos import dqn_config
 from rltrain.algos.dqn_config import DQNConfig
 from rltrain.envs import registry
@@ -152,7 +152,7 @@ def test_a_preset_is_its_algorithm_with_the_switches_that_it_names(algo, env, co
     assert got == dataclasses.replace(base, algo=dataclasses.replace(base.algo, name=algo, **switches))
     assert not (base.algo.double or base.algo.dueling or base.algo.prioritized)
     assert schema.algo_module(algo) is schema.algo_module("dqn")
-    assert schema.from_dict(dataclasses.asdict(got)) == got
+    assert saved_config.from_dict(dataclasses.asdict(got)) == got
 
 
 @pytest.mark.parametrize("algo", PRESETS)
@@ -180,7 +180,7 @@ def test_lists_of_doom_are_typed_on_the_command_line(compose):
     config = compose("algo=ppo", "env=doom", "env.actions=[[MOVE_LEFT],[ATTACK,MOVE_RIGHT],[]]", "env.crop=[.1,0,0,0]")
     assert config.env.actions == [["MOVE_LEFT"], ["ATTACK", "MOVE_RIGHT"], []]
     assert config.env.crop == [0.1, 0, 0, 0]
-    assert schema.from_dict(dataclasses.asdict(config)) == config
+    assert saved_config.from_dict(dataclasses.asdict(config)) == config
     assert compose("algo=ppo", "env=doom", "env.actions=[MOVE_LEFT]").code == 2
 
 
@@ -188,8 +188,8 @@ CONFIG = schema.resolve(schema.RunConfig(DQNConfig(), GymConfig("cartpole", id="
 
 
 def test_a_saved_config_is_read_back_as_it_was(tmp_path):
-    schema.save(CONFIG, tmp_path / "config.yaml")
-    assert schema.load(tmp_path / "config.yaml") == CONFIG
+    saved_config.save(CONFIG, tmp_path / "config.yaml")
+    assert saved_config.load(tmp_path / "config.yaml") == CONFIG
 
 
 @pytest.mark.parametrize(
@@ -209,11 +209,11 @@ def test_a_saved_config_is_read_back_as_it_was(tmp_path):
     ],
 )
 def test_a_saved_config_that_was_changed_by_hand_is_checked(where, key, value, hint, tmp_path):
-    schema.save(CONFIG, tmp_path / "config.yaml")
+    saved_config.save(CONFIG, tmp_path / "config.yaml")
     values = yaml.safe_load((tmp_path / "config.yaml").read_text())
     (values[where] if where else values)[key] = value
     with pytest.raises(ConfigError) as caught:
-        schema.from_dict(values)
+        saved_config.from_dict(values)
     assert key in caught.value.where
     assert hint in caught.value.fix
 
@@ -222,7 +222,7 @@ def test_the_values_of_a_saved_mapping_are_checked():
     values = dataclasses.asdict(schema.RunConfig(DQNConfig(), DoomConfig("doom", shaping={"HEALTH": 1.0})))
     values["env"]["shaping"]["HEALTH"] = "much"
     with pytest.raises(ConfigError, match=r"env\.shaping"):
-        schema.from_dict(values)
+        saved_config.from_dict(values)
 
 
 @pytest.mark.parametrize("text", ["{broken", "!!python/object/apply:os.getcwd []", None])
@@ -231,14 +231,14 @@ def test_a_config_that_cannot_be_read_runs_nothing_and_is_no_bug_of_ours(text, t
     if text is not None:
         path.write_text(text)
     with pytest.raises(CheckpointError):
-        schema.load(path)
+        saved_config.load(path)
 
 
 def test_an_int_is_a_float_and_none_only_where_it_may_be():
     values = dataclasses.asdict(CONFIG)
-    assert schema.from_dict(values | {"log_every_s": 2}).log_every_s == 2
+    assert saved_config.from_dict(values | {"log_every_s": 2}).log_every_s == 2
     with pytest.raises(ConfigError):
-        schema.from_dict(values | {"seed": None})
+        saved_config.from_dict(values | {"seed": None})
 
 
 def test_a_minibatch_that_does_not_divide_the_rollout_is_refused_with_one_that_does(compose):

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
-from rltrain import checkpoint, run_folder
-from rltrain import config as schema
+from rltrain import checkpoint, run_folder, saved_config
 
 QUICK = ["device=cpu", "progress=false", "eval_episodes=1", "final_eval_episodes=2"]
 SMALL = ["network.hidden_sizes=[16]", *QUICK]
@@ -102,7 +101,7 @@ def run(command):
 @pytest.mark.parametrize("algo", RUNS)
 def test_a_run_folder_holds_what_scripts_read(algo, run):
     folder = run(algo, "seed=3", "name=mine")
-    steps = schema.load(folder / "config.yaml").total_steps
+    steps = saved_config.load(folder / "config.yaml").total_steps
     assert folder.name.endswith("-s3-mine")
     assert (folder.parent.name, folder.parent.parent.name) == (algo, "taxi" if algo == "q_learning" else "cartpole")
     result, status, meta = (json.loads((folder / f"{name}.json").read_text()) for name in ("result", "status", "meta"))
@@ -201,7 +200,7 @@ def test_a_resumed_run_counts_on_in_the_same_folder(algo, run, command):
     assert lines(folder)[-1]["step"] == total
     assert once(folder)
     assert (folder / "config.yaml").read_text() == config
-    assert schema.load(folder / "config.resume-1.yaml").total_steps == total
+    assert saved_config.load(folder / "config.resume-1.yaml").total_steps == total
     assert json.loads((folder / "result.json").read_text())["steps"] == total
     step, state = checkpoint.load(folder)
     assert step == total
@@ -279,7 +278,7 @@ def test_a_sweep_trains_each_job_in_a_folder_of_its_own(command):
     (sweep,) = (outcome.run_dir / "sweeps").iterdir()
     jobs = sorted(path for path in sweep.iterdir() if path.is_dir())
     assert [job.name[:2] for job in jobs] == ["00", "01", "02", "03"]
-    configs = [schema.load(job / "config.yaml") for job in jobs]
+    configs = [saved_config.load(job / "config.yaml") for job in jobs]
     assert [(config.algo.name, config.seed) for config in configs] == [
         ("q_learning", 0),
         ("q_learning", 1),

@@ -5,8 +5,7 @@ import math
 import re
 from pathlib import Path
 
-from rltrain import checkpoint, run_folder
-from rltrain import config as schema
+from rltrain import checkpoint, run_folder, saved_config
 from rltrain.config import RunConfig
 from rltrain.errors import ConfigError, nearest
 
@@ -70,7 +69,7 @@ def open_run(word: str, values: dict[str, str]) -> tuple[Path, RunConfig, Path]:
     Raises CheckpointError, ConfigError.
     """
     folder, which = run_folder.find_trained(word)
-    config = schema.load(folder / "config.yaml")
+    config = saved_config.load(folder / "config.yaml")
     refuse_imports(config, values)
     if "device" in values:
         config = dataclasses.replace(config, device=values["device"])

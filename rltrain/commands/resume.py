@@ -4,7 +4,7 @@ import dataclasses
 import sys
 from typing import Any
 
-from rltrain import checkpoint, run_folder
+from rltrain import checkpoint, run_folder, saved_config
 from rltrain import config as schema
 from rltrain.commands.arguments import refuse_imports, split, truth, whole_number
 from rltrain.envs import registry
@@ -35,13 +35,13 @@ def main(argv: list[str]) -> int:
         changes["oom"] = values["oom"]
     folder, which = run_folder.find_trained(words[0])
     run_folder.Lock(folder).release()  # before anything is written: a folder in use is left as it is
-    config = schema.load(folder / "config.yaml")
+    config = saved_config.load(folder / "config.yaml")
     resumes = len(list(folder.glob("config.resume-*.yaml")))
     if resumes:
-        config = schema.load(folder / f"config.resume-{resumes}.yaml")
+        config = saved_config.load(folder / f"config.resume-{resumes}.yaml")
     refuse_imports(config, values)
     config = dataclasses.replace(config, **changes)
-    candidates = checkpoint.candidates(folder, which or "last", schema.fingerprint(config))
+    candidates = checkpoint.candidates(folder, which or "last", saved_config.fingerprint(config))
     step, state = next(candidates)
     if step >= config.total_steps and (folder / "result.json").is_file():  # without it, the last evaluation is to do
         raise ConfigError(
@@ -51,7 +51,7 @@ def main(argv: list[str]) -> int:
         )
     if changes.keys() - {"progress"}:
         with disk_errors("the configuration", folder):
-            schema.save(config, folder / f"config.resume-{resumes + 1}.yaml")
+            saved_config.save(config, folder / f"config.resume-{resumes + 1}.yaml")
     while True:
         try:
             train(config, folder, (step, state))

@@ -135,7 +135,7 @@ def test_epsilon_falls_with_agent_steps_whatever_the_number_of_environments(num_
     fields = {"epsilon_start": 0.9, "epsilon_end": 0.1, "exploration_fraction": 0.5, **QUICK, "learning_starts": 8}
     seen, _ = watched(
         config("dqn", num_envs=num_envs, steps=400, **fields),
-        lambda run, agent, parts: (run.step - num_envs, run._latest["rollout/exploration_rate"]),
+        lambda run, agent, parts: (run.step - num_envs, run.statistics.latest["rollout/exploration_rate"]),
     )
     epsilon = dict(seen)
     assert epsilon[0] == epsilon[4] == 1.0, "random until learning starts"
@@ -147,7 +147,7 @@ def test_epsilon_falls_with_agent_steps_whatever_the_number_of_environments(num_
 @pytest.mark.parametrize("num_envs", [1, 4])
 def test_the_schedules_go_on_after_a_resume_as_if_nothing_had_happened(num_envs, config, watched):
     def look(run, agent, parts):
-        return run.step, (run._latest["rollout/exploration_rate"], parts["replay"].beta)
+        return run.step, (run.statistics.latest["rollout/exploration_rate"], parts["replay"].beta)
 
     fields = {"prioritized": True, "epsilon_start": 0.9, "epsilon_end": 0.1, "exploration_fraction": 0.75, **QUICK}
     run_config = config("dqn", num_envs=num_envs, steps=400, **fields)

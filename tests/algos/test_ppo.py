@@ -74,7 +74,7 @@ def test_clipped_rewards_are_learned_from_and_raw_ones_reported(reward, clip, le
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Collector, "make_rollout", keep)
-        seen, _ = watched(run_config, lambda run, agent, parts: list(run._recent))
+        seen, _ = watched(run_config, lambda run, agent, parts: list(run.statistics.recent))
     assert rollouts[0].reward.unique().tolist() == [learned]
     assert set(seen[-1]) == {(8 * reward, 8)}
 

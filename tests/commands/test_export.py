@@ -9,8 +9,7 @@ import onnxruntime
 import pytest
 import torch
 
-from rltrain import checkpoint
-from rltrain import config as schema
+from rltrain import checkpoint, saved_config
 from rltrain.commands import export
 from rltrain.evaluate import load_agent
 
@@ -21,7 +20,7 @@ def network_and_obs(made):
 
     def get(name):
         folder = made(name)
-        config = dataclasses.replace(schema.load(folder / "config.yaml"), precision="fp32", device="cpu")
+        config = dataclasses.replace(saved_config.load(folder / "config.yaml"), precision="fp32", device="cpu")
         network = export.network_of(load_agent(config, checkpoint.read(checkpoint.find(folder))))
         example = export.example_obs(config)
         generator = torch.Generator().manual_seed(0)

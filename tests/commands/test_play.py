@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from films import read_film
 
-from rltrain import checkpoint, screens
-from rltrain import config as schema
+from rltrain import checkpoint, saved_config, screens
 from rltrain.envs import registry
 from rltrain.envs.viewer import Shown
 from rltrain.evaluate import load_agent, play_episodes
@@ -29,7 +28,7 @@ class Kept:
 
 
 def load(folder):
-    config = schema.load(folder / "config.yaml")
+    config = saved_config.load(folder / "config.yaml")
     return config, load_agent(config, checkpoint.read(checkpoint.find(folder)))
 
 
