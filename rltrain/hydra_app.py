@@ -5,6 +5,7 @@ import os
 import re
 import sys
 import typing
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -152,8 +153,9 @@ def _config_error(error: Exception, argv: list[str]) -> ConfigError:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, option = error.missing_cfg_file.rpartition("/")
         options = [name for name in error.options or [] if not name.endswith("_schema")]
-        hint = nearest(option, options) + f" `rltrain list {group}s` shows all" if options else ""
-        return ConfigError(f"unknown {group or 'config'} '{option}'", group, hint)
+        if options:
+            return _unknown_choice(group, option, options)
+        return ConfigError(f"unknown {group or 'config'} '{option}'", group)
     cause = str(error.__cause__ or error) if isinstance(error, ConfigCompositionException) else text
     key = re.search(r"Could not override '([^']+)'", text) or re.search(r"full_key: (\S+)", f"{text}\n{cause}")
     if "is not in struct" in cause or "not in '" in cause:
@@ -171,13 +173,36 @@ def _known_keys(argv: list[str]) -> list[str]:
 
 def chosen_schemas(argv: list[str]) -> dict[str, Any]:
     """The schemas of the groups that a command line chooses, by the prefix of their keys."""
-    algo = next((arg[5:] for arg in argv if arg.startswith("algo=")), "dqn")
-    env = next((arg[4:] for arg in argv if arg.startswith("env=")), "cartpole")
+    algo, env = [*_chosen(argv, "algo"), "dqn"][0], [*_chosen(argv, "env"), "cartpole"][0]
     return {
         "network.": schema.NetworkConfig,
         "algo.": schema.ALGOS.get(algo, schema.ALGOS["dqn"]),
         "env.": registry.config_class(_family(env)),
     }
+
+
+def refuse_unknown_choices(argv: list[str]) -> None:
+    """Raise ConfigError where a command line chooses an algorithm or an environment that neither we nor a plugin has.
+
+    What a folder of the user's own adds is not looked into.
+    """
+    if any(arg.startswith("--config-dir") or arg == "-cd" for arg in argv):
+        return
+    for group in ("algo", "env"):
+        names = {path.stem for path in (CONFIGS / group).glob("*.yaml")}
+        names |= {name for of, name in plugins.OPTIONS if of == group}
+        for name in _chosen(argv, group):
+            if name not in names:
+                raise _unknown_choice(group, name, names)
+
+
+def _chosen(argv: list[str], group: str) -> list[str]:
+    """The names that a command line gives for a group; a sweep gives several."""
+    return [name for arg in argv if arg.startswith(f"{group}=") for name in arg[len(group) + 1 :].split(",")]
+
+
+def _unknown_choice(group: str, name: str, names: Iterable[str]) -> ConfigError:
+    return ConfigError(f"unknown {group} '{name}'", group, nearest(name, names) + f" `rltrain list {group}s` shows all")
 
 
 def _family(env: str) -> str:

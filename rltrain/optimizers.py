@@ -1,12 +1,13 @@
 """Optimizers by name, the one optimizer step that every algorithm takes, and their state without pickle."""
 
 import math
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from rltrain.errors import NonFiniteError
+from rltrain.math.schedules import linear_or_constant
 
 OPTIMIZERS = ("adam", "rmsprop")
 
@@ -73,6 +74,20 @@ def fill_state(optimizer: torch.optim.Optimizer) -> None:
     optimizer.zero_grad()
     for values in optimizer.state.values():
         values["step"].zero_()
+
+
+class StepSize(Protocol):
+    """The settings of a step size: null as its end keeps it constant."""
+
+    learning_rate: float
+    learning_rate_end: float | None
+
+
+def anneal(optimizer: torch.optim.Optimizer, config: StepSize, step: int, total_steps: int) -> float:
+    """Set the step size for the updates that follow on agent step `step`; returns it."""
+    rate = linear_or_constant(step, config.learning_rate, config.learning_rate_end, total_steps)
+    set_learning_rate(optimizer, rate)
+    return rate
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:

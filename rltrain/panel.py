@@ -17,13 +17,14 @@ def show_start(folder: Path, facts: dict[str, str]) -> None:
     table.add_column(overflow="fold")  # a path too long for the terminal goes on in the next line
     # The runs beside this one; from the root, TensorBoard would follow runs/latest and show its run twice.
     curves = f"tensorboard --logdir {shlex.quote(str(folder.parent))}"
-    for key, value in {"run": str(folder), **facts, "curves": curves}.items():
+    lines = {"run": str(folder), **facts, "curves": curves}
+    for key, value in lines.items():
         table.add_row(key, value)
     console = Console(file=sys.stderr, highlight=False)
     if console.is_terminal:
         console.print(Panel(table, title="rltrain", expand=False))
     else:
-        for key, value in {"run": str(folder), **facts}.items():
+        for key, value in lines.items():
             print(f"{key}: {value}", file=sys.stderr)
 
 

@@ -10,6 +10,8 @@ from rltrain.checkpoint import Stateful
 from rltrain.config import RunConfig
 from rltrain.envs.pool import Episode
 from rltrain.envs.tabular import TransitionTable, evaluate_policy, transition_table
+from rltrain.host_memory import free_bytes
+from rltrain.math.schedules import linear_or_constant
 from rltrain.run import Run
 from rltrain.tabular_config import TabularConfig
 from rltrain.walk import FINISHED, Walk, begin, settings_of
@@ -66,7 +68,15 @@ def train_table(run_config: RunConfig, run: Run, agent: QTable, learn: Callable[
     if not restored:
         begin(agent.q, table, settings, walk.place, 0, generator)
     if run_config.progress:
-        facts = {"algorithm": config.name, "environment": run_config.env.name, "table": f"{agent.q.shape}"}
+        num_states, num_actions = agent.q.shape
+        facts = {
+            "algorithm": config.name,
+            "environment": run_config.env.name,
+            "network": f"table, {agent.q.size:,} values",
+            "observation": f"one of {num_states} states",
+            "action": f"one of {num_actions}",
+            "device": f"cpu, {free_bytes() / 1e9:.1f} GB free",
+        }
         panel.show_start(run.folder, facts)
     finished = np.zeros(CHUNK_STEPS, FINISHED)
     while not run.finished:
@@ -78,7 +88,9 @@ def train_table(run_config: RunConfig, run: Run, agent: QTable, learn: Callable[
         _advance(run, num_steps, finished[:count])
         if shown:
             table_view.show_step(run_config.env, run.step, before, agent.q)
+        rate = linear_or_constant(run.step, config.learning_rate, config.learning_rate_end, run_config.total_steps)
         run.record({"train/q_mean": float(agent.q.mean()), "rollout/exploration_rate": float(walk.place["epsilon"])})
+        run.record({"train/learning_rate": rate})
         run.after_step(num_steps, agent, walk=walk, **parts)
     table_view.write_csv(run_config.env, agent.q, run.folder / "q_table.csv")
     run.conclude(agent, walk=walk, **parts)

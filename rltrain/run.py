@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from rltrain import atomic, checkpoint, panel
+from rltrain import atomic, checkpoint, panel, run_folder
 from rltrain.checkpoint import Stateful
 from rltrain.clock import Clock
 from rltrain.config import RunConfig
@@ -82,6 +82,8 @@ class Run:
         of agent or of these shapes, and Stopped.
         """
         if self._restored is None:
+            with self.logger.warned():
+                run_folder.note_computing(self.folder)
             return False
         with fitting(self.folder):
             agent.load_state_dict(self._restored["agent"])

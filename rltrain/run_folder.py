@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from rltrain import saved_config
+from rltrain import atomic, saved_config
 from rltrain.config import RunConfig
 from rltrain.errors import CheckpointError, FolderInUse, disk_errors
 
@@ -164,10 +164,32 @@ def _meta(config: RunConfig) -> dict[str, Any]:
         "packages": versions,
         "host": platform.node(),
         "system": platform.platform(),
-        "processor": platform.processor() or platform.machine(),
+        "processor": _processor(),
         "cpu_count": os.cpu_count(),
         **_git(),
     }
+
+
+def _processor() -> str:
+    """Its model where the system tells it, else its kind."""
+    with contextlib.suppress(OSError):
+        model = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        if model:
+            return model[1]
+    return platform.processor() or platform.machine()
+
+
+def note_computing(folder: Path) -> None:
+    """Add to meta.json what is known only once the agent is built: thread counts, and the GPU where there is one.
+
+    Training a table imports no torch, and has one thread. Raises DiskError.
+    """
+    meta = json.loads((folder / "meta.json").read_text())
+    torch = sys.modules.get("torch")
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    threads = {"usable_cores": usable, "torch": torch.get_num_threads() if torch else None}
+    gpu = torch.cuda.get_device_name() if torch and torch.cuda.is_available() else None
+    atomic.write_json(folder / "meta.json", meta | {"threads": threads, "gpu": gpu})
 
 
 def _git() -> dict[str, Any]:

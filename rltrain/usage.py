@@ -1,11 +1,15 @@
 """What `rltrain --help` and `--version` say; read from the sources, so that help comes at once, without torch."""
 
 import ast
+import dataclasses
 import inspect
 import textwrap
 import tomllib
 from importlib import metadata
 from pathlib import Path
+from typing import Any
+
+from rltrain import plugin_modules
 
 _HERE = Path(__file__).resolve().parent
 
@@ -60,22 +64,28 @@ def text(argv: list[str]) -> str:
     parts += _keys((_HERE / "config.py").read_text(), "RunConfig", "")
     for prefix, schema in _chosen(argv).items():
         parts += ["", f"Keys of {prefix.removesuffix('.')}:", ""]
+        values = {field.name: field.default for field in dataclasses.fields(schema)}
         for owner in reversed(schema.__mro__[:-1]):
-            parts += _keys(inspect.getsource(inspect.getmodule(owner) or owner), owner.__name__, prefix)
+            parts += _keys(inspect.getsource(inspect.getmodule(owner) or owner), owner.__name__, prefix, values)
     return "\n".join(parts)
 
 
 def _chosen(argv: list[str]) -> dict[str, type]:
-    """The schemas of what the command line chooses, by prefix."""
+    """The schemas of what the command line chooses, by prefix. Raises ConfigError where there is no such choice."""
     if not any(arg.startswith(("algo=", "env=")) for arg in argv):
         return {}
     from rltrain import hydra_app
 
+    plugin_modules.load(plugin_modules.given(argv))
+    hydra_app.refuse_unknown_choices(argv)
     return hydra_app.chosen_schemas(argv)
 
 
-def _keys(source: str, class_name: str, prefix: str) -> list[str]:
-    """`key=default` and the docstring under each field of a dataclass; fields without one explain themselves."""
+def _keys(source: str, class_name: str, prefix: str, values: dict[str, Any] | None = None) -> list[str]:
+    """`key=default` and the docstring under each field of a dataclass; fields without one explain themselves.
+
+    values: the defaults of a class that inherits these fields, which may have its own.
+    """
     classes = [node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)]
     body = next(node.body for node in classes if node.name == class_name)
     lines = []
@@ -83,7 +93,10 @@ def _keys(source: str, class_name: str, prefix: str) -> list[str]:
         if not isinstance(field, ast.AnnAssign) or not isinstance(doc, ast.Expr):
             continue
         assert isinstance(field.target, ast.Name) and isinstance(doc.value, ast.Constant)
-        head = f"  {prefix}{field.target.id}={_default(field.value)}"
+        default = _default(field.value)
+        if values and values[field.target.id] is not dataclasses.MISSING:
+            default = _written(values[field.target.id])
+        head = f"  {prefix}{field.target.id}={default}"
         words = " ".join(str(doc.value.value).split())
         lines.append(textwrap.fill(words, 118, initial_indent=f"{head:<36} ", subsequent_indent=" " * 37))
     return lines
@@ -91,5 +104,10 @@ def _keys(source: str, class_name: str, prefix: str) -> list[str]:
 
 def _default(value: ast.expr | None) -> str:
     if isinstance(value, ast.Constant):
-        return {"None": "null", "True": "true", "False": "false"}.get(str(value.value), str(value.value))
+        return _written(value.value)
     return "..." if value is None or isinstance(value, ast.Call) else ast.unparse(value)
+
+
+def _written(value: Any) -> str:
+    """As YAML has it."""
+    return {"None": "null", "True": "true", "False": "false"}.get(str(value), str(value))

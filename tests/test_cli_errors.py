@@ -243,6 +243,14 @@ def test_help_of_a_pair_explains_its_keys(command):
     assert "  env.frame_skip=" not in command("--help").out
 
 
+@pytest.mark.parametrize(("group", "typed", "meant"), [("algo", "dqm", "dqn"), ("env", "dom", "doom")])
+def test_help_of_a_choice_that_is_not_there_is_no_help_of_another(group, typed, meant, command):
+    outcome = command(f"{group}={typed}", "--help")
+    assert outcome.code == 2
+    assert f"unknown {group} '{typed}'" in outcome.last_line and f"did you mean '{meant}'" in outcome.last_line
+    assert command("-m", "algo=ppo,a2c", "env=cartpole", "--help").out.count("  algo.clip_range=") == 1, "the first"
+
+
 def test_help_and_version_bring_no_heavy_package():
     code = (
         "import sys; from rltrain import cli; cli.run(['--help']); cli.run(['--version']); cli.run([]);"

@@ -64,6 +64,9 @@ def test_a_saved_configuration_imports_nothing(folder):
 def test_a_sweep_and_the_lists_know_them(folder):
     code, out, err = rltrain(folder, "list", "envs", "corridor", "plugins=[own_parts]")
     assert code == 0 and "Walk right" in out, err
+    code, out, err = rltrain(folder, "plugins=[own_parts]", "algo=patient_a2c", "env=corridor", "--help")
+    assert code == 0 and "  algo.num_steps=16 " in out and "  algo.gae_lambda=" in out, err
+    assert "algo.double=" not in out, "the keys of an algorithm that nobody asked for"
     code, _, err = rltrain(folder, "-m", *TRAIN, "total_steps=80", "seed=0,1")
     assert code == 0 and "2 of 2 jobs done" in err
     code, _, err = rltrain(folder, *TRAIN, "env=coridor")

@@ -20,7 +20,7 @@ from rltrain.collector import Collector
 from rltrain.config import RunConfig
 from rltrain.evaluate import Agent
 from rltrain.evaluate import play_episodes as evaluate  # noqa: F401  (how this algorithm is evaluated)
-from rltrain.math import losses, schedules
+from rltrain.math import losses
 from rltrain.math.returns import gae
 from rltrain.memory.rollout import Rollout
 from rltrain.micro_batches import MicroBatches
@@ -78,12 +78,6 @@ class A2C(PolicyAgent):
             "train/entropy_loss": -entropy_mean.detach(),
         }
 
-    def anneal(self, step: int, total_steps: int) -> None:
-        """Set the learning rate for the next rollout."""
-        if self.config.learning_rate_end is not None:
-            rate = schedules.linear(step, self.config.learning_rate, self.config.learning_rate_end, total_steps)
-            optimizers.set_learning_rate(self.optimizer, rate)
-
 
 make_agent = A2C
 
@@ -99,12 +93,12 @@ def train(run_config: RunConfig, run: Run) -> None:
         run.restore(agent, environments=collector.stepper)
         rollout = collector.make_rollout(config.num_steps)
         while not run.finished:
-            agent.anneal(run.step, run_config.total_steps)
+            learning_rate = optimizers.anneal(agent.optimizer, config, run.step, run_config.total_steps)
             collector.collect(rollout)
             with run.phase("learn"):
                 metrics = agent.update(rollout)
             run.record(metrics)
-            run.record({"train/learning_rate": agent.optimizer.param_groups[0]["lr"]})
+            run.record({"train/learning_rate": learning_rate})
             run.after_step(config.num_steps * pool.num_envs, agent, environments=collector.stepper)
         run.conclude(agent, environments=collector.stepper)
     finally:

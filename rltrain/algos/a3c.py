@@ -152,9 +152,9 @@ def make_start(run: Run, index: int) -> Start:
 
 def learning_rate(config: A3CConfig, run: Run) -> float:
     """Of the next rollout, by the steps that are done."""
-    if config.learning_rate_end is None:
-        return config.learning_rate
-    return schedules.linear(run.step, config.learning_rate, config.learning_rate_end, run.config.total_steps)
+    return schedules.linear_or_constant(
+        run.step, config.learning_rate, config.learning_rate_end, run.config.total_steps
+    )
 
 
 def _check(agent: A3C) -> Agent:  # the type checker sees here that A3C is what evaluation and checkpoints take

@@ -114,12 +114,6 @@ class DQN:
             "train/td_error": td_error.detach().abs().mean(),
         }
 
-    def anneal(self, step: int, total_steps: int) -> None:
-        """Set the learning rate for the next updates."""
-        if self.config.learning_rate_end is not None:
-            rate = schedules.linear(step, self.config.learning_rate, self.config.learning_rate_end, total_steps)
-            optimizers.set_learning_rate(self.optimizer, rate)
-
     def state_dict(self) -> dict[str, Any]:
         """Everything that an update changes."""
         return {
@@ -201,7 +195,8 @@ def train(run_config: RunConfig, run: Run) -> None:
 
             rounds = run.step // config.train_every_steps - (run.step - pool.num_envs) // config.train_every_steps
             if run.step >= config.learning_starts and replay.size >= config.batch_size:
-                agent.anneal(run.step, run_config.total_steps)
+                learning_rate = optimizers.anneal(agent.optimizer, config, run.step, run_config.total_steps)
+                run.record({"train/learning_rate": learning_rate})
                 num_updates = rounds * config.updates_per_round
                 replay.beta = schedules.linear(run.step, config.priority_beta_start, 1.0, run_config.total_steps)
                 with run.phase("learn"):

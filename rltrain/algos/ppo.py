@@ -92,13 +92,8 @@ class PPO(PolicyAgent):
     def anneal(self, step: int, total_steps: int) -> None:
         """Set the learning rate and the clip range for the next rollout."""
         config = self.config
-        rate, clip = config.learning_rate, config.clip_range
-        if config.learning_rate_end is not None:
-            rate = schedules.linear(step, rate, config.learning_rate_end, total_steps)
-        if config.clip_range_end is not None:
-            clip = schedules.linear(step, clip, config.clip_range_end, total_steps)
-        self.clip_range = clip
-        optimizers.set_learning_rate(self.optimizer, rate)
+        self.clip_range = schedules.linear_or_constant(step, config.clip_range, config.clip_range_end, total_steps)
+        optimizers.anneal(self.optimizer, config, step, total_steps)
 
 
 make_agent = PPO

@@ -111,9 +111,7 @@ class PQN:
         config = self.config
         exploration_steps = config.exploration_fraction * total_steps
         self.epsilon = schedules.linear(step, config.epsilon_start, config.epsilon_end, exploration_steps)
-        if config.learning_rate_end is not None:
-            rate = schedules.linear(step, config.learning_rate, config.learning_rate_end, total_steps)
-            optimizers.set_learning_rate(self.optimizer, rate)
+        optimizers.anneal(self.optimizer, config, step, total_steps)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that an update changes."""

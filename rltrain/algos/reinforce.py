@@ -76,7 +76,7 @@ class Reinforce(PolicyAgent):
         self.num_updates += 1
         if self.config.baseline:
             metrics["train/explained_variance"] = losses.explained_variance(value, batch.returns)
-        return metrics | {"train/n_updates": self.num_updates}
+        return metrics | {"train/n_updates": self.num_updates, "train/learning_rate": self.config.learning_rate}
 
     def _loss(self, batch: Batch, advantage: Tensor, rows: slice) -> tuple[Tensor, dict[str, Any]]:
         """The loss of some rows of the batch and its metrics: means over them."""

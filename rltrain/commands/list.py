@@ -1,5 +1,6 @@
 """`rltrain list [algos|envs|networks|hparams] [WORD]`: what there is, one line each."""
 
+import difflib
 from pathlib import Path
 
 from rltrain.errors import ConfigError, nearest
@@ -11,25 +12,38 @@ _PACKAGE = "@package"
 
 
 def main(argv: list[str]) -> int:
-    """One line for each YAML file whose name or description holds WORD. Returns the exit code. Raises ConfigError."""
-    from rltrain.hydra_app import CONFIGS
-    from rltrain.plugins import OPTIONS
+    """One line for each choice whose name or description holds WORD, in one list or in all of them.
 
-    if argv and argv[0] not in GROUPS:
+    Returns the exit code. Raises ConfigError.
+    """
+    titles, words = (argv[:1], argv[1:]) if argv and argv[0] in GROUPS else (list(GROUPS), argv)
+    if words == argv and words and (len(words) > 1 or difflib.get_close_matches(words[0], GROUPS)):
         raise ConfigError(f"there is no list of '{argv[0]}'", "rltrain list", nearest(argv[0], GROUPS))
-    if len(argv) > 2:
+    if len(words) > 1:
         raise ConfigError(f"{len(argv)} words where at most 2 belong", "command line", f"usage: {USAGE}")
-    word = argv[1].lower() if len(argv) == 2 else ""
-    for title in argv[:1] or GROUPS:
-        lines = {path.stem: description(path) for path in sorted((CONFIGS / GROUPS[title]).glob("*.yaml"))}
-        lines |= {name: option.text for (group, name), option in OPTIONS.items() if group == GROUPS[title]}
+    word = words[0].lower() if words else ""
+    choices = {title: _choices(GROUPS[title]) for title in titles}
+    num_found = 0
+    for title, lines in choices.items():
         found = {name: text for name, text in lines.items() if word in f"{name} {text}".lower()}
-        if word and not found:
-            raise ConfigError(f"no {GROUPS[title]} has '{word}' in it", "rltrain list", nearest(word, lines))
+        num_found += len(found)
         width = max(map(len, found), default=0)
         for name, text in found.items():
             print(f"{GROUPS[title]:<8} {name:<{width}}  {text}".rstrip())
+    if word and not num_found:
+        what = GROUPS[titles[0]] if len(titles) == 1 else "choice"
+        known = {name for lines in choices.values() for name in lines}
+        raise ConfigError(f"no {what} has '{word}' in it", "rltrain list", nearest(word, known))
     return 0
+
+
+def _choices(group: str) -> dict[str, str]:
+    """Descriptions by name: of our YAML files and of what plugins registered."""
+    from rltrain.hydra_app import CONFIGS
+    from rltrain.plugins import OPTIONS
+
+    lines = {path.stem: description(path) for path in sorted((CONFIGS / group).glob("*.yaml"))}
+    return lines | {name: option.text for (of, name), option in OPTIONS.items() if of == group}
 
 
 def description(path: Path) -> str:

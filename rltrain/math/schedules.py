@@ -18,6 +18,11 @@ def linear(step: float, start: float, end: float, duration_steps: float) -> floa
     return start + (end - start) * (step / duration_steps)
 
 
+def linear_or_constant(step: float, start: float, end: float | None, duration_steps: float) -> float:
+    """The straight line of `linear`, or start throughout where there is no end to go to."""
+    return start if end is None else linear(step, start, end, duration_steps)
+
+
 def exponential_decay(step: float, start: float, end: float, rate: float) -> float:
     """end + (start - end) * exp(-rate * step): nears end and never reaches it. All floats.
 
