@@ -18,7 +18,8 @@ def named(page: Path) -> list[str]:
 
 def defined(name: str, source: str) -> bool:
     """Whether a class, a function or a variable is defined under this name."""
-    return re.search(rf"^\s*((class|def) {name}\b|for {name} in |{name}(: [^=]+)? = )", source, re.MULTILINE) is not None
+    patterns = rf"(class|def) {name}\b", rf"for {name} in ", rf"{name}(: [^=]+)? = "
+    return any(re.search(rf"^\s*{pattern}", source, re.MULTILINE) for pattern in patterns)
 
 
 def test_every_algorithm_has_a_page_with_a_table():
