@@ -13,7 +13,11 @@ OPTIMIZERS = ("adam", "rmsprop")
 
 
 def make(name: str, network: nn.Module, learning_rate: float, eps: float) -> torch.optim.Optimizer:
-    """Adam (Kingma & Ba 2015), or RMSprop with the decay of .99 that Mnih et al. 2016 use."""
+    """Adam (Kingma & Ba 2015), or RMSprop with the decay of .99 that Mnih et al. 2016 use.
+
+    Of RMSprop, `eps` is added to the root of the mean square; theirs is added below the root, where the same number is
+    worth more.
+    """
     if name == "adam":
         adam = torch.optim.Adam(network.parameters(), lr=learning_rate, eps=eps, fused=True)
         adam.register_step_post_hook(_tell_of_change)

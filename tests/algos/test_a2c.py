@@ -49,6 +49,17 @@ def test_the_gradient_is_the_one_worked_by_hand(config):
     assert metrics["train/entropy_loss"].item() == pytest.approx(-0.5623351)
 
 
+@pytest.mark.parametrize("num_envs", [2, 4])
+def test_one_update_a_rollout_and_a_step_size_that_falls_with_agent_steps(num_envs, config, watched):
+    """Bugs: a rollout used again, which A2C's gradient does not allow; steps of one environment counted."""
+    fields = {"num_steps": 64 // num_envs, "learning_rate": 1e-3, "learning_rate_end": 0.0}
+    seen, _ = watched(
+        config("a2c", num_envs=num_envs, steps=256, **fields),
+        lambda run, agent, parts: (run.step - 64, agent.num_updates, agent.optimizer.param_groups[0]["lr"]),
+    )
+    assert np.array(seen) == pytest.approx(np.array([(64 * k, k + 1, 1e-3 * (1 - k / 4)) for k in range(4)]))
+
+
 @pytest.mark.parametrize("normalize", [False, True])
 def test_gradients_of_small_parts_add_up_to_those_of_the_rollout(normalize, config):
     rng = np.random.default_rng(0)
