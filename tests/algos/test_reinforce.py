@@ -231,7 +231,7 @@ def test_gradients_of_small_parts_add_up_to_those_of_the_batch(config):
         run_config.micro_batch_size = micro_batch_size
         agent = reinforce.make_agent(run_config, VECTOR, TWO, 0)
         metrics = agent.update(batch)
-        parameters = agent.actor.network.parameters()
-        gradients.append(torch.cat([metrics["train/loss"][None], *(part.grad.flatten() for part in parameters)]))
+        parts = [gradient.flatten() for gradient in agent.trained.gradients().values()]
+        gradients.append(torch.cat([metrics["train/loss"][None], *parts]))
     assert gradients[0].abs().max() > 0.01
     assert torch.allclose(*gradients, atol=1e-6)
