@@ -120,7 +120,15 @@ def test_a_learned_baseline_is_subtracted(config):
 
 
 @pytest.mark.parametrize("num_envs", [1, 3, 8])
-def test_a_batch_is_whole_episodes_each_once_and_none_after_an_environments_share(num_envs, played):
+def test_a_batch_is_whole_episodes_each_once_and_none_after_an_environments_share(num_envs, played, monkeypatch):
+    finished, advance = [[] for _ in range(num_envs)], Run.advance
+
+    def note(self, num_steps, episodes):
+        for episode in episodes:
+            finished[episode.env_index].append(episode.length_steps)
+        advance(self, num_steps, episodes)
+
+    monkeypatch.setattr(Run, "advance", note)
     batch, run, _ = played("counter:Counter-v0", num_envs=num_envs, batch_size=600, gamma=1.0)
     share = -(-600 // num_envs)
     steps = batch.obs.long().numpy()
@@ -128,7 +136,7 @@ def test_a_batch_is_whole_episodes_each_once_and_none_after_an_environments_shar
     taken = 0
     # Environments differ by what their episodes were: split the rows by where (episode 0, t 0) begins them.
     pool_rows = rows_of_each(batch, num_envs)
-    for rows in pool_rows:
+    for lengths, rows in zip(finished, pool_rows, strict=True):
         episode, t = steps[rows].T
         assert (episode[0], t[0]) == (0, 0)
         begins = np.flatnonzero(t == 0)
@@ -138,6 +146,7 @@ def test_a_batch_is_whole_episodes_each_once_and_none_after_an_environments_shar
         assert np.array_equal(episode[follow], episode[follow - 1])
         # Reward t + 1 in each step: the return is the sum of what is left of this very episode.
         ends = np.append(begins[1:], len(rows))
+        assert (ends - begins).tolist() == lengths[: len(begins)], "the last one too is played to its end"
         for begin, end in zip(begins, ends, strict=True):
             rewards = t[begin:end] + 1
             assert batch.returns[rows[begin:end]].tolist() == pytest.approx(np.cumsum(rewards[::-1])[::-1])
