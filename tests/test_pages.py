@@ -1,6 +1,5 @@
-"""What README and docs point at is there: files, headings, names in the code, keys, a curve for each algorithm."""
+"""What README and docs point at is there: files, headings, keys, a curve for each algorithm."""
 
-import ast
 import dataclasses
 import re
 from pathlib import Path
@@ -30,22 +29,6 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def names(path: Path) -> set[str]:
-    """Functions, classes, methods as `Class.method`, and what is assigned."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ClassDef):
-            members = [member for member in node.body if isinstance(member, ast.FunctionDef)]
-            found |= {node.name, *(f"{node.name}.{member.name}" for member in members)}
-        elif isinstance(node, ast.FunctionDef):
-            found.add(node.name)
-        elif isinstance(node, ast.Name):
-            found.add(node.id)
-        elif isinstance(node, ast.Attribute):
-            found.add(node.attr)
-    return found
-
-
 @pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
 def test_links_lead_somewhere(page):
     for path, anchor in links(page):
@@ -54,18 +37,10 @@ def test_links_lead_somewhere(page):
 
 
 @pytest.mark.parametrize("algo", ALGORITHMS)
-def test_a_page_of_an_algorithm_tells_all_of_it_and_names_what_is_in_the_code(algo):
-    """Bug: a method gets another name, and the page goes on naming the old one."""
-    page = ROOT / "docs" / f"{algo}.md"
-    text = page.read_text()
+def test_a_page_of_an_algorithm_has_all_its_parts(algo):
+    text = (ROOT / "docs" / f"{algo}.md").read_text()
     for part in ("## The idea", "```bash\nrltrain algo=", "| term | where |", "(img/", "## What usually goes wrong"):
         assert part in text, part
-    files = {path.resolve() for path, _ in links(page) if path.suffix == ".py"}
-    known = set().union(*(names(path) for path in files), names(ROOT / "rltrain" / "walk.py"))
-    rows = re.findall(r"^\| .+ \| (.+) \|$", text, re.MULTILINE)
-    cited = {name for row in rows for name in re.findall(r"`([A-Za-z_][\w.]*)`", row)}
-    assert cited, "no row names anything"
-    assert not cited - known - {field.name for field in dataclasses.fields(config.ALGOS[algo])}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
