@@ -52,6 +52,7 @@ def preset_of(algo: str) -> str:
 def run(argv: list[str]) -> int:
     """Compose, train and, in a sweep, rank. Returns the exit code. Raises what ended the job."""
     plugin_modules.load(plugin_modules.given(argv))
+    refuse_unknown_choices(argv, groups=["hparams"])  # those of a pair are optional: Hydra would do without
     register_schemas()
     _failures.clear()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # or Hydra prints its own report and exits with 1
@@ -181,14 +182,14 @@ def chosen_schemas(argv: list[str]) -> dict[str, Any]:
     }
 
 
-def refuse_unknown_choices(argv: list[str]) -> None:
-    """Raise ConfigError where a command line chooses an algorithm or an environment that neither we nor a plugin has.
+def refuse_unknown_choices(argv: list[str], groups: Iterable[str] = ("algo", "env", "hparams")) -> None:
+    """Raise ConfigError where a command line chooses what neither we nor a plugin has.
 
     What a folder of the user's own adds is not looked into.
     """
     if any(arg.startswith("--config-dir") or arg == "-cd" for arg in argv):
         return
-    for group in ("algo", "env"):
+    for group in groups:
         names = {path.stem for path in (CONFIGS / group).glob("*.yaml")}
         names |= {name for of, name in plugins.OPTIONS if of == group}
         for name in _chosen(argv, group):
@@ -197,12 +198,14 @@ def refuse_unknown_choices(argv: list[str]) -> None:
 
 
 def _chosen(argv: list[str], group: str) -> list[str]:
-    """The names that a command line gives for a group; a sweep gives several."""
-    return [name for arg in argv if arg.startswith(f"{group}=") for name in arg[len(group) + 1 :].split(",")]
+    """The names that a command line gives for a group: a sweep gives several; of two settings the last one counts."""
+    given = [arg.partition("=")[2] for arg in argv if arg.startswith(f"{group}=")]
+    return given[-1].split(",") if given else []
 
 
 def _unknown_choice(group: str, name: str, names: Iterable[str]) -> ConfigError:
-    return ConfigError(f"unknown {group} '{name}'", group, nearest(name, names) + f" `rltrain list {group}s` shows all")
+    hint = nearest(name, names) + f" `rltrain list {group.removesuffix('s')}s` shows all"
+    return ConfigError(f"unknown {group} '{name}'", group, hint)
 
 
 def _family(env: str) -> str:

@@ -31,11 +31,11 @@ def show_start(folder: Path, facts: dict[str, str]) -> None:
 def show_end(folder: Path, result: dict[str, Any], env_id: str = "") -> None:
     """What was reached, and three commands to copy: what to look at, to watch, and to go on with.
 
-    env_id: the environment's, where it names a module to import, which has to be named again.
+    env_id: the environment's; where it names a module of somebody else's to import, that has to be named again.
     """
     final, best = result["final"], result["best"]
     run = shlex.quote(str(folder))
-    again = f" {shlex.quote(f'env.id={env_id}')}" if ":" in env_id else ""
+    again = f" {shlex.quote(f'env.id={env_id}')}" if ":" in env_id and not env_id.startswith("rltrain.") else ""
     print(
         f"reached {final['mean_reward']:.2f} +- {final['std_reward']:.2f} over {final['episodes']} episodes"
         f" (best evaluation {best['mean_reward']:.2f} at step {best['step']:,})"
