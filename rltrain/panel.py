@@ -10,22 +10,24 @@ from rich.panel import Panel
 from rich.table import Table
 
 
-def show_start(folder: Path, facts: dict[str, str]) -> None:
-    """One panel on stderr: where the run is, what trains on what, and what it needs."""
+def show_start(folder: Path | None, facts: dict[str, str]) -> None:
+    """One panel on stderr: where the run is (None: nowhere that stays), what trains on what, and what it needs."""
+    lines = dict(facts)
+    if folder is not None:
+        # The runs beside this one; from the root, TensorBoard would follow runs/latest and show its run twice.
+        curves = f"tensorboard --logdir {shlex.quote(str(folder.parent))}"
+        lines = {"run": str(folder), **facts, "curves": curves}
+    console = Console(file=sys.stderr, highlight=False)
+    if not console.is_terminal:
+        for key, value in lines.items():
+            print(f"{key}: {value}", file=sys.stderr)
+        return
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")  # a path too long for the terminal goes on in the next line
-    # The runs beside this one; from the root, TensorBoard would follow runs/latest and show its run twice.
-    curves = f"tensorboard --logdir {shlex.quote(str(folder.parent))}"
-    lines = {"run": str(folder), **facts, "curves": curves}
     for key, value in lines.items():
         table.add_row(key, value)
-    console = Console(file=sys.stderr, highlight=False)
-    if console.is_terminal:
-        console.print(Panel(table, title="rltrain", expand=False))
-    else:
-        for key, value in lines.items():
-            print(f"{key}: {value}", file=sys.stderr)
+    console.print(Panel(table, title="rltrain", expand=False))
 
 
 def show_end(folder: Path, result: dict[str, Any], env_id: str = "") -> None:
