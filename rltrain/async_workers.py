@@ -22,6 +22,7 @@ from rltrain import errors, optimizers, plugin_modules
 from rltrain.config import RunConfig
 from rltrain.envs.pool import Episode
 from rltrain.errors import EnvironmentFailure, RltrainError
+from rltrain.optimizers import Trained
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
@@ -29,37 +30,37 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 class Shared:
     """Parameters and optimizer statistics in memory that every process maps; a lock keeps each update whole."""
 
-    def __init__(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Moves the tensors of both into shared memory, in place: the trainer's network is the shared one."""
+    def __init__(self, network: nn.Module, trained: Trained, optimizer: torch.optim.Optimizer) -> None:
+        """Moves the tensors of all into shared memory, in place: the trainer's network is the shared one."""
         network.share_memory()
-        self.parameters = list(network.parameters())
+        self.tensors = trained.tensors
         optimizers.fill_state(optimizer)
-        self.state = [optimizer.state[parameter] for parameter in self.parameters]
+        self.state = [optimizer.state[tensor] for tensor in self.tensors]
         for values in self.state:
             for value in values.values():
                 value.share_memory_()
         self.lock = torch.multiprocessing.get_context("spawn").Lock()
 
-    def copy_to(self, network: nn.Module) -> None:
+    def copy_to(self, trained: Trained) -> None:
         """Give a worker's network the shared parameters."""
         with self.lock, torch.no_grad():
-            for own, shared in zip(network.parameters(), self.parameters, strict=True):
+            for own, shared in zip(trained.tensors, self.tensors, strict=True):
                 own.copy_(shared)
 
-    def step(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    def step(self, trained: Trained, optimizer: torch.optim.Optimizer) -> None:
         """Step `optimizer`, which a worker made by `attach`, with the gradients of the worker's network."""
         with self.lock:
-            for own, shared in zip(network.parameters(), self.parameters, strict=True):
+            for own, shared in zip(trained.tensors, self.tensors, strict=True):
                 shared.grad = own.grad
             optimizer.step()
 
     def attach(self, optimizer: torch.optim.Optimizer) -> None:
         """Let a worker's optimizer step the shared parameters with the shared statistics."""
         group = optimizer.param_groups[0]
-        group["params"] = self.parameters
+        group["params"] = self.tensors
         optimizer.state.clear()
-        for parameter, values in zip(self.parameters, self.state, strict=True):
-            optimizer.state[parameter] = values
+        for tensor, values in zip(self.tensors, self.state, strict=True):
+            optimizer.state[tensor] = values
 
 
 @dataclass

@@ -18,7 +18,7 @@ from rltrain.cnns import CNNS, Activation
 from rltrain.distributions import Distribution
 from rltrain.envs.spaces import PixelsAndVariables, pixel_shape
 from rltrain.errors import ConfigError
-from rltrain.fully_connected import fully_connected
+from rltrain.fully_connected import FullyConnected
 from rltrain.network_config import OWN, NetworkConfig
 
 VARIABLE_SCALE = 100.0
@@ -91,8 +91,8 @@ class Torso(nn.Module):
         self.large_layers = self.pixels and self.name != "small_cnn"
         ours = self.name not in OWN and not layer_norm
         # Layers of one kind, with nothing between them, are computed in one go: small ones then take half the time.
-        in_one_go = ours and not self.pixels and dtype == torch.float32
-        self.fused = list(self.layers.parameters()) if in_one_go else None
+        self.in_one_go = ours and not self.pixels and dtype == torch.float32
+        self.fused: FullyConnected | None = None
         self.activation = config.activation
         # In a list, so that it is no part of the module: checkpoints hold the parameters once, in fp32.
         self._converted: list[nn.Sequential] = []
@@ -103,7 +103,7 @@ class Torso(nn.Module):
     def forward(self, obs: Tensor) -> Tensor:
         """Features of a batch of observations."""
         if self.fused is not None:
-            return fully_connected(self.flat(obs), [self.fused], self.activation, linear_end=False)[0]
+            return self.fused(self.flat(obs))[0]
         variables = None
         if self.pixels:
             assert obs.dtype == torch.uint8, "pixels are scaled here and nowhere else"
@@ -200,14 +200,17 @@ class QNetwork(nn.Module):
         self.torso = torso
         self.advantage = nn.Linear(torso.num_features, num_actions)
         self.value = nn.Linear(torso.num_features, 1) if dueling else None
-        self._network: list[Tensor] | None = None
-        if torso.fused is not None and not dueling:
-            self._network = [*torso.fused, *self.advantage.parameters()]
+        self.fused: FullyConnected | None = None
+        if torso.in_one_go and dueling:
+            torso.fused = FullyConnected([list(torso.layers.parameters())], torso.activation, linear_end=False)
+        elif torso.in_one_go:
+            layers = [*torso.layers.parameters(), *self.advantage.parameters()]
+            self.fused = FullyConnected([layers], torso.activation, linear_end=True)
 
     def forward(self, obs: Tensor) -> Tensor:
         """Values of a batch of observations."""
-        if self._network is not None:
-            return fully_connected(self.torso.flat(obs), [self._network], self.torso.activation, linear_end=True)[0]
+        if self.fused is not None:
+            return self.fused(self.torso.flat(obs))[0]
         features = self.torso(obs)
         advantage = self.advantage(features)
         if self.value is None:
@@ -227,18 +230,17 @@ class ActorCritic(nn.Module):
         self.policy = orthogonal(nn.Linear(self.torso.num_features, num_dimensions), 0.01)
         self.value = orthogonal(nn.Linear(self.torso.num_features, 1), 1.0) if critic else None
         self.log_std = nn.Parameter(torch.zeros(num_dimensions)) if distribution.has_deviation else None
-        self._networks: list[list[Tensor]] | None = None
-        if self.torso.fused is not None:
-            self._networks = [[*self.torso.fused, *self.policy.parameters()]]
-            if self.value_torso is not None and self.value_torso.fused is not None and self.value is not None:
-                self._networks.append([*self.value_torso.fused, *self.value.parameters()])
+        self.fused: FullyConnected | None = None
+        if self.torso.in_one_go:
+            layers = [[*self.torso.layers.parameters(), *self.policy.parameters()]]
+            if self.value_torso is not None and self.value is not None:
+                layers.append([*self.value_torso.layers.parameters(), *self.value.parameters()])
+            self.fused = FullyConnected(layers, self.torso.activation, linear_end=True)
 
     def forward(self, obs: Tensor) -> tuple[Tensor, Tensor]:
         """Outputs of the policy [B, O] and values [B], float32."""
-        if self._networks is not None:
-            outputs, *values = fully_connected(
-                self.torso.flat(obs), self._networks, self.torso.activation, linear_end=True
-            )
+        if self.fused is not None:
+            outputs, *values = self.fused(self.torso.flat(obs))
         else:
             features = self.torso(obs)
             outputs = self.policy(features)

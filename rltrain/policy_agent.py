@@ -3,7 +3,6 @@
 from typing import Any
 
 import numpy as np
-import torch
 
 from rltrain import optimizers
 from rltrain.actor import Actor
@@ -12,9 +11,10 @@ from rltrain.actor import Actor
 class PolicyAgent:
     """Acts, and gives and takes back what a checkpoint holds of it."""
 
-    def __init__(self, actor: Actor, optimizer: torch.optim.Optimizer) -> None:
-        self.actor, self.optimizer = actor, optimizer
-        self.parameters = optimizers.named_parameters(actor.network)
+    def __init__(self, actor: Actor, optimizer: str, learning_rate: float, optimizer_eps: float) -> None:
+        self.actor = actor
+        self.trained = optimizers.Trained(actor.network)
+        self.optimizer = optimizers.make(optimizer, self.trained, learning_rate, optimizer_eps)
         self.num_updates = 0
 
     def policy(self, obs: np.ndarray, greedy: bool, generator: np.random.Generator) -> np.ndarray:
@@ -25,12 +25,12 @@ class PolicyAgent:
         """Everything that an update changes."""
         return {
             "network": self.actor.network.state_dict(),
-            "optimizer": optimizers.state_dict(self.optimizer),
+            "optimizer": optimizers.state_dict(self.optimizer, self.trained),
             "num_updates": self.num_updates,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` gave."""
         self.actor.network.load_state_dict(state["network"])
-        optimizers.load_state_dict(self.optimizer, state["optimizer"])
+        optimizers.load_state_dict(self.optimizer, self.trained, state["optimizer"])
         self.num_updates = int(state["num_updates"])

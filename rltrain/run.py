@@ -20,7 +20,7 @@ from rltrain import atomic, checkpoint, panel, run_folder
 from rltrain.checkpoint import Stateful
 from rltrain.clock import Clock
 from rltrain.config import RunConfig
-from rltrain.envs import registry
+from rltrain.envs import patience, registry
 from rltrain.envs.pool import Episode, Pool
 from rltrain.errors import Stopped, fitting
 from rltrain.evaluate import Agent, Interrupted
@@ -235,6 +235,7 @@ class Run:
         if self._signal is not None and number == signal.SIGINT:
             os._exit(128 + number)
         self._signal = number
+        patience.hurry()
 
     def _evaluate_if_due(self, agent: Agent) -> None:
         """One that a signal interrupts stays due: a resumed run makes it first, and so has the same metrics."""

@@ -11,6 +11,7 @@ from typing import Any
 from rltrain import atomic, out_of_memory, run_folder
 from rltrain.algos.dqn_config import DQNConfig
 from rltrain.config import RunConfig, algo_module
+from rltrain.envs import patience
 from rltrain.errors import NonFiniteError, RltrainError
 from rltrain.run import Run
 from rltrain.tabular_config import TabularConfig
@@ -47,6 +48,7 @@ def _train_locked(config: RunConfig, folder: Path, restored: tuple[int, dict[str
     # nohup lets SIGHUP be ignored: who asked for that keeps it.
     ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else set()
     handlers = {number: signal.signal(number, run.on_signal) for number in _STOP_SIGNALS if number not in ignored}
+    handlers[signal.SIGALRM] = signal.signal(signal.SIGALRM, patience.interrupt)
     run.write_status("running")
     try:
         with out_of_memory.told(config):
@@ -65,6 +67,7 @@ def _train_locked(config: RunConfig, folder: Path, restored: tuple[int, dict[str
             atomic.write_text(folder / "error.log", traceback.format_exc())
         raise
     finally:
+        patience.calm()
         for number, handler in handlers.items():
             signal.signal(number, handler)
         run.logger.close()

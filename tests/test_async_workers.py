@@ -22,12 +22,13 @@ def make():
     """A network of two numbers and its optimizer."""
     torch.manual_seed(0)
     network = torch.nn.Linear(1, 1)
-    return network, optimizers.make("adam", network, 0.1, 1e-8)
+    trained = optimizers.Trained(network)
+    return network, trained, optimizers.make("adam", trained, 0.1, 1e-8)
 
 
 def work(run_config, shared, trainer, argument):
     """Do what the trainer says in place of a learning rate."""
-    network, optimizer = make()
+    network, trained, optimizer = make()
     shared.attach(optimizer)
     while True:
         task = trainer.next_learning_rate()
@@ -35,7 +36,7 @@ def work(run_config, shared, trainer, argument):
             for _ in range(NUM_UPDATES):
                 for parameter in network.parameters():
                     parameter.grad = torch.ones_like(parameter)
-                shared.step(network, optimizer)
+                shared.step(trained, optimizer)
         elif task == "raise":
             raise ValueError("what the worker stumbled over")
         elif task == "raise one of ours":
@@ -63,8 +64,8 @@ def gather(workers):
 @pytest.fixture(scope="module")
 def team():
     """Five workers for all tests here, the shared network and its optimizer: a process takes seconds to start."""
-    network, optimizer = make()
-    workers = Workers(work, RunConfig(), Shared(network, optimizer), [None] * 5)
+    network, trained, optimizer = make()
+    workers = Workers(work, RunConfig(), Shared(network, trained, optimizer), [None] * 5)
     yield workers, network, optimizer
     workers.close()
 
@@ -74,7 +75,7 @@ def test_workers_step_one_set_of_parameters_and_statistics(team):
     for index in range(5):
         workers.go_on(index, "many updates")
     assert sorted(gather(workers)) == [0, 1, 2, 3, 4]
-    alone, its_optimizer = make()
+    alone, _, its_optimizer = make()
     for _ in range(5 * NUM_UPDATES):
         for parameter in alone.parameters():
             parameter.grad = torch.ones_like(parameter)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from rltrain.fully_connected import fully_connected
+from rltrain.fully_connected import FullyConnected
 
 
 def layers(*sizes: int) -> list[torch.Tensor]:
@@ -37,22 +37,25 @@ def test_values_and_gradients_are_autograds(activation, linear_end):
     parameters = [parameter for network in networks for parameter in network]
     weights = [torch.randn(9, 3), torch.randn(9, 1)]
 
-    def values_and_gradients(ends):
+    def values_and_gradients(ends, parameters):
         loss = sum((end * weight).sum() for end, weight in zip(ends, weights, strict=True))
         return [*ends, *torch.autograd.grad(loss, parameters)]
 
-    ours = values_and_gradients(fully_connected(x, networks, activation, linear_end))
-    reference = values_and_gradients(by_autograd(x, networks, activation, linear_end))
+    reference = values_and_gradients(by_autograd(x, networks, activation, linear_end), parameters)
+    fused = FullyConnected(networks, activation, linear_end)
+    *ends, joined = values_and_gradients(fused(x), [fused.joined])
+    ours = [*ends, *fused.parts(joined)]
     for a, b in zip(ours, reference, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
     with torch.no_grad():  # acting goes another way and must see the same policy as learning
-        for a, b in zip(fully_connected(x, networks, activation, linear_end), reference, strict=False):
+        for a, b in zip(fused(x), reference, strict=False):
             torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
 
 
 def test_an_end_that_the_loss_does_not_use_has_no_gradient():
     """As where a loss leaves the value out: its layers must not move."""
-    x, networks = torch.randn(9, 4), [layers(4, 8, 3), layers(4, 5, 1)]
-    fully_connected(x, networks, "tanh", linear_end=True)[0].sum().backward()
-    assert networks[0][0].grad.abs().sum() > 0
-    assert all(parameter.grad is None for parameter in networks[1])
+    fused = FullyConnected([layers(4, 8, 3), layers(4, 5, 1)], "tanh", linear_end=True)
+    fused(torch.randn(9, 4))[0].sum().backward()
+    gradients = fused.parts(fused.joined.grad)
+    assert gradients[0].abs().sum() > 0
+    assert not any(gradient.any() for gradient in gradients[4:])

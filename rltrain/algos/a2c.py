@@ -38,8 +38,7 @@ class A2C(PolicyAgent):
         self.config = config
         self.micro_batches = MicroBatches(run_config)
         actor = Actor(run_config, frame_space, action_space, seed)
-        optimizer = optimizers.make(config.optimizer, actor.network, config.learning_rate, config.optimizer_eps)
-        super().__init__(actor, optimizer)
+        super().__init__(actor, config.optimizer, config.learning_rate, config.optimizer_eps)
 
     def update(self, rollout: Rollout) -> dict[str, Any]:
         """One optimizer step on a rollout; returns metrics."""
@@ -57,7 +56,7 @@ class A2C(PolicyAgent):
         metrics = self.micro_batches.accumulate_gradients(
             self.optimizer, len(returns), lambda rows: self._loss(rollout, advantage, returns, rows)
         )
-        metrics["train/grad_norm"] = optimizers.clip_gradients(self.parameters, self.config.max_grad_norm)
+        metrics["train/grad_norm"] = optimizers.clip_gradients(self.trained, self.config.max_grad_norm)
         self.optimizer.step()
         self.num_updates += 1
         metrics["train/explained_variance"] = losses.explained_variance(rollout.flat("value"), returns)

@@ -45,15 +45,16 @@ class A3C(PolicyAgent):
     ) -> None:
         config: A3CConfig = run_config.algo
         actor = Actor(run_config, frame_space, action_space, seed)
-        optimizer = optimizers.make(config.optimizer, actor.network, config.learning_rate, config.optimizer_eps)
-        super().__init__(actor, optimizer)
+        super().__init__(actor, config.optimizer, config.learning_rate, config.optimizer_eps)
 
 
 make_agent = A3C
 
 
-def compute_gradients(actor: Actor, rollout: Rollout, config: A3CConfig) -> dict[str, Any]:
-    """Leave the gradients of one rollout on the worker's own network; returns metrics."""
+def compute_gradients(
+    actor: Actor, trained: optimizers.Trained, rollout: Rollout, config: A3CConfig
+) -> dict[str, Any]:
+    """Leave the gradients of one rollout on what is trained of the worker's own network; returns metrics."""
     advantage = gae(
         rollout.reward, rollout.discount, rollout.trace, rollout.value, rollout.next_value, config.gae_lambda
     ).flatten()
@@ -65,16 +66,15 @@ def compute_gradients(actor: Actor, rollout: Rollout, config: A3CConfig) -> dict
     value_loss = losses.value_loss(value, returns).mean()
     entropy_mean = entropy.mean()
     loss = policy_loss + config.value_weight * value_loss - config.entropy_weight * entropy_mean
-    actor.network.zero_grad()
+    trained.forget_gradients()
     loss.backward()
-    parameters = optimizers.named_parameters(actor.network)
     metrics: dict[str, Tensor] = {
         "train/loss": loss.detach(),
         "train/policy_gradient_loss": policy_loss.detach(),
         "train/value_loss": value_loss.detach(),
         "train/entropy_loss": -entropy_mean.detach(),
         "train/explained_variance": losses.explained_variance(rollout.flat("value"), returns),
-        "train/grad_norm": optimizers.clip_gradients(parameters, config.max_grad_norm),
+        "train/grad_norm": optimizers.clip_gradients(trained, config.max_grad_norm),
     }
     return {tag: float(value) for tag, value in metrics.items()}
 
@@ -93,18 +93,19 @@ def work(run_config: RunConfig, shared: Shared, trainer: Link, start: Start) -> 
     try:
         actor = Actor(run_config, pool.frame_space, pool.action_space, seed=0)
         torch.set_num_threads(1)
-        optimizer = optimizers.make(config.optimizer, actor.network, config.learning_rate, config.optimizer_eps)
+        trained = optimizers.Trained(actor.network)
+        optimizer = optimizers.make(config.optimizer, trained, config.learning_rate, config.optimizer_eps)
         shared.attach(optimizer)
         collector = Collector(actor, pool, trainer, start.generator, start.env_seed, config)
         rollout = collector.make_rollout(config.num_steps)
         while True:  # until the trainer hangs up
             learning_rate = trainer.next_learning_rate()
-            shared.copy_to(actor.network)
+            shared.copy_to(trained)
             collector.collect(rollout)
             with trainer.phase("learn"):
-                metrics = compute_gradients(actor, rollout, config)
+                metrics = compute_gradients(actor, trained, rollout, config)
                 optimizers.set_learning_rate(optimizer, learning_rate)
-                shared.step(actor.network, optimizer)
+                shared.step(trained, optimizer)
             trainer.report(metrics | {"train/learning_rate": learning_rate})
     finally:
         pool.close()
@@ -117,7 +118,7 @@ def train(run_config: RunConfig, run: Run) -> None:
     agent = A3C(run_config, frame_space, action_space, run.seed_of("network"))
     run.restore(agent)
     show_agent(run, frame_space, action_space, agent.actor.network, agent.actor.device)
-    shared = Shared(agent.actor.network, agent.optimizer)
+    shared = Shared(agent.actor.network, agent.trained, agent.optimizer)
     workers = Workers(work, run_config, shared, [make_start(run, index) for index in range(config.num_workers)])
     try:
         for index in range(config.num_workers if not run.finished else 0):

@@ -57,8 +57,8 @@ class DQN:
         self.online = networks.build(seed, make, self.device)
         self.target = networks.build(seed, make, self.device)
         devices.set_threads(self.online.torso.large_layers)
-        self.parameters = optimizers.named_parameters(self.online)
-        self.optimizer = optimizers.make("adam", self.online, config.learning_rate, config.adam_eps)
+        self.trained = optimizers.Trained(self.online)
+        self.optimizer = optimizers.make("adam", self.trained, config.learning_rate, config.adam_eps)
         self.loss = {"huber": losses.huber, "squared": losses.squared}[config.loss]
         self.num_updates = 0
 
@@ -82,7 +82,7 @@ class DQN:
         metrics = self.micro_batches.accumulate_gradients(
             self.optimizer, len(batch.index), lambda rows: self._loss(batch.rows(rows), td_error[rows], measured)
         )
-        metrics["train/grad_norm"] = optimizers.clip_gradients(self.parameters, self.config.max_grad_norm)
+        metrics["train/grad_norm"] = optimizers.clip_gradients(self.trained, self.config.max_grad_norm)
         self.optimizer.step()
         self.num_updates += 1
         if self.num_updates % self.config.target_period_updates == 0:
@@ -119,7 +119,7 @@ class DQN:
         return {
             "online": self.online.state_dict(),
             "target": self.target.state_dict(),
-            "optimizer": optimizers.state_dict(self.optimizer),
+            "optimizer": optimizers.state_dict(self.optimizer, self.trained),
             "num_updates": self.num_updates,
         }
 
@@ -127,7 +127,7 @@ class DQN:
         """Take back what `state_dict` gave."""
         self.online.load_state_dict(state["online"])
         self.target.load_state_dict(state["target"])
-        optimizers.load_state_dict(self.optimizer, state["optimizer"])
+        optimizers.load_state_dict(self.optimizer, self.trained, state["optimizer"])
         self.num_updates = int(state["num_updates"])
 
 

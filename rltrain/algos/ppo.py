@@ -40,8 +40,7 @@ class PPO(PolicyAgent):
         self.config = config
         self.micro_batches = MicroBatches(run_config)
         actor = Actor(run_config, frame_space, action_space, seed)
-        optimizer = optimizers.make("adam", actor.network, config.learning_rate, config.adam_eps)
-        super().__init__(actor, optimizer)
+        super().__init__(actor, "adam", config.learning_rate, config.adam_eps)
         self.clip_range = config.clip_range
 
     def update(
@@ -56,7 +55,7 @@ class PPO(PolicyAgent):
             len(index),
             lambda rows: self._loss(rollout, batch_advantage[rows], returns, index[rows], measured),
         )
-        metrics["train/grad_norm"] = optimizers.clip_gradients(self.parameters, self.config.max_grad_norm)
+        metrics["train/grad_norm"] = optimizers.clip_gradients(self.trained, self.config.max_grad_norm)
         self.optimizer.step()
         self.num_updates += 1
         return metrics | {"train/n_updates": self.num_updates}

@@ -56,8 +56,8 @@ class PQN:
 
         self.network: networks.QNetwork = networks.build(seed, make, self.device)
         devices.set_threads(self.network.torso.large_layers)
-        self.parameters = optimizers.named_parameters(self.network)
-        self.optimizer = torch.optim.RAdam(self.network.parameters(), lr=config.learning_rate)
+        self.trained = optimizers.Trained(self.network)
+        self.optimizer = torch.optim.RAdam(self.trained.tensors, lr=config.learning_rate)
         self.epsilon = config.epsilon_end
         self.num_updates = 0
 
@@ -89,7 +89,7 @@ class PQN:
         metrics = self.micro_batches.accumulate_gradients(
             self.optimizer, len(index), lambda rows: self._loss(rollout, returns, index[rows])
         )
-        metrics["train/grad_norm"] = optimizers.clip_gradients(self.parameters, self.config.max_grad_norm)
+        metrics["train/grad_norm"] = optimizers.clip_gradients(self.trained, self.config.max_grad_norm)
         self.optimizer.step()
         self.num_updates += 1
         return metrics | {"train/n_updates": self.num_updates}
@@ -117,14 +117,14 @@ class PQN:
         """Everything that an update changes."""
         return {
             "network": self.network.state_dict(),
-            "optimizer": optimizers.state_dict(self.optimizer),
+            "optimizer": optimizers.state_dict(self.optimizer, self.trained),
             "num_updates": self.num_updates,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` gave."""
         self.network.load_state_dict(state["network"])
-        optimizers.load_state_dict(self.optimizer, state["optimizer"])
+        optimizers.load_state_dict(self.optimizer, self.trained, state["optimizer"])
         self.num_updates = int(state["num_updates"])
 
     def _epsilon_greedy(self, obs: Tensor, epsilon: float, generator: np.random.Generator) -> tuple[Tensor, Tensor]:

@@ -7,6 +7,9 @@
             update the table towards the greedy value of s' (off-policy: whatever a' is)
             go on from s' with a', or from a new start where the episode ended
 
+a' is chosen before the update, as SARSA needs it. Where s' is s, the book's loop would choose by the table after it: a
+matter of exploring, which off-policy learning does not mind.
+
 The loop is compiled: environments with a table of transitions need no emulator. `sarsa.py` differs in its target.
 """
 

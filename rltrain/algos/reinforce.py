@@ -57,8 +57,7 @@ class Reinforce(PolicyAgent):
         self.config = config
         self.micro_batches = MicroBatches(run_config)
         actor = Actor(run_config, frame_space, action_space, seed, critic=config.baseline)
-        optimizer = optimizers.make(config.optimizer, actor.network, config.learning_rate, config.optimizer_eps)
-        super().__init__(actor, optimizer)
+        super().__init__(actor, config.optimizer, config.learning_rate, config.optimizer_eps)
 
     def update(self, batch: Batch) -> dict[str, Any]:
         """One optimizer step; returns metrics."""
@@ -71,7 +70,7 @@ class Reinforce(PolicyAgent):
         metrics = self.micro_batches.accumulate_gradients(
             self.optimizer, num_samples, lambda rows: self._loss(batch, advantage, rows)
         )
-        metrics["train/grad_norm"] = optimizers.clip_gradients(self.parameters, self.config.max_grad_norm)
+        metrics["train/grad_norm"] = optimizers.clip_gradients(self.trained, self.config.max_grad_norm)
         self.optimizer.step()
         self.num_updates += 1
         if self.config.baseline:

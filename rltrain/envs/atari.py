@@ -51,8 +51,8 @@ class AtariConfig:
     """Height and width of a frame, pixels."""
     protocol: str | None = None
     """What the next five fields are where they are null. `dqn`: Mnih et al. 2015, an episode of learning ends with a
-    life. `machado`: Machado et al. 2018, sticky actions, no knowledge of lives, all 18 actions. null: as `dqn`, but a
-    lost life ends nothing."""
+    life. `machado`: sticky actions, no knowledge of lives, all 18 actions, as in Machado et al. 2018, whose frame skip
+    of 5 and limit of 18,000 frames are not set here. null: as `dqn`, but a lost life ends nothing."""
     sticky_actions: float | None = None
     """Probability that the emulator repeats the previous action: 0, or 0.25 with `machado`."""
     noop_max: int | None = None

@@ -3,7 +3,6 @@
 import contextlib
 import math
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -14,8 +13,10 @@ import numpy as np
 import vizdoom
 
 from rltrain.envs.doom import DoomConfig
+from rltrain.envs.doom_game import make_game
 from rltrain.envs.doom_process import EngineProcess
 from rltrain.envs.doom_setup import PACKAGE, Setup
+from rltrain.envs.patience import STOPPING_S, Clock, is_stopping
 from rltrain.envs.spaces import PixelsAndVariables
 from rltrain.errors import EnvironmentFailure
 
@@ -63,15 +64,19 @@ class Engine:
     ViZDoom is never asked to close an engine: it would wait for it holding Python's interpreter lock.
     """
 
-    def __init__(self, config: DoomConfig, setup: Setup, frame_space: gymnasium.Space, folder: Path) -> None:
+    def __init__(
+        self, config: DoomConfig, setup: Setup, frame_space: gymnasium.Space, folder: Path, clock: Clock
+    ) -> None:
+        """`clock` is looked at by who calls `check`."""
         self._config, self._setup, self._folder = config, setup, folder
         self._variable_space = frame_space if isinstance(frame_space, PixelsAndVariables) else None
         self._variables = [getattr(vizdoom.GameVariable, name) for name in setup.variables]
         self._shaped = [getattr(vizdoom.GameVariable, weight.variable) for weight in setup.shaping]
         self._shaped_values: list[float] = []
         self._num_starts = 0
-        self._deadline_s = math.inf
-        """When the call that runs now has taken too long, on the monotonic clock."""
+        self._clock = clock
+        self._called_s = math.inf
+        """When the call that runs now began, on this clock."""
         self._hung = self._abandoned = False
         self._ended_s = math.inf
         """When the engine was first seen to have ended during a call."""
@@ -86,37 +91,12 @@ class Engine:
             self._num_starts += 1
             process = EngineProcess(PACKAGE / "vizdoom", self._folder / str(self._num_starts))
             try:
-                game = self._configured(process.supervisor)
+                game, self._end_tic = make_game(self._config, self._setup, process.supervisor)
                 self._init(game, process)
             except Exception as error:
                 raise self.failure("does not start", error) from error
         self._hung = False
         self._game, self._process = game, process
-
-    def _configured(self, supervisor: Path) -> vizdoom.DoomGame:
-        game = vizdoom.DoomGame()
-        game.load_config(str(self._setup.cfg))
-        game.set_doom_game_path(str(self._setup.game_wad))
-        if self._setup.scenario_wad is not None:
-            game.set_doom_scenario_path(str(self._setup.scenario_wad))
-        game.set_vizdoom_path(str(supervisor))
-        game.set_doom_config_path(str(supervisor.with_name("engine.ini")))
-        game.set_mode(vizdoom.Mode.PLAYER)
-        game.set_window_visible(False)
-        game.set_sound_enabled(False)
-        game.set_screen_resolution(getattr(vizdoom.ScreenResolution, self._config.render_resolution))
-        game.set_screen_format(vizdoom.ScreenFormat.GRAY8 if self._config.gray else vizdoom.ScreenFormat.RGB24)
-        # Nobody looks at these, and each costs time at every step.
-        for buffer in ("depth", "labels", "automap", "audio", "notifications"):
-            getattr(game, f"set_{buffer}_buffer_enabled")(False)
-        game.set_objects_info_enabled(False)
-        game.set_sectors_info_enabled(False)
-        # The time limit is ours to keep: the engine shows no picture after its own timeout, and would not tell it
-        # from an end of the game in the same tic.
-        timeout = game.get_episode_timeout()
-        self._end_tic = game.get_episode_start_time() + timeout if timeout > 0 else None
-        game.set_episode_timeout(0)
-        return game
 
     def _init(self, game: vizdoom.DoomGame, process: EngineProcess) -> None:
         """ViZDoom's start, in a thread of its own: where the engine ends or hangs in it, it never returns."""
@@ -131,8 +111,8 @@ class Engine:
         thread = threading.Thread(target=init, daemon=True)
         thread.start()
         limit_s = max(self._config.step_timeout_s, _START_TIMEOUT_S)
-        deadline_s = time.monotonic() + limit_s
-        while thread.is_alive() and not process.ended and time.monotonic() < deadline_s:
+        clock = Clock(longest_s=0.5)
+        while thread.is_alive() and not process.ended and clock.look() < limit_s:
             thread.join(timeout=0.02)
         if thread.is_alive():
             process.give_up_start()
@@ -190,13 +170,13 @@ class Engine:
         an engine may die holding a lock that ViZDoom waits for. Given up, the call never counts as returned.
         """
         with self._lock:
-            process, now_s = self._process, time.monotonic()
-            if process is None or self._deadline_s == math.inf:
+            process, now_s = self._process, self._clock.now_s
+            if process is None or self._called_s == math.inf:
                 return False
-            if now_s > self._deadline_s and not self._hung:
+            if now_s > self._called_s + self._limit_s and not self._hung:
                 self._hung = True
                 process.kill()
-            if process.ended or now_s > self._deadline_s:
+            if process.ended or self._hung:
                 self._ended_s = min(self._ended_s, now_s)
             self._abandoned = now_s > self._ended_s + _GRACE_S
             return self._abandoned
@@ -204,18 +184,25 @@ class Engine:
     @contextlib.contextmanager
     def _call(self, what_failed: str) -> Iterator[vizdoom.DoomGame]:
         """A call of the engine, on the clock."""
-        assert self._game is not None, "the engine is closed"
+        if self._game is None:
+            raise self.failure("has ended")
         self._ended_s = math.inf
-        self._deadline_s = time.monotonic() + self._config.step_timeout_s
+        self._called_s = self._clock.now_s
         try:
             yield self._game
         except _ENGINE_ERRORS as error:
             raise self.failure(what_failed, error) from error
         finally:
             with self._lock:
-                self._deadline_s = math.inf
+                self._called_s = math.inf
                 if self._abandoned:
                     raise Abandoned
+
+    @property
+    def _limit_s(self) -> float:
+        """How long a call may take."""
+        limit_s = self._config.step_timeout_s
+        return min(limit_s, STOPPING_S) if is_stopping() else limit_s
 
     def _draw(self, game: vizdoom.DoomGame, frame: np.ndarray) -> None:
         """Write what the screen shows, and the game variables below it where the frame space has them."""
@@ -243,6 +230,6 @@ class Engine:
     def failure(self, what: str, error: Exception | None = None) -> EnvironmentFailure:
         """What to tell of an engine that failed."""
         if self._hung:
-            what = f"did not answer for {self._config.step_timeout_s:g} s"
+            what = f"did not answer for {self._limit_s:g} s"
         cause = f": {type(error).__name__}: {error}" if error else ""
         return EnvironmentFailure(f"the Doom engine {what}{cause}", str(self._setup.cfg), "run `rltrain doctor`")

@@ -12,10 +12,11 @@ from rltrain.envs import doom_process
 from rltrain.envs.doom import DoomConfig
 from rltrain.envs.doom_engine import Engine
 from rltrain.envs.doom_setup import read_setup
+from rltrain.envs.patience import Clock, is_stopping
 from rltrain.envs.pool import Episode, TimeStep
 from rltrain.envs.restarts import Restarts
 from rltrain.envs.seeding import env_seed
-from rltrain.envs.threads import Job, Threads
+from rltrain.envs.threads import CHECK_S, Job, Threads
 from rltrain.errors import EnvironmentFailure
 
 Recovery = Callable[[EnvironmentFailure], None]
@@ -26,7 +27,8 @@ class DoomPool:
     """`num_envs` engines, each a process of its own, driven by a thread of its own.
 
     An engine that dies or hangs is replaced, `max_restarts` times in all: its episode ends as truncated, with the last
-    frame as successor, reward 0 and no Episode; the next step belongs to another.
+    frame as successor, reward 0 and no Episode; the next step belongs to another. Once the run was asked to stop, none
+    is replaced: the environment stands still, and each of its steps is cut like that.
     """
 
     def __init__(
@@ -42,6 +44,8 @@ class DoomPool:
         doom_process.sweep()
         self._folder = doom_process.PoolFolder()
         self._threads = Threads(num_envs, "doom")
+        self._clock = Clock(longest_s=2 * CHECK_S)
+        self._last = np.zeros((num_envs, *(frame_space.shape or ())), np.uint8)
         self._num_engines = 0
         self._engines = [self._engine() for _ in range(num_envs)]
         self._recover: list[Recovery] = [self._drop] * num_envs
@@ -79,6 +83,7 @@ class DoomPool:
         self._terminated, self._truncated = np.zeros(self.num_envs, bool), np.zeros(self.num_envs, bool)
         self._broken = np.zeros(self.num_envs, bool)
         self._sent = True
+        self._clock.look()
         for i, act in enumerate(action.tolist()):
             self._threads.submit(i, functools.partial(self._step_one, i, act))
 
@@ -162,6 +167,10 @@ class DoomPool:
     def _replace(self, i: int, obs: np.ndarray, seed: int | None, error: EnvironmentFailure) -> None:
         """Runs in a thread: another engine in place of i, and a new episode. Raises EnvironmentFailure."""
         engine = self._engines[i]
+        if is_stopping():  # nobody is to wait for its start
+            engine.kill()
+            obs[...] = self._last[i]
+            return
         self._recover[i] = functools.partial(self._replace, i, obs, seed)
         while True:
             engine.kill()
@@ -180,13 +189,14 @@ class DoomPool:
     def _engine(self) -> Engine:
         folder = self._folder.path / str(self._num_engines)
         self._num_engines += 1
-        return Engine(self._config, self._setup, self.frame_space, folder)
+        return Engine(self._config, self._setup, self.frame_space, folder, self._clock)
 
     def _frames(self) -> np.ndarray:
         return np.empty((self.num_envs, *(self.frame_space.shape or ())), np.uint8)
 
     def _run(self, jobs: list[Job]) -> None:
         """One job for each engine's thread; returns when all are done, raises the first error."""
+        self._clock.look()
         for i, job in enumerate(jobs):
             self._threads.submit(i, job)
         self._wait()
@@ -196,6 +206,7 @@ class DoomPool:
 
     def _look_after_engines(self) -> None:
         """Called while a step takes long: end engines that hang, give up calls that do not return."""
+        self._clock.look()
         for i, engine in enumerate(self._engines):
             if engine.check():
                 self._threads.abandon(i)

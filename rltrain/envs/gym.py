@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.util
+import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,6 +13,8 @@ import numpy as np
 from gymnasium import spaces as gym_spaces
 
 from rltrain.envs import gym_state
+from rltrain.envs.gym_conversion import action_space, channels_first, frame_space
+from rltrain.envs.patience import StandsStill, interruptible
 from rltrain.envs.pool import Episode, Pool, TimeStep
 from rltrain.envs.seeding import env_seed
 from rltrain.envs.viewer import Viewer
@@ -92,7 +95,7 @@ def spaces(config: GymConfig) -> tuple[gymnasium.Space, gymnasium.Space]:
     """(single-frame observation, action) spaces as the pool gives them. Raises what `make_env` raises."""
     env = make_env(config)
     try:
-        return _frame_space(env, config), _action_space(env, config)
+        return frame_space(env, config.id), action_space(env, config.id)
     finally:
         env.close()
 
@@ -129,8 +132,8 @@ class GymPool:
         self._envs = [make_env(config) for _ in range(num_envs)]
         env = self._envs[0]
         self.num_envs = num_envs
-        self.frame_space = _frame_space(env, config)
-        self.action_space = _action_space(env, config)
+        self.frame_space = frame_space(env, config.id)
+        self.action_space = action_space(env, config.id)
         self.stack_num = config.stack_num
         # The wrappers around an environment cost as much as a step of CartPole; what they do is done here.
         self._limit = (env.spec.max_episode_steps if env.spec else None) or 0
@@ -145,13 +148,17 @@ class GymPool:
         raw_shape = env.observation_space.shape or ()
         self._shape, self._dtype = (num_envs, *raw_shape), self.frame_space.dtype
         self._action: np.ndarray | None = None
+        self._obs = np.zeros(self._shape, self._dtype)
+        self._stands_still = False
+        """An environment hung while the run was asked to stop."""
 
     def reset(self, seed: int) -> np.ndarray:
         """Start a new episode everywhere; obs [B, *frame_shape]. Raises EnvironmentFailure where one raises."""
-        obs = np.empty(self._shape, self._dtype)
+        obs = np.zeros(self._shape, self._dtype)
         with self._told():
             for i, env in enumerate(self._inner):
                 obs[i] = env.reset(seed=env_seed(seed, self._first_index + i))[0]
+        self._obs = obs
         self._reward_sum = [0.0] * self.num_envs
         self._length_steps = [0] * self.num_envs
         self._action = None
@@ -170,6 +177,8 @@ class GymPool:
         # Python numbers: environments index with them and compare them, which NumPy's scalars slow down.
         actions = self._action.tolist() if self._discrete else self._action
         self._action = None
+        if self._stands_still:
+            return self._cut()
         next_obs = np.empty(self._shape, self._dtype)
         reward = np.empty(num_envs, np.float32)
         terminated, truncated = np.zeros(num_envs, bool), np.zeros(num_envs, bool)
@@ -191,6 +200,9 @@ class GymPool:
                 episodes.append(Episode(i, reward_sum[i], length_steps[i], length_steps[i]))
                 obs[i] = self._inner[i].reset()[0]
                 reward_sum[i], length_steps[i] = 0.0, 0
+        if self._stands_still:
+            return self._cut()
+        self._obs = obs
         first = terminated | truncated
         return TimeStep(self._frames(obs), self._frames(next_obs), reward, terminated, truncated, first, episodes)
 
@@ -199,9 +211,14 @@ class GymPool:
         self.send(action)
         return self.recv()
 
+    def _cut(self) -> TimeStep:
+        """A step of environments that stand still."""
+        obs, no, yes = self._frames(self._obs), np.zeros(self.num_envs, bool), np.ones(self.num_envs, bool)
+        return TimeStep(obs, obs.copy(), np.zeros(self.num_envs, np.float32), no, yes, yes)
+
     def state_dict(self) -> dict[str, Any] | None:
         """Where every environment stands; None for those that cannot tell."""
-        if not all(gym_state.can_save(env) for env in self._inner):
+        if self._stands_still or not all(gym_state.can_save(env) for env in self._inner):
             return None
         state: dict[str, Any] = {str(i): gym_state.save(env) for i, env in enumerate(self._inner)}
         return state | {"reward_sum": list(self._reward_sum), "length_steps": list(self._length_steps)}
@@ -215,14 +232,19 @@ class GymPool:
     def close(self) -> None:
         """End every environment."""
         for env in self._envs:
-            env.close()
+            with contextlib.suppress(StandsStill), interruptible():
+                env.close()
         self._envs, self._inner = [], []
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:
-        """Say whose fault an error is."""
+        """Say whose fault an error is; leave environments alone that hang while the run is to stop."""
         try:
-            yield
+            with interruptible():
+                yield
+        except StandsStill:
+            self._stands_still = True
+            print(f"rltrain: warning: environment '{self._id}' hangs; it is left alone, to stop", file=sys.stderr)
         except Exception as error:
             what = f"environment '{self._id}' raised {type(error).__name__}: {error}"
             fix = "the fault is in the environment; with env.workers=1 or more it would be replaced"
@@ -231,7 +253,7 @@ class GymPool:
     def _frames(self, obs: np.ndarray) -> np.ndarray:
         if not self._pixels:
             return obs
-        return np.ascontiguousarray(_channels_first(obs)) if obs.shape[1:] != self.frame_space.shape else obs
+        return np.ascontiguousarray(channels_first(obs)) if obs.shape[1:] != self.frame_space.shape else obs
 
 
 def _unwrap(env: gymnasium.Env) -> gymnasium.Env:
@@ -239,39 +261,3 @@ def _unwrap(env: gymnasium.Env) -> gymnasium.Env:
     while isinstance(env, gymnasium.wrappers.TimeLimit | gymnasium.wrappers.OrderEnforcing):
         env = env.env
     return env
-
-
-def _channels_first(pixels: np.ndarray) -> np.ndarray:
-    """[B, H, W] or [B, H, W, C] to [B, C, H, W]; a view."""
-    return pixels[:, None] if pixels.ndim == 3 else np.moveaxis(pixels, -1, 1)
-
-
-def _frame_space(env: gymnasium.Env, config: GymConfig) -> gymnasium.Space:
-    space = env.observation_space
-    if isinstance(space, gym_spaces.Discrete):
-        return space
-    if isinstance(space, gym_spaces.Box) and space.dtype == np.uint8 and len(space.shape) in (2, 3):
-        # Channels are few; an image that has them in front already is left as it is.
-        if len(space.shape) == 3 and space.shape[0] <= 4 < space.shape[2]:
-            return space
-        low, high = _channels_first(space.low[None])[0], _channels_first(space.high[None])[0]
-        return gym_spaces.Box(low, high, dtype=np.uint8)
-    if isinstance(space, gym_spaces.Box) and len(space.shape) == 1:
-        return gym_spaces.Box(space.low.astype(np.float32), space.high.astype(np.float32), dtype=np.float32)
-    raise ConfigError(
-        f"'{config.id}' has observations that no network here takes: {space}", "env.id", "use Box or Discrete"
-    )
-
-
-def _action_space(env: gymnasium.Env, config: GymConfig) -> gymnasium.Space:
-    """What algorithms are to give: choices count from 0, and buttons pressed together are choices of two each."""
-    space = env.action_space
-    if isinstance(space, gym_spaces.Discrete):
-        return gym_spaces.Discrete(int(space.n))
-    if isinstance(space, gym_spaces.MultiDiscrete) and space.nvec.ndim == 1:
-        return gym_spaces.MultiDiscrete(space.nvec.tolist())
-    if isinstance(space, gym_spaces.MultiBinary) and isinstance(space.n, int):
-        return gym_spaces.MultiDiscrete([2] * space.n)
-    if isinstance(space, gym_spaces.Box) and len(space.shape) == 1 and space.dtype.kind == "f":
-        return gym_spaces.Box(space.low.astype(np.float32), space.high.astype(np.float32), dtype=np.float32)
-    raise ConfigError(f"'{config.id}' takes actions that no algorithm here gives: {space}", "env.id", "use another")

@@ -14,7 +14,8 @@ class WorkerPool:
     """Each process runs a GymPool over a contiguous share, so that both ways of stepping give the same transitions.
 
     A worker that dies or hangs, or whose environment raises, is replaced, `max_restarts` times in all: the episodes of
-    its share end as truncated, with their last observations as successors, reward 0 and no Episode.
+    its share end as truncated, with their last observations as successors, reward 0 and no Episode. Once the run was
+    asked to stop, none is replaced: its share stands still, and each of its steps is cut like that.
     """
 
     def __init__(self, config: GymConfig, num_envs: int) -> None:
@@ -37,10 +38,12 @@ class WorkerPool:
         """Start a new episode everywhere; obs [B, *frame_shape]."""
         self._seed = seed
         self._workers.call("reset", [(seed,) for _ in self._shares])
-        self._last: list[np.ndarray] = [
-            self._workers.replace(answer, seed, begun=False) if isinstance(answer, Lost) else answer
-            for answer in self._workers.answers()
-        ]
+        self._last: list[np.ndarray] = []
+        for answer, (begin, end) in zip(self._workers.answers(), self._shares, strict=True):
+            obs = self._workers.replace(answer, seed, begun=False) if isinstance(answer, Lost) else answer
+            # Nothing, once the run was asked to stop: an observation that nobody will learn from.
+            shape = (end - begin, *(self.frame_space.shape or ()))
+            self._last.append(np.zeros(shape, self.frame_space.dtype) if obs is None else obs)
         return np.concatenate(self._last)
 
     def send(self, action: np.ndarray) -> None:
@@ -77,6 +80,8 @@ class WorkerPool:
         """What a lost worker's share did in this step: its episodes end, others begin in another process."""
         last = self._last[lost.number]
         obs = self._workers.replace(lost, self._seed, begun=True)
+        if obs is None:  # the run is about to stop
+            obs = last
         no, yes = np.zeros(len(last), bool), np.ones(len(last), bool)
         return TimeStep(obs, last, np.zeros(len(last), np.float32), no, yes, yes)
 

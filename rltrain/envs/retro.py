@@ -8,6 +8,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces as gym_spaces
 
+from rltrain.envs.patience import is_stopping
 from rltrain.envs.pool import Episode, Pool, TimeStep
 from rltrain.envs.viewer import Viewer
 from rltrain.envs.workers import Lost, Workers
@@ -124,7 +125,7 @@ class RetroPool:
     Frames come back in memory that all processes map; it has no name, so that nothing can be left of it.
     `Episode.length_frames` leaves out the frames before the first action. An emulator that dies, hangs or raises is
     replaced, `max_restarts` times in all: its episode ends as truncated, with the last frame as successor, reward 0 and
-    no Episode.
+    no Episode. Once the run was asked to stop, none is replaced: each later step is cut like that.
     """
 
     def __init__(self, config: RetroConfig, num_envs: int) -> None:
@@ -173,6 +174,8 @@ class RetroPool:
             if isinstance(answer, Lost):
                 self._workers.replace(answer, self._seed, begun=True)
                 self._frames[1, i] = self._last[i]  # it may have died while it wrote there
+                if is_stopping():  # there may be no other in its place
+                    self._frames[0, i] = self._last[i]
                 outcomes[i] = self._cut
                 broken.add(i)
         obs, next_obs = self._frames.copy()

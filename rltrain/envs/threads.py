@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 Job = Callable[[], None]
 
-_CHECK_S = 0.25
+CHECK_S = 0.25
 """Seconds between looks at jobs that take long."""
 
 
@@ -33,7 +33,7 @@ class Threads:
         No thread is left at work on the arrays of a step given up.
         """
         with self._finished:
-            while not self._finished.wait_for(lambda: not self._num_pending, timeout=_CHECK_S):
+            while not self._finished.wait_for(lambda: not self._num_pending, timeout=CHECK_S):
                 while_waiting()
             errors, self._errors = self._errors, []
         if errors:

@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple
 import psutil
 
 from rltrain import plugin_modules
+from rltrain.envs.patience import Clock, is_stopping
 from rltrain.errors import EnvironmentFailure, RltrainError
 
 _PR_SET_PDEATHSIG = 1
@@ -83,20 +83,27 @@ class Watch:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._stopped = threading.Event()
+        self._clock = Clock(longest_s=2 * _CHECK_S)
         self._process: Any = None
-        self._deadline_s = math.inf
+        self._deadline_s = self._stopping_deadline_s = math.inf
         self._killed = False
         threading.Thread(target=self._look, name="workers", daemon=True).start()
 
-    def begin(self, process: Any, deadline_s: float) -> None:
-        """Look after this process until `deadline_s` on the monotonic clock."""
+    @property
+    def now_s(self) -> float:
+        """What its clock shows, which stands still while this process does."""
+        return self._clock.now_s
+
+    def begin(self, process: Any, deadline_s: float, stopping_deadline_s: float) -> None:
+        """Look after this process until `deadline_s`; the other one counts once the run was asked to stop."""
         with self._lock:
-            self._process, self._deadline_s, self._killed = process, deadline_s, False
+            self._process, self._killed = process, False
+            self._deadline_s, self._stopping_deadline_s = deadline_s, stopping_deadline_s
 
     def end(self) -> bool:
         """Look no longer; returns whether the process was killed."""
         with self._lock:
-            self._deadline_s = math.inf
+            self._deadline_s = self._stopping_deadline_s = math.inf
             return self._killed
 
     def stop(self) -> None:
@@ -106,8 +113,9 @@ class Watch:
     def _look(self) -> None:
         while not self._stopped.wait(_CHECK_S):
             with self._lock:
-                if time.monotonic() > self._deadline_s:
-                    self._killed, self._deadline_s = True, math.inf
+                now_s = self._clock.look()
+                if now_s > self._deadline_s or (is_stopping() and now_s > self._stopping_deadline_s):
+                    self._killed, self._deadline_s, self._stopping_deadline_s = True, math.inf, math.inf
                     kill(self._process)
 
 

@@ -11,6 +11,7 @@ from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
 from rltrain import errors, plugin_modules
+from rltrain.envs.patience import STOPPING_S, is_stopping
 from rltrain.envs.restarts import Restarts
 from rltrain.envs.seeding import env_seed
 from rltrain.envs.worker_process import Failure, Watch, kill, serve
@@ -53,6 +54,8 @@ class Workers:
         self._processes: list[Any] = []
         self._new: set[int] = set()
         """Workers that have not answered yet."""
+        self._left_out: dict[int, Lost] = {}
+        """Workers lost since the run was asked to stop: called no more, and not replaced."""
         self._watch = Watch()
         # Also where nobody calls `close`; before multiprocessing waits for its children at the end of the program.
         self.close = util.Finalize(self, _end, (self._watch, self._pipes, self._processes), exitpriority=100)
@@ -69,9 +72,10 @@ class Workers:
         if self._waiting:
             with contextlib.suppress(RltrainError):
                 self.answers()
-        self._called_s = time.monotonic()
+        self._called_s = self._watch.now_s
         for number, given in enumerate(arguments):
-            self._send(number, method, given)
+            if number not in self._left_out:
+                self._send(number, method, given)
         self._waiting = True
 
     def answers(self) -> list[Any]:
@@ -92,10 +96,14 @@ class Workers:
         """Another process in place of a lost one; returns what its `reset` answers.
 
         `seed` is what the lost one was reset with. Where it had `begun`, the new one does not play its episodes again.
+        None once the run was asked to stop, as it would take long: each later call is answered by Lost.
         Raises EnvironmentFailure beyond the budget, and what `answers` raises.
         """
         while True:
             number = lost.number
+            if is_stopping():
+                self._left_out[number] = lost
+                return None
             if self._processes[number].is_alive():  # or its number may be another process's by now
                 kill(self._processes[number])
             count = self.restarts.count(number, lost.failure)
@@ -103,7 +111,7 @@ class Workers:
             self._processes[number].close()
             self._pipes[number].close()
             self._start(number)
-            self._called_s = time.monotonic()
+            self._called_s = self._watch.now_s
             self._send(number, "reset", (env_seed(env_seed(seed, number), count) if begun else seed,))
             answer = self._answer(number)
             if isinstance(answer, Failure):
@@ -132,8 +140,14 @@ class Workers:
 
     def _answer(self, number: int) -> Any:
         """What a worker answers: a Failure where it raised, Lost where it died or was killed as it hung."""
+        if number in self._left_out:
+            return self._left_out[number]
         process, limit_s = self._processes[number], _START_TIMEOUT_S if number in self._new else self._timeout_s
-        self._watch.begin(process, max(self._called_s + limit_s, time.monotonic() + min(_GRACE_S, limit_s)))
+        now_s, grace_s = self._watch.now_s, min(_GRACE_S, limit_s)
+        deadline_s = stopping_deadline_s = max(self._called_s + limit_s, now_s + grace_s)
+        if number not in self._new:
+            stopping_deadline_s = min(deadline_s, max(self._called_s + STOPPING_S, now_s + grace_s / 4))
+        self._watch.begin(process, deadline_s, stopping_deadline_s)
         try:
             answer = self._pipes[number].recv()
             self._new.discard(number)
@@ -145,7 +159,7 @@ class Workers:
             process.join()
             code = process.exitcode
             how = f"was killed by {signal.Signals(-code).name}" if code and code < 0 else f"ended with exit code {code}"
-            how = f"did not answer for {limit_s:g} s" if hung else how
+            how = f"did not answer for {min(limit_s, STOPPING_S) if is_stopping() else limit_s:g} s" if hung else how
             where, fix = self._where, "see above for its last words" if code and code > 0 else "look for what ended it"
             return Lost(number, EnvironmentFailure(f"worker process {number} {how}", where, fix))
         finally:

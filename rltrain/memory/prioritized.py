@@ -1,6 +1,7 @@
 """Prioritized experience replay, proportional variant (Schaul et al. 2016): a `Replay` with a sum tree over its slots.
 
-P(i) = p_i^alpha / sum_k p_k^alpha with p_i = |td error| + epsilon; weight_i = (N * P(i))^-beta / max_j weight_j.
+P(i) = p_i^alpha / sum_k p_k^alpha with p_i = |td error| + epsilon; weight_i = (N * P(i))^-beta / max_j weight_j, j
+in the batch.
 """
 
 from collections.abc import Iterator

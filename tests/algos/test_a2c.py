@@ -39,14 +39,25 @@ def test_the_gradient_is_the_one_worked_by_hand(config):
     # By the logit of action 0 of -log pi * A: -(1 - 1/4) * 1.25 and -(0 - 1/4) * 1.5; mean -.28125.
     # The entropy's: -pi_0 (log pi_0 + H), pi_0 = 1/4, H = .5623351, which is .2059898; times -.1.
     # By the value: .5 * mean(1 - R) = .5 * -1.375.
-    assert network.policy.bias.grad.tolist() == pytest.approx([-0.3018490, 0.3018490], rel=1e-5)
-    assert network.value.bias.grad.tolist() == pytest.approx([-0.6875])
-    others = [part.grad for name, part in network.named_parameters() if name not in ("policy.bias", "value.bias")]
-    assert all(gradient.abs().max() == 0 for gradient in others)
+    gradients = agent.trained.gradients()
+    assert gradients.pop("policy.bias").tolist() == pytest.approx([-0.3018490, 0.3018490], rel=1e-5)
+    assert gradients.pop("value.bias").tolist() == pytest.approx([-0.6875])
+    assert len(gradients) == 6 and all(gradient.abs().max() == 0 for gradient in gradients.values())
     # -log(1/4) * 1.25 and -log(3/4) * 1.5; half of 1.25^2 and of 1.5^2.
     assert metrics["train/policy_gradient_loss"].item() == pytest.approx((1.7328680 + 0.4315231) / 2)
     assert metrics["train/value_loss"].item() == pytest.approx((0.78125 + 1.125) / 2)
     assert metrics["train/entropy_loss"].item() == pytest.approx(-0.5623351)
+
+
+@pytest.mark.parametrize("num_envs", [2, 4])
+def test_one_update_a_rollout_and_a_step_size_that_falls_with_agent_steps(num_envs, config, watched):
+    """Bugs: a rollout used again, which A2C's gradient does not allow; steps of one environment counted."""
+    fields = {"num_steps": 64 // num_envs, "learning_rate": 1e-3, "learning_rate_end": 0.0}
+    seen, _ = watched(
+        config("a2c", num_envs=num_envs, steps=256, **fields),
+        lambda run, agent, parts: (run.step - 64, agent.num_updates, agent.optimizer.param_groups[0]["lr"]),
+    )
+    assert np.array(seen) == pytest.approx(np.array([(64 * k, k + 1, 1e-3 * (1 - k / 4)) for k in range(4)]))
 
 
 @pytest.mark.parametrize("normalize", [False, True])
@@ -61,7 +72,7 @@ def test_gradients_of_small_parts_add_up_to_those_of_the_rollout(normalize, conf
     for micro_batch_size in (None, 7):
         agent = make_agent(config, micro_batch_size, normalize_advantage=normalize)
         metrics = agent.update(rollout)
-        parts = [parameter.grad.flatten() for parameter in agent.actor.network.parameters()]
+        parts = [gradient.flatten() for gradient in agent.trained.gradients().values()]
         gradients.append(torch.cat([metrics["train/loss"][None], *parts]))
     assert gradients[0].abs().max() > 0.01
     assert torch.allclose(*gradients, atol=1e-6)

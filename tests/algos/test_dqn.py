@@ -1,8 +1,10 @@
 """DQN: what reaches the loss, when the target network follows, what is counted in which unit."""
 
 import copy
+import csv
 import dataclasses
 import itertools
+import os
 from pathlib import Path
 
 import numpy as np
@@ -121,13 +123,35 @@ def test_the_loss_is_the_one_that_was_chosen(config):
     assert squared[1]["train/loss"].item() == pytest.approx((0.5 * error**2).mean(), rel=1e-5)
 
 
+def every_step_is_stored_once_within_its_episode(num_envs, num_steps, config, watched, monkeypatch):
+    """Of a game whose observation is (episode, t) and whose reward is t."""
+    monkeypatch.syspath_prepend(os.path.join(os.path.dirname(__file__), "..", "envs"))
+    fields = {"learning_starts": 10**9, "replay_capacity": 2 * num_steps, "train_every_steps": 4, "batch_size": 8}
+    run_config = config("dqn", env="counter:Counter-v0", num_envs=num_envs, steps=num_steps, **fields)
+    seen, _ = watched(run_config, lambda run, agent, parts: (run.step, parts["replay"].size, parts))
+    assert all(step == size for step, size, _ in seen)
+    replay, envs = seen[-1][2]["replay"], seen[-1][2]["environments"]
+    stored = replay.gather(np.flatnonzero(replay.valid), np.ones(replay.size, np.float32))
+    assert (stored.next_obs[:, 0] == stored.obs[:, 0]).all(), "a transition spans two episodes"
+    assert (stored.next_obs[:, 1] == stored.obs[:, 1] + 1).all()
+    assert (stored.reward == stored.next_obs[:, 1]).all()
+    (folder,) = {path.parent for path in Path(run_config.run_dir).rglob("episodes.csv")}
+    finished = list(csv.DictReader((folder / "episodes.csv").read_text().splitlines()))
+    assert replay.size == sum(int(row["length"]) for row in finished) + int(envs.frame[:, 1].sum()) >= num_steps
+    assert len(finished) > num_steps / 20
+    # The game ends by both kinds of end, each about as often.
+    assert 0.2 < (stored.discount == 0).sum() / len(finished) < 0.8
+
+
 @pytest.mark.parametrize("num_envs", [1, 3, 8])
-def test_every_step_is_stored_once(num_envs, config, watched):
-    seen, _ = watched(
-        config("dqn", num_envs=num_envs, steps=240, **QUICK), lambda run, agent, parts: (run.step, parts["replay"].size)
-    )
-    assert all(step == size for step, size in seen)
-    assert seen[-1][0] == 240
+def test_every_step_is_stored_once_within_its_episode(num_envs, config, watched, monkeypatch):
+    every_step_is_stored_once_within_its_episode(num_envs, 5000, config, watched, monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num_envs", [1, 3, 8])
+def test_every_one_of_a_hundred_thousand_steps_is_stored_once(num_envs, config, watched, monkeypatch):
+    every_step_is_stored_once_within_its_episode(num_envs, 100_000, config, watched, monkeypatch)
 
 
 @pytest.mark.parametrize("num_envs", [1, 4])

@@ -10,6 +10,7 @@ from gymnasium import spaces
 from rltrain.algos.ppo import PPO
 from rltrain.collector import Collector
 from rltrain.math.returns import gae
+from rltrain.memory.rollout import Rollout
 from rltrain.run import Run
 
 QUICK = {"num_steps": 16, "batch_size": 32, "num_epochs": 2}
@@ -110,6 +111,39 @@ def test_a_time_limit_is_bootstrapped_through_and_a_termination_is_not(terminate
     assert low <= agent.actor.value(np.ones((1, 1), np.float32)).item() <= high
 
 
+def test_the_gradient_at_ratio_1_is_the_one_worked_by_hand(config):
+    """Bugs: the entropy punished, a weight that nothing reads. The numbers are A2C's: at ratio 1 both losses agree."""
+    agent, _ = make_pair(config, normalize_advantage=False, value_weight=0.5, entropy_weight=0.1, max_grad_norm=1e9)
+    network = agent.actor.network
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.zero_()
+        network.policy.bias.copy_(torch.tensor([1.0, 3.0]).log())
+        network.value.bias.fill_(1.0)
+    rollout = Rollout(2, 1, (1,), torch.float32, (), torch.int64)
+    rollout.action[:] = torch.tensor([[0], [1]])
+    rollout.log_prob[:] = torch.tensor([[0.25], [0.75]]).log()
+    advantage = torch.tensor([[1.25], [1.5]])
+    agent.update(rollout, advantage, advantage + 1, torch.arange(2))
+    # Of -ratio * A: -(1 - 1/4) * 1.25 and -(0 - 1/4) * 1.5, mean -.28125; of the entropy -.1 * .2059898.
+    assert network.policy.bias.grad.tolist() == pytest.approx([-0.3018490, 0.3018490], rel=1e-5)
+    assert network.value.bias.grad.tolist() == pytest.approx([-0.6875])  # .5 * mean(1 - R)
+
+
+@pytest.mark.parametrize("num_envs", [2, 4])
+def test_schedules_count_agent_steps_whatever_the_number_of_environments(num_envs, config, watched):
+    seen, _ = watched(
+        config(
+            "ppo", num_envs=num_envs, steps=256, num_steps=64 // num_envs, batch_size=64, num_epochs=1,
+            learning_rate=1e-3, learning_rate_end=0.0, clip_range=0.2, clip_range_end=0.1,
+        ),
+        lambda run, agent, parts: (run.step - 64, agent.optimizer.param_groups[0]["lr"], agent.clip_range),
+    )  # fmt: skip
+    assert np.array(seen) == pytest.approx(
+        np.array([(64 * k, 1e-3 * (1 - k / 4), 0.2 - 0.1 * k / 4) for k in range(4)])
+    )
+
+
 def test_learning_rate_and_clip_range_fall_from_their_first_to_their_last_value(config):
     run_config = config(
         "ppo",
@@ -185,7 +219,7 @@ def test_gradients_of_parts_add_up_and_advantages_are_normalised_over_the_whole_
     gradients = []
     for agent in make_pair(config):
         metrics = agent.update(rollout, advantage, advantage, torch.arange(40))
-        parts = [parameter.grad.flatten() for parameter in agent.actor.network.parameters()]
+        parts = [gradient.flatten() for gradient in agent.trained.gradients().values()]
         gradients.append(torch.cat([metrics["train/loss"][None], *parts]))
     assert gradients[0].abs().max() > 0.01
     assert torch.allclose(*gradients, atol=1e-6)

@@ -86,6 +86,30 @@ def test_a_batch_of_equal_returns_stays_finite_and_moves_nothing(num_samples, ba
         assert torch.allclose(old, new, atol=1e-6)
 
 
+def test_the_gradient_is_the_one_worked_by_hand(config):
+    """Bugs: the entropy punished, a weight that nothing reads, a baseline that learns from its own advantage."""
+    fields = {"normalize_advantage": False, "value_weight": 0.5, "entropy_weight": 0.1, "max_grad_norm": 1e9}
+    agent = Reinforce(config("reinforce", baseline=True, **fields), VECTOR, TWO, 0)
+    network = agent.actor.network
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.zero_()
+        network.policy.bias.copy_(torch.tensor([1.0, 3.0]).log())
+        network.value.bias.fill_(1.0)
+    agent.update(Batch(torch.zeros(2, 1), torch.tensor([0, 1]), torch.tensor([2.25, 2.5])))
+    # By the logit of action 0: -(1 - 1/4) * 1.25 and -(0 - 1/4) * 1.5, mean -.28125; the entropy's -.1 * .2059898.
+    assert network.policy.bias.grad.tolist() == pytest.approx([-0.3018490, 0.3018490], rel=1e-5)
+    assert network.value.bias.grad.tolist() == pytest.approx([-0.6875])  # .5 * mean(1 - G)
+
+
+def test_scaled_and_clipped_rewards_are_learned_from_and_raw_ones_reported(played):
+    fields = {"kwargs": {"reward": 3.0}, "num_envs": 1, "batch_size": 16, "gamma": 0.0}
+    for more, learned in (({}, 3.0), ({"reward_scale": 0.5}, 1.5), ({"reward_scale": 0.5, "reward_clip": 1.0}, 1.0)):
+        batch, run, _ = played("loop:Loop-v0", **fields, **more)
+        assert batch.returns.unique().tolist() == [learned]
+        assert set(run._recent) == {(24.0, 8)}
+
+
 def test_a_learned_baseline_is_subtracted(config):
     agent = Reinforce(config("reinforce", baseline=True, normalize_advantage=False), VECTOR, TWO, 0)
     obs, action = torch.tensor([[0.5], [-0.5]]), torch.tensor([0, 1])
@@ -207,7 +231,7 @@ def test_gradients_of_small_parts_add_up_to_those_of_the_batch(config):
         run_config.micro_batch_size = micro_batch_size
         agent = reinforce.make_agent(run_config, VECTOR, TWO, 0)
         metrics = agent.update(batch)
-        parameters = agent.actor.network.parameters()
-        gradients.append(torch.cat([metrics["train/loss"][None], *(part.grad.flatten() for part in parameters)]))
+        parts = [gradient.flatten() for gradient in agent.trained.gradients().values()]
+        gradients.append(torch.cat([metrics["train/loss"][None], *parts]))
     assert gradients[0].abs().max() > 0.01
     assert torch.allclose(*gradients, atol=1e-6)

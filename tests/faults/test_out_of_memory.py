@@ -38,9 +38,9 @@ def gradients(monkeypatch):
     """The whole gradient before every optimizer step."""
     seen, clip = [], optimizers.clip_gradients
 
-    def watched(parameters, *args):
-        seen.append(torch.cat([parameter.grad.flatten() for parameter in parameters.values()]))
-        return clip(parameters, *args)
+    def watched(trained, *args):
+        seen.append(torch.cat([gradient.flatten() for gradient in trained.gradients().values()]))
+        return clip(trained, *args)
 
     monkeypatch.setattr(optimizers, "clip_gradients", watched)
     return seen
