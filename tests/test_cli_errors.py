@@ -258,6 +258,15 @@ def test_help_of_a_choice_that_is_not_there_is_no_help_of_another(group, typed, 
     assert command("-m", "algo=ppo,a2c", "env=cartpole", "--help").out.count("  algo.clip_range=") == 1, "the first"
 
 
+def test_help_of_a_users_own_file_explains_the_keys_of_what_it_is_made_from(command, tmp_path):
+    for group, text in (("algo", "defaults:\n  - ppo\ngamma: 0.5\n"), ("env", "defaults: [doom_basic, _self_]\n")):
+        (tmp_path / "mine" / group).mkdir(parents=True)
+        (tmp_path / "mine" / group / "own.yaml").write_text(text)
+    out = command("--config-dir", "mine", "algo=own", "env=own", "--help").out
+    assert "  algo.clip_range=" in out and "  env.frame_skip=" in out
+    assert "algo.double=" not in out
+
+
 def test_help_and_version_bring_no_heavy_package():
     code = (
         "import sys; from rltrain import cli; cli.run(['--help']); cli.run(['--version']); cli.run([]);"
