@@ -40,7 +40,7 @@ def show_agent(
         facts["reward"] = f"shaped for learning only: {weights}"
     if replay_bytes is not None:
         facts["replay"] = f"{config.algo.replay_capacity:,} frames, {replay_bytes / 1e9:.2f} GB when full"
-    show_start(run.folder, facts)
+    show_start(None if config.dry_run else run.folder, facts)
 
 
 def _free_memory(device: torch.device) -> str:

@@ -101,6 +101,8 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         in_range("seed", self.seed, 0, 2**63 - 1)
+        if not self.run_dir:
+            raise ConfigError("the folder of the runs has no name", "run_dir", "leave it out, or give run_dir=DIR")
         one_of("oom", self.oom, ("fail", "split"))
         one_of("precision", self.precision, ("auto", "fp32", "bf16"))
         if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
@@ -127,6 +129,7 @@ def algo_module(name: str) -> types.ModuleType:
 
 def resolve(config: RunConfig) -> RunConfig:
     """Fill in what null stands for and check every combination. Raises ConfigError or EnvironmentFailure."""
+    _check_names(config)
     config = dataclasses.replace(config, env=dataclasses.replace(config.env, name=registry.folder_name(config.env)))
     algo = dataclasses.asdict(config.algo)
     for key in ("num_envs", "batch_size"):
@@ -168,6 +171,16 @@ def resolve(config: RunConfig) -> RunConfig:
 
         resolve_device(resolved.device)
     return resolved
+
+
+def _check_names(config: RunConfig) -> None:
+    """`algo.name=ppo` would run one algorithm with the settings of another: a choice is made by its group."""
+    algo, env = config.algo, config.env
+    if ALGOS.get(algo.name) is not type(algo):
+        raise ConfigError(f"these settings are not those of '{algo.name}'", "algo.name", "choose with algo=...")
+    family = registry.FAMILIES.get(env.family)
+    if family is None or family.config is not type(env):
+        raise ConfigError(f"these settings are not those of '{env.family}'", "env.family", "choose with env=...")
 
 
 def _check_fits(config: RunConfig, frame_space: Any, action_space: Any) -> None:

@@ -1,6 +1,7 @@
 """The training application: the only module that knows Hydra and OmegaConf. Past it, a config is a dataclass."""
 
 import dataclasses
+import itertools
 import os
 import re
 import sys
@@ -52,6 +53,7 @@ def preset_of(algo: str) -> str:
 def run(argv: list[str]) -> int:
     """Compose, train and, in a sweep, rank. Returns the exit code. Raises what ended the job."""
     plugin_modules.load(plugin_modules.given(argv))
+    refuse_unknown_choices(argv, groups=["hparams"])  # those of a pair are optional: Hydra would do without
     register_schemas()
     _failures.clear()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # or Hydra prints its own report and exits with 1
@@ -174,21 +176,25 @@ def _known_keys(argv: list[str]) -> list[str]:
 def chosen_schemas(argv: list[str]) -> dict[str, Any]:
     """The schemas of the groups that a command line chooses, by the prefix of their keys."""
     algo, env = [*_chosen(argv, "algo"), "dqn"][0], [*_chosen(argv, "env"), "cartpole"][0]
+    if ("env", env) in plugins.OPTIONS:
+        family = plugins.OPTIONS["env", env].settings.family
+    else:
+        family = _schema_name(argv, "env", env)
     return {
         "network.": schema.NetworkConfig,
-        "algo.": schema.ALGOS.get(algo, schema.ALGOS["dqn"]),
-        "env.": registry.config_class(_family(env)),
+        "algo.": schema.ALGOS.get(_schema_name(argv, "algo", algo), schema.ALGOS["dqn"]),
+        "env.": registry.config_class(family if family in registry.FAMILIES else "gym"),
     }
 
 
-def refuse_unknown_choices(argv: list[str]) -> None:
-    """Raise ConfigError where a command line chooses an algorithm or an environment that neither we nor a plugin has.
+def refuse_unknown_choices(argv: list[str], groups: Iterable[str] = ("algo", "env", "hparams")) -> None:
+    """Raise ConfigError where a command line chooses what neither we nor a plugin has.
 
     What a folder of the user's own adds is not looked into.
     """
-    if any(arg.startswith("--config-dir") or arg == "-cd" for arg in argv):
+    if _config_dirs(argv):
         return
-    for group in ("algo", "env"):
+    for group in groups:
         names = {path.stem for path in (CONFIGS / group).glob("*.yaml")}
         names |= {name for of, name in plugins.OPTIONS if of == group}
         for name in _chosen(argv, group):
@@ -197,21 +203,32 @@ def refuse_unknown_choices(argv: list[str]) -> None:
 
 
 def _chosen(argv: list[str], group: str) -> list[str]:
-    """The names that a command line gives for a group; a sweep gives several."""
-    return [name for arg in argv if arg.startswith(f"{group}=") for name in arg[len(group) + 1 :].split(",")]
+    """The names that a command line gives for a group: a sweep gives several; of two settings the last one counts."""
+    given = [arg.partition("=")[2] for arg in argv if arg.startswith(f"{group}=")]
+    return given[-1].split(",") if given else []
 
 
 def _unknown_choice(group: str, name: str, names: Iterable[str]) -> ConfigError:
-    return ConfigError(f"unknown {group} '{name}'", group, nearest(name, names) + f" `rltrain list {group}s` shows all")
+    hint = nearest(name, names) + f" `rltrain list {group.removesuffix('s')}s` shows all"
+    return ConfigError(f"unknown {group} '{name}'", group, hint)
 
 
-def _family(env: str) -> str:
-    """The family of one of our YAML files, which its first default or that one's names, or of what a plugin
-    registered; gym for a user's own file."""
-    if ("env", env) in plugins.OPTIONS:
-        return plugins.OPTIONS["env", env].settings.family
-    path = CONFIGS / "env" / f"{env}.yaml"
-    first = re.search(r"\[(\w+),", path.read_text()) if path.is_file() else None
-    if first is None:
-        return "gym"
-    return first[1].removesuffix("_schema") if first[1].endswith("_schema") else _family(first[1])
+def _schema_name(argv: list[str], group: str, name: str) -> str:
+    """The schema below one of our YAML files, or of a user's own in `--config-dir`: what its defaults begin with.
+
+    The name itself where there is no such file: that of a schema, or of a plugin's.
+    """
+    folders = [CONFIGS, *(Path(folder) for folder in _config_dirs(argv))]
+    path = next((path for folder in folders if (path := folder / group / f"{name}.yaml").is_file()), None)
+    first = re.search(r"^defaults:\s*(?:\[|-)\s*(\w+)", path.read_text(), re.MULTILINE) if path else None
+    if first is None or first[1] == name:
+        return name
+    return first[1].removesuffix("_schema") if first[1].endswith("_schema") else _schema_name(argv, group, first[1])
+
+
+def _config_dirs(argv: list[str]) -> list[str]:
+    """Folders of the user's own, as Hydra takes them: `--config-dir DIR`, `--config-dir=DIR`, `-cd DIR`."""
+    after = itertools.pairwise(argv)
+    return [word for before, word in after if before in ("--config-dir", "-cd")] + [
+        arg.partition("=")[2] for arg in argv if arg.startswith("--config-dir=")
+    ]

@@ -10,32 +10,34 @@ from rich.panel import Panel
 from rich.table import Table
 
 
-def show_start(folder: Path, facts: dict[str, str]) -> None:
-    """One panel on stderr: where the run is, what trains on what, and what it needs."""
+def show_start(folder: Path | None, facts: dict[str, str]) -> None:
+    """One panel on stderr: where the run is (None: nowhere that stays), what trains on what, and what it needs."""
+    lines = dict(facts)
+    if folder is not None:
+        # The runs beside this one; from the root, TensorBoard would follow runs/latest and show its run twice.
+        curves = f"tensorboard --logdir {shlex.quote(str(folder.parent))}"
+        lines = {"run": str(folder), **facts, "curves": curves}
+    console = Console(file=sys.stderr, highlight=False)
+    if not console.is_terminal:
+        for key, value in lines.items():
+            print(f"{key}: {value}", file=sys.stderr)
+        return
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")  # a path too long for the terminal goes on in the next line
-    # The runs beside this one; from the root, TensorBoard would follow runs/latest and show its run twice.
-    curves = f"tensorboard --logdir {shlex.quote(str(folder.parent))}"
-    lines = {"run": str(folder), **facts, "curves": curves}
     for key, value in lines.items():
         table.add_row(key, value)
-    console = Console(file=sys.stderr, highlight=False)
-    if console.is_terminal:
-        console.print(Panel(table, title="rltrain", expand=False))
-    else:
-        for key, value in lines.items():
-            print(f"{key}: {value}", file=sys.stderr)
+    console.print(Panel(table, title="rltrain", expand=False))
 
 
 def show_end(folder: Path, result: dict[str, Any], env_id: str = "") -> None:
     """What was reached, and three commands to copy: what to look at, to watch, and to go on with.
 
-    env_id: the environment's, where it names a module to import, which has to be named again.
+    env_id: the environment's; where it names a module of somebody else's to import, that has to be named again.
     """
     final, best = result["final"], result["best"]
     run = shlex.quote(str(folder))
-    again = f" {shlex.quote(f'env.id={env_id}')}" if ":" in env_id else ""
+    again = f" {shlex.quote(f'env.id={env_id}')}" if ":" in env_id and not env_id.startswith("rltrain.") else ""
     print(
         f"reached {final['mean_reward']:.2f} +- {final['std_reward']:.2f} over {final['episodes']} episodes"
         f" (best evaluation {best['mean_reward']:.2f} at step {best['step']:,})"

@@ -77,7 +77,7 @@ def train_table(run_config: RunConfig, run: Run, agent: QTable, learn: Callable[
             "action": f"one of {num_actions}",
             "device": f"cpu, {free_bytes() / 1e9:.1f} GB free",
         }
-        panel.show_start(run.folder, facts)
+        panel.show_start(None if run_config.dry_run else run.folder, facts)
     finished = np.zeros(CHUNK_STEPS, FINISHED)
     while not run.finished:
         shown = run_config.progress and run.step < config.show_steps

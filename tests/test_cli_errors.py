@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,12 @@ COMMAND_LINE = [
     (["algo=dqn", "env=taxi", "network=table"], "dqn needs a network"),
     (["algo=dqn", "env=doom", "env.cfg=/nowhere/my.cfg"], "there is no file '/nowhere/my.cfg'; env.cfg; "),
     (["evl", "runs/x"], "unknown command 'evl'; rltrain evl; did you mean 'eval'?"),
+    (["algo.name=ppo", "env=cartpole"], "these settings are not those of 'ppo'; algo.name; choose with algo="),
+    (["algo.name=zzz"], "these settings are not those of 'zzz'; algo.name; choose with algo="),
+    (["algo=dqn", "env=cartpole", "env.family=doom"], "these settings are not those of 'doom'; env.family; choose"),
+    (["algo=q_learning", "env=taxi", "run_dir="], "the folder of the runs has no name; run_dir; "),
+    (["doctor", "torch"], "doctor takes no words, not 1; rltrain doctor torch; usage: rltrain doctor"),
+    (["algo=ppo", "env=doom", "hparams=ppo_dom"], "unknown hparams 'ppo_dom'; hparams; did you mean 'ppo_doom'"),
     (["-m", "algo=q_learning,qq", "env=maze"], "unknown algo 'qq'; algo; "),
     (["algo", "=", "ppo"], "there is a space beside '='; algo = ppo; write algo=VALUE"),
     (["algo=", "ppo"], "there is a space beside '='; algo= ppo; write algo=VALUE"),
@@ -251,6 +258,15 @@ def test_help_of_a_choice_that_is_not_there_is_no_help_of_another(group, typed, 
     assert command("-m", "algo=ppo,a2c", "env=cartpole", "--help").out.count("  algo.clip_range=") == 1, "the first"
 
 
+def test_help_of_a_users_own_file_explains_the_keys_of_what_it_is_made_from(command, tmp_path):
+    for group, text in (("algo", "defaults:\n  - ppo\ngamma: 0.5\n"), ("env", "defaults: [doom_basic, _self_]\n")):
+        (tmp_path / "mine" / group).mkdir(parents=True)
+        (tmp_path / "mine" / group / "own.yaml").write_text(text)
+    out = command("--config-dir", "mine", "algo=own", "env=own", "--help").out
+    assert "  algo.clip_range=" in out and "  env.frame_skip=" in out
+    assert "algo.double=" not in out
+
+
 def test_help_and_version_bring_no_heavy_package():
     code = (
         "import sys; from rltrain import cli; cli.run(['--help']); cli.run(['--version']); cli.run([]);"
@@ -264,7 +280,8 @@ def test_help_and_version_bring_no_heavy_package():
 def test_a_dry_run_names_no_folder_that_is_gone(command):
     outcome = command("algo=q_learning", "env=taxi", "dry_run=true")
     assert outcome.code == 0, outcome.err
-    assert "rltrain resume" not in outcome.err and "rltrain play" not in outcome.err
+    assert "network: table" in outcome.err and tempfile.gettempdir() not in outcome.err
+    assert not any(word in outcome.err for word in ("rltrain resume", "rltrain play", "tensorboard"))
     assert "dry run: built everything" in outcome.last_line
     assert not outcome.run_dir.exists()
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from rltrain.errors import ConfigError
+from rltrain.learning_config import LearningConfig
 from rltrain.validate import at_least, in_range, one_of
 
 PRESETS: dict[str, tuple[str, ...]] = {
@@ -16,10 +17,13 @@ PRESETS: dict[str, tuple[str, ...]] = {
 
 
 @dataclass
-class DQNConfig:
+class DQNConfig(LearningConfig):
     """Settings of DQN and its improvements."""
 
     name: str = "dqn"
+    num_envs: int = 1
+    learning_rate: float = 1e-4
+    max_grad_norm: float = 10.0
     double: bool = False
     """The online network chooses the next action, the target network judges it (van Hasselt et al. 2016)."""
     dueling: bool = False
@@ -28,22 +32,12 @@ class DQNConfig:
     """Replay in proportion to the TD error (Schaul et al. 2016)."""
     n_step: int = 1
     """Rewards summed before the bootstrap."""
-    gamma: float = 0.99
-    """Discount per agent step, [0, 1]."""
-    learning_rate: float = 1e-4
-    """Adam's step size at the first step."""
-    learning_rate_end: float | None = None
-    """Linear schedule of learning_rate to this value at the last step; null: constant."""
     adam_eps: float = 1e-8
     """Adam's denominator offset."""
-    max_grad_norm: float = 10.0
-    """Gradients are scaled down to this global L2 norm."""
     loss: str = "huber"
     """huber (linear beyond a TD error of 1: Mnih et al. 2015 clip it there) or squared."""
     batch_size: int = 32
     """Transitions an update."""
-    num_envs: int = 1
-    """Environments stepped side by side."""
     train_every_steps: int = 4
     """Agent steps between rounds of updates."""
     updates_per_round: int = 1
@@ -64,29 +58,22 @@ class DQNConfig:
     """Exponent of the priorities; 0 is uniform."""
     priority_beta_start: float = 0.4
     """Exponent of the importance weights at the first step; it rises linearly to 1 at the last."""
-    reward_scale: float = 1.0
-    """What is learned from is the reward times this; what is logged is raw."""
-    reward_clip: float | None = None
-    """What is learned from is clipped to plus or minus this, after scaling; null: not clipped."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for switch in PRESETS.get(self.name, ()):
             if not getattr(self, switch):
                 raise ConfigError(
                     f"{self.name} without {switch} is another algorithm", f"algo.{switch}", "use algo=dqn and switches"
                 )
         one_of("algo.loss", self.loss, ("huber", "squared"))
-        in_range("algo.gamma", self.gamma, 0, 1)
         in_range("algo.epsilon_start", self.epsilon_start, 0, 1)
         in_range("algo.epsilon_end", self.epsilon_end, 0, 1)
         in_range("algo.exploration_fraction", self.exploration_fraction, 0, 1, open_low=True)
-        in_range("algo.learning_rate", self.learning_rate, 0, 1, open_low=True)
         in_range("algo.priority_alpha", self.priority_alpha, 0, 1)
         in_range("algo.priority_beta_start", self.priority_beta_start, 0, 1)
-        for key in ("n_step", "batch_size", "num_envs", "train_every_steps", "updates_per_round"):
+        for key in ("n_step", "batch_size", "train_every_steps", "updates_per_round"):
             at_least(f"algo.{key}", getattr(self, key), 1)
         at_least("algo.target_period_updates", self.target_period_updates, 1)
-        at_least("algo.learning_rate_end", self.learning_rate_end, 0)
         at_least("algo.learning_starts", self.learning_starts, 0)
         at_least("algo.replay_capacity", self.replay_capacity, 1)
-        at_least("algo.reward_clip", self.reward_clip, 1e-9)

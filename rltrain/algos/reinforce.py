@@ -75,7 +75,7 @@ class Reinforce(PolicyAgent):
         self.num_updates += 1
         if self.config.baseline:
             metrics["train/explained_variance"] = losses.explained_variance(value, batch.returns)
-        return metrics | {"train/n_updates": self.num_updates, "train/learning_rate": self.config.learning_rate}
+        return metrics | {"train/n_updates": self.num_updates}
 
     def _loss(self, batch: Batch, advantage: Tensor, rows: slice) -> tuple[Tensor, dict[str, Any]]:
         """The loss of some rows of the batch and its metrics: means over them."""
@@ -153,6 +153,7 @@ def train(run_config: RunConfig, run: Run) -> None:
         show_agent(run, pool.frame_space, pool.action_space, agent.actor.network, agent.actor.device)
         actions, starts = run.generator("actions"), run.generator("starts")
         while not run.finished:
+            learning_rate = optimizers.anneal(agent.optimizer, config, run.step, run_config.total_steps)
             before, go_back = run.step, run.mark()
             batch = play_batch(agent.actor, pool, run, config, actions, int(starts.integers(2**31)))
             if batch is None:  # a resumed run plays it again
@@ -162,6 +163,7 @@ def train(run_config: RunConfig, run: Run) -> None:
             with run.phase("learn"):
                 metrics = agent.update(batch)
             run.record(metrics)
+            run.record({"train/learning_rate": learning_rate})
             run.after_step(run.step - before, agent)
     finally:
         pool.close()

@@ -25,7 +25,8 @@ def split(
     if not min_words <= len(words) <= max_words:
         command = usage.split()[1]
         runs = "a run" if max_words == 1 else "runs"
-        what = f"{command} needs {runs}" if len(words) < min_words else f"{command} takes one word, not {len(words)}"
+        most = "one word" if max_words == 1 else "no words"
+        what = f"{command} needs {runs}" if len(words) < min_words else f"{command} takes {most}, not {len(words)}"
         where = " ".join([f"rltrain {command}", *argv])
         raise ConfigError(what, where, f"usage: {usage}")
     return words, values
@@ -57,8 +58,8 @@ def refuse_imports(config: RunConfig, values: dict[str, str]) -> None:
     saved = getattr(config.env, "id", "")
     if values.get("env.id", saved) != saved:
         raise ConfigError(f"the run's environment is '{saved}'", "env.id", "give the same, or leave it out")
-    if ":" in saved and "env.id" not in values:
-        module = saved.split(":")[0]
+    module = saved.partition(":")[0] if ":" in saved else ""
+    if module and module.split(".")[0] != "rltrain" and "env.id" not in values:
         what = f"the run's configuration would import the module '{module}'"
         raise ConfigError(what, "env.id", f"if you trust it, say so: add env.id={saved}")
 

@@ -35,6 +35,12 @@ def planted(command, tmp_path, monkeypatch):
     forget()
 
 
+def test_a_module_of_ours_needs_no_naming(command):
+    assert command("algo=q_learning", "env=maze", "total_steps=60", "progress=false").code == 0
+    outcome = command("eval", "last", "episodes=1")
+    assert outcome.code == 0, outcome.err
+
+
 COMMANDS = [("resume", "total_steps=128"), ("eval", "episodes=1"), ("play", "video=true"), ("export", "format=pt2")]
 
 

@@ -1,0 +1,57 @@
+"""What README and docs point at is there: files, headings, keys, a curve for each algorithm."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+
+from rltrain import config
+from rltrain.envs import registry
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+ALGORITHMS = sorted({schema.__module__.split(".")[-1].removesuffix("_config") for schema in config.ALGOS.values()})
+
+
+def links(page: Path) -> list[tuple[Path, str]]:
+    """The files that a page links to, and the heading where one is named; pictures too."""
+    found = re.findall(r"\]\(([^)\s]+)\)", page.read_text())
+    local = [link for link in found if not re.match(r"[a-z]+:", link)]
+    return [
+        (page.parent / path if path else page, anchor) for path, _, anchor in (link.partition("#") for link in local)
+    ]
+
+
+def anchors(page: Path) -> set[str]:
+    """Headings as links name them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
+def test_links_lead_somewhere(page):
+    for path, anchor in links(page):
+        assert path.exists(), f"{page.name} links to {path}"
+        assert not anchor or anchor in anchors(path), f"{page.name} links to a heading #{anchor} of {path.name}"
+
+
+@pytest.mark.parametrize("algo", ALGORITHMS)
+def test_a_page_of_an_algorithm_has_all_its_parts(algo):
+    text = (ROOT / "docs" / f"{algo}.md").read_text()
+    for part in ("## The idea", "```bash\nrltrain algo=", "| term | where |", "(img/", "## What usually goes wrong"):
+        assert part in text, part
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
+def test_keys_that_are_named_exist(page):
+    schemas = {
+        "algo": config.ALGOS.values(),
+        "env": [family.config for family in registry.FAMILIES.values()],
+        "network": [config.NetworkConfig],
+    }
+    known = {
+        f"{group}.{field.name}" for group, of in schemas.items() for one in of for field in dataclasses.fields(one)
+    }
+    for key in re.findall(r"(?<![\w./])((?:algo|env|network)\.[a-z]\w*)(?=[=` ,;:)])", page.read_text()):
+        assert key in known, f"{page.name} names {key}"
