@@ -280,6 +280,8 @@ class Run:
         evaluation = evaluate(config, agent, episodes, seed, config.eval_greedy, lambda: self.stopping)
         keys = ("mean_reward", "std_reward", "mean_ep_length")
         tags = {f"eval/{key}": evaluation[key] for key in keys if key in evaluation}
+        if evaluation.get("env_restarts"):
+            tags["eval/env_restarts"] = evaluation["env_restarts"]
         self.logger.metrics(self.step, {"time_s": self._clock.wall_s, **tags})
         summary = {key: evaluation[key] for key in ("mean_reward", "std_reward", "episodes")} | {"step": self.step}
         if self._best is None or summary["mean_reward"] > self._best["mean_reward"]:
