@@ -56,8 +56,10 @@ def test_environments_of_a_suspended_trainer_are_not_taken_for_hung(attempt, kin
     try:
         assert trainer.stdout.readline() == "ready\n"
         everyone = [psutil.Process(trainer.pid), *psutil.Process(trainer.pid).children(recursive=True)]
-        for process in everyone:
+        for process in everyone[1:]:
             process.suspend()
+        time.sleep(0.3)  # by now the trainer waits for them
+        everyone[0].suspend()
         time.sleep(5)
         everyone[0].resume()
         time.sleep(1)  # within which it looks at its environments, which were suspended with it and still are
