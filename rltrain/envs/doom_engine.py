@@ -30,7 +30,7 @@ _START_TIMEOUT_S = 30.0
 """An engine that has not started by then does not start. A start takes a second even on a busy machine."""
 
 MAX_EPISODES = 20_000
-"""An engine grows by about 0.3 kB with every episode (ViZDoom 1.3.2, docs/reliability.md): by 7 MB until then."""
+"""An engine may grow by 0.3 kB with every episode (ViZDoom 1.3.2; measured in docs/reliability.md)."""
 
 _GRACE_S = 1.0
 """How long a call may take to notice that its engine has ended. It takes milliseconds, or for ever."""
