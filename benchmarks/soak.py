@@ -3,26 +3,33 @@
     python benchmarks/soak.py --minutes 60 --warm-up 10
 
 Starts `rltrain algo=ppo env=doom num_envs=8`, which also evaluates (eight more games that come and go) and saves, and
-looks at the whole tree of its processes every ten seconds. Between two evaluations the tree looks the same each time:
-what is compared is the lowest of each number in every five minutes, after the warm-up. Ends the training with SIGTERM
-and exits with 1 where memory grew by more than 5% or anything else by more than none.
+looks at the whole tree of its processes every ten seconds, at the trainer and its engines apart. Between two
+evaluations the tree looks the same each time: what is judged is the lowest of each number in every two minutes, after
+the warm-up. Ends the training with SIGTERM and exits with 1 where the memory of either kind still grows in the second
+half (see `leaks`), or anything else is more at the end than after the warm-up.
 """
 
 import argparse
 import contextlib
+import itertools
 import json
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
 
 HERE = Path(__file__).resolve().parent
-MEMORY_GROWTH = 1.05
-WINDOW_S = 300
+LEAK_PER_HOUR = 0.01
+"""So fast a growth, as a share of what is held, is a leak: at less than that, four days do not double it."""
+WINDOW_S = 120
+MEMORY = ("trainer_mb", "engines_mb")
+COUNTS = ("processes", "handles", "shm_entries")
 SETTINGS = ["algo=ppo", "env=doom", "num_envs=8", "total_steps=1e9", "device=cpu", "progress=false"]
 DUE = ["log_every_steps=2000", "eval_every_steps=20000", "checkpoint_every_steps=20000"]
 
@@ -42,29 +49,38 @@ def left_behind(since: float) -> int:
 
 def look(trainer: psutil.Process) -> dict[str, float]:
     """The numbers of the trainer and all that it started, now."""
-    seen = {"rss_mb": 0.0, "processes": 0, "handles": 0, "shm_entries": left_behind(trainer.create_time())}
-    for process in [trainer, *trainer.children(recursive=True)]:
+    seen = {"trainer_mb": trainer.memory_info().rss / 1e6, "engines_mb": 0.0, "processes": 1}
+    seen |= {"handles": trainer.num_fds(), "shm_entries": left_behind(trainer.create_time())}
+    for process in trainer.children(recursive=True):
         try:
             rss, handles = process.memory_info().rss, process.num_fds()
         except psutil.NoSuchProcess:
             continue
-        seen["rss_mb"] += rss / 2**20
+        seen["engines_mb"] += rss / 1e6
         seen["processes"] += 1
         seen["handles"] += handles
     return seen
 
 
-def lowest(samples: list[dict[str, float]], key: str) -> list[float]:
-    """The lowest value of each window."""
-    windows: dict[int, list[float]] = {}
+def lowest(samples: Sequence[dict[str, float]], key: str) -> list[tuple[float, float]]:
+    """(time in s, value) of the lowest in each window but the last, which may end before its lowest moment."""
+    windows: dict[int, list[tuple[float, float]]] = {}
     for sample in samples:
-        windows.setdefault(int(sample["time_s"] // WINDOW_S), []).append(sample[key])
-    return [round(min(values), 1) for _, values in sorted(windows.items())]
+        windows.setdefault(int(sample["time_s"] // WINDOW_S), []).append((sample[key], sample["time_s"]))
+    found = [min(values)[::-1] for _, values in sorted(windows.items())]
+    return found[:-1] if len(found) > 1 else found
 
 
-def grown(first: float, last: float, key: str) -> bool:
-    """Whether a number is larger at the end than after the warm-up, beyond what may be."""
-    return last > first * MEMORY_GROWTH if key == "rss_mb" else last > first
+def growth_per_hour(points: Sequence[tuple[float, float]]) -> float:
+    """The median slope between any two of the (time in s, value) points: one jump or dip does not move it."""
+    slopes = [(b - a) / (t - s) for (s, a), (t, b) in itertools.combinations(points, 2)]
+    return 3600 * statistics.median(slopes) if slopes else 0.0
+
+
+def leaks(points: Sequence[tuple[float, float]]) -> bool:
+    """Whether memory grows by more than LEAK_PER_HOUR in the second half: what levels off does not, a leak does."""
+    late = points[len(points) // 2 :]
+    return growth_per_hour(late) > LEAK_PER_HOUR * late[0][1]
 
 
 def main() -> int:
@@ -87,15 +103,16 @@ def main() -> int:
         code = process.wait(60)
         status = json.loads(next(Path(folder).glob("*/*/*/status.json")).read_text())
     warm = [sample for sample in samples if sample["time_s"] >= 60 * options.warm_up]
-    result = {"minutes": options.minutes, "steps": status["step"], "exit_code": code, "lowest_of_each_5_minutes": {}}
+    result = {"minutes": options.minutes, "steps": status["step"], "exit_code": code}
     failed = code != 143
-    for key in ("rss_mb", "processes", "handles", "shm_entries"):
-        values = lowest(warm, key)
-        result["lowest_of_each_5_minutes"][key] = values
-        # The last window may be cut short, before its lowest moment.
-        last = values[-2] if len(values) > 2 else values[-1]
-        failed = failed or grown(values[0], last, key)
-        print(f"{key}: {values[0]} after the warm-up, {last} at the end")
+    for key in MEMORY + COUNTS:
+        points = lowest(warm, key)
+        (_, first), (_, last) = points[0], points[-1]
+        late_per_hour = growth_per_hour(points[len(points) // 2 :])
+        result[key] = {"lowest_of_each_2_minutes": [round(value, 1) for _, value in points]}
+        result[key]["late_growth_per_hour"] = round(late_per_hour, 2)
+        failed = failed or (leaks(points) if key in MEMORY else last > first)
+        print(f"{key}: {first:.1f} after the warm-up, {last:.1f} at the end, late growth {late_per_hour:+.2f} an hour")
     print(f"{status['step']:,} steps, exit code {code}: {'it grows' if failed else 'nothing grows'}")
     out = HERE / "results" / "soak.json"
     out.parent.mkdir(exist_ok=True)

@@ -22,7 +22,9 @@ def main() -> None:
 def run(argv: list[str]) -> int:
     """Route the command line and turn every error into one line and its exit code."""
     try:
-        return _route(argv)
+        code = _route(argv)
+        terminal.check_stdout()
+        return code
     except RltrainError as error:
         print_error(error)
         return error.exit_code

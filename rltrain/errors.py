@@ -89,12 +89,14 @@ class FolderInUse(RltrainError):
 
 
 class Stopped(RltrainError):
-    """A signal asked the run to stop; its state is saved."""
+    """A signal asked the run to stop; its state is saved in the folder `where`, if one is given."""
 
-    def __init__(self, signal_number: int, where: str) -> None:
+    def __init__(self, signal_number: int, where: str = "") -> None:
         name = signal.Signals(signal_number).name
         by = f"Ctrl-C ({name})" if signal_number == signal.SIGINT else name
-        super().__init__(f"stopped by {by}", where, f"all is saved, go on with: rltrain resume {shlex.quote(where)}")
+        fix = f"all is saved, go on with: rltrain resume {shlex.quote(where)}" if where else "nothing was kept"
+        super().__init__(f"stopped by {by}", where, fix)
+        self.signal_number = signal_number
         # SIGUSR1 is what schedulers send ahead of a SIGTERM, and means the same.
         self.exit_code = 128 + (signal.SIGTERM if signal_number == signal.SIGUSR1 else signal_number)
 

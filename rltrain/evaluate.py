@@ -48,6 +48,8 @@ def play_episodes(
 ) -> dict[str, Any]:
     """Play whole episodes; returns mean_reward, std_reward, episodes, returns, lengths (raw rewards, agent steps).
 
+    `env_restarts` of the result counts environments that were replaced: their episodes were begun again.
+
     Each environment plays a fixed share of the episodes: taking those that finish first would prefer the short ones.
     Raises Interrupted as soon as `stopping`, asked before every step, says so: an evaluation can take many minutes.
     """
@@ -76,6 +78,7 @@ def play_episodes(
         "std_reward": float(np.std(returns)),
         "mean_ep_length": float(np.mean(lengths)),
         "episodes": episodes,
+        "env_restarts": pool.num_restarts,
         "returns": returns,
         "lengths": lengths,
         "seed": seed,

@@ -7,6 +7,7 @@ import re
 import sys
 import typing
 from collections.abc import Iterable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -60,17 +61,19 @@ def run(argv: list[str]) -> int:
     sys.argv = ["rltrain", *normalise(argv)]
     os.environ.pop("RLTRAIN_SWEEP_DIR", None)
     sweeps = Path(next((arg[8:] for arg in reversed(argv) if arg.startswith("run_dir=")), "runs")) / "sweeps"
-    before = set(sweeps.glob("*"))
+    # Named here and not by Hydra, so that no other sweep's folder is taken for this one's.
+    os.environ["RLTRAIN_SWEEP_TIME"] = f"{datetime.now():%Y%m%d-%H%M%S-%f}"
+    own = sweeps / os.environ["RLTRAIN_SWEEP_TIME"]
     try:
         hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")(_job)()
     except (HydraException, OmegaConfBaseException, ValueError) as error:
-        for folder in set(sweeps.glob("*")) - before:
-            sweep.remove_empty(folder)
+        if own.is_dir():
+            sweep.remove_empty(own)
         raise _config_error(error, argv) from error
     if _failures:
         raise _failures[0]
     # Jobs of a launcher with processes of its own leave no word here, but a folder.
-    sweep_dir = os.environ.get("RLTRAIN_SWEEP_DIR") or next(iter(set(sweeps.glob("*")) - before), None)
+    sweep_dir = os.environ.get("RLTRAIN_SWEEP_DIR") or (own if own.is_dir() else None)
     return sweep.report(Path(sweep_dir)) if sweep_dir else 0
 
 

@@ -252,9 +252,14 @@ class ActorCritic(nn.Module):
 
 def build(seed: int, make: Callable[[], Any], device: torch.device) -> Any:
     """Make a network whose weights depend on the seed alone, leaving torch's global generator as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return make().to(device)
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # several round orthogonal weights differently
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return make().to(device)
+    finally:
+        torch.set_num_threads(num_threads)
 
 
 def num_parameters(network: nn.Module) -> int:

@@ -35,6 +35,8 @@ class Evaluations:
         evaluation = evaluate(config, agent, episodes, seed, config.eval_greedy, stopping)
         keys = ("mean_reward", "std_reward", "mean_ep_length")
         tags = {f"eval/{key}": evaluation[key] for key in keys if key in evaluation}
+        if evaluation.get("env_restarts"):
+            tags["eval/env_restarts"] = evaluation["env_restarts"]
         summary = {key: evaluation[key] for key in ("mean_reward", "std_reward", "episodes")} | {"step": step}
         if self.best is None or summary["mean_reward"] > self.best["mean_reward"]:
             self.best, self.best_step = summary, step

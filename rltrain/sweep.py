@@ -7,6 +7,7 @@ import re
 import sys
 import traceback
 from pathlib import Path
+from typing import Any
 
 from rltrain.errors import RltrainError
 
@@ -53,16 +54,22 @@ def remove_empty(sweep_dir: Path) -> None:
                 folder.rmdir()
 
 
+def _read(path: Path) -> dict[str, Any]:
+    """A JSON file; nothing where there is none, or half of one."""
+    with contextlib.suppress(OSError, ValueError):
+        return dict(json.loads(path.read_text()))
+    return {}
+
+
 def report(sweep_dir: Path) -> int:
     """Print the jobs, best first, and the count of failures. Returns 0, or 1 if a job failed."""
     rows, failed = [], []
     for folder in sorted(path for path in sweep_dir.iterdir() if path.is_dir()):
-        status = json.loads((folder / "status.json").read_text())
-        if status["state"] == "done":
-            result = json.loads((folder / "result.json").read_text())
+        status, result = _read(folder / "status.json"), _read(folder / "result.json")
+        if status.get("state") == "done" and "final" in result:
             rows.append((result["final"]["mean_reward"], result["final"]["std_reward"], folder.name))
-        else:
-            failed.append((folder.name, status["reason"]))
+        else:  # one that was killed has left no reason, or nothing at all
+            failed.append((folder.name, status.get("reason") or "it ended without a word"))
     print(f"{sweep_dir}", file=sys.stderr)
     for rank, (mean, std, name) in enumerate(sorted(rows, reverse=True), start=1):
         print(f"{rank:>3}  {mean:>10.2f} +- {std:<8.2f} {name}", file=sys.stderr)

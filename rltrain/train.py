@@ -12,7 +12,7 @@ from rltrain import atomic, out_of_memory, run_folder
 from rltrain.algos.dqn_config import DQNConfig
 from rltrain.config import RunConfig, algo_module
 from rltrain.envs import patience
-from rltrain.errors import NonFiniteError, RltrainError
+from rltrain.errors import NonFiniteError, RltrainError, Stopped
 from rltrain.run import Run
 from rltrain.tabular_config import TabularConfig
 
@@ -24,7 +24,10 @@ def train(config: RunConfig, folder: Path | None = None, restored: tuple[int, di
     if config.dry_run:
         with tempfile.TemporaryDirectory() as place:
             short = _until_first_update(dataclasses.replace(config, run_dir=place))
-            _train_in(short, run_folder.create(short, Path(place) / "run"), None)
+            try:
+                _train_in(short, run_folder.create(short, Path(place) / "run"), None)
+            except Stopped as error:
+                raise Stopped(error.signal_number) from error  # its folder goes
         print("dry run: built everything and learned once; nothing was kept", file=sys.stderr)
         return
     if restored is None:

@@ -322,3 +322,17 @@ def test_the_first_policy_is_nearly_uniform():
     network = networks.build(0, lambda: networks.ActorCritic(lambda: torso(VECTOR), THREE), CPU)
     probability = network(torch.randn(64, 4))[0].softmax(dim=-1)
     assert (probability - 1 / 3).abs().max() < 0.02
+
+
+def test_first_weights_do_not_depend_on_the_number_of_threads():
+    """Bug: the first run in a process begins with other weights than the second, which has found fewer threads."""
+    before, made = torch.get_num_threads(), []
+    try:
+        for num_threads in (2, 1):
+            torch.set_num_threads(num_threads)
+            layer = networks.build(0, lambda: networks.orthogonal(torch.nn.Linear(64, 64), 1.0), torch.device("cpu"))
+            made.append(layer.weight.detach())
+            assert torch.get_num_threads() == num_threads
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(*made)

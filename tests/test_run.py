@@ -355,3 +355,12 @@ def test_a_dry_run_builds_and_learns_and_leaves_nothing(command, tmp_path):
     assert outcome.code == 0, outcome.err
     assert "parameters" in outcome.err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_dry_run_that_is_stopped_does_not_name_its_folder(command, stop_at, tmp_path):
+    """Bug: a command to resume a run whose folder is gone."""
+    stop_at(1)
+    outcome = command("algo=q_learning", "env=maze", "dry_run=true")
+    assert outcome.code == 143
+    assert outcome.last_line == "rltrain: error: stopped by SIGTERM; nothing was kept"
+    assert not list(tmp_path.iterdir())

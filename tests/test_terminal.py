@@ -50,9 +50,22 @@ def test_a_log_on_a_full_disk_fails_no_run(tmp_path):
     with open("/dev/full", "w") as full:
         assert run(tmp_path, TRAIN, stderr=full, stdout=subprocess.DEVNULL) == 0
         assert [status["state"] for status in statuses(tmp_path)] == ["done"]
-        assert run(tmp_path, ["list"], stdout=full, stderr=subprocess.DEVNULL) != 0, (
-            "a list that is not there is no success"
-        )
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+def test_output_that_a_full_disk_has_lost_is_code_7(tmp_path):
+    """Bugs: a list that is not there is a success, or a bug of ours with a traceback."""
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run([sys.executable, "-c", CODE, "list"], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert ended.returncode == 7, ended.stderr
+    (line,) = ended.stderr.splitlines()
+    assert line == "rltrain: error: the output cannot be written: No space left on device; stdout; free some space"
+
+
+def test_a_reader_that_has_seen_enough_hears_nothing(tmp_path):
+    command = f'"{sys.executable}" -c "{CODE}" list envs; echo "code $?" >&2'
+    ended = subprocess.run(["sh", "-c", f"({command}) | head -1"], capture_output=True, text=True, timeout=120)
+    assert len(ended.stdout.splitlines()) == 1 and ended.stderr == "code 0\n"
 
 
 def test_streams_that_were_never_open_fail_no_run_and_no_file_gets_their_numbers(tmp_path):

@@ -29,6 +29,9 @@ _STARTING = threading.Lock()
 _START_TIMEOUT_S = 30.0
 """An engine that has not started by then does not start. A start takes a second even on a busy machine."""
 
+MAX_EPISODES = 20_000
+"""An engine may grow by 0.3 kB with every episode (ViZDoom 1.3.2; measured in docs/reliability.md)."""
+
 _GRACE_S = 1.0
 """How long a call may take to notice that its engine has ended. It takes milliseconds, or for ever."""
 
@@ -74,6 +77,7 @@ class Engine:
         self._shaped = [getattr(vizdoom.GameVariable, weight.variable) for weight in setup.shaping]
         self._shaped_values: list[float] = []
         self._num_starts = 0
+        self._num_episodes = 0
         self._clock = clock
         self._called_s = math.inf
         """When the call that runs now began, on this clock."""
@@ -96,6 +100,7 @@ class Engine:
             except Exception as error:
                 raise self.failure("does not start", error) from error
         self._hung = False
+        self._num_episodes = 0
         self._game, self._process = game, process
 
     def _init(self, game: vizdoom.DoomGame, process: EngineProcess) -> None:
@@ -121,8 +126,14 @@ class Engine:
             raise errors[0]
         process.confirm_start()
 
+    @property
+    def is_worn(self) -> bool:
+        """Whether it has played so long that another one is to take over, before the next episode."""
+        return self._num_episodes >= MAX_EPISODES
+
     def begin(self, frame: np.ndarray, seed: int | None = None) -> None:
         """Start an episode and write its first frame to `frame`, of the frame space's shape."""
+        self._num_episodes += 1
         with self._call("does not begin an episode") as game:
             if seed is not None:
                 game.set_seed(seed)

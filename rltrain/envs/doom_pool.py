@@ -40,6 +40,7 @@ class DoomPool:
         self._config, self._setup = config, read_setup(config)
         self._actions = self._setup.actions
         self._restarts = Restarts(num_envs, config.max_restarts, "engine")
+        self._num_renewals = [0] * num_envs
         self._closed = self._sent = False
         doom_process.sweep()
         self._folder = doom_process.PoolFolder()
@@ -159,8 +160,15 @@ class DoomPool:
     def _begin(self, i: int, obs: np.ndarray, seed: int | None) -> None:
         """Runs in a thread: a new episode, seeded if `seed` is given; its first frame goes to `obs`."""
         self._recover[i] = functools.partial(self._replace, i, obs, seed)
+        engine = self._engines[i]
         try:
-            self._engines[i].begin(obs, seed)
+            if engine.is_worn and not is_stopping():
+                engine.close()
+                engine.start()
+                self._num_renewals[i] += 1
+                if seed is None:  # not the first engine's episodes again
+                    seed = env_seed(env_seed(self._seed, i), self._num_renewals[i] << 16)
+            engine.begin(obs, seed)
         except EnvironmentFailure as error:
             self._replace(i, obs, seed, error)
 

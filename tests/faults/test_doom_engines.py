@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 import pytest
 
-from rltrain.envs import doom_process
+from rltrain.envs import doom_engine, doom_process
 from rltrain.envs.doom import DoomConfig, make_pool
 from rltrain.errors import EnvironmentFailure
 
@@ -35,7 +35,7 @@ def engines(trainer: int | None = None) -> list[psutil.Process]:
 
 def one_started(pool_size: int, **fields):
     """A pool, and its engines in the order of its environments."""
-    pool = make_pool(DoomConfig("x", scenario=SCENARIO, **fields), pool_size)
+    pool = make_pool(DoomConfig("x", **{"scenario": SCENARIO} | fields), pool_size)
     of_env = {}
     for process in engines():
         number = next(Path(part).parts[-3] for part in process.cmdline() if part.endswith("engine.ini"))
@@ -108,6 +108,34 @@ def test_a_hung_engine_is_replaced_after_the_time_out(attempt, capfd):
     assert not pool.step(np.array([0, 1])).first.any()
     pool.close()
     assert not engines()
+
+
+def test_a_worn_engine_gives_way_to_another_between_two_episodes(monkeypatch):
+    """Bugs: an episode cut or a step lost for it; a restart counted; the first engine's episodes played again; an
+    engine left; two runs that differ."""
+    monkeypatch.setattr(doom_engine, "MAX_EPISODES", 2)
+
+    def play():
+        pool, _ = one_started(2, scenario="basic")
+        begun, frames, pids, num_steps = [pool.reset(3)[0].tobytes()], [], [engines()], 0
+        while len(begun) < 7:
+            num_steps += 1
+            step = pool.step(np.array([num_steps % 3, 2]))
+            assert len(step.episodes) == step.first.sum(), "an episode was cut"
+            if step.first[0]:
+                begun.append(step.obs[0].tobytes())
+                pids.append(engines())
+                assert len(pids[-1]) == 2
+            frames.append(step.obs.tobytes())
+        assert pool.num_restarts == 0
+        pool.close()
+        assert not engines()
+        return begun, frames, {process.pid for group in pids for process in group}
+
+    begun, frames, pids = play()
+    assert len(pids) > 4, "the control: engines were renewed"
+    assert len(set(begun)) == len(begun)
+    assert play()[:2] == (begun, frames)
 
 
 class Stuck:

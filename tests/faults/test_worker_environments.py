@@ -259,3 +259,16 @@ def test_a_run_goes_on_after_a_kill_and_ends_with_code_4_when_they_go_on(start, 
     assert "1 workers were replaced" in error.strip().splitlines()[-1] and "(1 of 1)" in error
     assert status(metrics.parent)["exit_code"] == 4
     assert json.loads(metrics.read_text().splitlines()[-1])["env/restarts"] == 1
+
+
+def test_environments_that_an_evaluation_lost_are_counted(command, tmp_path):
+    """Bug: a score of which nobody can see that environments were replaced on the way."""
+    arguments = ["algo=ppo", "env=gym", "env.id=fragile:Fragile-v0", "env.workers=1", "device=cpu", "progress=false"]
+    arguments += ["num_envs=4", "algo.num_steps=16", "batch_size=32", "total_steps=64", "final_eval_episodes=64"]
+    # 16 steps of each environment in training, 48 in the evaluation.
+    arguments += ["eval_every_steps=0", "env.kwargs.how=raise", "env.kwargs.at=40", f"env.kwargs.once={tmp_path}/once"]
+    outcome = command(*arguments)
+    assert outcome.code == 0 and "is replaced (1 of" in outcome.err, outcome.err
+    *training, evaluation = map(json.loads, (outcome.folder / "metrics.jsonl").read_text().splitlines())
+    assert evaluation["eval/env_restarts"] == 1 and evaluation["step"] == 64
+    assert not any(tag in line for line in training for tag in ("env/restarts", "eval/env_restarts"))

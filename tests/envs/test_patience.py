@@ -1,0 +1,47 @@
+"""How long an environment is waited for: a clock that stands still with its process, and less after a stop."""
+
+import signal
+import time
+
+import pytest
+
+from rltrain.envs import patience
+
+
+@pytest.fixture(autouse=True)
+def _calm():
+    before = signal.signal(signal.SIGALRM, patience.interrupt)
+    yield
+    patience.calm()
+    signal.signal(signal.SIGALRM, before)
+
+
+def test_a_pause_of_the_process_counts_for_no_more_than_one_look(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    clock = patience.Clock(longest_s=0.5)
+    seen = []
+    for seconds in (0.25, 0.25, 3600, 0.25, 0.5):
+        now[0] += seconds
+        seen.append(clock.look())
+    assert seen == [0.25, 0.5, 1.0, 1.25, 1.75]
+
+
+def test_only_an_environment_that_takes_too_long_after_a_stop_is_interrupted(monkeypatch):
+    """Bugs: one that is slow before a stop was asked for; one that began its step a moment ago; code outside of it."""
+    monkeypatch.setattr(patience, "STOPPING_S", 0.2)
+    with patience.interruptible():
+        time.sleep(0.5)
+    patience.hurry()
+    assert patience.is_stopping()
+    for _ in range(5):
+        with patience.interruptible():
+            time.sleep(0.05)
+    time.sleep(0.5)
+    with pytest.raises(patience.StandsStill), patience.interruptible():
+        time.sleep(600)
+    time.sleep(0.3)  # nothing is raised out here
+    patience.calm()
+    assert not patience.is_stopping()
+    with patience.interruptible():
+        time.sleep(0.5)
