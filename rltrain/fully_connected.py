@@ -15,6 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+FEW = 32
+"""Up to so many observations are computed by NumPy, without gradients: an agent that acts."""
+
 Layers = list[tuple[Tensor, Tensor]]
 """Input [N, inputs] and weight [outputs, inputs] of each layer."""
 
@@ -62,6 +65,8 @@ class FullyConnected:
         if x.is_cpu and self.holds and not torch.compiler.is_compiling() and not torch.jit.is_tracing():
             if torch.is_grad_enabled():
                 return _Node.apply(self.joined, x, self)
+            if len(x) <= FEW:
+                return tuple(torch.from_numpy(y) for y in self._few(x.numpy()))
             return tuple(self.layers(x, parameters)[1] for parameters in self.views())
         function = torch.tanh if self.activation == "tanh" else torch.relu
         ends = []
@@ -74,8 +79,8 @@ class FullyConnected:
             ends.append(end)
         return tuple(ends)
 
-    def values(self, x: np.ndarray) -> list[np.ndarray]:
-        """As a call, of an array and without gradients: for acting. Where `holds`."""
+    def _few(self, x: np.ndarray) -> list[np.ndarray]:
+        """What every network makes of a few observations."""
         self.views()
         ends = []
         for parameters in self._arrays:

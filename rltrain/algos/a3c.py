@@ -51,9 +51,7 @@ class A3C(PolicyAgent):
 make_agent = A3C
 
 
-def compute_gradients(
-    actor: Actor, trained: optimizers.Trained, rollout: Rollout, config: A3CConfig
-) -> dict[str, Any]:
+def compute_gradients(actor: Actor, trained: optimizers.Trained, rollout: Rollout, config: A3CConfig) -> dict[str, Any]:
     """Leave the gradients of one rollout on what is trained of the worker's own network; returns metrics."""
     advantage = gae(
         rollout.reward, rollout.discount, rollout.trace, rollout.value, rollout.next_value, config.gae_lambda

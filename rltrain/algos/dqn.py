@@ -73,8 +73,8 @@ class DQN:
         if explores.all():
             return random_action
         with torch.inference_mode():
-            greedy_action = self.online(torch.from_numpy(obs).to(self.device)).argmax(dim=-1).cpu().numpy()
-        return np.where(explores, random_action, greedy_action)
+            q = self.online(torch.from_numpy(obs).to(self.device)).cpu().numpy()
+        return np.where(explores, random_action, q.argmax(axis=-1))
 
     def update(self, batch: Batch, measured: bool = True) -> tuple[np.ndarray, dict[str, Any]]:
         """One optimizer step on a batch; returns the td errors [N] float32 and, if `measured`, metrics."""
@@ -200,7 +200,7 @@ def train(run_config: RunConfig, run: Run) -> None:
             run.advance(pool.num_envs, timestep.episodes)
 
             rounds = run.step // config.train_every_steps - (run.step - pool.num_envs) // config.train_every_steps
-            if run.step >= config.learning_starts and replay.size >= config.batch_size:
+            if rounds and run.step >= config.learning_starts and replay.size >= config.batch_size:
                 agent.anneal(run.step, run_config.total_steps)
                 num_updates = rounds * config.updates_per_round
                 replay.beta = schedules.linear(run.step, config.priority_beta_start, 1.0, run_config.total_steps)
