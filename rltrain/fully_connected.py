@@ -146,9 +146,11 @@ class _Node(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, joined: Tensor, x: Tensor, own: FullyConnected) -> tuple[Tensor, ...]:
-        ctx.own, ctx.saved = own, [own.layers(x, parameters) for parameters in own.views()]
+        found = [own.layers(x, parameters) for parameters in own.views()]
+        # A result that its own node held would be freed by the next collection of cycles alone.
+        ctx.own, ctx.saved = own, [(layers, y.detach()) for layers, y in found]
         ctx.set_materialize_grads(False)
-        return tuple(y for _, y in ctx.saved)
+        return tuple(y for _, y in found)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> Any:

@@ -119,8 +119,8 @@ class Replay:
         action: [B, *action_shape]. reward: [B], float. terminated, truncated: [B], bool.
         first: frame is the first of its episode, [B], bool. next_first: the pool has reset (`TimeStep.first`), [B].
         """
-        # Python's numbers, environment after environment: of one environment, the usual case, NumPy's calls on arrays of
-        # one element would take longer.
+        # Python's numbers, environment after environment: of one environment, the usual case, NumPy's calls on arrays
+        # of one element would take longer.
         firsts, next_firsts, cuts = first.tolist(), next_first.tolist(), (terminated | truncated).tolist()
         for is_first, next_is_first, cut, is_open in zip(firsts, next_firsts, cuts, self._open, strict=True):
             if is_first == is_open:
