@@ -1,10 +1,11 @@
-"""Fully connected networks as one node of the graph of gradients, computed by NumPy, with one array of parameters.
+"""Fully connected networks as one node of the graph of gradients, with one array of parameters.
 
 A layer of 64 units takes less time than the bookkeeping around it. As modules, the forward and backward pass of an
 actor and a critic with two such layers each are sixty calls and thirty nodes; here the same sums are half the calls in
-one node. NumPy's calls cost less than torch's, its tanh takes a tenth of the time, and its matrix products are quicker
-where one side is narrow. All parameters lie in one tensor, of which the modules' own are views: what clips and steps
-them does it with one call. Only on the processor and in float32.
+one node. Batches are multiplied by torch, which adds the bias in the same call; NumPy's tanh takes less time than
+torch's, and for acting, where a call costs more than what it computes, so do all its calls. All parameters lie in one
+tensor, of which the modules' own are views: what clips and steps them does it with one call. Only on the processor and
+in float32.
 """
 
 from collections.abc import Sequence
@@ -14,7 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-Layers = list[tuple[np.ndarray, np.ndarray]]
+FEW = 32
+"""Up to so many observations are computed by NumPy, without gradients: an agent that acts."""
+
+Layers = list[tuple[Tensor, Tensor]]
 """Input [N, inputs] and weight [outputs, inputs] of each layer."""
 
 
@@ -34,16 +38,17 @@ class FullyConnected:
         self.networks = [list(parameters) for parameters in networks]
         self.parameters = [parameter for parameters in self.networks for parameter in parameters]
         self.activation, self.linear_end = activation, linear_end
+        self._sizes = [parameter.numel() for parameter in self.parameters]
         self.joined = torch.cat([parameter.detach().flatten() for parameter in self.parameters])
         for parameter, part in zip(self.parameters, self.parts(self.joined), strict=True):
             parameter.data = part
         self.joined.requires_grad_()
-        ends = np.cumsum([parameter.numel() for parameter in self.parameters]).tolist()
-        self._places = [
-            (end - parameter.numel(), end, tuple(parameter.shape))
-            for parameter, end in zip(self.parameters, ends, strict=True)
-        ]
-        self._address, self._views = 0, [[np.zeros(0)]]
+        self.gradient = torch.zeros(len(self.joined))
+        """What the last backward pass found, like `joined`."""
+        self._address = 0
+        self._views: list[list[Tensor]] = []
+        self._gradient_views: list[list[Tensor]] = []
+        self._arrays: list[list[np.ndarray]] = []
 
     @property
     def holds(self) -> bool:
@@ -52,15 +57,17 @@ class FullyConnected:
 
     def parts(self, whole: Tensor) -> list[Tensor]:
         """What of `whole` [P] belongs to each of `parameters`, views of their shapes."""
-        sizes = [parameter.numel() for parameter in self.parameters]
-        return [part.view_as(own) for part, own in zip(whole.split(sizes), self.parameters, strict=True)]
+        parts = zip(whole.split(self._sizes), self.parameters, strict=True)
+        return [part if own.dim() == 1 else part.view_as(own) for part, own in parts]
 
     def __call__(self, x: Tensor) -> tuple[Tensor, ...]:
         """[N, inputs] float32 without gradient to [N, outputs of the last layer] of each network."""
         if x.is_cpu and self.holds and not torch.compiler.is_compiling() and not torch.jit.is_tracing():
             if torch.is_grad_enabled():
                 return _Node.apply(self.joined, x, self)
-            return tuple(torch.from_numpy(y) for y in self.values(x.numpy()))
+            if len(x) <= FEW:
+                return tuple(torch.from_numpy(y) for y in self._few(x.numpy()))
+            return tuple(self.layers(x, parameters)[1] for parameters in self.views())
         function = torch.tanh if self.activation == "tanh" else torch.relu
         ends = []
         for parameters in self.networks:
@@ -72,47 +79,65 @@ class FullyConnected:
             ends.append(end)
         return tuple(ends)
 
-    def values(self, x: np.ndarray) -> list[np.ndarray]:
-        """As a call, of an array and without gradients: for acting, where every call of torch's would count."""
-        return [self._layers(x, arrays)[1] for arrays in self._arrays()]
+    def _few(self, x: np.ndarray) -> list[np.ndarray]:
+        """What every network makes of a few observations."""
+        self.views()
+        ends = []
+        for parameters in self._arrays:
+            y, last = x, len(parameters) - 2
+            for layer in range(0, last + 2, 2):
+                y = np.dot(y, parameters[layer])
+                y += parameters[layer + 1]
+                if layer < last or not self.linear_end:
+                    np.tanh(y, out=y) if self.activation == "tanh" else np.maximum(y, 0.0, out=y)
+            ends.append(y)
+        return ends
 
-    def _arrays(self) -> list[list[np.ndarray]]:
-        """Every network's parameters as arrays: views, made anew where `joined` has moved (to shared memory, say)."""
+    def views(self) -> list[list[Tensor]]:
+        """Every network's parameters, without gradients; made anew where `joined` has moved (to shared memory, say)."""
         if self.joined.data_ptr() != self._address:
-            views = iter(self._cut(self.joined.detach().numpy()))
-            self._views = [[next(views) for _ in parameters] for parameters in self.networks]
+            parts = iter(self.parts(self.joined.detach()))
+            self._views = [[next(parts) for _ in parameters] for parameters in self.networks]
+            self._arrays = [[part.numpy().T for part in parts] for parts in self._views]
+            parts = iter(self.parts(self.gradient))
+            self._gradient_views = [[next(parts) for _ in parameters] for parameters in self.networks]
             self._address = self.joined.data_ptr()
         return self._views
 
-    def _cut(self, whole: np.ndarray) -> list[np.ndarray]:
-        """As `parts`, of an array."""
-        return [whole[start:end].reshape(shape) for start, end, shape in self._places]
+    def gradient_views(self) -> list[list[Tensor]]:
+        """As `views`, of `gradient`."""
+        self.views()
+        return self._gradient_views
 
-    def _layers(self, x: np.ndarray, parameters: list[np.ndarray]) -> tuple[Layers, np.ndarray]:
+    def layers(self, x: Tensor, parameters: list[Tensor]) -> tuple[Layers, Tensor]:
         """One network: what each layer got, and what the last one gives."""
         layers, last = [], len(parameters) - 2
         for layer in range(0, last + 2, 2):
             weight = parameters[layer]
             layers.append((x, weight))
-            x = np.dot(x, weight.T)
-            x += parameters[layer + 1]
+            x = torch.addmm(parameters[layer + 1], x, weight.t())
             if layer < last or not self.linear_end:
-                np.tanh(x, out=x) if self.activation == "tanh" else np.maximum(x, 0.0, out=x)
+                if self.activation == "tanh":
+                    array = x.numpy()
+                    np.tanh(array, out=array)
+                else:
+                    x.relu_()
         return layers, x
 
-    def _gradients(self, layers: Layers, y: np.ndarray, gradient: np.ndarray, out: list[np.ndarray]) -> None:
+    def gradients(self, layers: Layers, y: Tensor, gradient: Tensor, out: list[Tensor]) -> None:
         """The chain rule written out: for y = f(z), z = x w^T + b and the gradient g of y,
         dz = g f'(z), dw = dz^T x, db = sum dz, dx = dz w. To `out`, like the network's parameters."""
-        linear, ones = self.linear_end, np.ones(len(y), np.float32)
+        linear = self.linear_end
         for layer in range(len(layers) - 1, -1, -1):
             x, weight = layers[layer]
-            if not linear:
-                slope = 1.0 - y * y if self.activation == "tanh" else y > 0.0
-                gradient = gradient * slope
-            np.dot(ones, gradient, out=out[2 * layer + 1])
-            np.dot(gradient.T, x, out=out[2 * layer])
+            if not linear and self.activation == "tanh":
+                gradient = torch.ops.aten.tanh_backward.default(gradient, y)
+            elif not linear:
+                gradient = torch.ops.aten.threshold_backward.default(gradient, y, 0)
+            torch.sum(gradient, 0, out=out[2 * layer + 1])
+            torch.mm(gradient.t(), x, out=out[2 * layer])
             if layer > 0:
-                gradient = np.dot(gradient, weight)
+                gradient = torch.mm(gradient, weight)
             y, linear = x, False
 
 
@@ -121,19 +146,19 @@ class _Node(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, joined: Tensor, x: Tensor, own: FullyConnected) -> tuple[Tensor, ...]:
-        array = x.numpy()
-        ctx.own, ctx.saved = own, [own._layers(array, arrays) for arrays in own._arrays()]
+        found = [own.layers(x, parameters) for parameters in own.views()]
+        # A result that its own node held would be freed by the next collection of cycles alone.
+        ctx.own, ctx.saved = own, [(layers, y.detach()) for layers, y in found]
         ctx.set_materialize_grads(False)
-        return tuple(torch.from_numpy(y) for _, y in ctx.saved)
+        return tuple(y for _, y in found)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> Any:
         own: FullyConnected = ctx.own
-        whole = np.zeros(len(own.joined), np.float32) if None in gradients else np.empty(len(own.joined), np.float32)
-        parts, first = own._cut(whole), 0
-        for (layers, y), gradient in zip(ctx.saved, gradients, strict=True):
-            last = first + 2 * len(layers)
-            if gradient is not None:  # or the loss does not use this network: its gradient is 0
-                own._gradients(layers, y, gradient.numpy(), parts[first:last])
-            first = last
-        return torch.from_numpy(whole), None, None
+        for (layers, y), gradient, out in zip(ctx.saved, gradients, own.gradient_views(), strict=True):
+            if gradient is not None:
+                own.gradients(layers, y, gradient, out)
+            else:  # the loss does not use this network
+                for part in out:
+                    part.zero_()
+        return own.gradient.clone(), None, None  # a copy, as the next backward pass writes to the same place

@@ -53,6 +53,8 @@ class Run:
             self.evaluations = Evaluations(config, saved)
         self._pool: Pool | None = None
         self._signal: int | None = None
+        self._next_due_step = 0
+        """Before it `after_step` has nothing to do."""
         # The evaluation of this very step is about to be made again, where an earlier attempt was killed after it.
         again = self.evaluations.due or self.finished
         self.logger = Logger(folder, dataclasses.asdict(config), self.step if restored else None, again)
@@ -130,6 +132,8 @@ class Run:
 
     def after_step(self, num_steps: int, agent: Agent, **parts: Stateful) -> None:
         """Log, evaluate, save and stop where the last num_steps made it due. Raises Stopped."""
+        if self.step < self._next_due_step and self._signal is None:
+            return
         due = self._due_after(num_steps)
         config = self.config
         if due(config.log_every_steps) or self.finished:
@@ -138,6 +142,8 @@ class Run:
         self._evaluate_if_due(agent)
         if due(config.checkpoint_every_steps) and not self.finished:
             self.save(agent, **parts)
+        cadences = (config.log_every_steps, config.eval_every_steps, config.checkpoint_every_steps, config.total_steps)
+        self._next_due_step = min((self.step // every + 1) * every for every in cadences if every)
         self.stop_if_asked(agent, **parts)
 
     @property

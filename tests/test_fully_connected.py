@@ -1,6 +1,8 @@
 """Networks computed as one node of the graph: the chain rule written out must be what autograd finds."""
 
+import gc
 import itertools
+import weakref
 
 import pytest
 import torch
@@ -59,3 +61,17 @@ def test_an_end_that_the_loss_does_not_use_has_no_gradient():
     gradients = fused.parts(fused.joined.grad)
     assert gradients[0].abs().sum() > 0
     assert not any(gradient.any() for gradient in gradients[4:])
+
+
+@pytest.mark.parametrize("linear_end", [True, False])
+def test_what_a_pass_held_is_freed_with_its_result(linear_end):
+    """Bug: the node holds its own result, and a run grows by every update until cycles are collected."""
+    fused = FullyConnected([layers(4, 8, 3)], "relu", linear_end)
+    gc.disable()
+    try:
+        end = fused(torch.randn(9, 4))[0]
+        node = weakref.ref(end.grad_fn)
+        del end
+        assert node() is None
+    finally:
+        gc.enable()

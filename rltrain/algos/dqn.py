@@ -73,8 +73,8 @@ class DQN:
         if explores.all():
             return random_action
         with torch.inference_mode():
-            greedy_action = self.online(torch.from_numpy(obs).to(self.device)).argmax(dim=-1).cpu().numpy()
-        return np.where(explores, random_action, greedy_action)
+            q = self.online(torch.from_numpy(obs).to(self.device)).cpu().numpy()
+        return np.where(explores, random_action, q.argmax(axis=-1))
 
     def update(self, batch: Batch, measured: bool = True) -> tuple[np.ndarray, dict[str, Any]]:
         """One optimizer step on a batch; returns the td errors [N] float32 and, if `measured`, metrics."""
@@ -194,7 +194,7 @@ def train(run_config: RunConfig, run: Run) -> None:
             run.advance(pool.num_envs, timestep.episodes)
 
             rounds = run.step // config.train_every_steps - (run.step - pool.num_envs) // config.train_every_steps
-            if run.step >= config.learning_starts and replay.size >= config.batch_size:
+            if rounds and run.step >= config.learning_starts and replay.size >= config.batch_size:
                 learning_rate = optimizers.anneal(agent.optimizer, config, run.step, run_config.total_steps)
                 run.record({"train/learning_rate": learning_rate})
                 num_updates = rounds * config.updates_per_round

@@ -69,21 +69,26 @@ class PPO(PolicyAgent):
         log_prob, entropy, value = self.actor.evaluate(
             rollout.flat("obs").index_select(0, index), rollout.flat("action")[index]
         )
-        policy_loss = losses.clipped_surrogate(log_prob, old_log_prob, advantage, self.clip_range).mean()
-        if config.clip_value_range is None:
-            value_loss = losses.value_loss(value, value_target).mean()
-        else:
-            old_value = rollout.flat("value")[index]
-            value_loss = losses.clipped_value_loss(value, old_value, value_target, config.clip_value_range).mean()
-        entropy_mean = entropy.mean()
-        loss = policy_loss + config.value_weight * value_loss - config.entropy_weight * entropy_mean
+        loss, policy_loss, value_loss, entropy_mean = losses.ppo_loss(
+            log_prob,
+            entropy,
+            value,
+            old_log_prob,
+            rollout.flat("value")[index],
+            advantage,
+            value_target,
+            self.clip_range,
+            config.clip_value_range,
+            config.value_weight,
+            config.entropy_weight,
+        )
         if not measured:
             return loss, {}
         return loss, {
             "train/loss": loss.detach(),
-            "train/policy_gradient_loss": policy_loss.detach(),
-            "train/value_loss": value_loss.detach(),
-            "train/entropy_loss": -entropy_mean.detach(),
+            "train/policy_gradient_loss": policy_loss,
+            "train/value_loss": value_loss,
+            "train/entropy_loss": -entropy_mean,
             "train/approx_kl": losses.approx_kl(log_prob.detach(), old_log_prob),
             "train/clip_fraction": losses.clip_fraction(log_prob.detach(), old_log_prob, self.clip_range),
         }

@@ -34,8 +34,9 @@ class FrameStack:
     def push(self, frame: np.ndarray, first: np.ndarray) -> np.ndarray:
         """Add `frame` [B, *frame_shape]; where `first` [B], it begins an episode. Returns the stacks, a copy."""
         stack = self.peek(frame)
-        if self.stack_num > 1:
-            stack[first, : -self._channels] = 0
+        if self.stack_num == 1:  # nothing to remember
+            return stack
+        stack[first, : -self._channels] = 0
         self._stack = stack
         return stack.copy()
 

@@ -1,5 +1,6 @@
 """A pool with its frame stacks, and where it stands: what every loop steps."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -65,12 +66,13 @@ def check_finite(timestep: TimeStep) -> None:
     _check_finite("reward", timestep.reward)
     if timestep.next_obs.dtype.kind == "f":
         _check_finite("observation", timestep.next_obs)
-        _check_finite("observation", timestep.obs)
+        if timestep.first.any():  # elsewhere it is the same
+            _check_finite("observation", timestep.obs)
 
 
 def _check_finite(what: str, values: np.ndarray) -> None:
     # One sum tells for all: it is not finite if any of its terms is not.
-    if not np.isfinite(values.sum(dtype=np.float64)):
+    if not math.isfinite(np.add.reduce(values, axis=None, dtype=np.float64)):
         bad = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1)).tolist()
         if bad:
             facts = {"tensor": what, "environments": bad, "values": [str(values[i]) for i in bad]}

@@ -4,6 +4,8 @@ The td errors are returned rather than a loss, as prioritized replay needs them;
 importance weights apply per sample.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -130,6 +132,72 @@ def clipped_value_loss(value_B: Tensor, old_value_B: Tensor, return_B: Tensor, c
     _check_shapes(value_B, old_value_B, return_B)
     kept_B = old_value_B + (value_B - old_value_B).clamp(-clip_range, clip_range)
     return torch.maximum(value_loss(value_B, return_B), value_loss(kept_B, return_B))
+
+
+def ppo_loss(
+    log_prob_B: Tensor,
+    entropy_B: Tensor,
+    value_B: Tensor,
+    old_log_prob_B: Tensor,
+    old_value_B: Tensor,
+    advantage_B: Tensor,
+    return_B: Tensor,
+    clip_range: float,
+    clip_value_range: float | None,
+    value_weight: float,
+    entropy_weight: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """PPO's whole objective (Schulman et al. 2017, eq. 9), one node of the graph where its parts would make twenty:
+
+    mean of  `clipped_surrogate` + value_weight * `value_loss` - entropy_weight * entropy
+
+    with `clipped_value_loss` in place of `value_loss` if there is a clip_value_range. All [batch], float; gradients
+    flow through the first three. Returns (), float, each: the loss, and without gradient the means of its three parts.
+    Those two functions say what is computed; the tests hold this one to them.
+    """
+    _check_shapes(log_prob_B, entropy_B, value_B, old_log_prob_B, old_value_B, advantage_B, return_B)
+    fixed = (old_log_prob_B, old_value_B, advantage_B, return_B)
+    weights = (clip_range, clip_value_range, value_weight, entropy_weight)
+    loss, policy_loss, values_loss, entropy = _PPO.apply(log_prob_B, entropy_B, value_B, fixed, weights)
+    return loss, policy_loss, values_loss, entropy
+
+
+class _PPO(torch.autograd.Function):
+    """By log pi: -ratio A where min takes it and 0 where it takes the clipped one, which is a constant. By V: V - R,
+    and 0 where the larger loss is that of a V held back. By H: 1. Times the weights, over the size of the batch."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, log_prob_B: Tensor, entropy_B: Tensor, value_B: Tensor, fixed: tuple[Tensor, ...], weights: Any
+    ) -> tuple[Tensor, ...]:
+        old_log_prob_B, old_value_B, advantage_B, return_B = fixed
+        clip_range, clip_value_range, value_weight, entropy_weight = weights
+        share = 1.0 / len(log_prob_B)
+        ratio_B = (log_prob_B - old_log_prob_B).exp_()
+        gain_B = ratio_B * advantage_B
+        clipped_B = ratio_B.clamp_(1.0 - clip_range, 1.0 + clip_range).mul_(advantage_B)
+        log_prob_gradient_B = (gain_B <= clipped_B) * gain_B
+        policy_loss = torch.minimum(gain_B, clipped_B, out=clipped_B).mean().neg_()
+        error_B = value_B - return_B
+        square_B = error_B.square()
+        if clip_value_range is not None:
+            moved_B = value_B - old_value_B
+            kept_B = moved_B.clamp(-clip_value_range, clip_value_range)
+            kept_square_B = (old_value_B + kept_B - return_B).square_()
+            error_B = error_B.masked_fill_((kept_square_B > square_B) & (kept_B != moved_B), 0.0)
+            square_B = torch.maximum(square_B, kept_square_B)
+        value_loss, entropy = square_B.mean().mul_(0.5), entropy_B.mean()
+        loss = policy_loss + value_weight * value_loss - entropy_weight * entropy
+        ctx.save_for_backward(log_prob_gradient_B.mul_(-share), error_B.mul_(value_weight * share))
+        ctx.by_entropy = -entropy_weight * share
+        ctx.mark_non_differentiable(policy_loss, value_loss, entropy)
+        return loss, policy_loss, value_loss, entropy
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor, *others: Tensor) -> Any:
+        log_prob_gradient_B, value_gradient_B = ctx.saved_tensors
+        by_entropy_B = (gradient * ctx.by_entropy).expand_as(value_gradient_B)
+        return gradient * log_prob_gradient_B, by_entropy_B, gradient * value_gradient_B, None, None
 
 
 @torch.no_grad()

@@ -82,13 +82,14 @@ class Replay:
             "valid": np.zeros(self.capacity, np.bool_),
         }
         self._frame, self._history, self._valid = (self._arrays[name] for name in ("frame", "history", "valid"))
-        self._head = np.zeros(num_envs, np.int64)
-        self._open = np.zeros(num_envs, np.bool_)  # in the middle of an episode
-        self._run = np.zeros(num_envs, np.int64)  # transitions since the last end, at most n_step
+        self._action, self._reward = self._arrays["action"], self._arrays["reward"]
+        self._terminated, self._ended = self._arrays["terminated"], self._arrays["ended"]
+        self._head = [0] * num_envs
+        self._open = [False] * num_envs  # in the middle of an episode
+        self._run = [0] * num_envs  # transitions since the last end, at most n_step
         self._used = 0  # positions written in at least one ring
         self._num_adds = 0
         self._pieces = Pieces(self._frame.reshape(num_envs, self.slots_per_env, -1))
-        self._base = np.arange(num_envs, dtype=np.int64) * self.slots_per_env
         self._discounts = gamma ** np.arange(n_step + 1, dtype=np.float64)
 
     @property
@@ -118,37 +119,49 @@ class Replay:
         action: [B, *action_shape]. reward: [B], float. terminated, truncated: [B], bool.
         first: frame is the first of its episode, [B], bool. next_first: the pool has reset (`TimeStep.first`), [B].
         """
-        ended = terminated | truncated
-        if np.any(first == self._open):
-            raise ValueError("first must be set in the step after next_first (or end_episodes), and only there")
-        if np.any(next_first & ~ended):
-            raise ValueError("an environment was reset without terminated or truncated")
-        slot, next_slot = self._slot(self._head), self._slot(self._head + 1)
-        invalid = self._invalidate(slot)
-        if first.any():  # elsewhere the slot already holds this frame, as the successor of the step before
-            self._frame[slot[first]] = frame.reshape(self.num_envs, -1)[first]
-        self._frame[next_slot] = next_frame.reshape(self.num_envs, -1)
-        self._history[slot] = np.where(first, 0, self._history[slot])
-        self._history[next_slot] = np.minimum(self._history[slot].astype(np.int64) + 1, self.stack_num - 1)
-        for name, value in (("action", action), ("reward", reward), ("terminated", terminated), ("ended", ended)):
-            self._arrays[name][slot] = value
+        # Python's numbers, environment after environment: of one environment, the usual case, NumPy's calls on arrays
+        # of one element would take longer.
+        firsts, next_firsts, cuts = first.tolist(), next_first.tolist(), (terminated | truncated).tolist()
+        for is_first, next_is_first, cut, is_open in zip(firsts, next_firsts, cuts, self._open, strict=True):
+            if is_first == is_open:
+                raise ValueError("first must be set in the step after next_first (or end_episodes), and only there")
+            if next_is_first and not cut:
+                raise ValueError("an environment was reset without terminated or truncated")
+        frame, next_frame = frame.reshape(self.num_envs, -1), next_frame.reshape(self.num_envs, -1)
+        lost: list[int] = []
+        gained: list[int] = []
+        for env, ended in enumerate(cuts):
+            base, position = env * self.slots_per_env, self._head[env]
+            slot, next_slot = base + position, base + (position + 1) % self.slots_per_env
+            self._invalidate(base, position, lost)
+            if firsts[env]:  # elsewhere the slot already holds this frame, as the successor of the step before
+                self._frame[slot], self._history[slot] = frame[env], 0
+            self._frame[next_slot] = next_frame[env]
+            self._history[next_slot] = min(int(self._history[slot]) + 1, self.stack_num - 1)
+            self._action[slot], self._reward[slot] = action[env], reward[env]
+            self._terminated[slot], self._ended[slot] = terminated[env], ended
+            self._used = max(self._used, min(position + 2, self.slots_per_env))
+            self._run[env] = min(self._run[env] + 1, self.n_step)
+            self._validate(env, position, ended, gained)
+            if ended:
+                self._run[env] = 0
+            self._open[env] = not next_firsts[env]
+            # A reset leaves the final frame's slot behind.
+            self._head[env] = (position + 1 + next_firsts[env]) % self.slots_per_env
         self._num_adds += 1
-        self._used = max(self._used, min(int(self._head.max()) + 2, self.slots_per_env))
-        self._run = np.minimum(self._run + 1, self.n_step)
-        valid = self._validate(self._head, ended)
-        self._run[ended] = 0
-        self._open = ~next_first
-        self._head = (self._head + 1 + next_first) % self.slots_per_env  # leaves the final frame's slot behind
-        return Change(valid, invalid)
+        return Change(np.array(gained, np.int64), np.array(lost, np.int64))
 
     def end_episodes(self) -> Change:
         """Close every open episode as truncated, for a resume that starts new ones; its successor is already stored."""
-        self._arrays["ended"][self._slot(self._head - 1)[self._open]] = True
-        valid = self._validate(self._head - 1, self._open)
-        self._run[:] = 0
-        self._head = (self._head + self._open) % self.slots_per_env
-        self._open[:] = False
-        return Change(valid, np.empty(0, np.int64))
+        gained: list[int] = []
+        for env, is_open in enumerate(self._open):
+            if is_open:
+                position = (self._head[env] - 1) % self.slots_per_env
+                self._ended[env * self.slots_per_env + position] = True
+                self._validate(env, position, True, gained)
+                self._head[env] = (self._head[env] + 1) % self.slots_per_env
+            self._run[env], self._open[env] = 0, False
+        return Change(np.array(gained, np.int64), np.empty(0, np.int64))
 
     def sample(self, batch_size: int) -> Batch:
         """`batch_size` transitions, uniformly and with replacement."""
@@ -198,8 +211,9 @@ class Replay:
             for name, array in self._arrays.items()
             if name != "frame"
         }
-        state["frame"] = self._pieces.state_dict(self._head, self._num_adds, self._used)
-        state |= {"head": self._head.copy(), "open": self._open.copy(), "run": self._run.copy()}
+        head, run = np.array(self._head, np.int64), np.array(self._run, np.int64)
+        state["frame"] = self._pieces.state_dict(head, self._num_adds, self._used)
+        state |= {"head": head, "open": np.array(self._open, np.bool_), "run": run}
         state |= {"capacity": self.capacity, "stack_num": self.stack_num, "n_step": self.n_step}
         return state | {"generator": self.generator.bit_generator.state}
 
@@ -221,34 +235,32 @@ class Replay:
             rows[:, : self._used] = saved
             if name == "valid":
                 rows[:, self._used :] = False
-        self._head[:], self._open[:], self._run[:] = state["head"], state["open"], state["run"]
+        for name in ("head", "open", "run"):
+            if state[name].shape != (self.num_envs,):
+                raise ValueError(f"the saved replay's {name} is {state[name].shape}, which does not fit")
+        self._head, self._open, self._run = (state[name].tolist() for name in ("head", "open", "run"))
         self.size = int(self._valid.sum())
         self.generator.bit_generator.state = state["generator"]
 
-    def _slot(self, position: np.ndarray) -> np.ndarray:
-        """Slots of positions [B] (taken modulo the ring), [B], int64."""
-        return self._base + position % self.slots_per_env
-
-    def _invalidate(self, slot: np.ndarray) -> np.ndarray:
-        """Take away whatever needs `slot` [B] or its follower: both are about to be written. Returns slots, int64."""
-        distance = np.arange(self.stack_num + 1)
-        position = slot - self._base
-        reach = self._base[:, None] + (position[:, None] + distance) % self.slots_per_env
+    def _invalidate(self, base: int, position: int, lost: list[int]) -> None:
+        """Take away whatever needs the slot at `position` or its follower: both are about to be written."""
         # A stack reaches back `history` slots; the follower, at distance 1, is the nearest that is written.
-        lost = reach[self._valid[reach] & (self._history[reach] >= distance - 1)]
-        self._valid[lost] = False
-        self.size -= len(lost)
-        return lost
+        for distance in range(self.stack_num + 1):
+            slot = base + (position + distance) % self.slots_per_env
+            if self._valid[slot] and self._history[slot] >= distance - 1:
+                self._valid[slot] = False
+                self.size -= 1
+                lost.append(slot)
 
-    def _validate(self, position: np.ndarray, ended: np.ndarray) -> np.ndarray:
-        """Admit the transitions whose window `position` [B], the newest transition, completes. Returns slots, int64."""
-        back = np.arange(self.n_step)
-        slot = self._base[:, None] + (position[:, None] - back) % self.slots_per_env
-        complete = (back < self._run[:, None]) & (ended[:, None] | (back == self.n_step - 1))
-        gained = slot[complete & ~self._valid[slot]]
-        self._valid[gained] = True
-        self.size += len(gained)
-        return gained
+    def _validate(self, env: int, position: int, ended: bool, gained: list[int]) -> None:
+        """Admit the transitions whose window `position`, the newest transition, completes."""
+        base, run = env * self.slots_per_env, self._run[env]
+        for back in range(0 if ended else self.n_step - 1, run):
+            slot = base + (position - back) % self.slots_per_env
+            if not self._valid[slot]:
+                self._valid[slot] = True
+                self.size += 1
+                gained.append(slot)
 
     def _draw(self, batch_size: int) -> np.ndarray:
         """Valid slots, uniformly and with replacement, [N], int64."""

@@ -63,7 +63,7 @@ def test_the_gradient_of_a_two_armed_bandit_is_the_analytic_one_and_a_baseline_l
         b = p * rewards[1] + (1 - p) * rewards[0] if baseline else 0.0
         each = -((action.numpy() == 1) - p) * (returns.numpy() - b)
         error = each.std() / np.sqrt(num_samples)
-        mean = network.policy.bias.grad[1].item()
+        mean = agent.trained.gradients()["policy.bias"][1].item()
         assert mean == pytest.approx(each.mean(), rel=1e-4)
         assert abs(mean - analytic) < 3 * error
         assert error < 0.01 * abs(analytic), "the control: three errors are a narrow band"

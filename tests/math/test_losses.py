@@ -106,3 +106,47 @@ def test_normalize_covers_the_whole_tensor_and_survives_one_sample():
     equal = torch.full((1000,), 100.1)
     assert equal.mean() != equal[0]
     assert losses.normalize(equal).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize("clip_value_range", [None, 0.2])
+def test_ppos_whole_loss_and_its_gradients_are_those_of_its_parts(clip_value_range):
+    """Bugs: a gradient where the ratio is clipped, or none where it is out of range and still too good to be true."""
+    generator = torch.Generator().manual_seed(0)
+    fixed = [torch.randn(200, generator=generator) for _ in range(4)]
+    old_log_prob, old_value, advantage, value_target = fixed
+    trained = [
+        (torch.randn(200, generator=generator) * 0.5 + old).requires_grad_() for old in (old_log_prob, old_value)
+    ]
+    log_prob, value = trained
+    entropy = torch.rand(200, generator=generator).requires_grad_()
+    policy_loss = losses.clipped_surrogate(log_prob, old_log_prob, advantage, 0.1).mean()
+    if clip_value_range is None:
+        value_loss = losses.value_loss(value, value_target).mean()
+    else:
+        value_loss = losses.clipped_value_loss(value, old_value, value_target, clip_value_range).mean()
+    whole = policy_loss + 0.5 * value_loss - 0.01 * entropy.mean()
+    loss, *parts = losses.ppo_loss(
+        log_prob, entropy, value, old_log_prob, old_value, advantage, value_target, 0.1, clip_value_range, 0.5, 0.01
+    )
+    for ours, wanted in zip([loss, *parts], [whole, policy_loss, value_loss, entropy.mean()], strict=True):
+        torch.testing.assert_close(ours.detach(), wanted.detach())
+    inputs = [log_prob, entropy, value]
+    for ours, wanted in zip(torch.autograd.grad(3 * loss, inputs), torch.autograd.grad(3 * whole, inputs), strict=True):
+        torch.testing.assert_close(ours, wanted)
+        assert wanted.count_nonzero() > 50
+
+
+def test_ppos_whole_loss_worked_by_hand():
+    """Ratio 2 with A 1 is clipped to 1.5, and moves nothing; ratio 2 with A -1 is not. V 3 for R 1; H 1."""
+    log_prob = torch.tensor([2.0, 2.0]).log().requires_grad_()
+    value, entropy = torch.tensor([3.0, 3.0]).requires_grad_(), torch.ones(2).requires_grad_()
+    zero, one = torch.zeros(2), torch.ones(2)
+    loss, policy_loss, value_loss, _ = losses.ppo_loss(
+        log_prob, entropy, value, zero, zero, torch.tensor([1.0, -1.0]), one, 0.5, None, 0.5, 0.1
+    )
+    loss.backward()
+    assert policy_loss.item() == pytest.approx((-1.5 + 2) / 2) and value_loss.item() == pytest.approx(2.0)
+    assert loss.item() == pytest.approx(0.25 + 0.5 * 2 - 0.1)
+    assert log_prob.grad.tolist() == pytest.approx([0.0, 2 / 2])
+    assert value.grad.tolist() == pytest.approx([0.5 * 2 / 2] * 2)
+    assert entropy.grad.tolist() == pytest.approx([-0.05] * 2)

@@ -1,0 +1,89 @@
+"""One tensor in place of a network's parameters: every one is stepped, and saved as if it were stepped by itself."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+
+from rltrain import distributions, networks, optimizers
+from rltrain.network_config import NetworkConfig
+
+VECTOR = spaces.Box(-1, 1, (4,), np.float32)
+
+
+def torso() -> networks.Torso:
+    return networks.Torso(VECTOR, 1, NetworkConfig("mlp", hidden_sizes=[8, 6]), torch.float32, init=True)
+
+
+def actor_critic():
+    """Two networks, and deviations that lie outside of both."""
+    return networks.ActorCritic(torso, distributions.of(spaces.Box(-1, 1, (2,), np.float32)))
+
+
+def dueling():
+    """One network's layers; both heads lie outside."""
+    return networks.QNetwork(torso(), 3, dueling=True)
+
+
+def stepped_twice(network, trained):
+    """The optimizer after two steps with gradients that are all different, of every parameter by its name."""
+    optimizer = optimizers.make("adam", trained, 0.1, 1e-8)
+    reference = copy.deepcopy(network)
+    by_itself = torch.optim.Adam(reference.parameters(), lr=0.1, eps=1e-8)
+    for seed in range(2):
+        generator = torch.Generator().manual_seed(seed)
+        wanted = {name: torch.randn(p.shape, generator=generator) for name, p in reference.named_parameters()}
+        for index, tensor in enumerate(trained.tensors):
+            names = list(trained.split(index, tensor))
+            tensor.grad = trained.join(index, {name: wanted[name] for name in names})
+        for name, parameter in reference.named_parameters():
+            parameter.grad = wanted[name]
+        assert all(torch.equal(gradient, wanted[name]) for name, gradient in trained.gradients().items())
+        assert list(trained.gradients()) == list(wanted)
+        optimizer.step()
+        by_itself.step()
+    return optimizer, reference, by_itself
+
+
+@pytest.mark.parametrize(("make", "num_tensors"), [(actor_critic, 2), (dueling, 5)])
+def test_parameters_that_lie_in_one_tensor_move_and_are_saved_as_if_each_were_stepped_by_itself(make, num_tensors):
+    """Bugs: statistics in the order of the tensor and not of the network; a parameter that nobody steps."""
+    network = make()
+    trained = optimizers.Trained(network)
+    assert len(trained.tensors) == num_tensors
+    optimizer, reference, by_itself = stepped_twice(network, trained)
+    for (name, ours), theirs in zip(network.named_parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, msg=name)
+    ours, theirs = optimizers.state_dict(optimizer, trained), by_itself.state_dict()
+    assert ours["param_groups"][0]["params"] == theirs["param_groups"][0]["params"]
+    assert ours["state"].keys() == {str(index) for index in theirs["state"]}
+    for index, statistics in theirs["state"].items():
+        assert ours["state"][str(index)].keys() == statistics.keys()
+        for key, value in statistics.items():
+            torch.testing.assert_close(ours["state"][str(index)][key], value)
+
+
+def test_a_state_is_taken_back_to_the_last_bit_and_one_of_other_shapes_is_refused():
+    network = actor_critic()
+    trained = optimizers.Trained(network)
+    optimizer, _, _ = stepped_twice(network, trained)
+    state = copy.deepcopy(optimizers.state_dict(optimizer, trained))
+    other = optimizers.make("adam", trained, 0.5, 1e-8)
+    optimizers.load_state_dict(other, trained, state)
+    again = optimizers.state_dict(other, trained)
+    assert again["param_groups"] == state["param_groups"]
+    for index, statistics in state["state"].items():
+        assert all(torch.equal(again["state"][index][key], value) for key, value in statistics.items())
+    state["state"]["0"]["exp_avg"] = torch.zeros(3, 3)
+    with pytest.raises(ValueError, match=r"is \(3, 3\), not"):
+        optimizers.load_state_dict(other, trained, state)
+
+
+def test_a_network_on_its_way_to_another_device_is_stepped_parameter_by_parameter():
+    """Bug: what is stepped is the tensor that the parameters have left."""
+    network = actor_critic()
+    for parameter in network.parameters():
+        parameter.data = parameter.data.clone()  # as `Module.to` does
+    assert [id(tensor) for tensor in optimizers.Trained(network).tensors] == [id(p) for p in network.parameters()]
