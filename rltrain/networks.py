@@ -14,6 +14,7 @@ import gymnasium
 import torch
 from torch import Tensor, nn
 
+from rltrain import convolutional
 from rltrain.cnns import CNNS, Activation
 from rltrain.distributions import Distribution
 from rltrain.envs.spaces import PixelsAndVariables, pixel_shape
@@ -98,6 +99,8 @@ class Torso(nn.Module):
         self._converted: list[nn.Sequential] = []
         self._converted_from: list[int] = []
         self._convertible = ours
+        one_node = self.pixels and ours and self.variable_space is None and convolutional.fits(layers)
+        self._strides = [layer.stride[0] for layer in layers if isinstance(layer, nn.Conv2d)] if one_node else None
         self._parameters_in_order = list(self.layers.parameters())
 
     def forward(self, obs: Tensor) -> Tensor:
@@ -111,6 +114,8 @@ class Torso(nn.Module):
                 obs, variables = obs[:, :, : self.variable_space.height], self._variables(obs, self.variable_space)
             # The layout is changed while a pixel is one byte: half the time of changing it after the conversion.
             obs = obs.contiguous(memory_format=torch.channels_last).to(self.dtype)
+            if self._strides and convolutional.possible(obs, self.layers):
+                return convolutional.convolutional(obs, self._strides, self._weights(), self._parameters_in_order)
         else:
             obs = self.flat(obs)
         if self.dtype == torch.float32:
@@ -121,6 +126,14 @@ class Torso(nn.Module):
             features = self._features(obs, variables)
         return features.float()
 
+    def _weights(self) -> list[Tensor]:
+        """What `convolutional` computes with."""
+        if self.dtype == torch.float32:
+            first, *others = [parameter.detach() for parameter in self._parameters_in_order]
+            return [first / 255, *others]
+        return list(self._in_low_precision().parameters())
+
+    @torch.inference_mode(False)  # as what is made here while acting is learned with, too
     @torch.no_grad()
     def _in_low_precision(self) -> nn.Sequential:
         """The layers with weights converted once an update: acting for a few observations takes half the time."""

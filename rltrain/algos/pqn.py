@@ -96,7 +96,7 @@ class PQN:
 
     def _loss(self, rollout: Rollout, returns: Tensor, index: Tensor) -> tuple[Tensor, dict[str, Any]]:
         """The loss of the steps at `index` and its metrics: means over them."""
-        q = self.network(rollout.flat("obs").index_select(0, index))
+        q = self.network(rollout.obs_at(index))
         chosen_q = q.gather(-1, rollout.flat("action")[index, None]).squeeze(-1)
         td_error = returns.flatten()[index] - chosen_q
         loss = losses.squared(td_error).mean()
