@@ -7,6 +7,7 @@ Only on the processor.
 """
 
 import functools
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,6 +33,22 @@ def possible(obs: Tensor, layers: nn.Sequential) -> bool:
     if not obs.is_cpu or torch.compiler.is_compiling() or torch.jit.is_tracing():
         return False
     return not any(layer._forward_hooks or layer._forward_pre_hooks for layer in layers)
+
+
+def channels_last(obs: Tensor) -> Tensor:
+    """Pixels [N, C, H, W] uint8 as convolutions read them, in torch's memory format channels_last."""
+    four_planes = obs.shape[1] == 4 and obs.is_cpu and obs.is_contiguous() and sys.byteorder == "little"
+    if not four_planes or _by_torch(obs):
+        return obs.contiguous(memory_format=torch.channels_last)
+    from rltrain.interleave import interleaved
+
+    return interleaved(obs)
+
+
+def _by_torch(obs: Tensor) -> bool:
+    """Whether an exporter looks on, or nothing is to be done."""
+    tracing = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return tracing or obs.is_contiguous(memory_format=torch.channels_last)
 
 
 def convolutional(x: Tensor, strides: Sequence[int], weights: Sequence[Tensor], parameters: Sequence[Tensor]) -> Tensor:

@@ -97,6 +97,7 @@ class Torso(nn.Module):
         self.activation = config.activation
         # In a list, so that it is no part of the module: checkpoints hold the parameters once, in fp32.
         self._converted: list[nn.Sequential] = []
+        self._converted_weights: list[Tensor] = []
         self._converted_from: list[int] = []
         self._convertible = ours
         one_node = self.pixels and ours and self.variable_space is None and convolutional.fits(layers)
@@ -113,7 +114,7 @@ class Torso(nn.Module):
             if self.variable_space is not None:
                 obs, variables = obs[:, :, : self.variable_space.height], self._variables(obs, self.variable_space)
             # The layout is changed while a pixel is one byte: half the time of changing it after the conversion.
-            obs = obs.contiguous(memory_format=torch.channels_last).to(self.dtype)
+            obs = convolutional.channels_last(obs).to(self.dtype)
             if self._strides and convolutional.possible(obs, self.layers):
                 return convolutional.convolutional(obs, self._strides, self._weights(), self._parameters_in_order)
         else:
@@ -131,20 +132,25 @@ class Torso(nn.Module):
         if self.dtype == torch.float32:
             first, *others = [parameter.detach() for parameter in self._parameters_in_order]
             return [first / 255, *others]
-        return list(self._in_low_precision().parameters())
+        self._in_low_precision()
+        return self._converted_weights
 
-    @torch.inference_mode(False)  # as what is made here while acting is learned with, too
-    @torch.no_grad()
     def _in_low_precision(self) -> nn.Sequential:
         """The layers with weights converted once an update: acting for a few observations takes half the time."""
         versions = [parameter._version for parameter in self._parameters_in_order]
         if versions != self._converted_from:
-            if not self._converted:
-                self._converted.append(copy.deepcopy(self.layers).to(self.dtype).requires_grad_(False))
-            for ours, parameter in zip(self._converted[0].parameters(), self._parameters_in_order, strict=True):
-                ours.copy_(parameter / 255 if parameter is self._parameters_in_order[0] else parameter)
+            self._convert()
             self._converted_from = versions
         return self._converted[0]
+
+    @torch.inference_mode(False)  # as what is made here while acting is learned with, too
+    @torch.no_grad()
+    def _convert(self) -> None:
+        if not self._converted:
+            self._converted.append(copy.deepcopy(self.layers).to(self.dtype).requires_grad_(False))
+            self._converted_weights = list(self._converted[0].parameters())
+        for ours, parameter in zip(self._converted_weights, self._parameters_in_order, strict=True):
+            ours.copy_(parameter / 255 if parameter is self._parameters_in_order[0] else parameter)
 
     def flat(self, obs: Tensor) -> Tensor:
         """Observations without pixels as the first layer takes them, [B, inputs] float32."""

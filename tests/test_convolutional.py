@@ -84,6 +84,16 @@ def test_parameters_that_change_before_the_backward_pass_are_an_error(dtype):
         features.sum().backward()
 
 
+@pytest.mark.parametrize("shape", [(3, 4, 5, 7), (1, 4, 84, 84), (2, 3, 6, 6), (2, 4, 1, 1), (2, 1, 5, 5)])
+def test_channels_last_changes_the_layout_and_no_number(shape):
+    obs = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(4))
+    changed = convolutional.channels_last(obs)
+    assert torch.equal(changed, obs)
+    assert changed.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(convolutional.channels_last(changed), obs)
+    assert torch.equal(convolutional.channels_last(obs[:, :, :4, 1:]), obs[:, :, :4, 1:])
+
+
 def test_other_layers_stay_modules():
     assert torso(torch.float32, layer_norm=True)._strides is None
     assert torso(torch.float32, "impala_cnn")._strides is None

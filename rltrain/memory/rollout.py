@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rltrain.convolutional import channels_last
+
 
 class Rollout:
     """`num_steps` steps of `num_envs` environments; the loop writes row t of each field.
@@ -51,6 +53,14 @@ class Rollout:
         """The field `name` as [T * B, ...], a view: what the indices of `minibatches` index."""
         field: Tensor = getattr(self, name)
         return field.flatten(0, 1)
+
+    def put_obs(self, t: int, obs: np.ndarray) -> Tensor:
+        """Write row t of the observations, [B, *obs_shape]; returns it as the policy sees it."""
+        seen = torch.from_numpy(obs)
+        if obs.ndim == 4 and obs.dtype == np.uint8:
+            seen = channels_last(seen)
+        self.obs[t] = seen
+        return self.obs[t]
 
     def obs_at(self, index: Tensor) -> Tensor:
         """Observations of the flat rollout at `index` [N] int64, [N, *obs_shape]: a copy that lies as the rollout."""
