@@ -22,7 +22,7 @@ from rltrain import errors, optimizers, plugin_modules
 from rltrain.config import RunConfig
 from rltrain.envs.pool import Episode
 from rltrain.errors import EnvironmentFailure, RltrainError
-from rltrain.optimizers import Trained
+from rltrain.trained import Trained
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 

@@ -90,8 +90,7 @@ class Collector:
         values: list[Tensor] = []
         cut_values: list[Tensor] = []
         for t in range(rollout.num_steps):
-            rollout.obs[t] = torch.from_numpy(self.stepper.obs)
-            action, output, value = self.actor.act(rollout.obs[t], self.generator)
+            action, output, value = self.actor.act(rollout.put_obs(t, self.stepper.obs), self.generator)
             rollout.action[t] = action
             outputs.append(output)
             values.append(value)

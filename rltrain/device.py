@@ -49,13 +49,18 @@ def resolve_precision(name: str, device: torch.device, pixels: bool) -> torch.dt
     return torch.bfloat16 if _cpu_multiplies_bf16() else torch.float32
 
 
-def _cpu_multiplies_bf16() -> bool:
-    """Linux tells by the processor's flags; elsewhere fp32 is the safe answer."""
+def _cpu_multiplies_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether bf16 is the quicker one. Linux tells by the processor's flags; elsewhere fp32 is the safe answer.
+
+    AVX512-bf16 brings four times the speed of fp32 on AMD's Zen 5, and half of it on Intel's without AMX.
+    """
     try:
-        flags = Path("/proc/cpuinfo").read_text()
+        text = cpuinfo.read_text()
     except OSError:
         return False
-    return re.search(r"\b(avx512_bf16|amx_bf16)\b", flags) is not None
+    return re.search(r"\bamx_bf16\b", text) is not None or (
+        re.search(r"\bavx512_bf16\b", text) is not None and "AuthenticAMD" in text
+    )
 
 
 def set_threads(large_layers: bool) -> None:

@@ -14,6 +14,7 @@ import gymnasium
 import torch
 from torch import Tensor, nn
 
+from rltrain import convolutional
 from rltrain.cnns import CNNS, Activation
 from rltrain.distributions import Distribution
 from rltrain.envs.spaces import PixelsAndVariables, pixel_shape
@@ -96,8 +97,11 @@ class Torso(nn.Module):
         self.activation = config.activation
         # In a list, so that it is no part of the module: checkpoints hold the parameters once, in fp32.
         self._converted: list[nn.Sequential] = []
+        self._converted_weights: list[Tensor] = []
         self._converted_from: list[int] = []
         self._convertible = ours
+        one_node = self.pixels and ours and self.variable_space is None and convolutional.fits(layers)
+        self._strides = [layer.stride[0] for layer in layers if isinstance(layer, nn.Conv2d)] if one_node else None
         self._parameters_in_order = list(self.layers.parameters())
 
     def forward(self, obs: Tensor) -> Tensor:
@@ -110,7 +114,9 @@ class Torso(nn.Module):
             if self.variable_space is not None:
                 obs, variables = obs[:, :, : self.variable_space.height], self._variables(obs, self.variable_space)
             # The layout is changed while a pixel is one byte: half the time of changing it after the conversion.
-            obs = obs.contiguous(memory_format=torch.channels_last).to(self.dtype)
+            obs = convolutional.channels_last(obs).to(self.dtype)
+            if self._strides and convolutional.possible(obs, self.layers):
+                return convolutional.convolutional(obs, self._strides, self._weights(), self._parameters_in_order)
         else:
             obs = self.flat(obs)
         if self.dtype == torch.float32:
@@ -121,17 +127,30 @@ class Torso(nn.Module):
             features = self._features(obs, variables)
         return features.float()
 
-    @torch.no_grad()
+    def _weights(self) -> list[Tensor]:
+        """What `convolutional` computes with."""
+        if self.dtype == torch.float32:
+            first, *others = [parameter.detach() for parameter in self._parameters_in_order]
+            return [first / 255, *others]
+        self._in_low_precision()
+        return self._converted_weights
+
     def _in_low_precision(self) -> nn.Sequential:
         """The layers with weights converted once an update: acting for a few observations takes half the time."""
         versions = [parameter._version for parameter in self._parameters_in_order]
         if versions != self._converted_from:
-            if not self._converted:
-                self._converted.append(copy.deepcopy(self.layers).to(self.dtype).requires_grad_(False))
-            for ours, parameter in zip(self._converted[0].parameters(), self._parameters_in_order, strict=True):
-                ours.copy_(parameter / 255 if parameter is self._parameters_in_order[0] else parameter)
+            self._convert()
             self._converted_from = versions
         return self._converted[0]
+
+    @torch.inference_mode(False)  # as what is made here while acting is learned with, too
+    @torch.no_grad()
+    def _convert(self) -> None:
+        if not self._converted:
+            self._converted.append(copy.deepcopy(self.layers).to(self.dtype).requires_grad_(False))
+            self._converted_weights = list(self._converted[0].parameters())
+        for ours, parameter in zip(self._converted_weights, self._parameters_in_order, strict=True):
+            ours.copy_(parameter / 255 if parameter is self._parameters_in_order[0] else parameter)
 
     def flat(self, obs: Tensor) -> Tensor:
         """Observations without pixels as the first layer takes them, [B, inputs] float32."""

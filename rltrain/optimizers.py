@@ -1,117 +1,17 @@
 """Optimizers by name, the one optimizer step that every algorithm takes, and their state without pickle."""
 
 import math
-from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rltrain.errors import NonFiniteError
-from rltrain.fully_connected import FullyConnected
+from rltrain.fused_optimizers import Adam, RMSprop
 from rltrain.math.schedules import linear_or_constant
+from rltrain.trained import Trained
 
 OPTIMIZERS = ("adam", "rmsprop")
-
-
-class Trained:
-    """The tensors of a network that an optimizer steps: its parameters, or in place of many the one that holds them."""
-
-    def __init__(self, network: nn.Module) -> None:
-        """Of a network where it is to stay: on its device."""
-        parameters = dict(network.named_parameters())
-        names = {parameter: name for name, parameter in parameters.items()}
-        self.names = list(parameters)
-        """Of the parameters, in the network's order."""
-        self.tensors: list[Tensor] = []
-        """What is stepped, leaves of the graph."""
-        self._parts: list[tuple[list[str], Callable[[Tensor], list[Tensor]]]] = []
-        for module in network.modules():
-            fused = getattr(module, "fused", None)
-            if isinstance(fused, FullyConnected) and fused.holds:
-                self._add(fused.joined, [names.pop(parameter) for parameter in fused.parameters], fused.parts)
-        for parameter, name in names.items():
-            self._add(parameter, [name], lambda whole: [whole])
-
-    def _add(self, tensor: Tensor, names: list[str], parts: Callable[[Tensor], list[Tensor]]) -> None:
-        self.tensors.append(tensor)
-        self._parts.append((names, parts))
-
-    def forget_gradients(self) -> None:
-        """As `zero_grad` of an optimizer that steps these tensors."""
-        for tensor in self.tensors:
-            tensor.grad = None
-
-    def gradients(self) -> dict[str, Tensor]:
-        """Of every parameter that has one, by its name."""
-        wholes = [(index, tensor.grad) for index, tensor in enumerate(self.tensors) if tensor.grad is not None]
-        found = {name: part for index, whole in wholes for name, part in self.split(index, whole).items()}
-        return {name: found[name] for name in self.names if name in found}
-
-    def split(self, index: int, whole: Tensor) -> dict[str, Tensor]:
-        """What of a tensor like `tensors[index]` belongs to each parameter in it, by its name: views of their shapes.
-
-        A single number, such as a count, belongs to each.
-        """
-        names, parts = self._parts[index]
-        return dict(zip(names, parts(whole) if whole.dim() else [whole] * len(names), strict=True))
-
-    def join(self, index: int, by_name: dict[str, Tensor]) -> Tensor:
-        """The reverse. Raises KeyError and ValueError where something does not fit."""
-        first = by_name[self._parts[index][0][0]]
-        whole = torch.empty_like(self.tensors[index].detach()) if first.dim() else first.clone()
-        for name, part in self.split(index, whole).items():
-            if part.shape != by_name[name].shape:
-                raise ValueError(f"{name} is {tuple(by_name[name].shape)}, not {tuple(part.shape)}")
-            part.copy_(by_name[name])
-        return whole
-
-
-class Adam(torch.optim.Adam):
-    """torch's fused Adam on the processor, without what its `step` does around the one call, which costs more than a
-    small network's update."""
-
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
-        """Step with the gradients that are there."""
-        group = self.param_groups[0]
-        stepped = [tensor for tensor in group["params"] if tensor.grad is not None]
-        if not stepped:
-            return
-        for tensor in stepped:
-            if not self.state[tensor]:
-                self.state[tensor] = {
-                    "step": torch.zeros(()),
-                    "exp_avg": torch.zeros_like(tensor),
-                    "exp_avg_sq": torch.zeros_like(tensor),
-                }
-        states = [self.state[tensor] for tensor in stepped]
-        counts = [state["step"] for state in states]
-        torch._foreach_add_(counts, 1)
-        torch._fused_adam_(
-            stepped,
-            [tensor.grad for tensor in stepped],
-            [state["exp_avg"] for state in states],
-            [state["exp_avg_sq"] for state in states],
-            [],
-            counts,
-            lr=group["lr"],
-            beta1=group["betas"][0],
-            beta2=group["betas"][1],
-            weight_decay=0.0,
-            eps=group["eps"],
-            amsgrad=False,
-            maximize=False,
-        )
-        # What was made from parameters is known to be old by their version, which fused kernels leave as it was.
-        torch.autograd.graph.increment_version(stepped)
-
-    step.hooked = True  # type: ignore[attr-defined]  # or torch wraps it for hooks and its profiler
-
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget the gradients."""
-        for tensor in self.param_groups[0]["params"]:
-            tensor.grad = None
 
 
 def make(name: str, trained: Trained, learning_rate: float, eps: float) -> torch.optim.Optimizer:
@@ -120,14 +20,19 @@ def make(name: str, trained: Trained, learning_rate: float, eps: float) -> torch
     Of RMSprop, `eps` is added to the root of the mean square; theirs is added below the root, where the same number is
     worth more.
     """
+    on_cpu = all(tensor.is_cpu for tensor in trained.tensors)
     if name == "adam":
-        if all(tensor.is_cpu for tensor in trained.tensors):
+        if on_cpu:
             return Adam(trained.tensors, lr=learning_rate, eps=eps, fused=True)
         adam = torch.optim.Adam(trained.tensors, lr=learning_rate, eps=eps, fused=True)
         adam.register_step_post_hook(_tell_of_change)
         return adam
     assert name == "rmsprop", name
-    return torch.optim.RMSprop(trained.tensors, lr=learning_rate, alpha=0.99, eps=eps)
+    kind = RMSprop if on_cpu else torch.optim.RMSprop
+    rmsprop = kind(trained.tensors, lr=learning_rate, alpha=0.99, eps=eps)
+    if not on_cpu:
+        rmsprop.register_step_post_hook(_tell_of_change)
+    return rmsprop
 
 
 def _tell_of_change(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:

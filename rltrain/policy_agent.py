@@ -6,6 +6,7 @@ import numpy as np
 
 from rltrain import optimizers
 from rltrain.actor import Actor
+from rltrain.trained import Trained
 
 
 class PolicyAgent:
@@ -13,7 +14,7 @@ class PolicyAgent:
 
     def __init__(self, actor: Actor, optimizer: str, learning_rate: float, optimizer_eps: float) -> None:
         self.actor = actor
-        self.trained = optimizers.Trained(actor.network)
+        self.trained = Trained(actor.network)
         self.optimizer = optimizers.make(optimizer, self.trained, learning_rate, optimizer_eps)
         self.num_updates = 0
 

@@ -1,4 +1,4 @@
-"""The device's memory in the metrics."""
+"""The device's memory in the metrics, and the precision that `auto` takes."""
 
 import json
 
@@ -40,3 +40,22 @@ def test_it_is_in_the_metrics_where_there_is_such_a_device_and_only_there(algo, 
 
 def metrics(outcome):
     return (outcome.folder / "metrics.jsonl").read_text()
+
+
+@pytest.mark.parametrize(
+    ("vendor", "flags", "quicker"),
+    [
+        ("AuthenticAMD", "avx2 avx512_bf16 sse", True),
+        ("GenuineIntel", "avx2 avx512_bf16 sse", False),
+        ("GenuineIntel", "avx512_bf16 amx_bf16 sse", True),
+        ("AuthenticAMD", "avx2 avx512f", False),
+    ],
+)
+def test_auto_takes_bf16_only_where_it_is_quicker(tmp_path, vendor, flags, quicker):
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(f"vendor_id\t: {vendor}\nflags\t\t: fpu {flags}\n")
+    assert devices._cpu_multiplies_bf16(cpuinfo) == quicker
+
+
+def test_auto_takes_fp32_where_no_processor_is_told_of(tmp_path):
+    assert not devices._cpu_multiplies_bf16(tmp_path / "none")

@@ -9,6 +9,7 @@ from gymnasium import spaces
 
 from rltrain import distributions, networks, optimizers
 from rltrain.network_config import NetworkConfig
+from rltrain.trained import Trained
 
 VECTOR = spaces.Box(-1, 1, (4,), np.float32)
 
@@ -51,7 +52,7 @@ def stepped_twice(network, trained):
 def test_parameters_that_lie_in_one_tensor_move_and_are_saved_as_if_each_were_stepped_by_itself(make, num_tensors):
     """Bugs: statistics in the order of the tensor and not of the network; a parameter that nobody steps."""
     network = make()
-    trained = optimizers.Trained(network)
+    trained = Trained(network)
     assert len(trained.tensors) == num_tensors
     optimizer, reference, by_itself = stepped_twice(network, trained)
     for (name, ours), theirs in zip(network.named_parameters(), reference.parameters(), strict=True):
@@ -67,7 +68,7 @@ def test_parameters_that_lie_in_one_tensor_move_and_are_saved_as_if_each_were_st
 
 def test_a_state_is_taken_back_to_the_last_bit_and_one_of_other_shapes_is_refused():
     network = actor_critic()
-    trained = optimizers.Trained(network)
+    trained = Trained(network)
     optimizer, _, _ = stepped_twice(network, trained)
     state = copy.deepcopy(optimizers.state_dict(optimizer, trained))
     other = optimizers.make("adam", trained, 0.5, 1e-8)
@@ -86,4 +87,4 @@ def test_a_network_on_its_way_to_another_device_is_stepped_parameter_by_paramete
     network = actor_critic()
     for parameter in network.parameters():
         parameter.data = parameter.data.clone()  # as `Module.to` does
-    assert [id(tensor) for tensor in optimizers.Trained(network).tensors] == [id(p) for p in network.parameters()]
+    assert [id(tensor) for tensor in Trained(network).tensors] == [id(p) for p in network.parameters()]

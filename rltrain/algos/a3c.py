@@ -35,6 +35,7 @@ from rltrain.math.returns import gae
 from rltrain.memory.rollout import Rollout
 from rltrain.policy_agent import PolicyAgent
 from rltrain.run import Run
+from rltrain.trained import Trained
 
 
 class A3C(PolicyAgent):
@@ -51,7 +52,7 @@ class A3C(PolicyAgent):
 make_agent = A3C
 
 
-def compute_gradients(actor: Actor, trained: optimizers.Trained, rollout: Rollout, config: A3CConfig) -> dict[str, Any]:
+def compute_gradients(actor: Actor, trained: Trained, rollout: Rollout, config: A3CConfig) -> dict[str, Any]:
     """Leave the gradients of one rollout on what is trained of the worker's own network; returns metrics."""
     advantage = gae(
         rollout.reward, rollout.discount, rollout.trace, rollout.value, rollout.next_value, config.gae_lambda
@@ -91,7 +92,7 @@ def work(run_config: RunConfig, shared: Shared, trainer: Link, start: Start) -> 
     try:
         actor = Actor(run_config, pool.frame_space, pool.action_space, seed=0)
         torch.set_num_threads(1)
-        trained = optimizers.Trained(actor.network)
+        trained = Trained(actor.network)
         optimizer = optimizers.make(config.optimizer, trained, config.learning_rate, config.optimizer_eps)
         shared.attach(optimizer)
         collector = Collector(actor, pool, trainer, start.generator, start.env_seed, config)

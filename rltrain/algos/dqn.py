@@ -33,6 +33,7 @@ from rltrain.memory.prioritized import PrioritizedReplay
 from rltrain.memory.replay import Replay
 from rltrain.micro_batches import MicroBatches
 from rltrain.run import Run
+from rltrain.trained import Trained
 
 
 class DQN:
@@ -57,7 +58,7 @@ class DQN:
         self.online = networks.build(seed, make, self.device)
         self.target = networks.build(seed, make, self.device)
         devices.set_threads(self.online.torso.large_layers)
-        self.trained = optimizers.Trained(self.online)
+        self.trained = Trained(self.online)
         self.optimizer = optimizers.make("adam", self.trained, config.learning_rate, config.adam_eps)
         self.loss = {"huber": losses.huber, "squared": losses.squared}[config.loss]
         self.num_updates = 0

@@ -66,9 +66,7 @@ class PPO(PolicyAgent):
         """The loss of the steps at `index`, whose advantages these are, and if `measured` its metrics; all means."""
         config = self.config
         old_log_prob, value_target = rollout.flat("log_prob")[index], returns.flatten()[index]
-        log_prob, entropy, value = self.actor.evaluate(
-            rollout.flat("obs").index_select(0, index), rollout.flat("action")[index]
-        )
+        log_prob, entropy, value = self.actor.evaluate(rollout.obs_at(index), rollout.flat("action")[index])
         loss, policy_loss, value_loss, entropy_mean = losses.ppo_loss(
             log_prob,
             entropy,

@@ -30,6 +30,7 @@ from rltrain.math.returns import lambda_returns
 from rltrain.memory.rollout import Rollout
 from rltrain.micro_batches import MicroBatches
 from rltrain.run import Run
+from rltrain.trained import Trained
 
 
 class PQN:
@@ -56,7 +57,7 @@ class PQN:
 
         self.network: networks.QNetwork = networks.build(seed, make, self.device)
         devices.set_threads(self.network.torso.large_layers)
-        self.trained = optimizers.Trained(self.network)
+        self.trained = Trained(self.network)
         self.optimizer = torch.optim.RAdam(self.trained.tensors, lr=config.learning_rate)
         self.epsilon = config.epsilon_end
         self.num_updates = 0
@@ -96,7 +97,7 @@ class PQN:
 
     def _loss(self, rollout: Rollout, returns: Tensor, index: Tensor) -> tuple[Tensor, dict[str, Any]]:
         """The loss of the steps at `index` and its metrics: means over them."""
-        q = self.network(rollout.flat("obs").index_select(0, index))
+        q = self.network(rollout.obs_at(index))
         chosen_q = q.gather(-1, rollout.flat("action")[index, None]).squeeze(-1)
         td_error = returns.flatten()[index] - chosen_q
         loss = losses.squared(td_error).mean()

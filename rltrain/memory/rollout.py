@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rltrain.convolutional import channels_last
+
 
 class Rollout:
     """`num_steps` steps of `num_envs` environments; the loop writes row t of each field.
@@ -25,7 +27,12 @@ class Rollout:
     ) -> None:
         self.num_steps, self.num_envs = num_steps, num_envs
         leading = (num_steps, num_envs)
-        self.obs = torch.zeros((*leading, *obs_shape), dtype=obs_dtype, device=device)
+        # Pixels lie as convolutions read them, channels last: the layout is changed once, not by every epoch.
+        order = [1, 2, 0] if len(obs_shape) == 3 else list(range(len(obs_shape)))
+        stored_shape = [obs_shape[axis] for axis in order]
+        self._stored_obs = torch.zeros((num_steps * num_envs, *stored_shape), dtype=obs_dtype, device=device)
+        self._to_obs = [0, *(1 + order.index(axis) for axis in range(len(obs_shape)))]
+        self.obs = self._stored_obs.permute(self._to_obs).unflatten(0, leading)
         """What the policy saw, [T, B, *obs_shape], the environment's own dtype: pixels stay uint8."""
         self.action = torch.zeros((*leading, *action_shape), dtype=action_dtype, device=device)
         """[T, B, *action_shape]."""
@@ -46,6 +53,18 @@ class Rollout:
         """The field `name` as [T * B, ...], a view: what the indices of `minibatches` index."""
         field: Tensor = getattr(self, name)
         return field.flatten(0, 1)
+
+    def put_obs(self, t: int, obs: np.ndarray) -> Tensor:
+        """Write row t of the observations, [B, *obs_shape]; returns it as the policy sees it."""
+        seen = torch.from_numpy(obs)
+        if obs.ndim == 4 and obs.dtype == np.uint8:
+            seen = channels_last(seen)
+        self.obs[t] = seen
+        return self.obs[t]
+
+    def obs_at(self, index: Tensor) -> Tensor:
+        """Observations of the flat rollout at `index` [N] int64, [N, *obs_shape]: a copy that lies as the rollout."""
+        return self._stored_obs.index_select(0, index).permute(self._to_obs)
 
     def minibatches(self, batch_size: int, generator: np.random.Generator) -> Iterator[Tensor]:
         """One shuffled epoch: every index in 0..T*B-1 once, int64, `batch_size` at a time; the last may be shorter."""

@@ -24,3 +24,16 @@ def test_flat_fields_keep_step_and_environment_together():
         rollout.value[t] = torch.tensor([10.0 * t, 10.0 * t + 1])
     assert rollout.obs.dtype == torch.uint8  # pixels are not widened in storage
     assert rollout.flat("obs")[:, 0, 0, 0].tolist() == rollout.flat("value").tolist() == [0, 1, 10, 11, 20, 21]
+
+
+def test_pixels_lie_channels_last_and_read_as_they_were_written():
+    rollout = Rollout(3, 2, (4, 5, 7), torch.uint8, (), torch.int64)
+    obs = np.random.default_rng(0).integers(0, 256, (3, 2, 4, 5, 7), dtype=np.uint8)
+    for t in range(3):
+        assert torch.equal(rollout.put_obs(t, obs[t]), torch.from_numpy(obs[t]))
+    flat = torch.from_numpy(obs).flatten(0, 1)
+    assert torch.equal(rollout.flat("obs"), flat)
+    index = torch.tensor([5, 0, 0, 2])
+    for batch in (rollout.obs_at(index), rollout.flat("obs")[1:4]):
+        assert batch.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(rollout.obs_at(index), flat[index])
