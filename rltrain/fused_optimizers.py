@@ -19,7 +19,7 @@ class Adam(torch.optim.Adam):
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """Step with the gradients that are there."""
         group = self.param_groups[0]
-        stepped = _with_gradient(group)
+        stepped, gradients = _with_gradients(group)
         if not stepped:
             return
         for tensor in stepped:
@@ -34,7 +34,7 @@ class Adam(torch.optim.Adam):
         torch._foreach_add_(counts, 1)
         torch._fused_adam_(
             stepped,
-            [tensor.grad for tensor in stepped],
+            gradients,
             [state["exp_avg"] for state in states],
             [state["exp_avg_sq"] for state in states],
             [],
@@ -68,7 +68,7 @@ class RMSprop(torch.optim.RMSprop):
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """Step with the gradients that are there."""
         group = self.param_groups[0]
-        stepped = _with_gradient(group)
+        stepped, gradients = _with_gradients(group)
         if not stepped:
             return
         for tensor in stepped:
@@ -76,7 +76,6 @@ class RMSprop(torch.optim.RMSprop):
                 self.state[tensor] = {"step": torch.zeros(()), "square_avg": torch.zeros_like(tensor)}
         states = [self.state[tensor] for tensor in stepped]
         torch._foreach_add_([state["step"] for state in states], 1)
-        gradients = [tensor.grad for tensor in stepped]
         torch._fused_adam_(
             stepped,
             gradients,
@@ -101,8 +100,10 @@ class RMSprop(torch.optim.RMSprop):
         _forget_gradients(self.param_groups[0])
 
 
-def _with_gradient(group: dict[str, Any]) -> list[Tensor]:
-    return [tensor for tensor in group["params"] if tensor.grad is not None]
+def _with_gradients(group: dict[str, Any]) -> tuple[list[Tensor], list[Tensor]]:
+    """What is to be stepped, and by which gradients."""
+    stepped = [tensor for tensor in group["params"] if tensor.grad is not None]
+    return stepped, [tensor.grad for tensor in stepped]
 
 
 def _forget_gradients(group: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from rltrain import optimizers
 from rltrain.async_workers import Shared, Workers
 from rltrain.config import RunConfig
 from rltrain.errors import EnvironmentFailure, NonFiniteError
+from rltrain.trained import Trained
 
 NUM_UPDATES = 25
 
@@ -22,7 +23,7 @@ def make():
     """A network of two numbers and its optimizer."""
     torch.manual_seed(0)
     network = torch.nn.Linear(1, 1)
-    trained = optimizers.Trained(network)
+    trained = Trained(network)
     return network, trained, optimizers.make("adam", trained, 0.1, 1e-8)
 
 

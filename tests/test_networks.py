@@ -15,6 +15,7 @@ from rltrain.envs.gym import GymConfig
 from rltrain.envs.spaces import PixelsAndVariables
 from rltrain.errors import ConfigError
 from rltrain.network_config import SMALLEST_FRAME, NetworkConfig
+from rltrain.trained import Trained
 
 PIXELS = spaces.Box(0, 255, (1, 60, 80), np.uint8)
 VECTOR = spaces.Box(-1, 1, (4,), np.float32)
@@ -272,7 +273,7 @@ def test_bf16_ends_before_the_heads():
 def test_weights_converted_once_follow_every_change_of_the_parameters():
     """Bug: acting goes on with the weights of the last update, or of before a checkpoint was loaded."""
     module = networks.build(0, lambda: torso(PIXELS, 4, torch.bfloat16), CPU)
-    optimizer = optimizers.make("adam", optimizers.Trained(module), 0.01, 1e-8)
+    optimizer = optimizers.make("adam", Trained(module), 0.01, 1e-8)
     obs = torch.randint(0, 256, (3, 4, 60, 80), dtype=torch.uint8)
 
     def acting() -> torch.Tensor:
@@ -314,7 +315,7 @@ def test_pixels_share_a_torso_and_vectors_do_not():
     apart = networks.ActorCritic(lambda: torso(VECTOR), THREE)
     assert shared.value_torso is None
     apart(torch.zeros(1, 4))[1].sum().backward()
-    gradients = optimizers.Trained(apart).gradients()
+    gradients = Trained(apart).gradients()
     assert all(gradient.any() == name.startswith("value") for name, gradient in gradients.items())
 
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from rltrain import optimizers
 from rltrain.algos.pqn import PQN
 from rltrain.collector import Collector
 from rltrain.memory.rollout import Rollout
 from rltrain.run import Run
+from rltrain.trained import Trained
 
 VECTOR, TWO = spaces.Box(-1, 1, (4,), np.float32), spaces.Discrete(2)
 QUICK = {"num_steps": 16, "batch_size": 32, "num_epochs": 2}
@@ -63,7 +63,7 @@ def table(config):
         run_config = dataclasses.replace(run_config, micro_batch_size=micro_batch_size)
         agent = PQN(run_config, VECTOR, TWO, 0)
         agent.network = torch.nn.Embedding.from_pretrained(torch.tensor([[1.0, 2.0], [4.0, 8.0]]), freeze=False)
-        agent.trained = optimizers.Trained(agent.network)
+        agent.trained = Trained(agent.network)
         agent.optimizer = torch.optim.SGD(agent.network.parameters(), lr=1.0)
         rollout = Rollout(2, 1, (), torch.int64, (), torch.int64)
         rollout.obs[:, 0], rollout.action[:, 0] = torch.tensor([0, 1]), torch.tensor([1, 0])
