@@ -1,12 +1,10 @@
 """Convolutions with one fully connected layer on them as one node of the graph of gradients, in the run's precision.
 
-As modules under autocast, every layer converts its weights anew, ReLU and its gradient are passes of their own over
-activations of megabytes, and each of twenty nodes has its bookkeeping. Here the weights are converted once an update,
-for acting and learning alike, oneDNN applies ReLU to what it has just computed, and its gradient is written in place.
-Only on the processor.
+As modules under autocast, every layer converts its weights anew, ReLU's gradient takes new memory for megabytes, and
+each of twenty nodes has its bookkeeping. Here the weights are converted once an update, for acting and learning alike,
+and ReLU's gradient is written in place. Only on the processor.
 """
 
-import functools
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -68,26 +66,10 @@ def _forward(x: Tensor, strides: Sequence[int], weights: Sequence[Tensor]) -> li
     ys = [x]
     for layer, stride in enumerate(strides):
         weight, bias = weights[2 * layer], weights[2 * layer + 1]
-        ys.append(_convolution_relu(ys[-1], weight, bias, stride))
+        ys.append(nn.functional.conv2d(ys[-1], weight, bias, stride).relu_())
     ys.append(ys[-1].flatten(1))
     ys.append(aten.addmm(weights[-1], ys[-1], weights[-2].t()).relu_())
     return ys
-
-
-def _convolution_relu(x: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
-    if _has_fused_relu(x.dtype):
-        stride_HW, no_padding, dense = [stride, stride], [0, 0], [1, 1]
-        fused = torch.ops.mkldnn._convolution_pointwise
-        return fused(x, weight, bias, no_padding, stride_HW, dense, 1, "relu", [], "")
-    return nn.functional.conv2d(x, weight, bias, stride).relu_()
-
-
-@functools.cache
-def _has_fused_relu(dtype: torch.dtype) -> bool:
-    """Whether oneDNN is there, and multiplies in this precision on this processor."""
-    if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_convolution_pointwise"):
-        return False
-    return dtype != torch.bfloat16 or torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 class _Convolutional(torch.autograd.Function):

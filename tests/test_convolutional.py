@@ -53,16 +53,6 @@ def test_features_and_gradients_are_those_of_modules(name, dtype, tolerance):
         assert wanted.norm() > 0
 
 
-def test_without_oneDNN_the_numbers_are_the_same(monkeypatch):
-    module = torso(torch.float32)
-    with_it = gradients(module, pixels(), False)
-    monkeypatch.setattr(convolutional, "_has_fused_relu", lambda dtype: False)
-    without = gradients(module, pixels(), False)
-    assert torch.allclose(with_it[0], without[0], rtol=1e-5, atol=1e-5)
-    for gradient, wanted in zip(with_it[1], without[1], strict=True):
-        assert (gradient - wanted).norm() <= 1e-5 * wanted.norm()
-
-
 def test_acting_first_leaves_weights_that_can_be_learned_with():
     """Bug: weights converted while acting are tensors of inference mode, which no gradient can go through."""
     module = torso(torch.bfloat16)
