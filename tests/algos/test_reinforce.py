@@ -98,8 +98,9 @@ def test_the_gradient_is_the_one_worked_by_hand(config):
         network.value.bias.fill_(1.0)
     agent.update(Batch(torch.zeros(2, 1), torch.tensor([0, 1]), torch.tensor([2.25, 2.5])))
     # By the logit of action 0: -(1 - 1/4) * 1.25 and -(0 - 1/4) * 1.5, mean -.28125; the entropy's -.1 * .2059898.
-    assert network.policy.bias.grad.tolist() == pytest.approx([-0.3018490, 0.3018490], rel=1e-5)
-    assert network.value.bias.grad.tolist() == pytest.approx([-0.6875])  # .5 * mean(1 - G)
+    gradients = agent.trained.gradients()
+    assert gradients["policy.bias"].tolist() == pytest.approx([-0.3018490, 0.3018490], rel=1e-5)
+    assert gradients["value.bias"].tolist() == pytest.approx([-0.6875])  # .5 * mean(1 - G)
 
 
 def test_scaled_and_clipped_rewards_are_learned_from_and_raw_ones_reported(played):
@@ -107,7 +108,7 @@ def test_scaled_and_clipped_rewards_are_learned_from_and_raw_ones_reported(playe
     for more, learned in (({}, 3.0), ({"reward_scale": 0.5}, 1.5), ({"reward_scale": 0.5, "reward_clip": 1.0}, 1.0)):
         batch, run, _ = played("loop:Loop-v0", **fields, **more)
         assert batch.returns.unique().tolist() == [learned]
-        assert set(run._recent) == {(24.0, 8)}
+        assert set(run.statistics.recent) == {(24.0, 8)}
 
 
 def test_a_learned_baseline_is_subtracted(config):
