@@ -71,7 +71,7 @@ class Adam(torch.optim.Adam):
     small network's update."""
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Step with the gradients that are there."""
         group = self.param_groups[0]
         stepped = [tensor for tensor in group["params"] if tensor.grad is not None]

@@ -4,10 +4,9 @@ The td errors are returned rather than a loss, as prioritized replay needs them;
 importance weights apply per sample.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor
+from torch.autograd.function import BackwardCFunction, FunctionCtx
 
 
 def q_learning_td_error(
@@ -168,7 +167,12 @@ class _PPO(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, log_prob_B: Tensor, entropy_B: Tensor, value_B: Tensor, fixed: tuple[Tensor, ...], weights: Any
+        ctx: FunctionCtx,
+        log_prob_B: Tensor,
+        entropy_B: Tensor,
+        value_B: Tensor,
+        fixed: tuple[Tensor, ...],
+        weights: tuple[float, float | None, float, float],
     ) -> tuple[Tensor, ...]:
         old_log_prob_B, old_value_B, advantage_B, return_B = fixed
         clip_range, clip_value_range, value_weight, entropy_weight = weights
@@ -189,14 +193,15 @@ class _PPO(torch.autograd.Function):
         value_loss, entropy = square_B.mean().mul_(0.5), entropy_B.mean()
         loss = policy_loss + value_weight * value_loss - entropy_weight * entropy
         ctx.save_for_backward(log_prob_gradient_B.mul_(-share), error_B.mul_(value_weight * share))
-        ctx.by_entropy = -entropy_weight * share
+        ctx.by_entropy = -entropy_weight * share  # type: ignore[attr-defined]
         ctx.mark_non_differentiable(policy_loss, value_loss, entropy)
         return loss, policy_loss, value_loss, entropy
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor, *others: Tensor) -> Any:
-        log_prob_gradient_B, value_gradient_B = ctx.saved_tensors
-        by_entropy_B = (gradient * ctx.by_entropy).expand_as(value_gradient_B)
+    def backward(ctx: BackwardCFunction, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        log_prob_gradient_B, value_gradient_B = ctx.saved_tensors  # type: ignore[misc]
+        gradient = gradients[0]
+        by_entropy_B = (gradient * ctx.by_entropy).expand_as(value_gradient_B)  # type: ignore[attr-defined]
         return gradient * log_prob_gradient_B, by_entropy_B, gradient * value_gradient_B, None, None
 
 
