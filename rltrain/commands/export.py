@@ -146,6 +146,8 @@ def _exported(network: Any, example: Any) -> Any:
     """torch's own form, for batches of any size."""
     import torch
 
+    for parameter in network.parameters():  # a file that holds each by itself, not parts of the one they may lie in
+        parameter.data = parameter.data.clone()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return torch.export.export(network, (example,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},))
