@@ -1,4 +1,4 @@
-"""Stacked frames to channels last. Compiled with numba, which is imported here alone for pixels."""
+"""Stacked frames to channels last. Compiled with numba, which is imported only where such frames are read."""
 
 import numpy as np
 import torch
