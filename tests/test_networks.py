@@ -314,7 +314,7 @@ def test_pixels_share_a_torso_and_vectors_do_not():
     shared = networks.ActorCritic(lambda: torso(PIXELS), THREE)
     apart = networks.ActorCritic(lambda: torso(VECTOR), THREE)
     assert shared.value_torso is None
-    apart(torch.zeros(1, 4))[1].sum().backward()
+    apart(torch.ones(1, 4))[1].sum().backward()
     gradients = Trained(apart).gradients()
     assert all(gradient.any() == name.startswith("value") for name, gradient in gradients.items())
 
