@@ -85,7 +85,7 @@ def main() -> None:
         if not result.exists():
             continue
         with initialize_config_dir(str(hydra_app.CONFIGS), version_base="1.3"):
-            config = resolve(OmegaConf.to_object(compose("config", list(work.ours))))
+            config = resolve(OmegaConf.to_object(compose("config", hydra_app.normalise(list(work.ours)))))
         frame_space, _ = registry.spaces(config.env)
         dtype = devices.resolve_precision(config.precision, torch.device("cpu"), len(frame_space.shape) == 3)
         torso = networks.Torso(frame_space, config.env.stack_num, config.network, dtype, init=False)
