@@ -148,6 +148,8 @@ class Workers:
         """No update happens inside: parameters and statistics can be read."""
         while not self._shared.lock.acquire(timeout=1):
             self._check_alive()  # one that was killed may have taken the lock with it
+        # What was made from parameters here is known to be old by their version, which no other process can count.
+        torch.autograd.graph.increment_version(self._shared.tensors)
         try:
             yield
         finally:

@@ -6,14 +6,18 @@ import subprocess
 import sys
 import threading
 
+import numpy as np
 import psutil
 import pytest
 import torch
+from gymnasium.spaces import Box
 
 from rltrain import optimizers
 from rltrain.async_workers import Shared, Workers
 from rltrain.config import RunConfig
 from rltrain.errors import EnvironmentFailure, NonFiniteError
+from rltrain.network_config import NetworkConfig
+from rltrain.networks import Torso
 from rltrain.trained import Trained
 
 NUM_UPDATES = 25
@@ -87,6 +91,17 @@ def test_workers_step_one_set_of_parameters_and_statistics(team):
             assert torch.equal(optimizer.state[ours][name], value), name
         # With statistics of its own, each worker would have counted to 25.
         assert optimizer.state[ours]["step"] == 5 * NUM_UPDATES
+
+
+def test_what_the_trainer_made_of_the_parameters_is_known_to_be_old(team):
+    workers, network, _ = team
+    torso = Torso(Box(0, 255, (1, 36, 36), np.uint8), 1, NetworkConfig(name="small_cnn"), torch.bfloat16, init=True)
+    torso._parameters_in_order[-1] = network.bias  # one that the workers step
+    converted = torso._in_low_precision()[-2].bias.clone()
+    workers.go_on(0, "many updates")
+    gather(workers)
+    with workers.paused():
+        assert not torch.equal(torso._in_low_precision()[-2].bias, converted), "evaluations would go on with the first"
 
 
 def test_every_way_to_fail_is_told_and_none_leaves_a_process(team):
