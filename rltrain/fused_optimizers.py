@@ -12,8 +12,22 @@ _LATE = torch.tensor(1e6)
 """A step by which a decay to its power is 0."""
 
 
+def _without_compiler(method: Any) -> Any:
+    """What torch wraps so that its compiler leaves it alone; the wrapper imports the compiler: a second of start-up."""
+    return getattr(method, "__wrapped__", method)
+
+
+_add_param_group = _without_compiler(torch.optim.Optimizer.add_param_group)
+_state_dict = _without_compiler(torch.optim.Optimizer.state_dict)
+_load_state_dict = _without_compiler(torch.optim.Optimizer.load_state_dict)
+
+
 class Adam(torch.optim.Adam):
     """torch's fused Adam: the work around that one call would cost more than a small network's update."""
+
+    add_param_group = _add_param_group
+    state_dict = _state_dict
+    load_state_dict = _load_state_dict
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
@@ -63,6 +77,10 @@ class RMSprop(torch.optim.RMSprop):
     Adam without its mean of gradients (beta1 = 0) and without its bias correction (none is left at a late step) is
     RMSprop: v = alpha v + (1 - alpha) g^2; p -= lr g / (sqrt v + eps).
     """
+
+    add_param_group = _add_param_group
+    state_dict = _state_dict
+    load_state_dict = _load_state_dict
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]

@@ -109,6 +109,9 @@ def test_nothing_runs_code_from_data():
 
 
 HEAVY = "torch", "vizdoom", "ale_py", "numba", "tensorboard"
+COMPILERS = "torch._dynamo", "numba"
+TRAINING = ["algo=ppo", "env=cartpole", "num_envs=2", "algo.num_steps=32", "batch_size=64", "total_steps=64",
+            "final_eval_episodes=1", "progress=false"]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -122,6 +125,8 @@ HEAVY = "torch", "vizdoom", "ale_py", "numba", "tensorboard"
         ("import rltrain.hydra_app as app; app.run(['algo=dqn', 'env=doom', '--cfg', 'job'])", HEAVY),
         ("import rltrain.algos.q_learning", ("torch", "vizdoom", "ale_py")),
         ("import rltrain.algos.dqn", ("vizdoom", "ale_py")),
+        # Making, saving and loading an optimizer brings torch's compiler, unless it is kept out.
+        (f"import rltrain.cli as cli; cli.run({TRAINING}); cli.run(['resume', 'last', 'total_steps=128'])", COMPILERS),
     ],
 )
 def test_composing_and_completing_stay_quick(what, forbidden, tmp_path):
