@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -133,9 +133,12 @@ def find(run: Path, which: str = "last") -> Path:
     raise CheckpointError("there is no such checkpoint", str(path), "look into the run's checkpoints folder")
 
 
-def candidates(run: Path, which: str = "last", made_for: str = "") -> Iterator[tuple[int, dict[str, Any]]]:
+def candidates(
+    run: Path, which: str = "last", made_for: Container[str] | None = None
+) -> Iterator[tuple[int, dict[str, Any]]]:
     """Steps and states (arrays as numpy, tensors as torch) to go on from, the wanted one first.
 
+    made_for: what `save` may have been told that they are made for; None: anything.
     A damaged `last` gives way, with a warning, to the next older one; so does one that its taker found unfit, who then
     asks for the next. Raises CheckpointError where none is left, and for one asked for by its step that is damaged.
     """
@@ -154,7 +157,7 @@ def candidates(run: Path, which: str = "last", made_for: str = "") -> Iterator[t
     raise CheckpointError("no usable checkpoint is left", str(run / "checkpoints"), f"the oldest failed with: {reason}")
 
 
-def load(run: Path, which: str = "last", made_for: str = "") -> tuple[int, dict[str, Any]]:
+def load(run: Path, which: str = "last", made_for: Container[str] | None = None) -> tuple[int, dict[str, Any]]:
     """The first of `candidates`. Raises CheckpointError."""
     return next(candidates(run, which, made_for))
 
@@ -164,9 +167,9 @@ def read(path: Path, without: str | None = None) -> dict[str, Any]:
     return files.read(path, without)
 
 
-def _read(path: Path, made_for: str) -> dict[str, Any]:
+def _read(path: Path, made_for: Container[str] | None) -> dict[str, Any]:
     facts = files.manifest(path)
-    if made_for and facts.get("made_for") != made_for:
+    if made_for is not None and facts.get("made_for") not in made_for:
         raise CheckpointError("it belongs to another configuration", str(path), "use the run's own checkpoints")
     return files.read(path)
 

@@ -56,7 +56,7 @@ class RunConfig:
     device: str = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
     precision: str = "auto"
-    """fp32, bf16 (torsos only; heads stay fp32), or auto: bf16 for convolutions where the processor computes in it."""
+    """fp32, bf16 (torsos only; heads stay fp32), or auto: bf16 for convolutions where that is the quicker one."""
     total_steps: int = 100_000
     """Agent decisions, over all environments."""
     num_envs: int | None = None

@@ -45,6 +45,7 @@ def _tell_of_change(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) ->
 def clip_gradients(trained: Trained, max_grad_norm: float) -> Tensor:
     """Scale the gradients down to a global L2 norm; returns the norm before. Raises NonFiniteError, before any step."""
     every = [tensor.grad for tensor in trained.tensors if tensor.grad is not None]
+    assert every, "nothing that is stepped has a gradient: the network has left it, to another device or by a copy"
     grad_norm = torch.linalg.vector_norm(every[0]) if len(every) == 1 else torch.nn.utils.get_total_norm(every)
     size = float(grad_norm)
     if not math.isfinite(size):

@@ -23,8 +23,19 @@ from rltrain.validate import one_of
 
 def fingerprint(config: RunConfig) -> str:
     """What a checkpoint must have been made for to fit: the same algorithm, environment and network, in hexadecimal."""
-    values = dataclasses.asdict(config)
-    text = json.dumps({key: values[key] for key in ("algo", "env", "network")}, sort_keys=True)
+    return _fingerprint(dataclasses.asdict(config))
+
+
+def fingerprints(config: RunConfig, folder: Path) -> set[str]:
+    """Those of the checkpoints in a run's folder: also of an rltrain that did not yet have all the settings of this one.
+
+    What is missing from the run's own file has its default, which is to mean what was done before there was a choice.
+    """
+    return {fingerprint(config), _fingerprint(_read(folder / "config.yaml"))}
+
+
+def _fingerprint(values: dict[str, Any]) -> str:
+    text = json.dumps({key: values.get(key) for key in ("algo", "env", "network")}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -35,11 +46,14 @@ def save(config: RunConfig, path: Path) -> None:
 
 def load(path: Path) -> RunConfig:
     """Read a saved configuration: plain data, checked against the schema. Raises CheckpointError, ConfigError."""
+    return from_dict(_read(path))
+
+
+def _read(path: Path) -> Any:
     try:
-        values = yaml.safe_load(path.read_text())
+        return yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise CheckpointError("the run's configuration cannot be read", str(path), str(error)) from error
-    return from_dict(values)
 
 
 def from_dict(values: Any) -> RunConfig:

@@ -88,3 +88,20 @@ def test_a_network_on_its_way_to_another_device_is_stepped_parameter_by_paramete
     for parameter in network.parameters():
         parameter.data = parameter.data.clone()  # as `Module.to` does
     assert [id(tensor) for tensor in Trained(network).tensors] == [id(p) for p in network.parameters()]
+
+
+def test_a_network_that_has_left_what_is_stepped_is_an_error():
+    """Bug: moved or copied after its optimizer was made, it would learn nothing, and nobody be told."""
+    network = actor_critic()
+    trained = Trained(network)
+
+    def learn():
+        trained.forget_gradients()
+        network(torch.ones(3, 4))[1].sum().backward()
+        return optimizers.clip_gradients(trained, 1.0)
+
+    assert learn() > 0
+    for parameter in network.parameters():
+        parameter.data = parameter.data.clone()  # as `Module.to` does
+    with pytest.raises(AssertionError, match="has left it"):
+        learn()

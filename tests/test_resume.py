@@ -7,9 +7,10 @@ import zlib
 
 import numpy as np
 import pytest
+import yaml
 from exact import differences, flat, lines, same
 
-from rltrain import checkpoint, evaluate
+from rltrain import checkpoint, evaluate, saved_config
 from rltrain.config import ALGOS
 from rltrain.memory import pieces
 from rltrain.run import Run
@@ -150,3 +151,20 @@ def test_a_late_evaluation_that_is_interrupted_again_or_killed_leaves_no_gap_and
     assert command("resume", part, "progress=false").code == 0
     assert differences(whole, part) == []
     assert lines(whole) == lines(part)
+
+
+def test_a_run_of_an_rltrain_that_lacked_a_setting_goes_on_with_its_default(command):
+    args = ["algo=a2c", "env=cartpole", "total_steps=200", "device=cpu", "progress=false", *SMALL["a2c"]]
+    run = command(*args).folder
+    config = saved_config.load(run / "config.yaml")
+    values = yaml.safe_load((run / "config.yaml").read_text())
+    del values["algo"]["learning_rate_end"]
+    (run / "config.yaml").write_text(yaml.safe_dump(values))
+    [of_then] = saved_config.fingerprints(config, run) - {saved_config.fingerprint(config)}
+    for path in run.glob("checkpoints/step_*/manifest.json"):
+        facts = json.loads(path.read_text())
+        assert facts["made_for"] == saved_config.fingerprint(config)
+        path.write_text(json.dumps(facts | {"made_for": of_then}))
+    for total in (400, 600):  # the second time from checkpoints of now
+        resumed = command("resume", run, f"total_steps={total}", "progress=false")
+        assert resumed.code == 0 and "cannot be used" not in resumed.err, resumed.err

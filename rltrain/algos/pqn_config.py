@@ -39,5 +39,3 @@ class PQNConfig(LearningConfig):
         in_range("algo.exploration_fraction", self.exploration_fraction, 0, 1, open_low=True)
         for key in ("num_steps", "num_epochs", "batch_size"):
             at_least(f"algo.{key}", getattr(self, key), 1)
-        at_least("algo.max_grad_norm", self.max_grad_norm, 1e-9)
-        at_least("algo.learning_rate_end", self.learning_rate_end, 0)

@@ -66,7 +66,7 @@ def calm() -> None:
 def interrupt(number: int, frame: FrameType | None) -> None:
     """The handler of SIGALRM. Raises StandsStill where the main thread has been in an environment for too long."""
     global _since_s
-    if _since_s is not None and time.monotonic() - _since_s > STOPPING_S:
+    if _stopping and _since_s is not None and time.monotonic() - _since_s > STOPPING_S:  # and no alarm of others
         _since_s = None  # so never outside of it
         raise StandsStill
 

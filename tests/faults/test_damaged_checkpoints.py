@@ -71,7 +71,7 @@ def test_damage_to_any_member_is_told_and_the_older_one_used(attempt, runs, tmp_
     DAMAGES[attempt % len(DAMAGES)](damaged, rng)
     if damaged.exists() and damaged.read_bytes() == before:
         pytest.skip("an empty member cannot be damaged so")
-    made_for = saved_config.fingerprint(saved_config.load(run / "config.yaml"))
+    made_for = {saved_config.fingerprint(saved_config.load(run / "config.yaml"))}
     if damaged.name == "manifest.json" and DAMAGES[attempt % len(DAMAGES)] is flip:
         # A flipped bit may fall on a space, or on a fact that nothing depends on: then all is still there.
         step, _ = checkpoint.load(run, made_for=made_for)
