@@ -27,9 +27,9 @@ def show_agent(
     assert isinstance(torso, Torso)
     facts = {
         "algorithm": config.algo.name,
-        "environment": f"{config.env.name}, {config.num_envs} side by side",
+        "environment": config.env.name + (f", {config.num_envs} side by side" if config.num_envs != 1 else ""),
         "network": f"{torso.name}, {num_parameters(network):,} parameters, {str(torso.dtype).removeprefix('torch.')}",
-        "observation": f"{obs_shape(frame_space, config.env.stack_num)} {frame_space.dtype}",
+        "observation": _observation(frame_space, config.env.stack_num),
         "action": str(action_space),
         "device": f"{device}, {_free_memory(device)}",
     }
@@ -41,6 +41,12 @@ def show_agent(
     if replay_bytes is not None:
         facts["replay"] = f"{config.algo.replay_capacity:,} frames, {replay_bytes / 1e9:.2f} GB when full"
     show_start(None if config.dry_run else run.folder, facts)
+
+
+def _observation(frame_space: gymnasium.Space, stack_num: int) -> str:
+    if isinstance(frame_space, gymnasium.spaces.Discrete):
+        return f"one of {frame_space.n} states"
+    return f"{obs_shape(frame_space, stack_num)} {frame_space.dtype}"
 
 
 def _free_memory(device: torch.device) -> str:

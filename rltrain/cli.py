@@ -11,6 +11,12 @@ from rltrain.errors import ConfigError, OutOfMemory, RltrainError, nearest
 _HYDRA_OPTIONS = {"cfg", "package", "info", "experimental_rerun", "c", "p", "i"}
 """Options that can be written with one word before the `=`; those with dashes in them are no keys anyway."""
 
+_HYDRA_WORDS = (
+    *("cfg", "config-dir", "config-name", "config-path", "experimental-rerun", "hydra-help", "info", "multirun"),
+    *("package", "resolve", "run", "shell-completion"),
+)
+"""Options that stand alone or before their value, with two dashes; they may be cut short."""
+
 
 def main() -> None:
     """Entry point of the console script; ends the process with an exit code of docs/design.md."""
@@ -91,6 +97,15 @@ def _check_form(argv: list[str]) -> None:
         dashed = re.fullmatch(r"--?([a-z_]+(?:\.\w+)*)=(.*)", word)
         if dashed and dashed[1] not in _HYDRA_OPTIONS:
             raise ConfigError("settings take no dashes", word, f"write {dashed[1]}={dashed[2]}")
+        option = re.fullmatch(r"--([a-z][\w.-]*)", word)
+        if option and not any(known.startswith(option[1]) for known in _HYDRA_WORDS):
+            value = after if re.fullmatch(r"[^-+~=][^=]*", after) else "VALUE"
+            raise ConfigError("settings take no dashes", word, f"write {option[1].replace('-', '_')}={value}")
     first = argv[0]
+    if first == "train":
+        settings = " ".join(argv[1:]) or "algo=ppo env=cartpole"
+        raise ConfigError(
+            "training is no command but what settings alone do", "rltrain train", f"leave it out: rltrain {settings}"
+        )
     if "=" not in first and first[:1] not in ("-", "+", "~"):
         raise ConfigError(f"unknown command '{first}'", f"rltrain {first}", nearest(first, usage.COMMANDS))

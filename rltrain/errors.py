@@ -108,10 +108,18 @@ def by_exit_code(exit_code: int) -> type[RltrainError]:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """A hint that names what the user may have meant, or lists the first few where nothing is near."""
+    """A hint that names what the user may have meant, or lists the first few where nothing is near.
+
+    Capitals do not count: PPO is near to ppo. What is much less near than the nearest is not named.
+    """
     known = sorted(known)
-    matches = difflib.get_close_matches(word, known, n=3, cutoff=0.55)
+    nearness = {name: difflib.SequenceMatcher(None, name.lower(), word.lower()).ratio() for name in known}
+    best = max(nearness.values(), default=0.0)
+    matches = sorted(
+        (name for name in known if nearness[name] >= max(0.55, best - 0.2)), key=lambda name: -nearness[name]
+    )
     if matches:
+        matches = matches[:3]
         return "did you mean " + " or ".join(f"'{match}'" for match in matches) + "?"
     listed = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
     return f"known: {listed}"

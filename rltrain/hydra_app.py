@@ -190,6 +190,23 @@ def chosen_schemas(argv: list[str]) -> dict[str, Any]:
     }
 
 
+def composed(argv: list[str]) -> dict[str, Any]:
+    """The values that a command line would train with, nested; empty for a sweep, or where something is wrong with it.
+
+    What null stands for is not filled in.
+    """
+    register_schemas()
+    settings = [arg for arg in normalise(argv) if re.match(r"[+~]*[A-Za-z][\w.@/]*=", arg)]
+    folders = ",".join(f"file://{Path(folder).absolute()}" for folder in _config_dirs(argv))
+    try:
+        with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+            found = hydra.compose("config", [*settings, f"hydra.searchpath=[{folders}]"])
+        values: Any = OmegaConf.to_container(found, resolve=True)
+    except (HydraException, OmegaConfBaseException, ValueError):
+        return {}
+    return dict(values)
+
+
 def refuse_unknown_choices(argv: list[str], groups: Iterable[str] = ("algo", "env", "hparams")) -> None:
     """Raise ConfigError where a command line chooses what neither we nor a plugin has.
 
@@ -212,7 +229,12 @@ def _chosen(argv: list[str], group: str) -> list[str]:
 
 
 def _unknown_choice(group: str, name: str, names: Iterable[str]) -> ConfigError:
+    if group == "hydra/launcher":
+        fix = "jobs side by side need: pip install 'rltrain[sweep]'" if name == "joblib" else nearest(name, names)
+        return ConfigError(f"unknown {group} '{name}'", group, fix)
     hint = nearest(name, names) + f" `rltrain list {group.removesuffix('s')}s` shows all"
+    if group == "env" and re.fullmatch(r"\S+-v\d+", name):
+        hint += f", and any id of gymnasium works as env=gym env.id={name}"
     return ConfigError(f"unknown {group} '{name}'", group, hint)
 
 

@@ -7,6 +7,7 @@ written never ends a training.
 import contextlib
 import json
 import math
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +23,9 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 from rltrain import atomic
 from rltrain.envs.pool import Episode
 from rltrain.errors import DiskError, disk_errors
+
+_WIDE = 1000
+"""Columns of a terminal that does not tell."""
 
 
 class Logger:
@@ -158,26 +162,44 @@ def _drop_after(path: Path, step: int, step_of: Callable[[str], float], header_l
 class Progress:
     """One line on stderr that stays; plain lines, ten times rarer, where stderr is no terminal."""
 
-    def __init__(self, total_steps: int, every_s: float, enabled: bool) -> None:
+    def __init__(self, total_steps: int, every_s: float, enabled: bool, train_s: Callable[[], float]) -> None:
+        """train_s: the seconds of the run so far without its evaluations."""
         self._total_steps = total_steps
         self._terminal = sys.stderr.isatty()
         self._every_s = every_s if self._terminal else every_s * 10
         self._enabled = enabled
-        self._last_s = time.monotonic()
-        self._last_step: int | None = None
+        self._train_s = train_s
+        self._shown_s = time.monotonic()
+        self._begin: tuple[int, float] | None = None
+        """Step and time of the first call: what comes before it, such as starting emulators, comes once."""
+        self._window: tuple[int, float] = (0, 0.0)
+        """Step and training time of the last line, from which the speed is counted."""
+        self.facts: dict[str, str] = {}
+        """What else the line says, by name."""
 
-    def show(self, step: int, facts: dict[str, str]) -> None:
-        """Print where the run stands, when it is due."""
+    def show(self, step: int, doing: str = "") -> None:
+        """Print where the run stands, when it is due; called after every step, as lines of metrics can be far apart.
+
+        doing: what keeps the steps waiting.
+        """
         now = time.monotonic()
-        if not self._enabled or now - self._last_s < self._every_s:
+        if self._begin is None:
+            self._begin, self._window = (step, now), (step, self._train_s())
+        if not self._enabled or now - self._shown_s < self._every_s:
             return
-        rate = (step - (self._last_step or 0)) / (now - self._last_s) if self._last_step is not None else 0.0
-        self._last_s, self._last_step = now, step
-        parts = [f"{step / self._total_steps:4.0%} {step:,}/{self._total_steps:,}"]
-        if rate > 0:
-            parts += [f"{rate:,.0f} steps/s", f"{_duration((self._total_steps - step) / rate)} left"]
-        parts += [f"{key} {value}" for key, value in facts.items()]
-        line = "  ".join(parts)
+        self._shown_s = now
+        parts = [f"{min(step / self._total_steps, 1):4.0%} {step:,}/{self._total_steps:,}"]
+        (begin_step, begin_s), (window_step, window_s) = self._begin, self._window
+        if doing:
+            parts.append(doing)
+        elif step > window_step:
+            self._window = (step, self._train_s())
+            parts.append(f"{(step - window_step) / max(self._window[1] - window_s, 1e-9):,.0f} steps/s")
+        if step > begin_step:
+            left_s = (now - begin_s) / (step - begin_step) * max(self._total_steps - step, 0)
+            parts.append(f"{_duration(left_s)} left")
+        parts += [f"{key} {value}" for key, value in self.facts.items()]
+        line = "  ".join(parts)[: _columns() - 1 if self._terminal else None]
         print(f"\r\033[K{line}" if self._terminal else line, end="" if self._terminal else "\n", file=sys.stderr)
         sys.stderr.flush()
 
@@ -185,6 +207,13 @@ class Progress:
         """Leave the line."""
         if self._enabled and self._terminal:
             print(file=sys.stderr)
+
+
+def _columns() -> int:
+    """Width of the terminal: a line that is longer goes on in the next one, which stays when the line is drawn anew."""
+    with contextlib.suppress(OSError):
+        return os.get_terminal_size(sys.stderr.fileno()).columns or _WIDE
+    return _WIDE
 
 
 def _duration(seconds: float) -> str:

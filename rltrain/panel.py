@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
 
+from rltrain.config import RunConfig
+
 
 def show_start(folder: Path | None, facts: dict[str, str]) -> None:
     """One panel on stderr: where the run is (None: nowhere that stays), what trains on what, and what it needs."""
@@ -30,16 +32,22 @@ def show_start(folder: Path | None, facts: dict[str, str]) -> None:
     console.print(Panel(table, title="rltrain", expand=False))
 
 
-def show_end(folder: Path, result: dict[str, Any], env_id: str = "") -> None:
+def show_end(folder: Path, config: RunConfig, result: dict[str, Any]) -> None:
     """What was reached, and three commands to copy: what to look at, to watch, and to go on with.
 
-    env_id: the environment's; where it names a module of somebody else's to import, that has to be named again.
+    Modules that such a command imports are named in it again: they are never imported because a run folder says so.
     """
     final, best = result["final"], result["best"]
     run = shlex.quote(str(folder))
-    again = f" {shlex.quote(f'env.id={env_id}')}" if ":" in env_id and not env_id.startswith("rltrain.") else ""
+    env_id = getattr(config.env, "id", "")
+    named = [f"env.id={env_id}"] if ":" in env_id and not env_id.startswith("rltrain.") else []
+    named += [f"plugins=[{','.join(config.plugins)}]"] if config.plugins else []
+    again = "".join(f" {shlex.quote(word)}" for word in named)
+    exact = config.network.name == "table"  # computed and not played; its `episodes` are the states to begin in
+    played = ("start" if exact else "episode") + ("s" if final["episodes"] != 1 else "")
+    played += ", computed exactly" if exact else ""
     print(
-        f"reached {final['mean_reward']:.2f} +- {final['std_reward']:.2f} over {final['episodes']} episodes"
+        f"reached {final['mean_reward']:.2f} +- {final['std_reward']:.2f} over {final['episodes']} {played}"
         f" (best evaluation {best['mean_reward']:.2f} at step {best['step']:,})"
         f" after {result['steps']:,} steps in {result['wall_time_s']:.1f} s, {result['fps']:,.0f} steps/s\n"
         f"  tensorboard --logdir {run}\n  rltrain play {run}{again}\n"

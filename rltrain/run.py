@@ -58,7 +58,7 @@ class Run:
         # The evaluation of this very step is about to be made again, where an earlier attempt was killed after it.
         again = self.evaluations.due or self.finished
         self.logger = Logger(folder, dataclasses.asdict(config), self.step if restored else None, again)
-        self._progress = Progress(config.total_steps, config.log_every_s, config.progress)
+        self._progress = Progress(config.total_steps, config.log_every_s, config.progress, lambda: self._clock.train_s)
 
     def generator(self, consumer: str) -> np.random.Generator:
         """The random numbers of one consumer: its own stream, kept in checkpoints."""
@@ -133,11 +133,13 @@ class Run:
     def after_step(self, num_steps: int, agent: Agent, **parts: Stateful) -> None:
         """Log, evaluate, save and stop where the last num_steps made it due. Raises Stopped."""
         if self.step < self._next_due_step and self._signal is None:
+            self._progress.show(self.step)
             return
         due = self._due_after(num_steps)
         config = self.config
         if due(config.log_every_steps) or self.finished:
             self._log()
+        self._progress.show(self.step)
         self.evaluations.due = due(config.eval_every_steps) and not self.finished
         self._evaluate_if_due(agent)
         if due(config.checkpoint_every_steps) and not self.finished:
@@ -228,7 +230,7 @@ class Run:
         atomic.write_json(self.folder / "result.json", result)
         self._progress.end()
         if self.config.progress and not self.config.dry_run:
-            panel.show_end(self.folder, result, getattr(self.config.env, "id", ""))
+            panel.show_end(self.folder, self.config, result)
 
     def write_status(self, state: str, reason: str = "", exit_code: int | None = None) -> None:
         """Say in status.json where the run stands; like a log, it never ends a training."""
@@ -253,7 +255,12 @@ class Run:
     def _evaluate(self, agent: Agent, final: bool = False) -> dict[str, Any]:
         """The final evaluation plays other episodes than those that chose `best`. Raises Interrupted."""
         seed = self.seed_of("final evaluation" if final else "evaluation")
-        summary, tags = self.evaluations.make(agent, self.step, seed, final, lambda: self.stopping)
+
+        def stopping() -> bool:
+            self._progress.show(self.step, "evaluating")
+            return self.stopping
+
+        summary, tags = self.evaluations.make(agent, self.step, seed, final, stopping)
         self.logger.metrics(self.step, {"time_s": self._clock.wall_s, **tags})
         if self.evaluations.best is summary:
             if self._saved_step == self.step:  # made late, in a resumed run: what there is holds more than the agent
@@ -268,4 +275,4 @@ class Run:
         if self._pool is not None and self._pool.num_restarts:
             values["env/restarts"] = self._pool.num_restarts
         self.logger.metrics(self.step, values)
-        self._progress.show(self.step, progress_facts(values, self.evaluations.best))
+        self._progress.facts = progress_facts(values, self.evaluations.best)

@@ -100,6 +100,12 @@ def find_trained(word: str) -> tuple[Path, str | None]:
     raise CheckpointError(what, where, fix)
 
 
+def from_here(folder: Path) -> Path:
+    """As a new run names it: from the working directory on, where it lies below that."""
+    here = Path.cwd()
+    return folder.relative_to(here) if folder.is_relative_to(here) else folder
+
+
 def _has_checkpoint(folder: Path) -> bool:
     return any((folder / "checkpoints").glob("step_*"))
 

@@ -9,6 +9,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from rltrain import run_folder
 from rltrain.errors import RltrainError
 
 
@@ -70,7 +71,7 @@ def report(sweep_dir: Path) -> int:
             rows.append((result["final"]["mean_reward"], result["final"]["std_reward"], folder.name))
         else:  # one that was killed has left no reason, or nothing at all
             failed.append((folder.name, status.get("reason") or "it ended without a word"))
-    print(f"{sweep_dir}", file=sys.stderr)
+    print(run_folder.from_here(sweep_dir), file=sys.stderr)
     for rank, (mean, std, name) in enumerate(sorted(rows, reverse=True), start=1):
         print(f"{rank:>3}  {mean:>10.2f} +- {std:<8.2f} {name}", file=sys.stderr)
     for name, reason in failed:

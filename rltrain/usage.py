@@ -37,7 +37,7 @@ command's keys.
 Settings are written key=value, without spaces and dashes: total_steps=1e6 algo.gamma=0.95 env.frame_skip=4
 
   rltrain list                              the choices of algo, env and network
-  rltrain algo=ppo env=doom --help          the keys of a pair, explained
+  rltrain algo=ppo env=doom --help          the keys of a pair, explained, with its tuned values
   rltrain algo=ppo env=doom --cfg job       their values, tuned ones included
   rltrain algo=ppo env=doom dry_run=true    try it: build everything, learn once, keep nothing
   eval "$(rltrain -sc install=bash)"        completion with TAB
@@ -60,31 +60,35 @@ def short() -> str:
 
 def text(argv: list[str]) -> str:
     """For `rltrain [algo=...] [env=...] --help`: every key of a run and, where a choice is given, the keys of that."""
-    parts = [short(), _KEYS, "Keys of every run, with what they are by themselves:", ""]
-    parts += _keys((_HERE / "config.py").read_text(), "RunConfig", "")
-    for prefix, schema in _chosen(argv).items():
-        parts += ["", f"Keys of {prefix.removesuffix('.')}:", ""]
-        values = {field.name: field.default for field in dataclasses.fields(schema)}
+    schemas, chosen = _chosen(argv)
+    what = "what this command line makes of them" if chosen else "what they are by themselves"
+    parts = [short(), _KEYS, f"Keys of every run, with {what}:", ""]
+    parts += _keys((_HERE / "config.py").read_text(), "RunConfig", "", chosen)
+    for prefix, schema in schemas.items():
+        group = prefix.removesuffix(".")
+        parts += ["", f"Keys of {group}:", ""]
+        values = {field.name: field.default for field in dataclasses.fields(schema)} | chosen.get(group, {})
         for owner in reversed(schema.__mro__[:-1]):
             parts += _keys(inspect.getsource(inspect.getmodule(owner) or owner), owner.__name__, prefix, values)
     return "\n".join(parts)
 
 
-def _chosen(argv: list[str]) -> dict[str, type]:
-    """The schemas of what the command line chooses, by prefix. Raises ConfigError where there is no such choice."""
+def _chosen(argv: list[str]) -> tuple[dict[str, type], dict[str, Any]]:
+    """The schemas of what the command line chooses, by prefix, and its values. Raises ConfigError where there is no
+    such choice."""
     if not any(arg.startswith(("algo=", "env=")) for arg in argv):
-        return {}
+        return {}, {}
     from rltrain import hydra_app
 
     plugin_modules.load(plugin_modules.given(argv))
     hydra_app.refuse_unknown_choices(argv)
-    return hydra_app.chosen_schemas(argv)
+    return hydra_app.chosen_schemas(argv), hydra_app.composed(argv)
 
 
 def _keys(source: str, class_name: str, prefix: str, values: dict[str, Any] | None = None) -> list[str]:
     """`key=default` and the docstring under each field of a dataclass; fields without one explain themselves.
 
-    values: the defaults of a class that inherits these fields, which may have its own.
+    values: what stands for the defaults, where a class that inherits these fields or a command line has others.
     """
     classes = [node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)]
     body = next(node.body for node in classes if node.name == class_name)
@@ -109,5 +113,6 @@ def _default(value: ast.expr | None) -> str:
 
 
 def _written(value: Any) -> str:
-    """As YAML has it."""
-    return {"None": "null", "True": "true", "False": "false"}.get(str(value), str(value))
+    """As the command line has it."""
+    text = str(value).replace("'", "").replace(", ", ",")
+    return {"None": "null", "True": "true", "False": "false"}.get(text, text)

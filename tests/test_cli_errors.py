@@ -14,11 +14,18 @@ import yaml
 
 from rltrain import cli, usage
 from rltrain.config import RunConfig
+from rltrain.hydra_app import CONFIGS
 
 THREE_PARTS = re.compile(r"rltrain: error: [^;]+; [^;]+; .+")
 
 COMMAND_LINE = [
-    (["algo=dqnn"], "unknown algo 'dqnn'; algo; did you mean 'dqn' or 'pqn'?"),
+    (["algo=dqnn"], "unknown algo 'dqnn'; algo; did you mean 'dqn'?"),
+    (["algo=PPO"], "unknown algo 'PPO'; algo; did you mean 'ppo'?"),
+    (
+        ["algo=ppo", "env=CartPole-v1"],
+        "did you mean 'cartpole'? `rltrain list envs` shows all, and any id of gymnasium",
+    ),
+    (["algo=ppo", "env=Unheard-v0"], "env=gym env.id=Unheard-v0"),
     (["algo=ppo", "env=cartpol"], "unknown env 'cartpol'; env; did you mean 'cartpole'"),
     (["algo=ppo", "network=natur_cnn"], "unknown network 'natur_cnn'; network; did you mean 'nature_cnn'"),
     (["algo=dqn", "env=atari", "env.game=pongg"], "unknown Atari game 'pongg'; env.game; did you mean 'pong'?"),
@@ -66,6 +73,10 @@ COMMAND_LINE = [
     (["algo", "=", "ppo"], "there is a space beside '='; algo = ppo; write algo=VALUE"),
     (["algo=", "ppo"], "there is a space beside '='; algo= ppo; write algo=VALUE"),
     (["--algo=ppo"], "settings take no dashes; --algo=ppo; write algo=ppo"),
+    (["--algo", "ppo", "--env", "cartpole"], "settings take no dashes; --algo; write algo=ppo"),
+    (["algo=ppo", "--total-steps", "100"], "settings take no dashes; --total-steps; write total_steps=100"),
+    (["algo=ppo", "--dry-run", "env=cartpole"], "settings take no dashes; --dry-run; write dry_run=VALUE"),
+    (["train", "algo=ppo", "env=cartpole"], "rltrain train; leave it out: rltrain algo=ppo env=cartpole"),
     (["list", "envs", "cartpol3"], "no env has 'cartpol3' in it; rltrain list; did you mean 'cartpole'?"),
     (["list", "envs", "doom", "word"], "3 words where at most 2 belong"),
     (["list", "algo"], "there is no list of 'algo'; rltrain list; did you mean 'algos'"),
@@ -250,6 +261,16 @@ def test_help_of_a_pair_explains_its_keys(command):
     assert "  env.frame_skip=" not in command("--help").out
 
 
+def test_help_of_a_pair_shows_what_a_run_would_use_and_not_what_stands_in_the_code(command):
+    """Bug: a learning rate in the help that the pair's tuned settings replace."""
+    tuned = yaml.safe_load((CONFIGS / "hparams" / "ppo_pong.yaml").read_text())
+    out = command("algo=ppo", "env=pong", "algo.gamma=0.5", "--help").out
+    assert f"  algo.learning_rate={float(tuned['algo']['learning_rate'])} " in out
+    assert f"  total_steps={tuned['total_steps']} " in out
+    assert "  algo.gamma=0.5 " in out
+    assert "  network.hidden_sizes=[64,64] " in out
+
+
 @pytest.mark.parametrize(("group", "typed", "meant"), [("algo", "dqm", "dqn"), ("env", "dom", "doom")])
 def test_help_of_a_choice_that_is_not_there_is_no_help_of_another(group, typed, meant, command):
     outcome = command(f"{group}={typed}", "--help")
@@ -265,6 +286,7 @@ def test_help_of_a_users_own_file_explains_the_keys_of_what_it_is_made_from(comm
     out = command("--config-dir", "mine", "algo=own", "env=own", "--help").out
     assert "  algo.clip_range=" in out and "  env.frame_skip=" in out
     assert "algo.double=" not in out
+    assert "  algo.gamma=0.5 " in out
 
 
 def test_help_and_version_bring_no_heavy_package():

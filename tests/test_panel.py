@@ -27,6 +27,18 @@ def test_the_end_shows_three_commands_of_which_ours_work_as_they_stand(finished,
     again = command(*resume[1:])
     assert again.code == 0, again.err
     assert "after 4,000 steps" in again.err
+    assert again.err.startswith("run: my runs/"), "another name than the first time"
+
+
+def test_a_table_says_that_its_score_is_no_mean_of_played_episodes(finished):
+    assert " over 1 start, computed exactly (best" in finished.err
+
+
+def test_a_network_on_states_says_how_many_and_one_environment_is_not_beside_itself(command):
+    shown = command("algo=dqn", "env=frozen_lake", "num_envs=1", "dry_run=true").err.splitlines()
+    assert {"observation: one of 16 states", "environment: frozen_lake"} <= set(shown)
+    shown = command("algo=ppo", "env=frozen_lake", "num_envs=2", "dry_run=true").err.splitlines()
+    assert "environment: frozen_lake, 2 side by side" in shown
 
 
 @pytest.mark.parametrize("columns", [60, 300])

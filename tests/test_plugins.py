@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,15 @@ def test_parts_of_ones_own_are_trained_resumed_and_evaluated(folder):
     code, out, err = rltrain(folder, "eval", "last", "episodes=2", "plugins=own_parts")
     assert code == 0, err
     assert json.loads(out.splitlines()[-1])["episodes"] == 2
+
+
+def test_the_commands_to_copy_at_the_end_name_the_plugins_again(folder):
+    code, _, err = rltrain(folder, *TRAIN, "total_steps=80", "progress=true")
+    assert code == 0, err
+    play, resume = (shlex.split(line)[1:] for line in err.splitlines()[-2:])
+    assert (play[0], play[-1], resume[0]) == ("play", "plugins=[own_parts]", "resume")
+    code, _, err = rltrain(folder, *resume, "progress=false")
+    assert code == 0, err
 
 
 def test_a_saved_configuration_imports_nothing(folder):

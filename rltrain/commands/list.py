@@ -1,6 +1,7 @@
 """`rltrain list [algos|envs|networks|hparams] [WORD]`: what there is, one line each."""
 
 import difflib
+import re
 from pathlib import Path
 
 from rltrain.errors import ConfigError, nearest
@@ -47,11 +48,25 @@ def _choices(group: str) -> dict[str, str]:
 
 
 def description(path: Path) -> str:
-    """The first comment line of a YAML file, which says to a person what the choice is; empty where there is none."""
+    """The first comment line of a YAML file, which says to a person what the choice is; empty where there is none.
+
+    Where its last sentence goes on below, what is shown ends with the last part of it that can stand alone.
+    """
     for line in path.read_text().splitlines():
         if not line.startswith("#"):
             break
         text = line.lstrip("# ").strip()
         if text and not text.startswith(_PACKAGE):
-            return text
+            return _whole(text)
     return ""
+
+
+def _whole(text: str) -> str:
+    """`First, second; third, and` as `First, second`."""
+    if text.endswith("."):
+        return text
+    for ends in (r"(?<=[.])\s", r"[;:](\s|$)", r",(\s|$)"):
+        found = list(re.finditer(ends, text))
+        if found:
+            return text[: found[-1].start()]
+    return text

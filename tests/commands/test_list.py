@@ -23,6 +23,23 @@ def test_a_comment_further_down_or_a_package_line_is_no_description(tmp_path):
     assert description(file) == ""
 
 
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("Two parts; the second goes on:", "Two parts; the second goes on"),
+        ("Two parts; the second, which is", "Two parts"),
+        ("As before, with twice", "As before"),
+        ("A sentence. Another, which", "A sentence."),
+        ("A name, a name.", "A name, a name."),
+        ("No part of it", "No part of it"),
+    ],
+)
+def test_what_goes_on_below_is_shown_up_to_where_it_makes_sense(line, shown, tmp_path):
+    file = tmp_path / "x.yaml"
+    file.write_text(f"# {line}\n# goes on.\nkey: 1\n")
+    assert description(file) == shown
+
+
 def test_each_line_names_the_group_the_choice_and_what_it_is(command):
     lines = command("list", "envs", "cartpole").out.splitlines()
     assert [line.split(maxsplit=2)[:2] for line in lines] == [["env", "cartpole"]]
