@@ -189,6 +189,7 @@ def _check_fits(config: RunConfig, frame_space: Any, action_space: Any) -> None:
     pixels = len(frame_space.shape or ()) == 3
     discrete_states = hasattr(frame_space, "n")
     tabular = isinstance(config.algo, TabularConfig)
+    in_range("env.stack_num", config.env.stack_num, 1, 1 if discrete_states else 255)
     if tabular and not discrete_states:
         seen = "pixels" if pixels else "continuous observations"
         raise ConfigError(

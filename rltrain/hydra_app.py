@@ -218,7 +218,7 @@ def refuse_unknown_choices(argv: list[str], groups: Iterable[str] = ("algo", "en
         names = {path.stem for path in (CONFIGS / group).glob("*.yaml")}
         names |= {name for of, name in plugins.OPTIONS if of == group}
         for name in _chosen(argv, group):
-            if name not in names:
+            if name not in names and re.fullmatch(r"[\w.-]+", name):  # no choice(a,b) or glob(*) of a sweep
                 raise _unknown_choice(group, name, names)
 
 

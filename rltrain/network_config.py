@@ -35,6 +35,8 @@ class NetworkConfig:
     def __post_init__(self) -> None:
         one_of("network.name", self.name, names())
         one_of("network.activation", self.activation, ("tanh", "relu"))
+        if not self.hidden_sizes:
+            raise ConfigError("a network without layers", "network.hidden_sizes", "give a width at least: [64]")
         for size in self.hidden_sizes:
             at_least("network.hidden_sizes", size, 1)
 

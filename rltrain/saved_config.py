@@ -27,7 +27,7 @@ def fingerprint(config: RunConfig) -> str:
 
 
 def fingerprints(config: RunConfig, folder: Path) -> set[str]:
-    """Those of the checkpoints in a run's folder: also of an rltrain without some of the settings of this one.
+    """Those of the checkpoints in a run's folder: also of an rltrain that did not yet have all settings of this one.
 
     What is missing from the run's own file has its default, which is to mean what was done before there was a choice.
     """

@@ -49,6 +49,9 @@ COMMAND_LINE = [
     (["algo=dqn", "env=cartpole", "progress=maybe"], "; progress; "),
     (["algo=dqn", "env=cartpole", "algo.gamma=high"], "; algo.gamma; "),
     (["algo=dqn", "env=cartpole", "algo.gamma=1.5"], "; algo.gamma; give a value in [0, 1]"),
+    (["algo=dqn", "env=taxi", "env.stack_num=4"], "4 is out of range; env.stack_num; give a value in [1, 1]"),
+    (["algo=dqn", "env=cartpole", "env.stack_num=300"], "300 is out of range; env.stack_num; give a value in [1, 255]"),
+    (["algo=ppo", "env=cartpole", "network.hidden_sizes=[]"], "a network without layers; network.hidden_sizes; "),
     (["algo=dqn", "env=cartpole", "precision=fp8"], "unknown value 'fp8'; precision; "),
     (["algo=dqn", "env=cartpole", "device=gpu"], "unknown device 'gpu'; device; "),
     (["algo=dqn", "env=cartpole", "name=a/../b"], "; name; "),
@@ -277,6 +280,12 @@ def test_help_of_a_choice_that_is_not_there_is_no_help_of_another(group, typed, 
     assert outcome.code == 2
     assert f"unknown {group} '{typed}'" in outcome.last_line and f"did you mean '{meant}'" in outcome.last_line
     assert command("-m", "algo=ppo,a2c", "env=cartpole", "--help").out.count("  algo.clip_range=") == 1, "the first"
+
+
+def test_a_sweep_in_hydras_own_words_is_left_to_hydra(command):
+    tuned = ["hparams=choice(ppo_cartpole,ppo_doom)", "seed=x"]  # the seed ends it before anything is trained
+    outcome = command("-m", "algo=ppo", "env=cartpole", *tuned)
+    assert outcome.code == 2 and "; seed; " in outcome.last_line, outcome.err
 
 
 def test_help_of_a_users_own_file_explains_the_keys_of_what_it_is_made_from(command, tmp_path):
