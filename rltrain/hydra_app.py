@@ -156,7 +156,8 @@ def _config_error(error: Exception, argv: list[str]) -> ConfigError:
     """One line for what Hydra or OmegaConf say in several."""
     text = str(error)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
-        group, _, option = error.missing_cfg_file.rpartition("/")
+        missing = error.missing_cfg_file
+        group, _, option = missing.partition("/") if missing.startswith("env/") else missing.rpartition("/")
         options = [name for name in error.options or [] if not name.endswith("_schema")]
         if options:
             return _unknown_choice(group, option, options)
@@ -232,9 +233,12 @@ def _unknown_choice(group: str, name: str, names: Iterable[str]) -> ConfigError:
     if group == "hydra/launcher":
         fix = "jobs side by side need: pip install 'rltrain[sweep]'" if name == "joblib" else nearest(name, names)
         return ConfigError(f"unknown {group} '{name}'", group, fix)
-    hint = nearest(name, names) + f" `rltrain list {group.removesuffix('s')}s` shows all"
-    if group == "env" and re.fullmatch(r"\S+-v\d+", name):
-        hint += f", and any id of gymnasium works as env=gym env.id={name}"
+    stem = re.sub(r"^ALE/|(NoFrameskip)?-v\d+$", "", name) if group == "env" else name  # ids of gymnasium, as others do
+    hint = nearest(stem, names) + f" `rltrain list {group.removesuffix('s')}s` shows all"
+    if stem != name:
+        atari = "ALE/" in name or "NoFrameskip" in name
+        hint += ", and any Atari game" if atari else ", and any id of gymnasium"
+        hint += " works as " + ("env=atari env.game=NAME" if atari else f"env=gym env.id={name}")
     return ConfigError(f"unknown {group} '{name}'", group, hint)
 
 

@@ -25,6 +25,11 @@ COMMAND_LINE = [
         ["algo=ppo", "env=CartPole-v1"],
         "did you mean 'cartpole'? `rltrain list envs` shows all, and any id of gymnasium",
     ),
+    (
+        ["algo=ppo", "env=ALE/MsPacman-v5"],
+        "did you mean 'ms_pacman'? `rltrain list envs` shows all, and any Atari game",
+    ),
+    (["algo=ppo", "env=PongNoFrameskip-v4"], "did you mean 'pong'? `rltrain list envs` shows all, and any Atari game"),
     (["algo=ppo", "env=Unheard-v0"], "env=gym env.id=Unheard-v0"),
     (["algo=ppo", "env=cartpol"], "unknown env 'cartpol'; env; did you mean 'cartpole'"),
     (["algo=ppo", "network=natur_cnn"], "unknown network 'natur_cnn'; network; did you mean 'nature_cnn'"),
