@@ -29,7 +29,7 @@ _STARTING = threading.Lock()
 _START_TIMEOUT_S = 30.0
 """An engine that has not started by then does not start. A start takes a second even on a busy machine."""
 
-MAX_EPISODES = 20_000
+MAX_EPISODES = 2_000
 """An engine may grow by 0.3 kB with every episode (ViZDoom 1.3.2; measured in docs/reliability.md)."""
 
 _GRACE_S = 1.0

@@ -16,6 +16,7 @@ from rltrain import checkpoint
 from rltrain.algos.dqn import DQN
 from rltrain.memory.batch import Batch
 from rltrain.memory.prioritized import PrioritizedReplay
+from rltrain.trained import Trained
 
 VECTOR, TWO = spaces.Box(-1, 1, (4,), np.float32), spaces.Discrete(2)
 QUICK = {"batch_size": 8, "learning_starts": 40, "train_every_steps": 4}
@@ -63,6 +64,7 @@ def tables(agent, online, target):
     """Let hand-written values stand in for the networks; observations are state numbers."""
     agent.online = torch.nn.Embedding.from_pretrained(torch.tensor(online), freeze=False)
     agent.target = torch.nn.Embedding.from_pretrained(torch.tensor(target))
+    agent.trained = Trained(agent.online)
 
 
 @pytest.mark.parametrize(("double", "expected"), [(True, [0.5 * 3 + 1 - 1, 1 - 4]), (False, [0.5 * 9 + 1 - 1, 1 - 4])])
