@@ -33,36 +33,10 @@ class Adam(torch.optim.Adam):
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """Step with the gradients that are there."""
         group = self.param_groups[0]
-        stepped, gradients = _with_gradients(group)
-        if not stepped:
-            return
-        for tensor in stepped:
-            if not self.state[tensor]:
-                self.state[tensor] = {
-                    "step": torch.zeros(()),
-                    "exp_avg": torch.zeros_like(tensor),
-                    "exp_avg_sq": torch.zeros_like(tensor),
-                }
-        states = [self.state[tensor] for tensor in stepped]
-        counts = [state["step"] for state in states]
-        torch._foreach_add_(counts, 1)
-        torch._fused_adam_(
-            stepped,
-            gradients,
-            [state["exp_avg"] for state in states],
-            [state["exp_avg_sq"] for state in states],
-            [],
-            counts,
-            lr=group["lr"],
-            beta1=group["betas"][0],
-            beta2=group["betas"][1],
-            weight_decay=0.0,
-            eps=group["eps"],
-            amsgrad=False,
-            maximize=False,
-        )
-        # What was made from parameters is known to be old by their version, which fused kernels leave as it was.
-        torch.autograd.graph.increment_version(stepped)
+        stepped, gradients, states = _count_step(self, ("exp_avg", "exp_avg_sq"))
+        means, squares = [state["exp_avg"] for state in states], [state["exp_avg_sq"] for state in states]
+        beta1, beta2 = group["betas"]
+        _move(stepped, gradients, means, squares, [state["step"] for state in states], group, beta1, beta2)
 
     step.hooked = True  # type: ignore[attr-defined]  # or torch wraps it for hooks and its profiler
 
@@ -86,30 +60,10 @@ class RMSprop(torch.optim.RMSprop):
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """Step with the gradients that are there."""
         group = self.param_groups[0]
-        stepped, gradients = _with_gradients(group)
-        if not stepped:
-            return
-        for tensor in stepped:
-            if not self.state[tensor]:
-                self.state[tensor] = {"step": torch.zeros(()), "square_avg": torch.zeros_like(tensor)}
-        states = [self.state[tensor] for tensor in stepped]
-        torch._foreach_add_([state["step"] for state in states], 1)
-        torch._fused_adam_(
-            stepped,
-            gradients,
-            gradients,  # the mean of gradients: with beta1 = 0 the gradient itself, which is left as it is
-            [state["square_avg"] for state in states],
-            [],
-            [_LATE] * len(stepped),
-            lr=group["lr"],
-            beta1=0.0,
-            beta2=group["alpha"],
-            weight_decay=0.0,
-            eps=group["eps"],
-            amsgrad=False,
-            maximize=False,
-        )
-        torch.autograd.graph.increment_version(stepped)
+        stepped, gradients, states = _count_step(self, ("square_avg",))
+        means = gradients  # with beta1 = 0 the mean is the gradient itself, which is left as it is
+        squares = [state["square_avg"] for state in states]
+        _move(stepped, gradients, means, squares, [_LATE] * len(stepped), group, 0.0, group["alpha"])
 
     step.hooked = True  # type: ignore[attr-defined]
 
@@ -118,10 +72,51 @@ class RMSprop(torch.optim.RMSprop):
         _forget_gradients(self.param_groups[0])
 
 
-def _with_gradients(group: dict[str, Any]) -> tuple[list[Tensor], list[Tensor]]:
-    """What is to be stepped, and by which gradients."""
-    stepped = [tensor for tensor in group["params"] if tensor.grad is not None]
-    return stepped, [tensor.grad for tensor in stepped]
+def _count_step(
+    optimizer: torch.optim.Optimizer, statistics: tuple[str, ...]
+) -> tuple[list[Tensor], list[Tensor], list[dict[str, Tensor]]]:
+    """What is to be stepped, by which gradients, and its states: with these statistics, one step further."""
+    stepped = [tensor for tensor in optimizer.param_groups[0]["params"] if tensor.grad is not None]
+    for tensor in stepped:
+        if not optimizer.state[tensor]:
+            zeros = {name: torch.zeros_like(tensor) for name in statistics}
+            optimizer.state[tensor] = {"step": torch.zeros(()), **zeros}
+    states = [optimizer.state[tensor] for tensor in stepped]
+    if states:
+        torch._foreach_add_([state["step"] for state in states], 1)
+    return stepped, [tensor.grad for tensor in stepped], states
+
+
+def _move(
+    stepped: list[Tensor],
+    gradients: list[Tensor],
+    means: list[Tensor],
+    squares: list[Tensor],
+    counts: list[Tensor],
+    group: dict[str, Any],
+    beta1: float,
+    beta2: float,
+) -> None:
+    """Adam's kernel, in place."""
+    if not stepped:
+        return
+    torch._fused_adam_(
+        stepped,
+        gradients,
+        means,
+        squares,
+        [],
+        counts,
+        lr=group["lr"],
+        beta1=beta1,
+        beta2=beta2,
+        weight_decay=0.0,
+        eps=group["eps"],
+        amsgrad=False,
+        maximize=False,
+    )
+    # What was made from parameters is known to be old by their version, which fused kernels leave as it was.
+    torch.autograd.graph.increment_version(stepped)
 
 
 def _forget_gradients(group: dict[str, Any]) -> None:
