@@ -32,7 +32,7 @@ class Actor:
         self.network: networks.ActorCritic = networks.build(
             seed, lambda: networks.ActorCritic(make_torso, self.distribution, critic), self.device
         )
-        devices.set_threads(self.network.torso.large_layers)
+        devices.set_up_processor(self.network.torso.large_layers)
 
     def policy(self, obs: np.ndarray, greedy: bool, generator: np.random.Generator) -> np.ndarray:
         """Actions for the environment, given observations [B, *obs_shape]: the likeliest, or sampled."""

@@ -1,6 +1,9 @@
 """The device's memory in the metrics, and the precision that `auto` takes."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -59,3 +62,31 @@ def test_auto_takes_bf16_only_where_it_is_quicker(tmp_path, vendor, flags, quick
 
 def test_auto_takes_fp32_where_no_processor_is_told_of(tmp_path):
     assert not devices._cpu_multiplies_bf16(tmp_path / "none")
+
+
+@pytest.mark.parametrize("algo", ["dqn", "pqn", "ppo"])
+def test_numbers_that_slow_an_intel_processor_down_become_0(algo, command):
+    tiny = torch.full((10,), 1e-37)
+    torch.set_flush_denormal(False)
+    assert (tiny * 0.01).all(), "a number below float32's normal range"
+    assert command(*small(algo, "cartpole"), "total_steps=64", "eval_every_steps=0").code == 0
+    assert not (tiny * 0.01).any()
+
+
+AFTER_A_TRAINING = """
+import sys, torch
+from rltrain.cli import main
+try:
+    main()
+except SystemExit as end:
+    assert not end.code
+print("threads", torch.get_num_threads(), "left", int((torch.full((400_000,), 1e-37) * 0.01).count_nonzero()))
+"""
+
+
+def test_they_do_so_in_every_thread_of_a_training(tmp_path):
+    keys = [*small("ppo", "pong"), "network=nature_cnn", "total_steps=128", "eval_every_steps=0", f"run_dir={tmp_path}"]
+    outcome = subprocess.run([sys.executable, "-c", AFTER_A_TRAINING, *keys], capture_output=True, text=True)
+    told = outcome.stdout.split()
+    assert told[-2:] == ["left", "0"], outcome.stdout + outcome.stderr
+    assert told[-3] == str(len(os.sched_getaffinity(0)))

@@ -57,7 +57,7 @@ class DQN:
 
         self.online = networks.build(seed, make, self.device)
         self.target = networks.build(seed, make, self.device)
-        devices.set_threads(self.online.torso.large_layers)
+        devices.set_up_processor(self.online.torso.large_layers)
         self.trained = Trained(self.online)
         self.optimizer = optimizers.make("adam", self.trained, config.learning_rate, config.adam_eps)
         self.loss = {"huber": losses.huber, "squared": losses.squared}[config.loss]

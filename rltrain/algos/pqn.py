@@ -56,7 +56,7 @@ class PQN:
             return networks.QNetwork(torso, self.num_actions, dueling=False)
 
         self.network: networks.QNetwork = networks.build(seed, make, self.device)
-        devices.set_threads(self.network.torso.large_layers)
+        devices.set_up_processor(self.network.torso.large_layers)
         self.trained = Trained(self.network)
         self.optimizer = torch.optim.RAdam(self.trained.tensors, lr=config.learning_rate)
         self.epsilon = config.epsilon_end
