@@ -60,7 +60,7 @@ class DQN:
         devices.set_up_processor(self.online.torso.large_layers)
         self.trained = Trained(self.online)
         self.optimizer = optimizers.make("adam", self.trained, config.learning_rate, config.adam_eps)
-        self.loss = {"huber": losses.huber, "squared": losses.squared}[config.loss]
+        self.huber_delta = {"huber": 1.0, "squared": None}[config.loss]
         self.num_updates = 0
 
     def policy(self, obs: np.ndarray, greedy: bool, generator: np.random.Generator) -> np.ndarray:
@@ -98,21 +98,19 @@ class DQN:
         )
         q = self.online(obs)
         with torch.no_grad():
-            next_target_q = self.target(next_obs)
-        if self.config.double:
-            with torch.no_grad():
-                next_online_q = self.online(next_obs)
-            td_error = losses.double_q_learning_td_error(q, action, reward, discount, next_online_q, next_target_q)
-        else:
-            td_error = losses.q_learning_td_error(q, action, reward, discount, next_target_q)
-        loss = losses.weighted_mean(self.loss(td_error), weight)
-        td_error_out.copy_(td_error.detach())
+            next_q = self.target(next_obs)
+            if self.config.double:
+                target = losses.double_q_learning_target(reward, discount, self.online(next_obs), next_q)
+            else:
+                target = losses.q_learning_target(reward, discount, next_q)
+        loss, td_error = losses.td_loss(q, action, target, weight, self.huber_delta)
+        td_error_out.copy_(td_error)
         if not measured:
             return loss, {}
         return loss, {
             "train/loss": loss.detach(),
             "train/q_mean": q.detach().mean(),
-            "train/td_error": td_error.detach().abs().mean(),
+            "train/td_error": td_error.abs().mean(),
         }
 
     def state_dict(self) -> dict[str, Any]:

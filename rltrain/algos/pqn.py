@@ -98,13 +98,11 @@ class PQN:
     def _loss(self, rollout: Rollout, returns: Tensor, index: Tensor) -> tuple[Tensor, dict[str, Any]]:
         """The loss of the steps at `index` and its metrics: means over them."""
         q = self.network(rollout.obs_at(index))
-        chosen_q = q.gather(-1, rollout.flat("action")[index, None]).squeeze(-1)
-        td_error = returns.flatten()[index] - chosen_q
-        loss = losses.squared(td_error).mean()
+        loss, td_error = losses.td_loss(q, rollout.flat("action")[index], returns.flatten()[index])
         return loss, {
             "train/loss": loss.detach(),
             "train/q_mean": q.detach().mean(),
-            "train/td_error": td_error.detach().abs().mean(),
+            "train/td_error": td_error.abs().mean(),
         }
 
     def anneal(self, step: int, total_steps: int) -> None:

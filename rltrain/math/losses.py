@@ -1,77 +1,84 @@
-"""Losses and the numbers logged next to them: pure functions of tensors. Legend: B batch, A actions.
-
-The td errors are returned rather than a loss, as prioritized replay needs them; the losses are per sample, as
-importance weights apply per sample.
-"""
+"""Losses and the numbers logged next to them: pure functions of tensors. Legend: B batch, A actions."""
 
 import torch
 from torch import Tensor
 from torch.autograd.function import BackwardCFunction, FunctionCtx
 
 
-def q_learning_td_error(
-    q_BA: Tensor, action_B: Tensor, reward_B: Tensor, discount_B: Tensor, next_q_BA: Tensor
-) -> Tensor:
-    """TD error of Q-learning (Watkins 1989; Sutton & Barto 2018, eq. 6.8; with a target network Mnih et al. 2015).
+@torch.no_grad()
+def q_learning_target(reward_B: Tensor, discount_B: Tensor, next_q_BA: Tensor) -> Tensor:
+    """Target of Q-learning (Watkins 1989; Sutton & Barto 2018, eq. 6.8; with a target network Mnih et al. 2015).
 
-    q_BA, next_q_BA: values of every action, [batch, actions], float.
-    action_B: the action taken, [batch], int64. reward_B: [batch], float.
-    discount_B: gamma^n, or 0 where the episode terminated (a truncated one keeps it), [batch], float.
-    Returns target minus estimate, [batch], float; gradients flow through q_BA alone.
+    reward_B: [batch], float. discount_B: gamma^n, or 0 where the episode terminated (a truncated one keeps it),
+    [batch], float. next_q_BA: values of every action in the state that followed, [batch, actions], float.
+    Returns [batch], float.
     """
-    _check_shapes(q_BA, next_q_BA)
-    _check_shapes(action_B, reward_B, discount_B)
-    target_B = reward_B + discount_B * next_q_BA.amax(dim=-1)
-    return target_B.detach() - q_BA.gather(-1, action_B[:, None]).squeeze(-1)
+    _check_shapes(reward_B, discount_B, next_q_BA[:, 0])
+    return torch.addcmul(reward_B, discount_B, next_q_BA.amax(dim=-1))
 
 
-def double_q_learning_td_error(
-    q_BA: Tensor,
-    action_B: Tensor,
-    reward_B: Tensor,
-    discount_B: Tensor,
-    next_online_q_BA: Tensor,
-    next_target_q_BA: Tensor,
+@torch.no_grad()
+def double_q_learning_target(
+    reward_B: Tensor, discount_B: Tensor, next_online_q_BA: Tensor, next_target_q_BA: Tensor
 ) -> Tensor:
-    """TD error of double Q-learning (van Hasselt, Guez & Silver 2016, eq. 4).
+    """Target of double Q-learning (van Hasselt, Guez & Silver 2016, eq. 4).
 
-    The online network chooses the next action, the target network says what it is worth.
-
-    q_BA, next_online_q_BA, next_target_q_BA: values of every action, [batch, actions], float.
-    action_B: the action taken, [batch], int64. reward_B: [batch], float.
-    discount_B: gamma^n, or 0 where the episode terminated (a truncated one keeps it), [batch], float.
-    Returns target minus estimate, [batch], float; gradients flow through q_BA alone.
+    The online network chooses the next action, the target network says what it is worth. Shapes as in
+    `q_learning_target`.
     """
-    _check_shapes(q_BA, next_online_q_BA, next_target_q_BA)
-    _check_shapes(action_B, reward_B, discount_B)
+    _check_shapes(next_online_q_BA, next_target_q_BA)
+    _check_shapes(reward_B, discount_B, next_target_q_BA[:, 0])
     next_action_B = next_online_q_BA.argmax(dim=-1, keepdim=True)
-    target_B = reward_B + discount_B * next_target_q_BA.gather(-1, next_action_B).squeeze(-1)
-    return target_B.detach() - q_BA.gather(-1, action_B[:, None]).squeeze(-1)
+    return torch.addcmul(reward_B, discount_B, next_target_q_BA.gather(-1, next_action_B).squeeze(-1))
 
 
-def huber(td_error_B: Tensor, delta: float = 1.0) -> Tensor:
-    """Huber loss (Huber 1964): e^2 / 2 up to delta, delta * (|e| - delta / 2) beyond. [batch], float, per sample.
+def td_loss(
+    q_BA: Tensor, action_B: Tensor, target_B: Tensor, weight_B: Tensor | None = None, huber_delta: float | None = None
+) -> tuple[Tensor, Tensor]:
+    """Mean of weight * loss(td error), the td error being target minus Q(s, a); one node of the graph, not ten.
 
-    At delta = 1 its gradient is the td error clipped to [-1, 1] (Mnih et al. 2015, methods).
+    q_BA: values of every action, [batch, actions], float. action_B: the action taken, [batch], int64.
+    target_B: [batch], float.
+    weight_B: importance weights (Schaul et al. 2016, algorithm 1, line 13), [batch], float; None: all 1. The sum is
+    divided by the batch size and not by that of the weights, which would undo their scale.
+    huber_delta: None takes e^2 / 2, a number Huber's loss (Huber 1964), which is that up to delta and
+    delta * (|e| - delta / 2) beyond: at 1 its gradient is the td error clipped to [-1, 1] (Mnih et al. 2015, methods).
+    Returns the loss, (), and without gradient the td errors, [batch]; gradients flow through q_BA alone.
     """
-    size_B = td_error_B.abs()
-    quadratic_B = size_B.clamp(max=delta)
-    # Beyond delta the first term is a constant and the second grows linearly.
-    return 0.5 * quadratic_B.square() + delta * (size_B - quadratic_B)
+    _check_shapes(target_B, action_B, q_BA[:, 0], *([] if weight_B is None else [weight_B]))
+    loss, td_error_B = _TDLoss.apply(q_BA, action_B[:, None], target_B, weight_B, huber_delta)
+    return loss, td_error_B
 
 
-def squared(td_error_B: Tensor) -> Tensor:
-    """Half the squared error e^2 / 2, [batch], float, per sample: equals `huber` below delta."""
-    return 0.5 * td_error_B.square()
+class _TDLoss(torch.autograd.Function):
+    """With c = e clipped to [-delta, delta] both losses are c * (e - c / 2), and their slope by e is c."""
 
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx,
+        q_BA: Tensor,
+        action_B1: Tensor,
+        target_B: Tensor,
+        weight_B: Tensor | None,
+        huber_delta: float | None,
+    ) -> tuple[Tensor, Tensor]:
+        td_error_B = target_B - q_BA.gather(-1, action_B1).squeeze(-1)
+        clipped_B = td_error_B if huber_delta is None else td_error_B.clamp(-huber_delta, huber_delta)
+        loss_B = clipped_B * torch.sub(td_error_B, clipped_B, alpha=0.5)
+        slope_B = clipped_B * (-1.0 / len(clipped_B))
+        if weight_B is not None:
+            loss_B *= weight_B
+            slope_B *= weight_B
+        ctx.save_for_backward(action_B1, slope_B)
+        ctx.num_actions = q_BA.shape[1]  # type: ignore[attr-defined]
+        ctx.mark_non_differentiable(td_error_B)
+        return loss_B.mean(), td_error_B
 
-def weighted_mean(loss_B: Tensor, weight_B: Tensor) -> Tensor:
-    """Mean of weight * loss over the batch (Schaul et al. 2016, algorithm 1, line 13). Both [batch], float; returns ().
-
-    Divided by the batch size and not by the sum of the weights, which would undo their scale.
-    """
-    _check_shapes(loss_B, weight_B)
-    return (loss_B * weight_B).mean()
+    @staticmethod
+    def backward(ctx: BackwardCFunction, gradient: Tensor, *others: Tensor) -> tuple[Tensor | None, ...]:
+        action_B1, slope_B = ctx.saved_tensors  # type: ignore[misc]
+        gradient_BA = slope_B.new_zeros(len(slope_B), ctx.num_actions)  # type: ignore[attr-defined]
+        return gradient_BA.scatter_(-1, action_B1, (gradient * slope_B)[:, None]), None, None, None, None
 
 
 def policy_gradient_loss(log_prob_B: Tensor, advantage_B: Tensor) -> Tensor:

@@ -9,52 +9,94 @@ from rltrain.math import losses
 
 
 def test_termination_stops_the_bootstrap_and_truncation_does_not():
-    q, next_q = torch.tensor([[1.0, 2.0]] * 2), torch.tensor([[5.0, 7.0]] * 2)
-    td_error = losses.q_learning_td_error(q, torch.tensor([0, 0]), torch.ones(2), torch.tensor([0.0, 0.1]), next_q)
-    assert td_error.tolist() == pytest.approx([0.0, 0.7])  # 1 - 1, and 1 + .1 * 7 - 1
+    next_q = torch.tensor([[5.0, 7.0]] * 2)
+    target = losses.q_learning_target(torch.ones(2), torch.tensor([0.0, 0.1]), next_q)
+    assert target.tolist() == pytest.approx([1.0, 1.7])  # 1, and 1 + .1 * 7
 
 
 def test_double_q_values_the_online_choice_with_the_target_network():
-    q = torch.zeros(2, 2)
     online, target = torch.tensor([[1.0, 2.0], [4.0, 3.0]]), torch.tensor([[10.0, 5.0], [6.0, 8.0]])
-    arguments = (q, torch.tensor([0, 1]), torch.tensor([1.0, 2.0]), torch.tensor([0.5, 0.5]))
-    double = losses.double_q_learning_td_error(*arguments, online, target)
+    arguments = (torch.tensor([1.0, 2.0]), torch.tensor([0.5, 0.5]))
+    double = losses.double_q_learning_target(*arguments, online, target)
     assert double.tolist() == pytest.approx([3.5, 5.0], abs=1e-6)  # 1 + .5 * 5, 2 + .5 * 6
-    plain = losses.q_learning_td_error(*arguments, target)
+    plain = losses.q_learning_target(*arguments, target)
     assert plain.tolist() == pytest.approx([6.0, 6.0], abs=1e-6)  # control: 1 + .5 * 10, 2 + .5 * 8
 
 
 def test_gradients_flow_through_the_estimate_alone():
-    q, online, target = (torch.rand(3, 2, requires_grad=True) for _ in range(3))
+    q, online, next_q = (torch.rand(3, 2, requires_grad=True) for _ in range(3))
     action, ones = torch.tensor([0, 1, 0]), torch.ones(3)
-    losses.double_q_learning_td_error(q, action, ones, ones, online, target).sum().backward()
-    assert online.grad is None and target.grad is None
-    assert q.grad.tolist() == [[-1, 0], [0, -1], [-1, 0]]
+    for target in (
+        losses.double_q_learning_target(ones, ones, online, next_q),
+        losses.q_learning_target(ones, ones, next_q),
+        next_q[:, 0],
+    ):
+        q.grad = None
+        loss, td_error = losses.td_loss(q, action, target)
+        loss.backward()
+        expected = torch.zeros(3, 2).scatter_(-1, action[:, None], -td_error[:, None] / 3)
+        torch.testing.assert_close(q.grad, expected)
+        assert online.grad is None and next_q.grad is None and not td_error.requires_grad
 
 
 def test_a_column_of_rewards_is_refused_rather_than_broadcast():
-    q = torch.rand(3, 2)
+    q, action, ones = torch.rand(3, 2), torch.tensor([0, 1, 0]), torch.ones(3)
     with pytest.raises(ValueError, match="shapes"):
-        losses.q_learning_td_error(q, torch.tensor([0, 1, 0]), torch.ones(3, 1), torch.ones(3), q)
+        losses.q_learning_target(ones[:, None], ones, q)
+    with pytest.raises(ValueError, match="shapes"):
+        losses.double_q_learning_target(ones, ones[:, None], q, q)
+    with pytest.raises(ValueError, match="shapes"):
+        losses.td_loss(q, action, ones[:, None])
+    with pytest.raises(ValueError, match="shapes"):
+        losses.td_loss(q, action, ones, ones[:, None])
 
 
-def test_huber_is_quadratic_inside_and_linear_outside():
-    td_error = torch.tensor([-3.0, -1.0, 0.5, 2.0], requires_grad=True)
-    loss = losses.huber(td_error)
-    assert loss.tolist() == pytest.approx([2.5, 0.5, 0.125, 1.5])
-    loss.sum().backward()
-    assert td_error.grad.tolist() == pytest.approx([-1, -1, 0.5, 1])
-    expected = torch.nn.functional.huber_loss(td_error, torch.zeros(4), reduction="none", delta=2.0)
-    torch.testing.assert_close(losses.huber(td_error, 2.0), expected)
+@pytest.mark.parametrize(
+    ("delta", "losses_of", "gradient"),
+    [
+        (1.0, [2.5, 0.5, 0.125, 1.5], [-1, -1, 0.5, 1]),
+        (2.0, [4.0, 0.5, 0.125, 2.0], [-2, -1, 0.5, 2]),
+        (None, [4.5, 0.5, 0.125, 2.0], [-3, -1, 0.5, 2]),
+    ],
+)
+def test_huber_is_quadratic_inside_and_linear_outside(delta, losses_of, gradient):
+    error = [-3.0, -1.0, 0.5, 2.0]
+    for value, loss_of, slope in zip(error, losses_of, gradient, strict=True):
+        q = torch.tensor([[7.0, 0.0]], requires_grad=True)
+        loss, td_error = losses.td_loss(q, torch.tensor([1]), torch.tensor([value]), huber_delta=delta)
+        loss.backward()
+        assert (loss.item(), td_error.item()) == pytest.approx((loss_of, value))
+        assert q.grad.tolist() == [pytest.approx([0.0, -slope])]  # the td error is target minus value
 
 
-@pytest.mark.parametrize("loss", [losses.huber, losses.squared])
-def test_importance_weights_reach_the_loss(loss):
-    td_error = torch.tensor([1.0, 1.0], requires_grad=True)
-    total = losses.weighted_mean(loss(td_error), torch.tensor([1.0, 0.25]))
+@pytest.mark.parametrize("delta", [None, 1.0, 0.3])
+def test_the_td_loss_is_that_of_torch_and_its_gradient_too(delta):
+    generator = torch.Generator().manual_seed(0)
+    q = torch.randn(64, 5, generator=generator, requires_grad=True)
+    action = torch.randint(5, (64,), generator=generator)
+    target, weight = (torch.randn(64, generator=generator) for _ in range(2))
+    chosen = q.gather(-1, action[:, None]).squeeze(-1)
+    if delta is None:
+        per_sample = torch.nn.functional.mse_loss(chosen, target, reduction="none") / 2
+    else:
+        per_sample = torch.nn.functional.huber_loss(chosen, target, reduction="none", delta=delta)
+    expected = (weight * per_sample).mean()
+    loss, _ = losses.td_loss(q, action, target, weight, delta)
+    torch.testing.assert_close(loss, expected)
+    ours, theirs = (torch.autograd.grad(3 * value, q)[0] for value in (loss, expected))
+    torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("delta", [None, 1.0])
+def test_importance_weights_reach_the_loss(delta):
+    q = torch.zeros(2, 1, requires_grad=True)
+    total, td_error = losses.td_loss(
+        q, torch.tensor([0, 0]), torch.tensor([1.0, 1.0]), torch.tensor([1.0, 0.25]), delta
+    )
     assert total.item() == pytest.approx(0.3125)  # (.5 + .125) / 2: not divided by the sum of the weights
+    assert td_error.tolist() == [1.0, 1.0]  # what the priorities are made of has no weight
     total.backward()
-    assert td_error.grad.tolist() == pytest.approx([0.5, 0.125])
+    assert q.grad.flatten().tolist() == pytest.approx([-0.5, -0.125])
 
 
 @pytest.mark.parametrize(
