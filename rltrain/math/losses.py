@@ -14,7 +14,7 @@ def q_learning_target(reward_B: Tensor, discount_B: Tensor, next_q_BA: Tensor) -
     Returns [batch], float.
     """
     _check_shapes(reward_B, discount_B, next_q_BA[:, 0])
-    return torch.addcmul(reward_B, discount_B, next_q_BA.amax(dim=-1))
+    return reward_B + discount_B * next_q_BA.amax(dim=-1)
 
 
 @torch.no_grad()
@@ -29,7 +29,7 @@ def double_q_learning_target(
     _check_shapes(next_online_q_BA, next_target_q_BA)
     _check_shapes(reward_B, discount_B, next_target_q_BA[:, 0])
     next_action_B = next_online_q_BA.argmax(dim=-1, keepdim=True)
-    return torch.addcmul(reward_B, discount_B, next_target_q_BA.gather(-1, next_action_B).squeeze(-1))
+    return reward_B + discount_B * next_target_q_BA.gather(-1, next_action_B).squeeze(-1)
 
 
 def td_loss(
