@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import importlib.util
 import io
 import json
 import logging
@@ -29,6 +30,8 @@ def main(argv: list[str]) -> int:
     words, values = split(argv, {"format", "checkpoint", "out", "env.id"}, USAGE)
     kind = values.get("format", "onnx")
     one_of("format", kind, _ENDINGS)
+    if kind == "onnx":
+        _look_for_onnx()
     folder, config, path = open_run(words[0], values)
     # In fp32 on the CPU, whatever it was trained in: a file for other machines.
     config = dataclasses.replace(config, precision="fp32", device="cpu")
@@ -115,13 +118,15 @@ def _pt2(network: Any, example: Any, out: Path) -> None:
     torch.export.save(_exported(network, example), out)
 
 
+def _look_for_onnx() -> None:
+    """Raise EnvironmentFailure where torch would miss what it writes this format with, before anything is loaded."""
+    for package in ("onnx", "onnxscript"):
+        if importlib.util.find_spec(package) is None:
+            fix = "pip install 'rltrain[export]', or use format=torchscript"
+            raise EnvironmentFailure(f"a package is missing: {package}", "format=onnx", fix)
+
+
 def _onnx(network: Any, example: Any, out: Path) -> None:
-    try:
-        import onnx  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        fix = "pip install 'rltrain[export]', or use format=torchscript"
-        raise EnvironmentFailure(f"a package is missing: {error.name}", "format=onnx", fix) from error
     import torch
 
     # It warns about every package that it could translate and does not find.

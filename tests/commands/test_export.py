@@ -84,6 +84,7 @@ def test_a_table_is_refused_and_its_file_named(made, command):
 
 def test_without_onnx_the_command_to_get_it_is_told(made, command, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "onnxscript", None)
+    monkeypatch.setattr(export, "load_agent", None)  # at once: nothing is loaded first
     outcome = command("export", made("cartpole"), "out=a.onnx")
     assert outcome.code == 4
     assert "a package is missing: onnxscript; format=onnx; pip install 'rltrain[export]'" in outcome.last_line
