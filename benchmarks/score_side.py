@@ -1,8 +1,8 @@
-"""One training on CartPole until it scores 475; prints the seconds of training, in either side's environment.
+"""One training until it reaches a score; prints the seconds of training, in either side's environment.
 
-    score_side.py ours|peer ppo|dqn SEED MAX_STEPS [key=value...]
+    score_side.py ours|peer ppo|dqn|dqn_doom SEED MAX_STEPS [key=value...]
 
-Every 2,048 steps the greedy policy plays 20 episodes in fresh environments, with the clock stopped.
+Every so often the greedy policy plays 20 episodes in fresh environments, with the clock stopped.
 """
 
 import json
@@ -10,31 +10,49 @@ import os
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 
-EVERY_STEPS, EPISODES, SCORE = 2048, 20, 475
+EPISODES = 20
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What is learned, and what counts as learned."""
+
+    keys: tuple[str, ...]
+    every_steps: int
+    score: float
+
+
+GOALS = {
+    "ppo": Goal(("algo=ppo", "env=cartpole"), 2048, 475),
+    "dqn": Goal(("algo=dqn", "env=cartpole"), 2048, 475),
+    "dqn_doom": Goal(("algo=dqn", "env=doom"), 1000, 75),
+}
 
 
 class Watch:
     """Stops its clock while it looks at the score."""
 
-    def __init__(self, max_steps: int) -> None:
-        self.max_steps, self.seconds, self.start_s, self.next_step = max_steps, 0.0, time.perf_counter(), EVERY_STEPS
+    def __init__(self, goal: Goal, max_steps: int) -> None:
+        self.goal, self.max_steps = goal, max_steps
+        self.seconds, self.start_s, self.next_step = 0.0, time.perf_counter(), goal.every_steps
 
     def __call__(self, step: int, play) -> None:
         """Evaluate where it is due by `play`, which gives a mean return; ends the process at the score."""
         if step < self.next_step:
             return
         self.seconds += time.perf_counter() - self.start_s
-        self.next_step += EVERY_STEPS
+        self.next_step += self.goal.every_steps
         score = play()
-        if score >= SCORE or step >= self.max_steps:
-            reached = bool(score >= SCORE)
+        if score >= self.goal.score or step >= self.max_steps:
+            reached = bool(score >= self.goal.score)
             print(json.dumps({"reached": reached, "steps": step, "train_s": round(self.seconds, 2)}), flush=True)
             os._exit(0)
         self.start_s = time.perf_counter()
 
 
-def ours(algo: str, seed: str, max_steps: int, keys: list[str]) -> None:
+def ours(goal: str, seed: str, max_steps: int, keys: list[str]) -> None:
     """rltrain with its own tuned settings, or with `keys`."""
     from rltrain import process
 
@@ -47,7 +65,7 @@ def ours(algo: str, seed: str, max_steps: int, keys: list[str]) -> None:
 
     def start(run: Run):
         pool = make_pool(run)
-        watches.append(Watch(max_steps))  # what comes before is start-up
+        watches.append(Watch(GOALS[goal], max_steps))  # what comes before is start-up
         return pool
 
     def after_step_and_look(run: Run, num_steps: int, agent, **parts) -> None:
@@ -57,7 +75,7 @@ def ours(algo: str, seed: str, max_steps: int, keys: list[str]) -> None:
     Run.make_pool, Run.after_step = start, after_step_and_look
     with tempfile.TemporaryDirectory() as folder:
         quiet = ["progress=false", "eval_every_steps=0", "checkpoint_every_steps=0", f"run_dir={folder}"]
-        sys.argv[1:] = [f"algo={algo}", "env=cartpole", f"seed={seed}", *quiet, *keys]
+        sys.argv[1:] = [*GOALS[goal].keys, f"seed={seed}", *quiet, *keys]
         main()
 
 
@@ -74,7 +92,7 @@ def peer(algo: str, seed: str, max_steps: int) -> None:
         """Between rollouts."""
 
         def _on_training_start(self) -> None:
-            self.watch = Watch(max_steps)
+            self.watch = Watch(GOALS[algo], max_steps)
 
         def _on_rollout_start(self) -> None:
             self.watch(self.num_timesteps, lambda: evaluate_policy(self.model, fresh, EPISODES)[0])

@@ -1,8 +1,10 @@
 """Seconds of training until CartPole scores 475, ours against Stable-Baselines3 at RL Zoo's settings, seed by seed.
 
     python benchmarks/time_to_score.py ppo --peer ../peer-sb3/bin/python
+    python benchmarks/time_to_score.py dqn_doom --seeds 3
 
-Both sides evaluate by the same rule, see score_side.py. Written to benchmarks/results/time_to_score_<algo>.json.
+Both sides evaluate by the same rule, see score_side.py; of Doom, until 75, only ours is there. Written to
+benchmarks/results/time_to_score_<goal>.json.
 """
 
 import argparse
@@ -14,34 +16,40 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-MAX_STEPS = {"ppo": {"ours": 40_960, "peer": 100_000}, "dqn": {"ours": 50_000, "peer": 50_000}}
+MAX_STEPS = {
+    "ppo": {"ours": 40_960, "peer": 100_000},
+    "dqn": {"ours": 50_000, "peer": 50_000},
+    "dqn_doom": {"ours": 25_000},
+}
 """The lengths that the settings are tuned for: schedules end there."""
 
 
 def main() -> None:
     """Run every seed on both sides in turn and report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("algo", choices=MAX_STEPS)
-    parser.add_argument("--peer", required=True, help="python of the peer's virtual environment")
+    parser.add_argument("goal", choices=MAX_STEPS)
+    parser.add_argument("--peer", help="python of the peer's virtual environment")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--keys", nargs="*", default=[], help="more keys for our side")
     options = parser.parse_args()
+    if "peer" in MAX_STEPS[options.goal] and not options.peer:
+        parser.error("--peer is needed for this goal")
     pythons = {"ours": sys.executable, "peer": options.peer}
-    runs: dict[str, list[dict]] = {"ours": [], "peer": []}
+    runs: dict[str, list[dict]] = {side: [] for side in MAX_STEPS[options.goal]}
     for seed in range(options.seeds):
-        for side in ("ours", "peer") if seed % 2 == 0 else ("peer", "ours"):
-            command = [pythons[side], str(HERE / "score_side.py"), side, options.algo, str(seed)]
-            command += [str(MAX_STEPS[options.algo][side]), *(options.keys if side == "ours" else [])]
+        for side in list(runs) if seed % 2 == 0 else list(runs)[::-1]:
+            command = [pythons[side], str(HERE / "score_side.py"), side, options.goal, str(seed)]
+            command += [str(MAX_STEPS[options.goal][side]), *(options.keys if side == "ours" else [])]
             env = os.environ | ({"PYTHONPATH": str(HERE.parent)} if side == "ours" else {})
             output = subprocess.run(command, check=True, capture_output=True, text=True, env=env).stdout
             runs[side].append(json.loads(output.strip().splitlines()[-1]))
             print(seed, side, runs[side][-1], flush=True)
-    result = {"algo": options.algo, "keys": options.keys}
+    result = {"goal": options.goal, "keys": options.keys}
     for side, tries in runs.items():
         reached = [each["train_s"] for each in tries if each["reached"]]
         result[side] = {"runs": tries, "reached": len(reached)}
         result[side]["median_s"] = statistics.median(reached) if reached else None
-    (HERE / "results" / f"time_to_score_{options.algo}.json").write_text(json.dumps(result, indent=1) + "\n")
+    (HERE / "results" / f"time_to_score_{options.goal}.json").write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result))
 
 
