@@ -79,7 +79,7 @@ def ours(goal: str, seed: str, max_steps: int, keys: list[str]) -> None:
         main()
 
 
-def peer(algo: str, seed: str, max_steps: int) -> None:
+def peer(goal: str, seed: str, max_steps: int) -> None:
     """Stable-Baselines3 at RL Zoo's settings."""
     from side_sb3 import WORKS
     from stable_baselines3.common.callbacks import BaseCallback
@@ -92,7 +92,7 @@ def peer(algo: str, seed: str, max_steps: int) -> None:
         """Between rollouts."""
 
         def _on_training_start(self) -> None:
-            self.watch = Watch(GOALS[algo], max_steps)
+            self.watch = Watch(GOALS[goal], max_steps)
 
         def _on_rollout_start(self) -> None:
             self.watch(self.num_timesteps, lambda: evaluate_policy(self.model, fresh, EPISODES)[0])
@@ -100,11 +100,11 @@ def peer(algo: str, seed: str, max_steps: int) -> None:
         def _on_step(self) -> bool:
             return True
 
-    model = WORKS[f"{algo}_cartpole"]()
+    model = WORKS[f"{goal}_cartpole"]()
     model.set_random_seed(int(seed))
     model.learn(max_steps, callback=Look())
 
 
 if __name__ == "__main__":
-    side, algo, seed, max_steps = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
-    ours(algo, seed, max_steps, sys.argv[5:]) if side == "ours" else peer(algo, seed, max_steps)
+    side, goal, seed, max_steps = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
+    ours(goal, seed, max_steps, sys.argv[5:]) if side == "ours" else peer(goal, seed, max_steps)

@@ -64,7 +64,8 @@ def _cpu_multiplies_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
 
 
 def set_up_processor(large_layers: bool) -> None:
-    """Threads and rounding for what follows, in this thread and those that it starts.
+    """Threads and rounding for what follows, in this thread and those that it starts: so before torch's first work that
+    it shares between threads.
 
     Every core for large layers, one for small ones: threads that share a small layer gain little and wait for each
     other all the time. On two cores an update of Doom's small_cnn took 11 ms with two threads against 16 with one, but

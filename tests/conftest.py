@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 from hydra.core.global_hydra import GlobalHydra
 
 from rltrain import cli
@@ -41,6 +42,13 @@ class Outcome:
     def json(self, name: str):
         """A JSON file of the newest run folder."""
         return json.loads((self.folder / name).read_text())
+
+
+@pytest.fixture(autouse=True)
+def tiny_numbers_kept():
+    """After a test that made an agent: hypothesis draws them, and does not take them for 0."""
+    yield
+    torch.set_flush_denormal(False)
 
 
 @pytest.fixture

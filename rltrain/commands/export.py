@@ -18,6 +18,7 @@ from rltrain.config import RunConfig
 from rltrain.envs import registry
 from rltrain.errors import ConfigError, DiskError, EnvironmentFailure
 from rltrain.evaluate import Agent, load_agent
+from rltrain.tabular_config import TabularConfig
 from rltrain.validate import one_of
 
 USAGE = "rltrain export RUN [format=onnx|torchscript|pt2] [checkpoint=best|last|STEP] [out=FILE] [env.id=...]"
@@ -30,9 +31,9 @@ def main(argv: list[str]) -> int:
     words, values = split(argv, {"format", "checkpoint", "out", "env.id"}, USAGE)
     kind = values.get("format", "onnx")
     one_of("format", kind, _ENDINGS)
-    if kind == "onnx":
-        _look_for_onnx()
     folder, config, path = open_run(words[0], values)
+    if kind == "onnx" and not isinstance(config.algo, TabularConfig):
+        _look_for_onnx()
     # In fp32 on the CPU, whatever it was trained in: a file for other machines.
     config = dataclasses.replace(config, precision="fp32", device="cpu")
     agent = load_agent(config, checkpoint.read(path, without="replay"))
@@ -119,14 +120,23 @@ def _pt2(network: Any, example: Any, out: Path) -> None:
 
 
 def _look_for_onnx() -> None:
-    """Raise EnvironmentFailure where torch would miss what it writes this format with, before anything is loaded."""
+    """Raise EnvironmentFailure where torch would miss what it writes this format with: before it is loaded itself."""
     for package in ("onnx", "onnxscript"):
         if importlib.util.find_spec(package) is None:
-            fix = "pip install 'rltrain[export]', or use format=torchscript"
-            raise EnvironmentFailure(f"a package is missing: {package}", "format=onnx", fix)
+            raise _missing(package)
+
+
+def _missing(package: str | None) -> EnvironmentFailure:
+    fix = "pip install 'rltrain[export]', or use format=torchscript"
+    return EnvironmentFailure(f"a package is missing: {package}", "format=onnx", fix)
 
 
 def _onnx(network: Any, example: Any, out: Path) -> None:
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:  # they are there and miss something themselves
+        raise _missing(error.name) from error
     import torch
 
     # It warns about every package that it could translate and does not find.

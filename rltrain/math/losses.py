@@ -5,19 +5,17 @@ from torch import Tensor
 from torch.autograd.function import BackwardCFunction, FunctionCtx
 
 
-@torch.no_grad()
 def q_learning_target(reward_B: Tensor, discount_B: Tensor, next_q_BA: Tensor) -> Tensor:
     """Target of Q-learning (Watkins 1989; Sutton & Barto 2018, eq. 6.8; with a target network Mnih et al. 2015).
 
     reward_B: [batch], float. discount_B: gamma^n, or 0 where the episode terminated (a truncated one keeps it),
     [batch], float. next_q_BA: values of every action in the state that followed, [batch, actions], float.
-    Returns [batch], float.
+    Returns [batch], float; `td_loss` lets no gradient into it.
     """
-    _check_shapes(reward_B, discount_B, next_q_BA[:, 0])
+    _check_batch(next_q_BA, reward_B, discount_B)
     return reward_B + discount_B * next_q_BA.amax(dim=-1)
 
 
-@torch.no_grad()
 def double_q_learning_target(
     reward_B: Tensor, discount_B: Tensor, next_online_q_BA: Tensor, next_target_q_BA: Tensor
 ) -> Tensor:
@@ -27,7 +25,7 @@ def double_q_learning_target(
     `q_learning_target`.
     """
     _check_shapes(next_online_q_BA, next_target_q_BA)
-    _check_shapes(reward_B, discount_B, next_target_q_BA[:, 0])
+    _check_batch(next_target_q_BA, reward_B, discount_B)
     next_action_B = next_online_q_BA.argmax(dim=-1, keepdim=True)
     return reward_B + discount_B * next_target_q_BA.gather(-1, next_action_B).squeeze(-1)
 
@@ -43,9 +41,10 @@ def td_loss(
     divided by the batch size and not by that of the weights, which would undo their scale.
     huber_delta: None takes e^2 / 2, a number Huber's loss (Huber 1964), which is that up to delta and
     delta * (|e| - delta / 2) beyond: at 1 its gradient is the td error clipped to [-1, 1] (Mnih et al. 2015, methods).
-    Returns the loss, (), and without gradient the td errors, [batch]; gradients flow through q_BA alone.
+    Returns the loss, (), and without gradient the td errors, [batch]; gradients flow through q_BA alone. That of an
+    infinite td error is NaN, with Huber's loss too, so that it is found before the optimizer steps.
     """
-    _check_shapes(target_B, action_B, q_BA[:, 0], *([] if weight_B is None else [weight_B]))
+    _check_batch(q_BA, action_B, target_B, *([] if weight_B is None else [weight_B]))
     loss, td_error_B = _TDLoss.apply(q_BA, action_B[:, None], target_B, weight_B, huber_delta)
     return loss, td_error_B
 
@@ -65,7 +64,7 @@ class _TDLoss(torch.autograd.Function):
         td_error_B = target_B - q_BA.gather(-1, action_B1).squeeze(-1)
         clipped_B = td_error_B if huber_delta is None else td_error_B.clamp(-huber_delta, huber_delta)
         loss_B = clipped_B * torch.sub(td_error_B, clipped_B, alpha=0.5)
-        slope_B = clipped_B * (-1.0 / len(clipped_B))
+        slope_B = torch.add(clipped_B, td_error_B, alpha=0.0).mul_(-1.0 / len(clipped_B))  # NaN where it is infinite
         if weight_B is not None:
             loss_B *= weight_B
             slope_B *= weight_B
@@ -232,6 +231,12 @@ def normalize(advantage_B: Tensor, epsilon: float = 1e-8) -> Tensor:
     # Again, or the rounding error of the mean of equal numbers would be scaled up to a deviation of 1.
     centred_B = centred_B - centred_B.mean()
     return centred_B / (centred_B.square().mean().sqrt() + epsilon)
+
+
+def _check_batch(q_BA: Tensor, *tensors_B: Tensor) -> None:
+    """One number in each for every row of q_BA."""
+    if any(tensor_B.shape != q_BA.shape[:1] for tensor_B in tensors_B):
+        raise ValueError(f"shapes must be {tuple(q_BA.shape[:1])}, got {[tuple(each.shape) for each in tensors_B]}")
 
 
 def _check_shapes(*tensors: Tensor) -> None:

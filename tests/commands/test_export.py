@@ -82,6 +82,23 @@ def test_a_table_is_refused_and_its_file_named(made, command):
     assert not (made("frozen_lake") / "export").exists()
 
 
+def test_without_onnx_a_table_and_a_missing_run_are_still_told_of(made, command, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "onnx", None)
+    outcome = command("export", made("frozen_lake"))
+    assert outcome.code == 2 and "q_learning has a table" in outcome.last_line
+    assert command("export", "runs/none").code == 3
+
+
+def test_a_package_that_onnx_itself_misses_is_named(made, command, monkeypatch, tmp_path):
+    (tmp_path / "onnxscript").mkdir()
+    (tmp_path / "onnxscript" / "__init__.py").write_text("import missing_from_onnxscript")
+    monkeypatch.delitem(__import__("sys").modules, "onnxscript", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    outcome = command("export", made("cartpole"), "out=a.onnx")
+    assert outcome.code == 4
+    assert "a package is missing: missing_from_onnxscript; format=onnx; pip install" in outcome.last_line
+
+
 def test_without_onnx_the_command_to_get_it_is_told(made, command, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "onnxscript", None)
     monkeypatch.setattr(export, "load_agent", None)  # at once: nothing is loaded first

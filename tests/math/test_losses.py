@@ -88,6 +88,17 @@ def test_the_td_loss_is_that_of_torch_and_its_gradient_too(delta):
 
 
 @pytest.mark.parametrize("delta", [None, 1.0])
+@pytest.mark.parametrize("bad", [math.inf, -math.inf, math.nan])
+def test_an_error_that_is_no_number_has_no_gradient(bad, delta):
+    """Huber's slope of an infinite error would be 1, and the optimizer would step by it."""
+    q = torch.zeros(2, 2, requires_grad=True)
+    loss, _ = losses.td_loss(q, torch.tensor([0, 1]), torch.tensor([1.0, bad]), torch.ones(2), delta)
+    loss.backward()
+    assert not q.grad[1, 1].isfinite()
+    assert q.grad[0].tolist() == [-0.5, 0.0]
+
+
+@pytest.mark.parametrize("delta", [None, 1.0])
 def test_importance_weights_reach_the_loss(delta):
     q = torch.zeros(2, 1, requires_grad=True)
     total, td_error = losses.td_loss(
