@@ -54,3 +54,18 @@ def test_the_growth_is_in_mb_an_hour(soak):
 def test_a_last_window_that_is_cut_short_is_left_out(soak):
     samples = [{"time_s": s, "x": 600 if s >= 240 else 500} for s in range(0, 250, 10)]
     assert [value for _, value in soak.lowest(samples, "x")] == [500, 500]
+
+
+@pytest.mark.parametrize(
+    ("counts", "more"),
+    [
+        ([109, 111, 109, 111, 109, 111], False),  # an evaluation's own come and go
+        ([109, 109, 109, 109, 109, 111], False),
+        ([109, 109, 110, 110, 111, 111], True),
+        ([17, 17, 17, 18, 18, 18], True),
+        ([17], False),
+    ],
+)
+def test_a_count_that_stays_higher_is_a_leak(soak, counts, more):
+    """Bug: a look that falls into an evaluation is taken for a leak, or one handle more for good for chance."""
+    assert soak.rises(list(enumerate(counts))) is more
