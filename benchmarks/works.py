@@ -26,8 +26,16 @@ ZOO_PPO = (
 )  # fmt: skip
 
 WORKS = {
+    # Every number of the work itself is written here: the tuned file of the environment may take others.
     "ppo_pong": Work(
-        "side_sb3.py", 2048, 2048, ("algo=ppo", *PONG, "total_steps=1e7", "algo.learning_rate_end=null"), ("ppo_pong",)
+        "side_sb3.py",
+        2048,
+        2048,
+        (
+            "algo=ppo", *PONG, "total_steps=1e7", "algo.num_envs=8", "algo.num_steps=128", "algo.num_epochs=4",
+            "algo.batch_size=256", "algo.learning_rate=2.5e-4", "algo.learning_rate_end=null", "algo.clip_range=0.1",
+        ),
+        ("ppo_pong",),
     ),
     "dqn_pong": Work(
         "side_sb3.py",
