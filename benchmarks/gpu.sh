@@ -19,4 +19,4 @@ measure() { # name, work, further keys for both sides
 measure ppo_pong ppo_pong
 measure dqn_pong dqn_pong
 measure a2c_pong a2c_pong
-measure ppo_pong_64 ppo_pong num_envs=64 batch_size=2048
+measure ppo_pong_64 ppo_pong algo.num_envs=64 algo.batch_size=2048
