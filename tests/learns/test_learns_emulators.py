@@ -9,7 +9,8 @@ RANDOM_AIRSTRIKER = 199.8
 
 
 def test_ppo_begins_to_play_pong(final):
-    assert final("algo=ppo", "env=pong", "total_steps=300000") > -19.5
+    """Half of the tuned length, so with a step size that does not fall to 0 at its end."""
+    assert final("algo=ppo", "env=pong", "total_steps=300000", "algo.learning_rate_end=null") > -19.5
 
 
 @pytest.mark.parametrize(("algo", "steps"), [("a2c", 150_000), ("ppo", 60_000)])
