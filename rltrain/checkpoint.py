@@ -130,7 +130,15 @@ def find(run: Path, which: str = "last") -> Path:
         complete = _complete(run / "checkpoints")
         if complete:
             return complete[-1]
-    raise CheckpointError("there is no such checkpoint", str(path), "look into the run's checkpoints folder")
+    fix = "look into the run's checkpoints folder"
+    if which == "last" and (run / "checkpoints" / "best").is_dir():
+        fix = "use checkpoint=best, which an evaluation has left"
+    raise CheckpointError("there is no such checkpoint", str(path), fix)
+
+
+def resumable(run: Path) -> bool:
+    """Whether there is a checkpoint that training may go on from, or one that is too damaged to tell."""
+    return any(_facts(path).get("complete", True) for path in _committed(run / "checkpoints"))
 
 
 def candidates(
@@ -150,11 +158,16 @@ def candidates(
         try:
             yield _step(path), _read(path, made_for)
             reason: Exception | str = "it does not fit this run"
-        except (CheckpointError, OSError) as error:
+        except CheckpointError as error:
+            reason = error.what
+        except OSError as error:
             reason = error
         follow = f"trying {older.name}" if older else "there is no older one"
         print(f"rltrain: warning: checkpoint {path} cannot be used ({reason}); {follow}", file=sys.stderr)
-    raise CheckpointError("no usable checkpoint is left", str(run / "checkpoints"), f"the oldest failed with: {reason}")
+    fix = f"the oldest failed with: {reason}"
+    if _facts(run / "checkpoints" / "best"):
+        fix += "; eval, play and export may still take checkpoint=best"
+    raise CheckpointError("no usable checkpoint is left", str(run / "checkpoints"), fix)
 
 
 def load(run: Path, which: str = "last", made_for: Container[str] | None = None) -> tuple[int, dict[str, Any]]:
@@ -171,6 +184,9 @@ def _read(path: Path, made_for: Container[str] | None) -> dict[str, Any]:
     facts = files.manifest(path)
     if made_for is not None and facts.get("made_for") not in made_for:
         raise CheckpointError("it belongs to another configuration", str(path), "use the run's own checkpoints")
+    if not facts.get("complete"):
+        what = "it holds the agent alone, as an evaluation left it"
+        raise CheckpointError(what, str(path), "eval, play and export take it")
     return files.read(path)
 
 

@@ -10,6 +10,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
@@ -78,10 +79,12 @@ def _named(word: str, run_dir: Path) -> list[Path]:
     return sorted(found, key=lambda path: path.name, reverse=True)
 
 
-def find_trained(word: str) -> tuple[Path, str | None]:
-    """As `find`, a run that has a checkpoint. Raises CheckpointError, which says how to come to one."""
+def find_trained(word: str, usable: Callable[[Path], bool] | None = None) -> tuple[Path, str | None]:
+    """As `find`, a run that has a checkpoint, a `usable(folder)` one. Raises CheckpointError, which says how to come to
+    one."""
     folder, which = find(word)
-    if _has_checkpoint(folder):
+    usable = usable or _has_checkpoint
+    if usable(folder):
         return folder, which
     where = os.path.relpath(folder)
     what = f"`last` is {folder.name}, which has no checkpoint" if word == "last" else "the run has no checkpoint yet"
@@ -93,7 +96,7 @@ def find_trained(word: str) -> tuple[Path, str | None]:
         fix = "it is training: wait for its first"
     except OSError:
         fix = "there is nothing to go on from; start it again"
-    others = [path.parent for path in Path("runs").rglob("config.yaml") if _has_checkpoint(path.parent)]
+    others = [path.parent for path in Path("runs").rglob("config.yaml") if usable(path.parent)]
     if word == "last" and others:
         newest = max(others, key=lambda path: (path / "config.yaml").stat().st_mtime)
         fix += f", or use the newest run that has one: {shlex.quote(str(newest))}"

@@ -267,7 +267,9 @@ def test_a_best_one_without_the_training_state_is_no_place_to_go_on_from(tmp_pat
     assert checkpoint.load(tmp_path)[0] == 1
     (tmp_path / "checkpoints" / "last").unlink()
     assert checkpoint.load(tmp_path)[0] == 1
-    assert checkpoint.load(tmp_path, "best")[0] == 2
+    assert checkpoint.read(checkpoint.find(tmp_path, "best"))["agent"]["weight"].tolist() == [2.0] * 3
+    with pytest.raises(CheckpointError, match="it holds the agent alone"):
+        checkpoint.load(tmp_path, "best")
 
 
 def test_saving_a_step_again_keeps_the_fuller_one(tmp_path):
@@ -297,3 +299,20 @@ def test_a_manifest_cannot_reach_outside_its_folder(tmp_path):
 def test_a_pickled_array_is_refused(tmp_path):
     with pytest.raises(ValueError, match="pickle"):
         checkpoint.save(tmp_path, 1, {"agent": {"bad": np.array([{}], dtype=object)}})
+
+
+def test_the_agent_alone_is_not_gone_on_from_and_named_as_what_it_is(tmp_path, capsys):
+    checkpoint.save(tmp_path, 12, STATE, complete=False)
+    with pytest.raises(CheckpointError, match="no usable checkpoint is left"):
+        checkpoint.load(tmp_path, "12")
+    told = capsys.readouterr().err
+    assert "it holds the agent alone, as an evaluation left it" in told and "use an older" not in told
+    assert not checkpoint.resumable(tmp_path)
+
+
+def test_a_damaged_manifest_may_have_been_of_a_whole_checkpoint(tmp_path):
+    folder = checkpoint.save(tmp_path, 12, STATE)
+    assert checkpoint.resumable(tmp_path)
+    (folder / "manifest.json").write_text("{")
+    assert checkpoint.resumable(tmp_path), "the run would be said to have no checkpoint at all"
+    assert not checkpoint.resumable(tmp_path / "other")

@@ -183,6 +183,37 @@ def test_a_run_killed_before_its_first_checkpoint_says_how_to_start_it_again(wor
     assert "checkpoints folder" not in line
 
 
+@pytest.fixture
+def agent_alone(finished):
+    """A run as it is where it was killed after its first evaluation and before its first whole checkpoint."""
+    step = sorted((finished / "checkpoints").glob("step_*"))[-1]
+    for path in [*(finished / "checkpoints").glob("step_*"), finished / "checkpoints" / "last"]:
+        if path.is_symlink():
+            path.unlink()
+        elif path != step:
+            shutil.rmtree(path)
+    (finished / "checkpoints" / "best").unlink(missing_ok=True)
+    (finished / "checkpoints" / "best").symlink_to(step.name)
+    manifest = json.loads((step / "manifest.json").read_text())
+    (step / "manifest.json").write_text(json.dumps(manifest | {"complete": False}))
+    return finished
+
+
+def test_what_an_evaluation_left_is_nothing_to_go_on_from(command, agent_alone):
+    """Bug: a run killed that early is told to look into a folder, which holds a checkpoint that nothing can resume."""
+    line = command("resume", agent_alone).last_line
+    assert "the run has no checkpoint yet" in line and "start it again: rltrain algo=q_learning" in line
+    [step] = (agent_alone / "checkpoints").glob("step_*")
+    outcome = command("resume", step)
+    assert outcome.code == 3 and "KeyError" not in outcome.err
+
+
+def test_it_can_be_evaluated_and_the_error_says_so(command, agent_alone):
+    outcome = command("eval", agent_alone)
+    assert outcome.code == 3 and outcome.last_line.endswith("use checkpoint=best, which an evaluation has left")
+    assert command("eval", agent_alone, "checkpoint=best", "episodes=1").code == 0
+
+
 def test_last_without_a_checkpoint_is_named_and_so_is_the_newest_run_that_has_one(command, finished):
     assert command("algo=q_learning", "env=taxi", "total_steps=200", "progress=false").code == 0
     newest = (finished.parents[2] / "latest").resolve()

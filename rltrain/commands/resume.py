@@ -33,7 +33,7 @@ def main(argv: list[str]) -> int:
             changes[key] = whole_number(key, values[key])
     if "oom" in values:
         changes["oom"] = values["oom"]
-    folder, which = run_folder.find_trained(words[0])
+    folder, which = run_folder.find_trained(words[0], checkpoint.resumable)
     folder = run_folder.from_here(folder)
     run_folder.Lock(folder).release()  # before anything is written: a folder in use is left as it is
     config = saved_config.load(folder / "config.yaml")
