@@ -79,11 +79,14 @@ def _named(word: str, run_dir: Path) -> list[Path]:
     return sorted(found, key=lambda path: path.name, reverse=True)
 
 
-def find_trained(word: str, usable: Callable[[Path], bool] | None = None) -> tuple[Path, str | None]:
+def _has_checkpoint(folder: Path) -> bool:
+    return any((folder / "checkpoints").glob("step_*"))
+
+
+def find_trained(word: str, usable: Callable[[Path], bool] = _has_checkpoint) -> tuple[Path, str | None]:
     """As `find`, a run that has a checkpoint, a `usable(folder)` one. Raises CheckpointError, which says how to come to
     one."""
     folder, which = find(word)
-    usable = usable or _has_checkpoint
     if usable(folder):
         return folder, which
     where = os.path.relpath(folder)
@@ -107,10 +110,6 @@ def from_here(folder: Path) -> Path:
     """As a new run names it: from the working directory on, where it lies below that."""
     here = Path.cwd()
     return folder.relative_to(here) if folder.is_relative_to(here) else folder
-
-
-def _has_checkpoint(folder: Path) -> bool:
-    return any((folder / "checkpoints").glob("step_*"))
 
 
 def find_all(word: str) -> list[Path]:
