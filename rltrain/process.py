@@ -11,8 +11,9 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 def prepare() -> None:
     """Threads that wait little, and memory that is kept for the next update."""
     # Threads that wait for each other give their core away soon. With the default, a second busy process on the machine
-    # was seen to slow one update from 27 to 434 ms.
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    # was seen to slow one update from 27 to 434 ms. Not at once: between two layers of an update of 32 there is work
+    # for one thread alone, and the other, once asleep, is missed by the next layer.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     # NumPy's matrix products are those of small networks, for which a second thread only waits.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # Gradients and activations of megabytes come and go in every update. By default their pages go back to the system
