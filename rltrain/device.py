@@ -1,11 +1,11 @@
 """Where and in which precision a network computes."""
 
-import os
 import re
 from pathlib import Path
 
 import torch
 
+from rltrain import process
 from rltrain.errors import ConfigError
 
 
@@ -67,15 +67,13 @@ def set_up_processor(large_layers: bool) -> None:
     """Threads and rounding for what follows, in this thread and those that it starts: so before torch's first work that
     it shares between threads.
 
-    Every core for large layers, one for small ones: threads that share a small layer gain little and wait for each
-    other all the time. On two cores an update of Doom's small_cnn took 11 ms with two threads against 16 with one, but
-    140 ms once another process was busy.
+    Every core that may be used for large layers, one for small ones: threads that share a small layer gain little and
+    wait for each other all the time. On two cores an update of Doom's small_cnn took 11 ms with two threads against 16
+    with one, but 140 ms once another process was busy.
 
     Numbers nearer to 0 than 1.2e-38 become 0. Adam's mean of a gradient that stays 0, that of a unit which ReLU has
     shut, arrives there within 900 steps and then never leaves, and Intel's processors multiply such numbers a hundred
     times slower: Adam's step of 68,000 parameters with half the gradients 0 went from 490 to 48 us.
     """
-    # The cores that this process may use: a container or `taskset` may give fewer than the machine has.
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    torch.set_num_threads(usable if large_layers else 1)
+    torch.set_num_threads(process.wanted_threads() if large_layers else 1)
     torch.set_flush_denormal(True)

@@ -3,9 +3,24 @@
 import contextlib
 import ctypes
 import os
+import sys
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 """Of glibc's mallopt (malloc.h)."""
+
+
+def usable_cores() -> int:
+    """Cores that this process may use: a container or `taskset` may give fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def wanted_threads() -> int:
+    """Threads that large layers may take: every usable core, or the fewer that OMP_NUM_THREADS names.
+
+    joblib sets it to a job's share of the cores for jobs side by side.
+    """
+    named = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return min(int(named) if named.isdecimal() and int(named) else sys.maxsize, usable_cores())
 
 
 def prepare() -> None:

@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from rltrain import atomic, saved_config
+from rltrain import atomic, process, saved_config
 from rltrain.config import RunConfig
 from rltrain.errors import CheckpointError, FolderInUse, disk_errors
 
@@ -194,8 +194,7 @@ def note_computing(folder: Path) -> None:
     """
     meta = json.loads((folder / "meta.json").read_text())
     torch = sys.modules.get("torch")
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    threads = {"usable_cores": usable, "torch": torch.get_num_threads() if torch else None}
+    threads = {"usable_cores": process.usable_cores(), "torch": torch.get_num_threads() if torch else None}
     gpu = torch.cuda.get_device_name() if torch and torch.cuda.is_available() else None
     atomic.write_json(folder / "meta.json", meta | {"threads": threads, "gpu": gpu})
 

@@ -10,6 +10,7 @@ import torch
 from small_runs import small
 
 from rltrain import device as devices
+from rltrain import process
 
 
 def test_the_memory_of_a_cuda_device_is_told_in_megabytes(monkeypatch):
@@ -84,10 +85,29 @@ print("threads", torch.get_num_threads(), "left", int((torch.full((400_000,), 1e
 """
 
 
+@pytest.mark.parametrize(
+    ("named", "threads"),
+    [("1", 1), ("2", 2), ("3,1", 3), ("64", 4), ("0", 4), ("", 4), ("-1", 4), ("many", 4), (None, 4)],
+)
+def test_large_layers_take_the_threads_that_the_user_or_a_sweep_names(named, threads, monkeypatch):
+    monkeypatch.setattr(process, "usable_cores", lambda: 4)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if named is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", named)
+    before = torch.get_num_threads()
+    try:
+        devices.set_up_processor(large_layers=True)
+        assert torch.get_num_threads() == threads
+        devices.set_up_processor(large_layers=False)
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_they_do_so_in_every_thread_of_a_training(tmp_path):
     keys = [*small("ppo", "pong"), "network=nature_cnn", "total_steps=128", "eval_every_steps=0", f"run_dir={tmp_path}"]
-    outcome = subprocess.run([sys.executable, "-c", AFTER_A_TRAINING, *keys], capture_output=True, text=True)
+    env = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    outcome = subprocess.run([sys.executable, "-c", AFTER_A_TRAINING, *keys], capture_output=True, text=True, env=env)
     told = outcome.stdout.split()
     assert told[-2:] == ["left", "0"], outcome.stdout + outcome.stderr
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    assert told[-3] == str(usable)  # of one thread alone this would say nothing
+    assert told[-3] == str(process.usable_cores())  # of one thread alone this would say nothing

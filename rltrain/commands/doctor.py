@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import psutil
 
-from rltrain import screens
+from rltrain import process, screens
 from rltrain.commands.arguments import split
 
 USAGE = "rltrain doctor"
@@ -87,10 +87,9 @@ def _versions() -> list[Finding]:
 
 
 def _machine() -> list[Finding]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     memory = psutil.virtual_memory()
     free = f"{memory.available / 1e9:.1f} of {memory.total / 1e9:.1f} GB memory free"
-    return [Finding("ok", f"{platform.system()} {platform.machine()}, {cores} cores usable, {free}")]
+    return [Finding("ok", f"{platform.system()} {platform.machine()}, {process.usable_cores()} cores usable, {free}")]
 
 
 def _disk() -> list[Finding]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import gymnasium
 import numpy as np
 
+from rltrain import process
 from rltrain.envs.pool import Episode, Pool, TimeStep
 from rltrain.envs.seeding import env_seed
 from rltrain.envs.viewer import Viewer
@@ -116,7 +117,6 @@ def vector_env(config: AtariConfig, num_envs: int, **picture: Any) -> "AtariVect
     from ale_py.vector_env import AtariVectorEnv
 
     ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
-    num_cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     drawn = {"img_height": config.size, "img_width": config.size, "grayscale": True, "maxpool": True}
     drawn |= {"frameskip": config.frame_skip, **picture}
     # Everything is pinned: several of the defaults (clipped rewards, autoreset) would quietly change what is
@@ -125,7 +125,7 @@ def vector_env(config: AtariConfig, num_envs: int, **picture: Any) -> "AtariVect
         config.game,
         num_envs,
         batch_size=num_envs,
-        num_threads=min(num_envs, num_cpus),
+        num_threads=min(num_envs, process.usable_cores()),
         thread_affinity_offset=-1,
         max_num_frames_per_episode=config.max_episode_frames,
         repeat_action_probability=config.sticky_actions,
