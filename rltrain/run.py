@@ -94,12 +94,13 @@ class Run:
                 part.load_state_dict(self._restored.get(name, {}))
             # Last, as making the parts may have drawn numbers.
             self._streams.rewind(self._restored.get("generators", {}))
+        where = f"resumed at step {self.step:,}"
         if "environments" in parts and not self._restored.get("environments"):
-            print(
-                f"resumed at step {self.step:,}: networks, optimizer, replay and random generators are exact; these"
-                " environments cannot save where they stood and begin new episodes",
-                file=sys.stderr,
+            where += (
+                ": networks, optimizer, replay and random generators are exact; these environments cannot save where"
+                " they stood and begin new episodes"
             )
+        print(where, file=sys.stderr)
         self._restored = None
         checkpoint.go_on_from(self.folder, self.step, self.evaluations.best_step)
         self._evaluate_if_due(agent)

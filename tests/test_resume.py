@@ -56,8 +56,10 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_happened(algo, env, command, st
     monkeypatch.undo()
     part = stopped.folder
     assert json.loads((part / "status.json").read_text())["state"] == "stopped"
+    saved_step = json.loads((part / "status.json").read_text())["step"]
     resumed = command("resume", part, "progress=false")
     assert resumed.code == 0, resumed.err
+    assert f"resumed at step {saved_step:,}\n" in resumed.err
     assert differences(whole, part) == []
     assert lines(whole) == lines(part)
     whole_episodes, part_episodes = ((run / "episodes.csv").read_text() for run in (whole, part))

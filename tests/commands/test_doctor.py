@@ -12,7 +12,7 @@ from rltrain.commands import doctor
 def report():
     """The lines of a real report."""
     done = subprocess.run(
-        [sys.executable, "-c", "import sys; from rltrain import cli; sys.exit(cli.run(['doctor']))"],
+        [sys.executable, "-m", "rltrain", "doctor"],
         capture_output=True,
         text=True,
         timeout=300,
