@@ -48,7 +48,7 @@ def main(argv: list[str]) -> int:
     for drawn in bands:
         print(
             f"{drawn.env}  {drawn.group}  {_count(drawn)}  {drawn.center[-1]:.6g}"
-            f" [{drawn.low[-1]:.6g}, {drawn.high[-1]:.6g}] at step {drawn.step[-1]:,}"
+            f" [{drawn.low[-1]:.6g}, {drawn.high[-1]:.6g}] at step {drawn.step[-1]:,}{_reached(drawn)}"
         )
     print(f"{out}\n{numbers}")
     return 0
@@ -100,6 +100,12 @@ def short_number(value: float) -> str:
 def _count(drawn: Band) -> str:
     unit = "seed" if drawn.seeds == drawn.num_runs else "run"
     return f"{drawn.num_runs} {unit}{'s' if drawn.num_runs > 1 else ''}"
+
+
+def _reached(drawn: Band) -> str:
+    """What an end is made of that not every run came to."""
+    num_there = int(drawn.runs[-1])
+    return "" if num_there == drawn.num_runs else f", which {num_there} of them reached"
 
 
 def _write_numbers(path: Path, bands: list[Band]) -> None:

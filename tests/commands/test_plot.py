@@ -47,6 +47,15 @@ def test_seeds_are_summed_up_in_a_band_by_mean_or_interquartile_mean(command, tm
     assert "cartpole  dqn  4 seeds  15 [" in outcome.out
 
 
+def test_an_end_that_one_run_alone_reached_is_not_told_of_all(command, tmp_path):
+    write_run(tmp_path / "sweep" / "0", {100: 1.0, 200: 7.0}, seed=0)
+    write_run(tmp_path / "sweep" / "1", {100: 3.0}, seed=1)
+    told = command("plot", "sweep").out.splitlines()[0]
+    assert told == "cartpole  dqn  2 seeds  7 [7, 7] at step 200, which 1 of them reached"
+    write_run(tmp_path / "sweep" / "1", {100: 3.0, 200: 7.0}, seed=1)
+    assert command("plot", "sweep").out.splitlines()[0].endswith("at step 200")
+
+
 def test_the_same_runs_give_the_same_band(command, tmp_path):
     for seed in range(5):
         write_run(tmp_path / "sweep" / str(seed), {100: seed**2}, seed=seed)
