@@ -4,9 +4,14 @@ import os
 import re
 from pathlib import Path
 
+import numpy as np
 import torch
+from torch import Tensor
 
-from rltrain.errors import ConfigError
+from rltrain.errors import ConfigError, OutOfMemory
+
+REPLAY_SHARE = 0.7
+"""Part of a device's free memory that a replay may take by itself: networks, batches and other jobs need some too."""
 
 
 def resolve_device(name: str) -> torch.device:
@@ -22,6 +27,31 @@ def resolve_device(name: str) -> torch.device:
     if name == "mps" and not torch.backends.mps.is_available():
         raise ConfigError("mps was asked for and is not usable here", "device", "use device=cpu or device=auto")
     return torch.device(name)
+
+
+def to_device(array: "np.ndarray | Tensor", device: torch.device) -> Tensor:
+    """An array on a device; a tensor is there already. To CUDA through pinned memory, without waiting for the copy:
+    torch gives that memory to nobody else before the copy is done."""
+    if isinstance(array, Tensor):
+        return array
+    tensor = torch.from_numpy(array)
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
+def takes_replay(choice: str, device: torch.device, num_bytes: int) -> bool:
+    """Whether the frames of a replay lie on the device: by choice, or with `auto` where a CUDA device has the room.
+
+    Raises OutOfMemory where it was chosen and has not.
+    """
+    if choice == "cpu" or device.type != "cuda":
+        return choice == "device"
+    free = torch.cuda.mem_get_info(device)[0]
+    if choice == "device" and num_bytes > free:
+        what = f"the frames of the replay need {num_bytes / 1e9:.2f} GB of the device and {free / 1e9:.2f} GB are free"
+        raise OutOfMemory(what, "algo.replay_device", "use algo.replay_device=cpu, or a smaller algo.replay_capacity")
+    return choice == "device" or num_bytes <= REPLAY_SHARE * free
 
 
 def memory_tags(name: str) -> dict[str, float]:

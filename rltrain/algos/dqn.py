@@ -11,6 +11,8 @@ repeat: act epsilon-greedily in every environment; store the transitions
         every few updates: copy the online network into the target network
 """
 
+import functools
+import math
 from typing import Any
 
 import gymnasium
@@ -29,6 +31,8 @@ from rltrain.evaluate import play_episodes as evaluate  # noqa: F401  (how this 
 from rltrain.math import losses, schedules
 from rltrain.math.rewards import learned_reward
 from rltrain.memory.batch import Batch
+from rltrain.memory.device_frames import DeviceFrames
+from rltrain.memory.frames import HostFrames
 from rltrain.memory.prioritized import PrioritizedReplay
 from rltrain.memory.replay import Replay
 from rltrain.micro_batches import MicroBatches
@@ -93,7 +97,7 @@ class DQN:
     def _loss(self, batch: Batch, td_error_out: Tensor, measured: bool) -> tuple[Tensor, dict[str, Any]]:
         """The loss of a batch and, if `measured`, its metrics: means over it. Its td errors go to `td_error_out`."""
         obs, next_obs, action, reward, discount, weight = (
-            torch.from_numpy(array).to(self.device)
+            devices.to_device(array, self.device)
             for array in (batch.obs, batch.next_obs, batch.action, batch.reward, batch.discount, batch.weight)
         )
         q = self.online(obs)
@@ -134,11 +138,17 @@ make_agent = DQN
 
 
 def make_replay(
-    config: DQNConfig, frame_space: gymnasium.Space, stack_num: int, generator: np.random.Generator
+    config: DQNConfig,
+    frame_space: gymnasium.Space,
+    stack_num: int,
+    generator: np.random.Generator,
+    device: torch.device,
 ) -> Replay | PrioritizedReplay:
-    """Uniform or prioritized, for single frames."""
+    """Uniform or prioritized, for single frames, which lie on the device if `replay_device` and its memory allow."""
     shape, dtype = tuple(frame_space.shape or ()), frame_space.dtype
     assert dtype is not None
+    num_bytes = config.replay_capacity * math.prod(shape) * dtype.itemsize
+    on_device = devices.takes_replay(config.replay_device, device, num_bytes)
     replay = Replay(
         config.replay_capacity,
         config.num_envs,
@@ -150,6 +160,7 @@ def make_replay(
         config.n_step,
         config.gamma,
         generator,
+        functools.partial(DeviceFrames, device=device) if on_device else HostFrames,
     )
     return (
         PrioritizedReplay(replay, config.priority_alpha, config.priority_beta_start) if config.prioritized else replay
@@ -162,7 +173,7 @@ def train(run_config: RunConfig, run: Run) -> None:
     pool = run.make_pool()
     try:
         agent = DQN(run_config, pool.frame_space, pool.action_space, run.seed_of("network"))
-        replay = make_replay(config, pool.frame_space, pool.stack_num, run.generator("replay"))
+        replay = make_replay(config, pool.frame_space, pool.stack_num, run.generator("replay"), agent.device)
         exploration = run.generator("exploration")
         envs = Stepper(pool, run.env_seed())
         if run.restore(agent, replay=replay, environments=envs) and envs.first.all():
