@@ -37,7 +37,7 @@ class Actor:
     def policy(self, obs: np.ndarray, greedy: bool, generator: np.random.Generator) -> np.ndarray:
         """Actions for the environment, given observations [B, *obs_shape]: the likeliest, or sampled."""
         with torch.inference_mode():
-            outputs, _ = self.network(torch.from_numpy(obs).to(self.device))
+            outputs, _ = self.network(devices.to_device(obs, self.device))
             if greedy:
                 return self.for_env(self.distribution.likeliest(outputs))
             return self.for_env(self.distribution.sample(outputs, generator))
@@ -51,7 +51,7 @@ class Actor:
     def value(self, obs: np.ndarray) -> Tensor:
         """Values [B]."""
         with torch.inference_mode():
-            return self.network(torch.from_numpy(obs).to(self.device))[1]
+            return self.network(devices.to_device(obs, self.device))[1]
 
     def log_prob(self, outputs: Tensor, action: Tensor) -> Tensor:
         """Log-probabilities [B] of the actions that were drawn from these outputs."""

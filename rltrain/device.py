@@ -40,6 +40,11 @@ def to_device(array: "np.ndarray | Tensor", device: torch.device) -> Tensor:
     return tensor.to(device)
 
 
+def runs_ahead(device: torch.device) -> bool:
+    """Whether the device works on by itself while the host goes on, so that reading a number from it means to wait."""
+    return device.type == "cuda"
+
+
 def takes_replay(choice: str, device: torch.device, num_bytes: int) -> bool:
     """Whether the frames of a replay lie on the device: by choice, or with `auto` where a CUDA device has the room.
 

@@ -96,6 +96,7 @@ def train(run_config: RunConfig, run: Run) -> None:
             collector.collect(rollout)
             with run.phase("learn"):
                 metrics = agent.update(rollout)
+                optimizers.check_finite(agent.trained)
             run.record(metrics)
             run.record({"train/learning_rate": learning_rate})
             run.after_step(config.num_steps * pool.num_envs, agent, environments=collector.stepper)

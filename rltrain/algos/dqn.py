@@ -78,10 +78,10 @@ class DQN:
         if explores.all():
             return random_action
         with torch.inference_mode():
-            q = self.online(torch.from_numpy(obs).to(self.device)).cpu().numpy()
+            q = self.online(devices.to_device(obs, self.device)).cpu().numpy()
         return np.where(explores, random_action, q.argmax(axis=-1))
 
-    def update(self, batch: Batch, measured: bool = True) -> tuple[np.ndarray, dict[str, Any]]:
+    def update(self, batch: Batch, measured: bool = True) -> tuple[Tensor, dict[str, Any]]:
         """One optimizer step on a batch; returns the td errors [N] float32 and, if `measured`, metrics."""
         td_error = torch.empty(len(batch.index), device=self.device)
         metrics = self.micro_batches.accumulate_gradients(
@@ -92,7 +92,7 @@ class DQN:
         self.num_updates += 1
         if self.num_updates % self.config.target_period_updates == 0:
             self.target.load_state_dict(self.online.state_dict())
-        return td_error.cpu().numpy(), metrics | {"train/n_updates": self.num_updates}
+        return td_error, metrics | {"train/n_updates": self.num_updates}
 
     def _loss(self, batch: Batch, td_error_out: Tensor, measured: bool) -> tuple[Tensor, dict[str, Any]]:
         """The loss of a batch and, if `measured`, its metrics: means over it. Its td errors go to `td_error_out`."""
@@ -214,6 +214,7 @@ def train(run_config: RunConfig, run: Run) -> None:
                         td_error, metrics = agent.update(batch, measured=number == num_updates)
                         replay.update_priorities(batch.index, td_error)
                         run.record(metrics)
+                    optimizers.check_finite(agent.trained)
             run.record({"rollout/exploration_rate": epsilon})
             run.after_step(pool.num_envs, agent, replay=replay, environments=envs)
         run.conclude(agent, replay=replay, environments=envs)

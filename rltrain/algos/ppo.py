@@ -131,6 +131,7 @@ def train(run_config: RunConfig, run: Run) -> None:
                 for index in others:
                     agent.update(rollout, advantage, returns, index, measured=False)
                 metrics = agent.update(rollout, advantage, returns, last)  # the only ones that a log could show
+                optimizers.check_finite(agent.trained)
             run.record(metrics)
             run.record(
                 {

@@ -65,7 +65,7 @@ class PQN:
     def policy(self, obs: np.ndarray, greedy: bool, generator: np.random.Generator) -> np.ndarray:
         """Actions [B] int64; not greedy means epsilon-greedy with the last epsilon of the schedule."""
         epsilon = 0.0 if greedy else self.config.epsilon_end
-        return self.for_env(self._epsilon_greedy(torch.from_numpy(obs).to(self.device), epsilon, generator)[0])
+        return self.for_env(self._epsilon_greedy(devices.to_device(obs, self.device), epsilon, generator)[0])
 
     def act(self, obs: Tensor, generator: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Epsilon-greedy actions [B] int64, and max_a Q(s, a) [B], twice: there is no distribution to tell of."""
@@ -79,7 +79,7 @@ class PQN:
     def value(self, obs: np.ndarray) -> Tensor:
         """max_a Q(s, a), [B]."""
         with torch.inference_mode():
-            return self.network(torch.from_numpy(obs).to(self.device)).amax(dim=-1)
+            return self.network(devices.to_device(obs, self.device)).amax(dim=-1)
 
     def for_env(self, action: Tensor) -> np.ndarray:
         """Actions as the environments take them."""
@@ -130,8 +130,8 @@ class PQN:
         """Actions [B] int64, one coin for each environment, and max_a Q(s, a) [B]."""
         with torch.inference_mode():
             value, greedy_action = self.network(obs).max(dim=-1)
-        random_action = torch.from_numpy(generator.integers(self.num_actions, size=len(obs))).to(self.device)
-        explores = torch.from_numpy(generator.random(len(obs)) < epsilon).to(self.device)
+        random_action = devices.to_device(generator.integers(self.num_actions, size=len(obs)), self.device)
+        explores = devices.to_device(generator.random(len(obs)) < epsilon, self.device)
         return torch.where(explores, random_action, greedy_action), value
 
 

@@ -206,8 +206,8 @@ class Replay:
             index=index,
         )
 
-    def update_priorities(self, index: np.ndarray, td_error: np.ndarray) -> None:
-        """Nothing: uniform sampling has no priorities."""
+    def update_priorities(self, index: np.ndarray, td_error: "Tensor") -> None:
+        """Nothing, not even reading: uniform sampling has no priorities."""
 
     def state_dict(self) -> dict[str, Any]:
         """The written part of every array [B, used, ...], frames in pieces; counters, the generator.

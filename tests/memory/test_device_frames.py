@@ -58,7 +58,7 @@ def test_samples_are_those_of_frames_in_numpys_memory(prioritized, waiting, monk
             one, other = (feeder.replay.sample(16) for feeder in feeders)
             equal(one, other)
             for feeder in feeders:
-                feeder.replay.update_priorities(one.index, one.reward)
+                feeder.replay.update_priorities(one.index, torch.from_numpy(one.reward))
 
 
 def test_a_frame_that_its_owner_changes_afterwards_is_kept_as_it_was():
