@@ -5,8 +5,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rltrain import cuda_graphs, distributions, networks
 from rltrain import device as devices
-from rltrain import distributions, networks
 from rltrain.config import RunConfig
 
 
@@ -33,6 +33,7 @@ class Actor:
             seed, lambda: networks.ActorCritic(make_torso, self.distribution, critic), self.device
         )
         devices.set_up_processor(self.network.torso.large_layers)
+        self._outputs = cuda_graphs.graphed(self.network, run_config, self.device)
 
     def policy(self, obs: np.ndarray, greedy: bool, generator: np.random.Generator) -> np.ndarray:
         """Actions for the environment, given observations [B, *obs_shape]: the likeliest, or sampled."""
@@ -45,7 +46,7 @@ class Actor:
     def act(self, obs: Tensor, generator: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Sampled actions [B, *action_shape], the outputs [B, O] that they were drawn from, and the values [B]."""
         with torch.inference_mode():
-            outputs, value = self.network(obs)
+            outputs, value = self._outputs(obs=obs)
             return self.distribution.sample(outputs, generator), outputs, value
 
     def value(self, obs: np.ndarray) -> Tensor:

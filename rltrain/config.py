@@ -57,6 +57,8 @@ class RunConfig:
     """auto, cpu, cuda, cuda:N or mps."""
     precision: str = "auto"
     """fp32, bf16 (torsos only; heads stay fp32), or auto: bf16 for convolutions where that is the quicker one."""
+    cuda_graphs: str = "auto"
+    """Record the kernels of acting and of updates once and launch them together: true, false, or auto: on CUDA."""
     total_steps: int = 100_000
     """Agent decisions, over all environments."""
     num_envs: int | None = None
@@ -105,6 +107,8 @@ class RunConfig:
             raise ConfigError("the folder of the runs has no name", "run_dir", "leave it out, or give run_dir=DIR")
         one_of("oom", self.oom, ("fail", "split"))
         one_of("precision", self.precision, ("auto", "fp32", "bf16"))
+        self.cuda_graphs = self.cuda_graphs.lower()  # Hydra makes a truth value of `true` and text of that
+        one_of("cuda_graphs", self.cuda_graphs, ("auto", "true", "false"))
         if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
             raise ConfigError(f"unknown device '{self.device}'", "device", "use auto, cpu, cuda, cuda:1 or mps")
         at_least("total_steps", self.total_steps, 1)
@@ -166,10 +170,12 @@ def resolve(config: RunConfig) -> RunConfig:
     )
     _check_sizes(resolved)
     memory_needs.check(resolved, frame_space)
-    if resolved.device not in ("auto", "cpu"):
+    if resolved.device not in ("auto", "cpu") or resolved.cuda_graphs == "true":
         from rltrain.device import resolve_device
 
-        resolve_device(resolved.device)
+        device = resolve_device(resolved.device)
+        if resolved.cuda_graphs == "true" and device.type != "cuda":
+            raise ConfigError("CUDA graphs need a GPU", "cuda_graphs, device", "use cuda_graphs=auto")
     return resolved
 
 

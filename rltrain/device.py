@@ -29,15 +29,18 @@ def resolve_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def staged(array: np.ndarray, device: torch.device) -> Tensor:
+    """An array from where a copy to the device need not be waited for: for CUDA in pinned memory, which torch gives to
+    nobody else before that copy is done."""
+    tensor = torch.from_numpy(array)
+    return tensor.pin_memory() if device.type == "cuda" else tensor
+
+
 def to_device(array: "np.ndarray | Tensor", device: torch.device) -> Tensor:
-    """An array on a device; a tensor is there already. To CUDA through pinned memory, without waiting for the copy:
-    torch gives that memory to nobody else before the copy is done."""
+    """An array on a device; a tensor is there already. CUDA's copy is not waited for."""
     if isinstance(array, Tensor):
         return array
-    tensor = torch.from_numpy(array)
-    if device.type == "cuda":
-        return tensor.pin_memory().to(device, non_blocking=True)
-    return tensor.to(device)
+    return staged(array, device).to(device, non_blocking=device.type == "cuda")
 
 
 def runs_ahead(device: torch.device) -> bool:

@@ -139,7 +139,7 @@ def test_an_update_reads_no_number_back(algo, is_ahead, command, monkeypatch):
         return result
 
     monkeypatch.setattr(owner, "update", watched)
-    outcome = command(*small(algo.lower(), "cartpole"), "total_steps=192", "eval_every_steps=0")
+    outcome = command(*small(algo.lower(), "cartpole"), "total_steps=192", "eval_every_steps=0", "cuda_graphs=false")
     assert outcome.code == 0, outcome.err
     assert set(counts) == ({0} if is_ahead else {1})
 
@@ -155,7 +155,13 @@ def test_a_run_ends_with_code_5_and_its_parameters_stay_finite(algo, ahead, comm
         return original(trained, max_grad_norm)
 
     monkeypatch.setattr(optimizers, "clip_gradients", sick)
-    args = [*small(algo, "cartpole"), "total_steps=3000", "checkpoint_every_steps=60", "eval_every_steps=0"]
+    args = [
+        *small(algo, "cartpole"),
+        "cuda_graphs=false",
+        "total_steps=3000",
+        "checkpoint_every_steps=60",
+        "eval_every_steps=0",
+    ]
     outcome = command(*args)
     assert outcome.code == 5, outcome.err
     assert "is not finite" in outcome.last_line and "train/grad_norm" in outcome.last_line

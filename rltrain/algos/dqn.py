@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rltrain import cuda_graphs, networks, optimizers
 from rltrain import device as devices
-from rltrain import networks, optimizers
 from rltrain.agent_panel import show_agent
 from rltrain.algos.dqn_config import DQNConfig
 from rltrain.config import RunConfig
@@ -66,6 +66,8 @@ class DQN:
         self.optimizer = optimizers.make("adam", self.trained, config.learning_rate, config.adam_eps)
         self.huber_delta = {"huber": 1.0, "squared": None}[config.loss]
         self.num_updates = 0
+        self.values = cuda_graphs.graphed(self.online, run_config, self.device)
+        self.learn = cuda_graphs.graphed(self._learn, run_config, self.device, self.trained.tensors)
 
     def policy(self, obs: np.ndarray, greedy: bool, generator: np.random.Generator) -> np.ndarray:
         """Actions [B]; not greedy means epsilon-greedy with the last epsilon of the schedule."""
@@ -78,21 +80,26 @@ class DQN:
         if explores.all():
             return random_action
         with torch.inference_mode():
-            q = self.online(devices.to_device(obs, self.device)).cpu().numpy()
+            q = self.values(obs=devices.to_device(obs, self.device)).cpu().numpy()
         return np.where(explores, random_action, q.argmax(axis=-1))
 
     def update(self, batch: Batch, measured: bool = True) -> tuple[Tensor, dict[str, Any]]:
         """One optimizer step on a batch; returns the td errors [N] float32 and, if `measured`, metrics."""
+        td_error, metrics = self.learn(batch=batch, measured=measured)
+        self.num_updates += 1
+        if self.num_updates % self.config.target_period_updates == 0:
+            self.target.load_state_dict(self.online.state_dict())
+        return td_error, metrics | {"train/n_updates": self.num_updates}
+
+    def _learn(self, batch: Batch, measured: bool) -> tuple[Tensor, dict[str, Tensor]]:
+        """What can be recorded of `update`: gradients, clipping, the optimizer's step."""
         td_error = torch.empty(len(batch.index), device=self.device)
         metrics = self.micro_batches.accumulate_gradients(
             self.optimizer, len(batch.index), lambda rows: self._loss(batch.rows(rows), td_error[rows], measured)
         )
         metrics["train/grad_norm"] = optimizers.clip_gradients(self.trained, self.config.max_grad_norm)
         self.optimizer.step()
-        self.num_updates += 1
-        if self.num_updates % self.config.target_period_updates == 0:
-            self.target.load_state_dict(self.online.state_dict())
-        return td_error, metrics | {"train/n_updates": self.num_updates}
+        return td_error, metrics
 
     def _loss(self, batch: Batch, td_error_out: Tensor, measured: bool) -> tuple[Tensor, dict[str, Any]]:
         """The loss of a batch and, if `measured`, its metrics: means over it. Its td errors go to `td_error_out`."""
