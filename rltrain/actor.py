@@ -7,6 +7,7 @@ from torch import Tensor
 
 from rltrain import cuda_graphs, distributions, networks
 from rltrain import device as devices
+from rltrain.compilation import compiled
 from rltrain.config import RunConfig
 
 
@@ -32,7 +33,9 @@ class Actor:
         self.network: networks.ActorCritic = networks.build(
             seed, lambda: networks.ActorCritic(make_torso, self.distribution, critic), self.device
         )
+        self._learned_from = compiled(self.network) if run_config.compile else self.network
         devices.set_up_processor(self.network.torso.large_layers)
+        devices.set_up_tensor_cores(run_config.precision, self.device)
         self._outputs = cuda_graphs.graphed(self.network, run_config, self.device)
 
     def policy(self, obs: np.ndarray, greedy: bool, generator: np.random.Generator) -> np.ndarray:
@@ -61,7 +64,7 @@ class Actor:
 
     def evaluate(self, obs: Tensor, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Log-probabilities [B] of actions taken, entropies [B] and values [B], with gradients."""
-        outputs, value = self.network(obs)
+        outputs, value = self._learned_from(obs)
         return *self.distribution.log_prob_entropy(outputs, action), value
 
     def for_env(self, action: Tensor) -> np.ndarray:

@@ -165,4 +165,4 @@ def _copies(outputs: Any) -> Any:
         return outputs.clone()
     if isinstance(outputs, dict):
         return {name: _copies(value) for name, value in outputs.items()}
-    return tuple(_copies(value) for value in outputs)
+    return tuple(map(_copies, outputs)) if isinstance(outputs, tuple) else outputs

@@ -87,6 +87,14 @@ def resolve_precision(name: str, device: torch.device, pixels: bool) -> torch.dt
     return torch.bfloat16 if _cpu_multiplies_bf16() else torch.float32
 
 
+def set_up_tensor_cores(precision: str, device: torch.device) -> None:
+    """Whether CUDA multiplies float32 as TF32: only where `precision` says so. torch by itself does in convolutions and
+    not in matrix products, which is neither the one nor the other."""
+    if device.type == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+        torch.backends.cudnn.allow_tf32 = precision == "tf32"
+
+
 def _cpu_multiplies_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     """Whether bf16 is the quicker one. Linux tells by the processor's flags; elsewhere fp32 is the safe answer.
 

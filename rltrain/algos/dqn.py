@@ -24,6 +24,7 @@ from rltrain import cuda_graphs, networks, optimizers
 from rltrain import device as devices
 from rltrain.agent_panel import show_agent
 from rltrain.algos.dqn_config import DQNConfig
+from rltrain.compilation import compiled
 from rltrain.config import RunConfig
 from rltrain.envs.stepper import Stepper
 from rltrain.evaluate import Agent
@@ -61,7 +62,9 @@ class DQN:
 
         self.online = networks.build(seed, make, self.device)
         self.target = networks.build(seed, make, self.device)
+        self.compiled = compiled(self.online) if run_config.compile else None
         devices.set_up_processor(self.online.torso.large_layers)
+        devices.set_up_tensor_cores(run_config.precision, self.device)
         self.trained = Trained(self.online)
         self.optimizer = optimizers.make("adam", self.trained, config.learning_rate, config.adam_eps)
         self.huber_delta = {"huber": 1.0, "squared": None}[config.loss]
@@ -107,7 +110,7 @@ class DQN:
             devices.to_device(array, self.device)
             for array in (batch.obs, batch.next_obs, batch.action, batch.reward, batch.discount, batch.weight)
         )
-        q = self.online(obs)
+        q = self.online(obs) if self.compiled is None else self.compiled(obs)
         with torch.no_grad():
             next_q = self.target(next_obs)
             if self.config.double:

@@ -22,6 +22,7 @@ from rltrain import distributions, networks, optimizers
 from rltrain.agent_panel import show_agent
 from rltrain.algos.pqn_config import PQNConfig
 from rltrain.collector import Collector
+from rltrain.compilation import compiled
 from rltrain.config import RunConfig
 from rltrain.evaluate import Agent
 from rltrain.evaluate import play_episodes as evaluate  # noqa: F401  (how this algorithm is evaluated)
@@ -56,7 +57,9 @@ class PQN:
             return networks.QNetwork(torso, self.num_actions, dueling=False)
 
         self.network: networks.QNetwork = networks.build(seed, make, self.device)
+        self.compiled = compiled(self.network) if run_config.compile else None
         devices.set_up_processor(self.network.torso.large_layers)
+        devices.set_up_tensor_cores(run_config.precision, self.device)
         self.trained = Trained(self.network)
         self.optimizer = torch.optim.RAdam(self.trained.tensors, lr=config.learning_rate)
         self.epsilon = config.epsilon_end
@@ -97,7 +100,8 @@ class PQN:
 
     def _loss(self, rollout: Rollout, returns: Tensor, index: Tensor) -> tuple[Tensor, dict[str, Any]]:
         """The loss of the steps at `index` and its metrics: means over them."""
-        q = self.network(rollout.obs_at(index))
+        obs = rollout.obs_at(index)
+        q = self.network(obs) if self.compiled is None else self.compiled(obs)
         loss, td_error = losses.td_loss(q, rollout.flat("action")[index], returns.flatten()[index])
         return loss, {
             "train/loss": loss.detach(),
