@@ -179,7 +179,7 @@ def test_updates_in_parts_are_not_recorded(recorded, command):
 def test_graphs_that_are_asked_for_need_a_gpu(command):
     outcome = command("algo=ppo", "env=cartpole", "cuda_graphs=true", "device=cpu")
     assert outcome.code == 2, outcome.err
-    assert "CUDA graphs need a GPU; cuda_graphs, device" in outcome.last_line
+    assert "cuda_graphs=true needs a CUDA device; cuda_graphs, device; use cuda_graphs=auto" in outcome.last_line
     assert not outcome.run_dir.exists()
 
 

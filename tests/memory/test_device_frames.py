@@ -1,5 +1,6 @@
 """Frames in torch's memory against NumPy's: the same samples, states and files to the last bit, here on the CPU."""
 
+import dataclasses
 import functools
 
 import numpy as np
@@ -152,3 +153,16 @@ def test_auto_takes_the_device_where_there_is_room(monkeypatch):
     assert devices.takes_replay("device", cpu, 10**15) and devices.takes_replay("device", cuda, 1000)
     with pytest.raises(OutOfMemory, match=r"algo\.replay_device=cpu"):
         devices.takes_replay("device", cuda, 1001)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+def test_samples_on_a_gpu_are_those_of_the_host():
+    cuda = functools.partial(DeviceFrames, device=torch.device("cuda"))
+    host, device = (Feeder(build(3, 60, 4, 3, seed=5, make_frames=make), 4, 3, 0.9, 4) for make in (HostFrames, cuda))
+    for step in range(300):
+        host.step(0.1), device.step(0.1)
+        if step > 10 and step % 3 == 0:
+            one, other = host.replay.sample(32), device.replay.sample(32)
+            assert other.obs.is_cuda
+            equal(one, dataclasses.replace(other, obs=other.obs.cpu(), next_obs=other.next_obs.cpu()))
