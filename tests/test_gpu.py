@@ -155,7 +155,7 @@ def test_every_algorithm_runs_and_resumes_with_graphs_and_without_a_warning(algo
     outcome = command(*args, "eval_every_steps=500", "checkpoint_every_steps=500")
     assert outcome.code == 0, outcome.err
     assert "no CUDA graph" not in outcome.err
-    assert recorded or algo == "reinforce"
+    assert recorded or algo == "pqn", "nothing of PQN is recorded"
     resumed = command("resume", outcome.folder, "total_steps=1800", "progress=false")
     assert resumed.code == 0 and "no CUDA graph" not in resumed.err, resumed.err
     state = checkpoint.read(checkpoint.find(outcome.folder))["agent"]
