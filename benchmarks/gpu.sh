@@ -3,7 +3,7 @@
 # settings that are measured on processors and for rollouts that fill a GPU. Results go to benchmarks/results/gpu_*.json.
 # The aims on one H100 with 16 cores: PPO Pong 25,000 steps/s, DQN Pong 10,000.
 #   bash benchmarks/gpu.sh            the first GPU
-#   bash benchmarks/gpu.sh cpu 1      whether the script itself works: no GPU, one pair of blocks, what needs none
+#   bash benchmarks/gpu.sh cpu 2      whether the script itself works: no GPU, two pairs of blocks, what needs none
 set -euo pipefail
 cd "$(dirname "$0")/.."
 device=${1:-cuda}
