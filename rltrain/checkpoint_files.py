@@ -51,7 +51,7 @@ def write(folder: Path, state: dict[str, Any], facts: dict[str, Any], links: dic
         (folder / "tensors.safetensors").write_bytes(whole)
     for key, array in arrays.items():
         if f"{key}.npy" not in members:
-            np.save(folder / f"{key}.npy", array.rows if isinstance(array, Piece) else array, allow_pickle=False)
+            np.save(folder / f"{key}.npy", array.array() if isinstance(array, Piece) else array, allow_pickle=False)
     (folder / "state.json").write_text(json.dumps(values))
     for path in sorted(folder.iterdir()):
         if path.name not in members:

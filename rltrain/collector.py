@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from rltrain import networks
+from rltrain.device import to_device
 from rltrain.distributions import Distribution
 from rltrain.envs.pool import Episode, Pool
 from rltrain.envs.stepper import Stepper
@@ -103,7 +104,7 @@ class Collector:
         values.append(self.actor.value(self.stepper.obs))
 
         def give(field: Tensor, rows: np.ndarray) -> None:
-            field.copy_(torch.from_numpy(rows))
+            field.copy_(to_device(rows, field.device))
 
         give(rollout.reward, learned_reward(reward, rewards.reward_scale, rewards.reward_clip))
         give(rollout.discount, np.where(terminated, 0.0, rewards.gamma))
@@ -113,4 +114,4 @@ class Collector:
         rollout.value.copy_(value[:-1])
         rollout.next_value.copy_(value[1:]).mul_(rollout.trace)
         if cut_values:
-            rollout.next_value[torch.from_numpy(truncated).to(value.device)] = torch.cat(cut_values)
+            rollout.next_value[to_device(truncated, value.device)] = torch.cat(cut_values)

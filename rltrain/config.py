@@ -56,7 +56,13 @@ class RunConfig:
     device: str = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
     precision: str = "auto"
-    """fp32, bf16 (torsos only; heads stay fp32), or auto: bf16 for convolutions where that is the quicker one."""
+    """fp32, bf16 (torsos only; heads stay fp32), tf32 (fp32 of which CUDA multiplies 10 bits of the fraction), or auto:
+    bf16 for convolutions where that is the quicker one, else fp32."""
+    cuda_graphs: str = "auto"
+    """Record the kernels of acting and of updates once and launch them together: true, false, or auto: on CUDA."""
+    compile: bool = False
+    """Let torch.compile make kernels of the network for its updates: half a minute or more at the start, then quicker
+    updates; the metric time/compile_s says how long."""
     total_steps: int = 100_000
     """Agent decisions, over all environments."""
     num_envs: int | None = None
@@ -104,7 +110,9 @@ class RunConfig:
         if not self.run_dir:
             raise ConfigError("the folder of the runs has no name", "run_dir", "leave it out, or give run_dir=DIR")
         one_of("oom", self.oom, ("fail", "split"))
-        one_of("precision", self.precision, ("auto", "fp32", "bf16"))
+        one_of("precision", self.precision, ("auto", "fp32", "tf32", "bf16"))
+        self.cuda_graphs = self.cuda_graphs.lower()  # Hydra makes a truth value of `true` and text of that
+        one_of("cuda_graphs", self.cuda_graphs, ("auto", "true", "false"))
         if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
             raise ConfigError(f"unknown device '{self.device}'", "device", "use auto, cpu, cuda, cuda:1 or mps")
         at_least("total_steps", self.total_steps, 1)
@@ -166,11 +174,27 @@ def resolve(config: RunConfig) -> RunConfig:
     )
     _check_sizes(resolved)
     memory_needs.check(resolved, frame_space)
-    if resolved.device not in ("auto", "cpu"):
-        from rltrain.device import resolve_device
-
-        resolve_device(resolved.device)
+    _check_device(resolved)
     return resolved
+
+
+def _check_device(config: RunConfig) -> None:
+    """The device is there, and can do what is asked of it. Only where something is asked, as this imports torch."""
+    wants_cuda = {"cuda_graphs": config.cuda_graphs == "true", "precision": config.precision == "tf32"}
+    if config.device in ("auto", "cpu") and not config.compile and not any(wants_cuda.values()):
+        return
+    from rltrain.device import resolve_device
+
+    device = resolve_device(config.device)
+    for key, wanted in wants_cuda.items():
+        if wanted and device.type != "cuda":
+            raise ConfigError(f"{key}={getattr(config, key)} needs a CUDA device", f"{key}, device", f"use {key}=auto")
+    if config.compile:
+        if isinstance(config.algo, TabularConfig) or config.algo.name == "a3c":
+            raise ConfigError(f"{config.algo.name} has nothing that is compiled", "compile", "use compile=false")
+        from rltrain.compilation import require_compiler
+
+        require_compiler(device)
 
 
 def _check_names(config: RunConfig) -> None:

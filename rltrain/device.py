@@ -3,10 +3,15 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from rltrain import process
-from rltrain.errors import ConfigError
+from rltrain.errors import ConfigError, OutOfMemory
+
+REPLAY_SHARE = 0.7
+"""Part of a device's free memory that a replay may take by itself: networks, batches and other jobs need some too."""
 
 
 def resolve_device(name: str) -> torch.device:
@@ -22,6 +27,39 @@ def resolve_device(name: str) -> torch.device:
     if name == "mps" and not torch.backends.mps.is_available():
         raise ConfigError("mps was asked for and is not usable here", "device", "use device=cpu or device=auto")
     return torch.device(name)
+
+
+def staged(array: np.ndarray, device: torch.device) -> Tensor:
+    """An array from where a copy to the device need not be waited for: for CUDA in pinned memory, which torch gives to
+    nobody else before that copy is done."""
+    tensor = torch.from_numpy(array)
+    return tensor.pin_memory() if device.type == "cuda" else tensor
+
+
+def to_device(array: "np.ndarray | Tensor", device: torch.device) -> Tensor:
+    """An array on a device; a tensor is there already. CUDA's copy is not waited for."""
+    if isinstance(array, Tensor):
+        return array
+    return staged(array, device).to(device, non_blocking=device.type == "cuda")
+
+
+def runs_ahead(device: torch.device) -> bool:
+    """Whether the device works on by itself while the host goes on, so that reading a number from it means to wait."""
+    return device.type == "cuda"
+
+
+def takes_replay(choice: str, device: torch.device, num_bytes: int) -> bool:
+    """Whether the frames of a replay lie on the device: by choice, or with `auto` where a CUDA device has the room.
+
+    Raises OutOfMemory where it was chosen and has not.
+    """
+    if choice == "cpu" or device.type != "cuda":
+        return choice == "device"
+    free = torch.cuda.mem_get_info(device)[0]
+    if choice == "device" and num_bytes > free:
+        what = f"the frames of the replay need {num_bytes / 1e9:.2f} GB of the device and {free / 1e9:.2f} GB are free"
+        raise OutOfMemory(what, "algo.replay_device", "use algo.replay_device=cpu, or a smaller algo.replay_capacity")
+    return choice == "device" or num_bytes <= REPLAY_SHARE * free
 
 
 def memory_tags(name: str) -> dict[str, float]:
@@ -47,6 +85,14 @@ def resolve_precision(name: str, device: torch.device, pixels: bool) -> torch.dt
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
     return torch.bfloat16 if _cpu_multiplies_bf16() else torch.float32
+
+
+def set_up_tensor_cores(precision: str, device: torch.device) -> None:
+    """Whether CUDA multiplies float32 as TF32: only where `precision` says so. torch by itself does in convolutions and
+    not in matrix products, which is neither the one nor the other."""
+    if device.type == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+        torch.backends.cudnn.allow_tf32 = precision == "tf32"
 
 
 def _cpu_multiplies_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:

@@ -12,6 +12,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
+from rltrain.device import to_device
 from rltrain.math import policies
 
 
@@ -70,7 +71,7 @@ class Categorical:
     def sample(self, outputs_BO: Tensor, generator: np.random.Generator) -> Tensor:
         """By the Gumbel-max trick (Gumbel 1954), [B] int64."""
         gumbel = generator.gumbel(size=outputs_BO.shape).astype(np.float32)
-        return (outputs_BO + torch.from_numpy(gumbel).to(outputs_BO.device)).argmax(dim=-1)
+        return (outputs_BO + to_device(gumbel, outputs_BO.device)).argmax(dim=-1)
 
     def log_prob_entropy(self, outputs_BO: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         """Of actions [B] int64."""
@@ -137,7 +138,7 @@ class Gaussian:
         """Means plus noise, [B, A] float32."""
         mean_BA, log_std_BA = outputs_BO.chunk(2, dim=-1)
         noise = generator.standard_normal(mean_BA.shape, dtype=np.float32)
-        return mean_BA + log_std_BA.exp() * torch.from_numpy(noise).to(mean_BA.device)
+        return mean_BA + log_std_BA.exp() * to_device(noise, mean_BA.device)
 
     def log_prob_entropy(self, outputs_BO: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         """Densities of actions [B, A] float32, as they were before they were bounded."""

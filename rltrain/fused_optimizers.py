@@ -1,15 +1,22 @@
-"""Optimizers that step on the processor in one pass over each tensor, without what torch's `step` does around it.
+"""Optimizers that step in one pass over each tensor, on the processor and on CUDA, without what torch's `step` does
+around it.
 
 The layout of their states is that of torch's optimizers of the same name.
 """
 
+import functools
 from typing import Any
 
 import torch
 from torch import Tensor
 
-_LATE = torch.tensor(1e6)
-"""A step by which a decay to its power is 0."""
+from rltrain.deferred import Deferred
+
+
+@functools.cache
+def _late(device: torch.device) -> Tensor:
+    """A step by which a decay to its power is 0."""
+    return torch.tensor(1e6, device=device)
 
 
 def _without_compiler(method: Any) -> Any:
@@ -25,6 +32,8 @@ _load_state_dict = _without_compiler(torch.optim.Optimizer.load_state_dict)
 class Adam(torch.optim.Adam):
     """torch's fused Adam: the work around that one call would cost more than a small network's update."""
 
+    deferred: Deferred | None = None
+    """Where an update is not waited for."""
     add_param_group = _add_param_group
     state_dict = _state_dict
     load_state_dict = _load_state_dict
@@ -36,7 +45,9 @@ class Adam(torch.optim.Adam):
         stepped, gradients, states = _count_step(self, ("exp_avg", "exp_avg_sq"))
         means, squares = [state["exp_avg"] for state in states], [state["exp_avg_sq"] for state in states]
         beta1, beta2 = group["betas"]
-        _move(stepped, gradients, means, squares, [state["step"] for state in states], group, beta1, beta2)
+        counts = [state["step"] for state in states]
+        _move(stepped, gradients, means, squares, counts, group, beta1, beta2, self.deferred)
+        _uncount(counts, self.deferred)
 
     step.hooked = True  # type: ignore[attr-defined]  # or torch wraps it for hooks and its profiler
 
@@ -52,6 +63,8 @@ class RMSprop(torch.optim.RMSprop):
     RMSprop: v = alpha v + (1 - alpha) g^2; p -= lr g / (sqrt v + eps).
     """
 
+    deferred: Deferred | None = None
+    """Where an update is not waited for."""
     add_param_group = _add_param_group
     state_dict = _state_dict
     load_state_dict = _load_state_dict
@@ -63,7 +76,9 @@ class RMSprop(torch.optim.RMSprop):
         stepped, gradients, states = _count_step(self, ("square_avg",))
         means = gradients  # with beta1 = 0 the mean is the gradient itself, which is left as it is
         squares = [state["square_avg"] for state in states]
-        _move(stepped, gradients, means, squares, [_LATE] * len(stepped), group, 0.0, group["alpha"])
+        late = [_late(tensor.device) for tensor in stepped]
+        _move(stepped, gradients, means, squares, late, group, 0.0, group["alpha"], self.deferred)
+        _uncount([state["step"] for state in states], self.deferred)
 
     step.hooked = True  # type: ignore[attr-defined]
 
@@ -80,7 +95,7 @@ def _count_step(
     for tensor in stepped:
         if not optimizer.state[tensor]:
             zeros = {name: torch.zeros_like(tensor) for name in statistics}
-            optimizer.state[tensor] = {"step": torch.zeros(()), **zeros}
+            optimizer.state[tensor] = {"step": torch.zeros((), device=tensor.device), **zeros}
     states = [optimizer.state[tensor] for tensor in stepped]
     if states:
         torch._foreach_add_([state["step"] for state in states], 1)
@@ -96,8 +111,9 @@ def _move(
     group: dict[str, Any],
     beta1: float,
     beta2: float,
+    deferred: Deferred | None,
 ) -> None:
-    """Adam's kernel, in place."""
+    """Adam's kernel, in place. With `deferred` it does nothing once a gradient was not finite."""
     if not stepped:
         return
     torch._fused_adam_(
@@ -107,16 +123,23 @@ def _move(
         squares,
         [],
         counts,
-        lr=group["lr"],
+        lr=deferred.learning_rate if deferred else group["lr"],
         beta1=beta1,
         beta2=beta2,
         weight_decay=0.0,
         eps=group["eps"],
         amsgrad=False,
         maximize=False,
+        found_inf=deferred.not_finite if deferred else None,
     )
     # What was made from parameters is known to be old by their version, which fused kernels leave as it was.
     torch.autograd.graph.increment_version(stepped)
+
+
+def _uncount(counts: list[Tensor], deferred: Deferred | None) -> None:
+    """Take back the step that was not taken."""
+    if deferred and counts:
+        torch._foreach_sub_(counts, [deferred.not_finite] * len(counts))
 
 
 def _forget_gradients(group: dict[str, Any]) -> None:

@@ -24,6 +24,8 @@ def check(config: Any, frame_space: gymnasium.Space) -> None:
     assert dtype is not None
     if isinstance(algo, DQNConfig):
         each = _bytes_per_transition(algo, frame_space)
+        if algo.replay_device == "device" and config.device not in ("auto", "cpu"):
+            each -= math.prod(shape) * dtype.itemsize  # frames of the device, which is asked when they are made
         require(
             algo.replay_capacity * each,
             f"a replay of {algo.replay_capacity:,} frames",

@@ -2,6 +2,7 @@
 
 import gc
 import sys
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -30,6 +31,7 @@ class MicroBatches:
     def __init__(self, run_config: RunConfig) -> None:
         self.size = run_config.micro_batch_size
         self._splits = run_config.oom == "split"
+        self._compiles, self._compile_s = run_config.compile, 0.0
 
     def accumulate_gradients(
         self,
@@ -57,7 +59,13 @@ class MicroBatches:
                     total[tag] = total.get(tag, 0) + share * value
             return total
 
-        return self._until_it_fits(num_samples, attempt)
+        start_s = time.perf_counter()
+        metrics = self._until_it_fits(num_samples, attempt)
+        if not self._compiles:
+            return metrics
+        # The first gradient is where torch compiles, forwards and backwards.
+        self._compile_s = self._compile_s or time.perf_counter() - start_s
+        return metrics | {"time/compile_s": self._compile_s}
 
     def infer(self, num_samples: int, values_of: Callable[[slice], Tensor]) -> Tensor:
         """`values_of(rows)`, [len(rows), ...], of all samples, without gradients. Raises OutOfMemory."""

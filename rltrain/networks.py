@@ -14,7 +14,7 @@ import gymnasium
 import torch
 from torch import Tensor, nn
 
-from rltrain import convolutional
+from rltrain import convolutional, cuda_graphs
 from rltrain.cnns import CNNS, Activation
 from rltrain.distributions import Distribution
 from rltrain.envs.spaces import PixelsAndVariables, pixel_shape
@@ -137,6 +137,9 @@ class Torso(nn.Module):
 
     def _in_low_precision(self) -> nn.Sequential:
         """The layers with weights converted once an update: acting for a few observations takes half the time."""
+        if cuda_graphs.is_recording():  # a replay reads the parameters of then, whose versions nobody will look at
+            self._convert()
+            return self._converted[0]
         versions = [parameter._version for parameter in self._parameters_in_order]
         if versions != self._converted_from:
             self._convert()
@@ -149,8 +152,8 @@ class Torso(nn.Module):
         if not self._converted:
             self._converted.append(copy.deepcopy(self.layers).to(self.dtype).requires_grad_(False))
             self._converted_weights = list(self._converted[0].parameters())
-        for ours, parameter in zip(self._converted_weights, self._parameters_in_order, strict=True):
-            ours.copy_(parameter / 255 if parameter is self._parameters_in_order[0] else parameter)
+        first, *others = self._parameters_in_order
+        torch._foreach_copy_(self._converted_weights, [first / 255, *others])
 
     def flat(self, obs: Tensor) -> Tensor:
         """Observations without pixels as the first layer takes them, [B, inputs] float32."""

@@ -6,6 +6,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from rltrain import device as devices
+from rltrain.deferred import Deferred
 from rltrain.errors import NonFiniteError
 from rltrain.fused_optimizers import Adam, RMSprop
 from rltrain.math.schedules import linear_or_constant
@@ -20,19 +22,23 @@ def make(name: str, trained: Trained, learning_rate: float, eps: float) -> torch
     Of RMSprop, `eps` is added to the root of the mean square; theirs is added below the root, where the same number is
     worth more.
     """
-    on_cpu = all(tensor.is_cpu for tensor in trained.tensors)
+    assert name in OPTIMIZERS, name
+    device = trained.tensors[0].device
+    if device.type not in ("cpu", "cuda"):
+        if name == "adam":
+            theirs: torch.optim.Optimizer = torch.optim.Adam(trained.tensors, lr=learning_rate, eps=eps, fused=True)
+        else:
+            theirs = torch.optim.RMSprop(trained.tensors, lr=learning_rate, alpha=0.99, eps=eps)
+        theirs.register_step_post_hook(_tell_of_change)
+        return theirs
+    ours: Adam | RMSprop
     if name == "adam":
-        if on_cpu:
-            return Adam(trained.tensors, lr=learning_rate, eps=eps, fused=True)
-        adam = torch.optim.Adam(trained.tensors, lr=learning_rate, eps=eps, fused=True)
-        adam.register_step_post_hook(_tell_of_change)
-        return adam
-    assert name == "rmsprop", name
-    kind = RMSprop if on_cpu else torch.optim.RMSprop
-    rmsprop = kind(trained.tensors, lr=learning_rate, alpha=0.99, eps=eps)
-    if not on_cpu:
-        rmsprop.register_step_post_hook(_tell_of_change)
-    return rmsprop
+        ours = Adam(trained.tensors, lr=learning_rate, eps=eps, fused=True)
+    else:
+        ours = RMSprop(trained.tensors, lr=learning_rate, alpha=0.99, eps=eps)
+    if devices.runs_ahead(device):
+        trained.deferred = ours.deferred = Deferred(trained.tensors, learning_rate)
+    return ours
 
 
 def _tell_of_change(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
@@ -43,23 +49,48 @@ def _tell_of_change(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) ->
 
 @torch.no_grad()
 def clip_gradients(trained: Trained, max_grad_norm: float) -> Tensor:
-    """Scale the gradients down to a global L2 norm; returns the norm before. Raises NonFiniteError, before any step."""
+    """Scale the gradients down to a global L2 norm; returns the norm before. Raises NonFiniteError, before any step.
+
+    Where updates are not waited for, no step follows either, and `check_finite` raises later.
+    """
     every = [tensor.grad for tensor in trained.tensors if tensor.grad is not None]
     assert every, "nothing that is stepped has a gradient: the network has left it, to another device or by a copy"
+    if trained.deferred:
+        return trained.deferred.clip(every, max_grad_norm)
     grad_norm = torch.linalg.vector_norm(every[0]) if len(every) == 1 else torch.nn.utils.get_total_norm(every)
     size = float(grad_norm)
     if not math.isfinite(size):
         gradients = trained.gradients()
         bad = next((name for name, gradient in gradients.items() if not gradient.isfinite().all()), "the network")
-        raise NonFiniteError(
-            f"the gradient of {bad} is not finite",
-            "train/grad_norm",
-            "lower algo.learning_rate or algo.reward_scale; the last checkpoint is from before",
-            {"tensor": bad, "gradients": {name: _describe(gradient) for name, gradient in gradients.items()}},
-        )
+        raise _not_finite(bad, {name: _describe(gradient) for name, gradient in gradients.items()})
     if size > max_grad_norm:
         torch._foreach_mul_(every, max_grad_norm / size)
     return grad_norm
+
+
+def check_finite(trained: Trained) -> None:
+    """Raise NonFiniteError where a gradient was not finite since the start; to be called after each round of updates.
+
+    Waits for the device where updates are not waited for, and elsewhere has nothing to do.
+    """
+    if trained.deferred is None or not trained.deferred.not_finite.item():
+        return
+    have = [index for index, tensor in enumerate(trained.tensors) if tensor.grad is not None]
+    facts = {}
+    for index, culprit in zip(have, trained.deferred.culprits.tolist(), strict=False):
+        for name, part in trained.split(index, trained.tensors[index]).items():
+            facts[name] = {"shape": list(part.shape), "finite": not culprit}
+    bad = next((name for name, fact in facts.items() if not fact["finite"]), "the network")
+    raise _not_finite(bad, facts)
+
+
+def _not_finite(bad: str, facts: dict[str, Any]) -> NonFiniteError:
+    return NonFiniteError(
+        f"the gradient of {bad} is not finite",
+        "train/grad_norm",
+        "lower algo.learning_rate or algo.reward_scale; the last checkpoint is from before",
+        {"tensor": bad, "gradients": facts},
+    )
 
 
 def _describe(tensor: Tensor) -> dict[str, Any]:
@@ -103,6 +134,8 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) ->
     """For the next steps."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate
+    if isinstance(optimizer, Adam | RMSprop) and optimizer.deferred:
+        optimizer.deferred.learning_rate.fill_(learning_rate)
 
 
 def state_dict(optimizer: torch.optim.Optimizer, trained: Trained) -> dict[str, Any]:
@@ -133,3 +166,7 @@ def load_state_dict(optimizer: torch.optim.Optimizer, trained: Trained, state: d
             }
     params = list(range(len(trained.tensors)))
     optimizer.load_state_dict({"state": joined, "param_groups": [group | {"params": params}]})
+    if trained.deferred:
+        set_learning_rate(optimizer, group["lr"])
+        for tensor, values in optimizer.state.items():  # torch leaves RMSprop's counts on the processor
+            values["step"] = values["step"].to(tensor.device)

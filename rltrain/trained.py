@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from rltrain.deferred import Deferred
 from rltrain.fully_connected import FullyConnected
 
 
@@ -19,6 +20,8 @@ class Trained:
         """Of the parameters, in the network's order."""
         self.tensors: list[Tensor] = []
         """What is stepped, leaves of the graph."""
+        self.deferred: Deferred | None = None
+        """Where an update is not waited for: what its optimizer reads on the device."""
         self._parts: list[tuple[list[str], Callable[[Tensor], list[Tensor]]]] = []
         for module in network.modules():
             fused = getattr(module, "fused", None)

@@ -58,6 +58,12 @@ COMMAND_LINE = [
     (["algo=dqn", "env=cartpole", "env.stack_num=300"], "300 is out of range; env.stack_num; give a value in [1, 255]"),
     (["algo=ppo", "env=cartpole", "network.hidden_sizes=[]"], "a network without layers; network.hidden_sizes; "),
     (["algo=dqn", "env=cartpole", "precision=fp8"], "unknown value 'fp8'; precision; "),
+    (
+        ["algo=dqn", "env=cartpole", "device=cpu", "precision=tf32"],
+        "precision=tf32 needs a CUDA device; precision, device",
+    ),
+    (["algo=dqn", "env=cartpole", "cuda_graphs=maybe"], "unknown value 'maybe'; cuda_graphs; "),
+    (["algo=dqn", "env=cartpole", "algo.replay_device=gpu"], "unknown value 'gpu'; algo.replay_device; "),
     (["algo=dqn", "env=cartpole", "device=gpu"], "unknown device 'gpu'; device; "),
     (["algo=dqn", "env=cartpole", "name=a/../b"], "; name; "),
     (["algo=dqn", "env=cartpole", "seed=["], "command line"),

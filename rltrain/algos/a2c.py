@@ -12,7 +12,7 @@ from typing import Any
 import gymnasium
 from torch import Tensor
 
-from rltrain import optimizers
+from rltrain import cuda_graphs, optimizers
 from rltrain.actor import Actor
 from rltrain.agent_panel import show_agent
 from rltrain.algos.a2c_config import A2CConfig
@@ -39,9 +39,16 @@ class A2C(PolicyAgent):
         self.micro_batches = MicroBatches(run_config)
         actor = Actor(run_config, frame_space, action_space, seed)
         super().__init__(actor, config.optimizer, config.learning_rate, config.optimizer_eps)
+        self.learn = cuda_graphs.graphed(self._learn, run_config, actor.device, self.trained.tensors)
 
     def update(self, rollout: Rollout) -> dict[str, Any]:
         """One optimizer step on a rollout; returns metrics."""
+        metrics = self.learn(rollout=rollout)
+        self.num_updates += 1
+        return metrics | {"train/n_updates": self.num_updates}
+
+    def _learn(self, rollout: Rollout) -> dict[str, Tensor]:
+        """What can be recorded of `update`: all but the count."""
         advantage = gae(
             rollout.reward,
             rollout.discount,
@@ -58,9 +65,8 @@ class A2C(PolicyAgent):
         )
         metrics["train/grad_norm"] = optimizers.clip_gradients(self.trained, self.config.max_grad_norm)
         self.optimizer.step()
-        self.num_updates += 1
         metrics["train/explained_variance"] = losses.explained_variance(rollout.flat("value"), returns)
-        return metrics | {"train/n_updates": self.num_updates}
+        return metrics
 
     def _loss(self, rollout: Rollout, advantage: Tensor, returns: Tensor, rows: slice) -> tuple[Tensor, dict[str, Any]]:
         """The loss of some rows of the flat rollout and its metrics: means over them."""
@@ -96,6 +102,7 @@ def train(run_config: RunConfig, run: Run) -> None:
             collector.collect(rollout)
             with run.phase("learn"):
                 metrics = agent.update(rollout)
+                optimizers.check_finite(agent.trained)
             run.record(metrics)
             run.record({"train/learning_rate": learning_rate})
             run.after_step(config.num_steps * pool.num_envs, agent, environments=collector.stepper)

@@ -11,6 +11,8 @@ repeat: act epsilon-greedily in every environment; store the transitions
         every few updates: copy the online network into the target network
 """
 
+import functools
+import math
 from typing import Any
 
 import gymnasium
@@ -18,10 +20,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rltrain import cuda_graphs, networks, optimizers
 from rltrain import device as devices
-from rltrain import networks, optimizers
 from rltrain.agent_panel import show_agent
 from rltrain.algos.dqn_config import DQNConfig
+from rltrain.compilation import compiled
 from rltrain.config import RunConfig
 from rltrain.envs.stepper import Stepper
 from rltrain.evaluate import Agent
@@ -29,6 +32,8 @@ from rltrain.evaluate import play_episodes as evaluate  # noqa: F401  (how this 
 from rltrain.math import losses, schedules
 from rltrain.math.rewards import learned_reward
 from rltrain.memory.batch import Batch
+from rltrain.memory.device_frames import DeviceFrames
+from rltrain.memory.frames import HostFrames
 from rltrain.memory.prioritized import PrioritizedReplay
 from rltrain.memory.replay import Replay
 from rltrain.micro_batches import MicroBatches
@@ -57,11 +62,15 @@ class DQN:
 
         self.online = networks.build(seed, make, self.device)
         self.target = networks.build(seed, make, self.device)
+        self.compiled = compiled(self.online) if run_config.compile else None
         devices.set_up_processor(self.online.torso.large_layers)
+        devices.set_up_tensor_cores(run_config.precision, self.device)
         self.trained = Trained(self.online)
         self.optimizer = optimizers.make("adam", self.trained, config.learning_rate, config.adam_eps)
         self.huber_delta = {"huber": 1.0, "squared": None}[config.loss]
         self.num_updates = 0
+        self.values = cuda_graphs.graphed(self.online, run_config, self.device)
+        self.learn = cuda_graphs.graphed(self._learn, run_config, self.device, self.trained.tensors)
 
     def policy(self, obs: np.ndarray, greedy: bool, generator: np.random.Generator) -> np.ndarray:
         """Actions [B]; not greedy means epsilon-greedy with the last epsilon of the schedule."""
@@ -74,29 +83,34 @@ class DQN:
         if explores.all():
             return random_action
         with torch.inference_mode():
-            q = self.online(torch.from_numpy(obs).to(self.device)).cpu().numpy()
+            q = self.values(obs=devices.to_device(obs, self.device)).cpu().numpy()
         return np.where(explores, random_action, q.argmax(axis=-1))
 
-    def update(self, batch: Batch, measured: bool = True) -> tuple[np.ndarray, dict[str, Any]]:
+    def update(self, batch: Batch, measured: bool = True) -> tuple[Tensor, dict[str, Any]]:
         """One optimizer step on a batch; returns the td errors [N] float32 and, if `measured`, metrics."""
+        td_error, metrics = self.learn(batch=batch, measured=measured)
+        self.num_updates += 1
+        if self.num_updates % self.config.target_period_updates == 0:
+            self.target.load_state_dict(self.online.state_dict())
+        return td_error, metrics | {"train/n_updates": self.num_updates}
+
+    def _learn(self, batch: Batch, measured: bool) -> tuple[Tensor, dict[str, Tensor]]:
+        """What can be recorded of `update`: gradients, clipping, the optimizer's step."""
         td_error = torch.empty(len(batch.index), device=self.device)
         metrics = self.micro_batches.accumulate_gradients(
             self.optimizer, len(batch.index), lambda rows: self._loss(batch.rows(rows), td_error[rows], measured)
         )
         metrics["train/grad_norm"] = optimizers.clip_gradients(self.trained, self.config.max_grad_norm)
         self.optimizer.step()
-        self.num_updates += 1
-        if self.num_updates % self.config.target_period_updates == 0:
-            self.target.load_state_dict(self.online.state_dict())
-        return td_error.cpu().numpy(), metrics | {"train/n_updates": self.num_updates}
+        return td_error, metrics
 
     def _loss(self, batch: Batch, td_error_out: Tensor, measured: bool) -> tuple[Tensor, dict[str, Any]]:
         """The loss of a batch and, if `measured`, its metrics: means over it. Its td errors go to `td_error_out`."""
         obs, next_obs, action, reward, discount, weight = (
-            torch.from_numpy(array).to(self.device)
+            devices.to_device(array, self.device)
             for array in (batch.obs, batch.next_obs, batch.action, batch.reward, batch.discount, batch.weight)
         )
-        q = self.online(obs)
+        q = self.online(obs) if self.compiled is None else self.compiled(obs)
         with torch.no_grad():
             next_q = self.target(next_obs)
             if self.config.double:
@@ -134,11 +148,17 @@ make_agent = DQN
 
 
 def make_replay(
-    config: DQNConfig, frame_space: gymnasium.Space, stack_num: int, generator: np.random.Generator
+    config: DQNConfig,
+    frame_space: gymnasium.Space,
+    stack_num: int,
+    generator: np.random.Generator,
+    device: torch.device,
 ) -> Replay | PrioritizedReplay:
-    """Uniform or prioritized, for single frames."""
+    """Uniform or prioritized, for single frames, which lie on the device if `replay_device` and its memory allow."""
     shape, dtype = tuple(frame_space.shape or ()), frame_space.dtype
     assert dtype is not None
+    num_bytes = config.replay_capacity * math.prod(shape) * dtype.itemsize
+    on_device = devices.takes_replay(config.replay_device, device, num_bytes)
     replay = Replay(
         config.replay_capacity,
         config.num_envs,
@@ -150,6 +170,7 @@ def make_replay(
         config.n_step,
         config.gamma,
         generator,
+        functools.partial(DeviceFrames, device=device) if on_device else HostFrames,
     )
     return (
         PrioritizedReplay(replay, config.priority_alpha, config.priority_beta_start) if config.prioritized else replay
@@ -162,7 +183,7 @@ def train(run_config: RunConfig, run: Run) -> None:
     pool = run.make_pool()
     try:
         agent = DQN(run_config, pool.frame_space, pool.action_space, run.seed_of("network"))
-        replay = make_replay(config, pool.frame_space, pool.stack_num, run.generator("replay"))
+        replay = make_replay(config, pool.frame_space, pool.stack_num, run.generator("replay"), agent.device)
         exploration = run.generator("exploration")
         envs = Stepper(pool, run.env_seed())
         if run.restore(agent, replay=replay, environments=envs) and envs.first.all():
@@ -203,6 +224,7 @@ def train(run_config: RunConfig, run: Run) -> None:
                         td_error, metrics = agent.update(batch, measured=number == num_updates)
                         replay.update_priorities(batch.index, td_error)
                         run.record(metrics)
+                    optimizers.check_finite(agent.trained)
             run.record({"rollout/exploration_rate": epsilon})
             run.after_step(pool.num_envs, agent, replay=replay, environments=envs)
         run.conclude(agent, replay=replay, environments=envs)

@@ -48,6 +48,9 @@ class DQNConfig(LearningConfig):
     """Agent steps taken at random before the first update."""
     replay_capacity: int = 100_000
     """Frames kept, over all environments."""
+    replay_device: str = "auto"
+    """Where those frames lie: cpu, device (the run's), or auto: on a CUDA device with room for them, else cpu. What is
+    sampled is the same."""
     epsilon_start: float = 1.0
     """Share of random actions at the first step."""
     epsilon_end: float = 0.05
@@ -67,6 +70,7 @@ class DQNConfig(LearningConfig):
                     f"{self.name} without {switch} is another algorithm", f"algo.{switch}", "use algo=dqn and switches"
                 )
         one_of("algo.loss", self.loss, ("huber", "squared"))
+        one_of("algo.replay_device", self.replay_device, ("auto", "cpu", "device"))
         in_range("algo.epsilon_start", self.epsilon_start, 0, 1)
         in_range("algo.epsilon_end", self.epsilon_end, 0, 1)
         in_range("algo.exploration_fraction", self.exploration_fraction, 0, 1, open_low=True)

@@ -14,7 +14,7 @@ from typing import Any
 import gymnasium
 from torch import Tensor
 
-from rltrain import optimizers
+from rltrain import cuda_graphs, optimizers
 from rltrain.actor import Actor
 from rltrain.agent_panel import show_agent
 from rltrain.algos.ppo_config import PPOConfig
@@ -42,26 +42,54 @@ class PPO(PolicyAgent):
         actor = Actor(run_config, frame_space, action_space, seed)
         super().__init__(actor, "adam", config.learning_rate, config.adam_eps)
         self.clip_range = config.clip_range
+        self.learn = cuda_graphs.graphed(self._learn, run_config, actor.device, self.trained.tensors)
+        self.gae = cuda_graphs.graphed(gae, run_config, actor.device)
 
     def update(
         self, rollout: Rollout, advantage: Tensor, returns: Tensor, index: Tensor, measured: bool = True
     ) -> dict[str, Any]:
         """One optimizer step on the minibatch at `index` [N] of the flat rollout; returns metrics if `measured`."""
+        metrics = self.learn(
+            rollout=rollout,
+            advantage=advantage,
+            returns=returns,
+            index=index,
+            clip_range=self.clip_range,
+            measured=measured,
+        )
+        self.num_updates += 1
+        return metrics | {"train/n_updates": self.num_updates}
+
+    def _learn(
+        self,
+        rollout: Rollout,
+        advantage: Tensor,
+        returns: Tensor,
+        index: Tensor,
+        clip_range: float | Tensor,
+        measured: bool,
+    ) -> dict[str, Tensor]:
+        """What can be recorded of `update`: gradients, clipping, the optimizer's step."""
         batch_advantage = advantage.flatten()[index]
         if self.config.normalize_advantage:
             batch_advantage = losses.normalize(batch_advantage)
         metrics = self.micro_batches.accumulate_gradients(
             self.optimizer,
             len(index),
-            lambda rows: self._loss(rollout, batch_advantage[rows], returns, index[rows], measured),
+            lambda rows: self._loss(rollout, batch_advantage[rows], returns, index[rows], clip_range, measured),
         )
         metrics["train/grad_norm"] = optimizers.clip_gradients(self.trained, self.config.max_grad_norm)
         self.optimizer.step()
-        self.num_updates += 1
-        return metrics | {"train/n_updates": self.num_updates}
+        return metrics
 
     def _loss(
-        self, rollout: Rollout, advantage: Tensor, returns: Tensor, index: Tensor, measured: bool
+        self,
+        rollout: Rollout,
+        advantage: Tensor,
+        returns: Tensor,
+        index: Tensor,
+        clip_range: float | Tensor,
+        measured: bool,
     ) -> tuple[Tensor, dict[str, Any]]:
         """The loss of the steps at `index`, whose advantages these are, and if `measured` its metrics; all means."""
         config = self.config
@@ -75,7 +103,7 @@ class PPO(PolicyAgent):
             rollout.flat("value")[index],
             advantage,
             value_target,
-            self.clip_range,
+            clip_range,
             config.clip_value_range,
             config.value_weight,
             config.entropy_weight,
@@ -88,7 +116,7 @@ class PPO(PolicyAgent):
             "train/value_loss": value_loss,
             "train/entropy_loss": -entropy_mean,
             "train/approx_kl": losses.approx_kl(log_prob.detach(), old_log_prob),
-            "train/clip_fraction": losses.clip_fraction(log_prob.detach(), old_log_prob, self.clip_range),
+            "train/clip_fraction": losses.clip_fraction(log_prob.detach(), old_log_prob, clip_range),
         }
 
     def anneal(self, step: int, total_steps: int) -> None:
@@ -117,13 +145,13 @@ def train(run_config: RunConfig, run: Run) -> None:
             agent.anneal(run.step, run_config.total_steps)
             collector.collect(rollout)
             with run.phase("learn"):
-                advantage = gae(
-                    rollout.reward,
-                    rollout.discount,
-                    rollout.trace,
-                    rollout.value,
-                    rollout.next_value,
-                    config.gae_lambda,
+                advantage = agent.gae(
+                    reward_TB=rollout.reward,
+                    discount_TB=rollout.discount,
+                    trace_TB=rollout.trace,
+                    value_TB=rollout.value,
+                    next_value_TB=rollout.next_value,
+                    gae_lambda=config.gae_lambda,
                 )
                 returns = advantage + rollout.value
                 epochs = (rollout.minibatches(config.batch_size, shuffle) for _ in range(config.num_epochs))
@@ -131,6 +159,7 @@ def train(run_config: RunConfig, run: Run) -> None:
                 for index in others:
                     agent.update(rollout, advantage, returns, index, measured=False)
                 metrics = agent.update(rollout, advantage, returns, last)  # the only ones that a log could show
+                optimizers.check_finite(agent.trained)
             run.record(metrics)
             run.record(
                 {

@@ -22,6 +22,7 @@ from rltrain import distributions, networks, optimizers
 from rltrain.agent_panel import show_agent
 from rltrain.algos.pqn_config import PQNConfig
 from rltrain.collector import Collector
+from rltrain.compilation import compiled
 from rltrain.config import RunConfig
 from rltrain.evaluate import Agent
 from rltrain.evaluate import play_episodes as evaluate  # noqa: F401  (how this algorithm is evaluated)
@@ -56,7 +57,9 @@ class PQN:
             return networks.QNetwork(torso, self.num_actions, dueling=False)
 
         self.network: networks.QNetwork = networks.build(seed, make, self.device)
+        self.compiled = compiled(self.network) if run_config.compile else None
         devices.set_up_processor(self.network.torso.large_layers)
+        devices.set_up_tensor_cores(run_config.precision, self.device)
         self.trained = Trained(self.network)
         self.optimizer = torch.optim.RAdam(self.trained.tensors, lr=config.learning_rate)
         self.epsilon = config.epsilon_end
@@ -65,7 +68,7 @@ class PQN:
     def policy(self, obs: np.ndarray, greedy: bool, generator: np.random.Generator) -> np.ndarray:
         """Actions [B] int64; not greedy means epsilon-greedy with the last epsilon of the schedule."""
         epsilon = 0.0 if greedy else self.config.epsilon_end
-        return self.for_env(self._epsilon_greedy(torch.from_numpy(obs).to(self.device), epsilon, generator)[0])
+        return self.for_env(self._epsilon_greedy(devices.to_device(obs, self.device), epsilon, generator)[0])
 
     def act(self, obs: Tensor, generator: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Epsilon-greedy actions [B] int64, and max_a Q(s, a) [B], twice: there is no distribution to tell of."""
@@ -79,7 +82,7 @@ class PQN:
     def value(self, obs: np.ndarray) -> Tensor:
         """max_a Q(s, a), [B]."""
         with torch.inference_mode():
-            return self.network(torch.from_numpy(obs).to(self.device)).amax(dim=-1)
+            return self.network(devices.to_device(obs, self.device)).amax(dim=-1)
 
     def for_env(self, action: Tensor) -> np.ndarray:
         """Actions as the environments take them."""
@@ -97,7 +100,8 @@ class PQN:
 
     def _loss(self, rollout: Rollout, returns: Tensor, index: Tensor) -> tuple[Tensor, dict[str, Any]]:
         """The loss of the steps at `index` and its metrics: means over them."""
-        q = self.network(rollout.obs_at(index))
+        obs = rollout.obs_at(index)
+        q = self.network(obs) if self.compiled is None else self.compiled(obs)
         loss, td_error = losses.td_loss(q, rollout.flat("action")[index], returns.flatten()[index])
         return loss, {
             "train/loss": loss.detach(),
@@ -130,8 +134,8 @@ class PQN:
         """Actions [B] int64, one coin for each environment, and max_a Q(s, a) [B]."""
         with torch.inference_mode():
             value, greedy_action = self.network(obs).max(dim=-1)
-        random_action = torch.from_numpy(generator.integers(self.num_actions, size=len(obs))).to(self.device)
-        explores = torch.from_numpy(generator.random(len(obs)) < epsilon).to(self.device)
+        random_action = devices.to_device(generator.integers(self.num_actions, size=len(obs)), self.device)
+        explores = devices.to_device(generator.random(len(obs)) < epsilon, self.device)
         return torch.where(explores, random_action, greedy_action), value
 
 

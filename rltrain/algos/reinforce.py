@@ -162,6 +162,7 @@ def train(run_config: RunConfig, run: Run) -> None:
                 continue
             with run.phase("learn"):
                 metrics = agent.update(batch)
+                optimizers.check_finite(agent.trained)
             run.record(metrics)
             run.record({"train/learning_rate": learning_rate})
             run.after_step(run.step - before, agent)

@@ -104,7 +104,7 @@ def clipped_surrogate(log_prob_B: Tensor, old_log_prob_B: Tensor, advantage_B: T
 
 
 @torch.no_grad()
-def clip_fraction(log_prob_B: Tensor, old_log_prob_B: Tensor, clip_range: float) -> Tensor:
+def clip_fraction(log_prob_B: Tensor, old_log_prob_B: Tensor, clip_range: float | Tensor) -> Tensor:
     """Share of samples whose ratio lies outside [1 - c, 1 + c]. Inputs [batch], float; returns (), float."""
     _check_shapes(log_prob_B, old_log_prob_B)
     ratio_B = (log_prob_B - old_log_prob_B).exp()
@@ -147,7 +147,7 @@ def ppo_loss(
     old_value_B: Tensor,
     advantage_B: Tensor,
     return_B: Tensor,
-    clip_range: float,
+    clip_range: float | Tensor,
     clip_value_range: float | None,
     value_weight: float,
     entropy_weight: float,
@@ -156,7 +156,8 @@ def ppo_loss(
 
     mean of  `clipped_surrogate` + value_weight * `value_loss` - entropy_weight * entropy
 
-    with `clipped_value_loss` in place of `value_loss` if there is a clip_value_range. All [batch], float; gradients
+    with `clipped_value_loss` in place of `value_loss` if there is a clip_value_range. A clip_range that changes while a
+    graph of kernels stays is (), float. All others are [batch], float; gradients
     flow through the first three. Returns (), float, each: the loss, and without gradient the means of its three parts.
     Those two functions say what is computed; the tests hold this one to them.
     """
@@ -178,14 +179,15 @@ class _PPO(torch.autograd.Function):
         entropy_B: Tensor,
         value_B: Tensor,
         fixed: tuple[Tensor, ...],
-        weights: tuple[float, float | None, float, float],
+        weights: tuple[float | Tensor, float | None, float, float],
     ) -> tuple[Tensor, ...]:
         old_log_prob_B, old_value_B, advantage_B, return_B = fixed
         clip_range, clip_value_range, value_weight, entropy_weight = weights
         share = 1.0 / len(log_prob_B)
         ratio_B = (log_prob_B - old_log_prob_B).exp_()
         gain_B = ratio_B * advantage_B
-        clipped_B = ratio_B.clamp_(1.0 - clip_range, 1.0 + clip_range).mul_(advantage_B)
+        low, high = 1.0 - clip_range, 1.0 + clip_range
+        clipped_B = ratio_B.clamp_(low, high).mul_(advantage_B)  # type: ignore[arg-type]
         log_prob_gradient_B = (gain_B <= clipped_B) * gain_B
         policy_loss = torch.minimum(gain_B, clipped_B, out=clipped_B).mean().neg_()
         error_B = value_B - return_B

@@ -1,23 +1,28 @@
 """What a replay hands out. Legend: N sampled transitions, K frames of a stack."""
 
 from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
 class Batch:
     """Sampled transitions."""
 
-    obs: np.ndarray
-    """Stacked frames, [N, K * C, ...], the frame's dtype; [N] for Discrete. Zeros before an episode's first frame."""
+    obs: "np.ndarray | Tensor"
+    """Stacked frames, [N, K * C, ...], the frame's dtype; [N] for Discrete. Zeros before an episode's first frame. On
+    the device where the replay has its frames there."""
     action: np.ndarray
     """[N, *action_shape]."""
     reward: np.ndarray
     """Sum of gamma^k * r over the n-step window, [N], float32."""
     discount: np.ndarray
     """gamma^m, m the steps in the window, or 0 if it ended in a termination, [N], float32."""
-    next_obs: np.ndarray
+    next_obs: "np.ndarray | Tensor"
     """Stack at the end of the window, the true last one if the episode ended there; as obs."""
     weight: np.ndarray
     """Importance weights, [N], float32; ones under uniform sampling."""

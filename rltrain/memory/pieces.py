@@ -1,8 +1,11 @@
 """A large array in pieces, so that a checkpoint writes those alone that changed since an earlier one."""
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 PIECE_BYTES = 8_000_000
 """Of a piece, about. Smaller ones are more files; of larger ones more is written that has not changed."""
@@ -14,7 +17,8 @@ class Piece(NamedTuple):
     Of two states of one run, in which a piece has the same stamp, it holds the same rows.
     """
 
-    rows: np.ndarray
+    rows: "np.ndarray | Tensor"
+    """Where they lie; `array` fetches them."""
     stamp: int
 
     @property
@@ -22,13 +26,17 @@ class Piece(NamedTuple):
         """Bytes of the rows."""
         return self.rows.nbytes
 
+    def array(self) -> np.ndarray:
+        """The rows in the processor's memory: asked only for pieces that are written."""
+        return self.rows if isinstance(self.rows, np.ndarray) else self.rows.cpu().numpy()
+
 
 class Pieces:
     """Rings of rows, [B, L, ...], that are written at their heads alone and saved in pieces of so many rows."""
 
-    def __init__(self, rings: np.ndarray) -> None:
+    def __init__(self, rings: "np.ndarray | Tensor") -> None:
         self._rings = rings
-        num_rings, self._length = rings.shape[:2]
+        num_rings, self._length = int(rings.shape[0]), int(rings.shape[1])
         self._num_rows = max(1, PIECE_BYTES // max(1, rings[0, 0].nbytes))
         self._stamps = np.zeros((num_rings, -(-self._length // self._num_rows)), np.int64)
         self._head, self._num_adds, self._used = np.zeros(num_rings, np.int64), 0, 0
@@ -58,12 +66,9 @@ class Pieces:
         for ring, piece in np.ndindex(self._stamps.shape):
             rows = self._rows(ring, piece)
             if len(rows):
-                saved = state[f"{ring}-{piece}"]
-                if saved.shape != rows.shape or saved.dtype != rows.dtype:
-                    raise ValueError(f"a saved piece is {saved.dtype} {saved.shape}, not {rows.dtype} {rows.shape}")
-                rows[:] = saved
+                _fill(rows, state[f"{ring}-{piece}"])
 
-    def _rows(self, ring: int, piece: int) -> np.ndarray:
+    def _rows(self, ring: int, piece: int) -> "np.ndarray | Tensor":
         return self._rings[ring, piece * self._num_rows : min((piece + 1) * self._num_rows, self._used)]
 
     def _stamp(self, head: np.ndarray, num_adds: int, used: int) -> None:
@@ -79,3 +84,14 @@ class Pieces:
         # A piece at the growing end gets longer, although its own ring's head may not have come so far.
         self._stamps[:, self._used // self._num_rows : -(-used // self._num_rows)] = num_adds
         self._head[:], self._num_adds, self._used = head, num_adds, used
+
+
+def _fill(rows: "np.ndarray | Tensor", saved: np.ndarray) -> None:
+    """Copy a saved piece to where it belongs. Raises ValueError where it does not fit."""
+    dtype = rows.dtype if isinstance(rows, np.ndarray) else rows[:0].cpu().numpy().dtype
+    if saved.shape != tuple(rows.shape) or saved.dtype != dtype:
+        raise ValueError(f"a saved piece is {saved.dtype} {saved.shape}, not {dtype} {tuple(rows.shape)}")
+    if isinstance(rows, np.ndarray):
+        rows[:] = saved
+    else:
+        rows.copy_(rows.new_tensor(saved))

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from rltrain.errors import NonFiniteError
 from rltrain.memory.batch import Batch, Change
@@ -83,9 +84,9 @@ class PrioritizedReplay:
         for _ in range(num_batches):
             yield self.sample(batch_size)
 
-    def update_priorities(self, index: np.ndarray, td_error: np.ndarray) -> None:
+    def update_priorities(self, index: np.ndarray, td_error: Tensor) -> None:
         """Set the priorities of slots index [N] int64 from td_error [N], float; slots lost since then stay at 0."""
-        size = np.abs(td_error.astype(np.float64))
+        size = np.abs(td_error.cpu().numpy().astype(np.float64))
         if not np.isfinite(size).all():
             what, fix = "a td error is not finite", "lower algo.learning_rate or algo.reward_scale"
             raise NonFiniteError(what, "train/td_error", fix, {"tensor": "td_error"})

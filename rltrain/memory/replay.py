@@ -10,14 +10,18 @@ Legend: B environments, N sampled transitions, K frames of a stack, S n-step win
 """
 
 import math
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from rltrain.memory.batch import Batch, Change
+from rltrain.memory.frames import Frames, HostFrames
 from rltrain.memory.pieces import Pieces
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FRAME_OVERHEAD_BYTES = 4 + 1 + 1 + 1 + 1
 """Bytes a slot needs besides frame and action: reward, terminated, ended, history, valid."""
@@ -52,8 +56,12 @@ class Replay:
         n_step: int,
         gamma: float,
         generator: np.random.Generator,
+        make_frames: Callable[[int, int, DTypeLike], Frames] = HostFrames,
     ) -> None:
-        """`capacity` counts slots over all environments; what does not divide by `num_envs` is left unused."""
+        """`capacity` counts slots over all environments; what does not divide by `num_envs` is left unused.
+
+        make_frames: where the frames lie, made of the number of slots, the numbers of a frame and their dtype.
+        """
         self.slots_per_env = capacity // num_envs
         if stack_num < 1 or stack_num > 255 or n_step < 1:
             raise ValueError(f"stack_num must be in 1..255 and n_step at least 1, got {stack_num} and {n_step}")
@@ -71,9 +79,8 @@ class Replay:
             self._obs_shape: tuple[int, ...] = (stack_num * frame_shape[0], *frame_shape[1:])
         else:
             self._obs_shape = () if stack_num == 1 else (stack_num,)
-        # np.zeros takes pages from the system only when they are first written: an unfilled replay costs no memory.
+        self._frames = make_frames(self.capacity, math.prod(frame_shape), frame_dtype)
         self._arrays: dict[str, np.ndarray] = {
-            "frame": np.zeros((self.capacity, math.prod(frame_shape)), frame_dtype),
             "action": np.zeros((self.capacity, *action_shape), action_dtype),
             "reward": np.zeros(self.capacity, np.float32),
             "terminated": np.zeros(self.capacity, np.bool_),
@@ -81,7 +88,7 @@ class Replay:
             "history": np.zeros(self.capacity, np.uint8),  # earlier frames of its stack, at most stack_num - 1
             "valid": np.zeros(self.capacity, np.bool_),
         }
-        self._frame, self._history, self._valid = (self._arrays[name] for name in ("frame", "history", "valid"))
+        self._history, self._valid = self._arrays["history"], self._arrays["valid"]
         self._action, self._reward = self._arrays["action"], self._arrays["reward"]
         self._terminated, self._ended = self._arrays["terminated"], self._arrays["ended"]
         self._head = [0] * num_envs
@@ -89,13 +96,13 @@ class Replay:
         self._run = [0] * num_envs  # transitions since the last end, at most n_step
         self._used = 0  # positions written in at least one ring
         self._num_adds = 0
-        self._pieces = Pieces(self._frame.reshape(num_envs, self.slots_per_env, -1))
+        self._pieces = Pieces(self._frames.rows.reshape(num_envs, self.slots_per_env, -1))
         self._discounts = gamma ** np.arange(n_step + 1, dtype=np.float64)
 
     @property
     def nbytes(self) -> int:
         """Bytes of all arrays when full."""
-        return sum(array.nbytes for array in self._arrays.values())
+        return self._frames.nbytes + sum(array.nbytes for array in self._arrays.values())
 
     @property
     def valid(self) -> np.ndarray:
@@ -135,8 +142,9 @@ class Replay:
             slot, next_slot = base + position, base + (position + 1) % self.slots_per_env
             self._invalidate(base, position, lost)
             if firsts[env]:  # elsewhere the slot already holds this frame, as the successor of the step before
-                self._frame[slot], self._history[slot] = frame[env], 0
-            self._frame[next_slot] = next_frame[env]
+                self._frames.write(slot, frame[env])
+                self._history[slot] = 0
+            self._frames.write(next_slot, next_frame[env])
             self._history[next_slot] = min(int(self._history[slot]) + 1, self.stack_num - 1)
             self._action[slot], self._reward[slot] = action[env], reward[env]
             self._terminated[slot], self._ended[slot] = terminated[env], ended
@@ -169,7 +177,7 @@ class Replay:
 
     def batches(self, num_batches: int, batch_size: int) -> Iterator[Batch]:
         """`num_batches` times what `sample` gives, small transitions gathered for many batches at once."""
-        bytes_per_batch = 2 * batch_size * math.prod(self._obs_shape) * self._frame.itemsize
+        bytes_per_batch = 2 * batch_size * math.prod(self._obs_shape) * self._frames.rows.itemsize
         at_once = max(GATHERED_BYTES // bytes_per_batch, 1)
         for done in range(0, num_batches, at_once):
             count = min(at_once, num_batches - done)
@@ -198,8 +206,8 @@ class Replay:
             index=index,
         )
 
-    def update_priorities(self, index: np.ndarray, td_error: np.ndarray) -> None:
-        """Nothing: uniform sampling has no priorities."""
+    def update_priorities(self, index: np.ndarray, td_error: "Tensor") -> None:
+        """Nothing, not even reading: uniform sampling has no priorities."""
 
     def state_dict(self) -> dict[str, Any]:
         """The written part of every array [B, used, ...], frames in pieces; counters, the generator.
@@ -209,8 +217,8 @@ class Replay:
         state: dict[str, Any] = {
             name: array.reshape(self.num_envs, self.slots_per_env, *array.shape[1:])[:, : self._used]
             for name, array in self._arrays.items()
-            if name != "frame"
         }
+        self._frames.flush()
         head, run = np.array(self._head, np.int64), np.array(self._run, np.int64)
         state["frame"] = self._pieces.state_dict(head, self._num_adds, self._used)
         state |= {"head": head, "open": np.array(self._open, np.bool_), "run": run}
@@ -223,11 +231,10 @@ class Replay:
             if int(state[name]) != getattr(self, name):
                 raise ValueError(f"the saved replay has {name} {int(state[name])}, this one {getattr(self, name)}")
         self._used = state["valid"].shape[1]
+        self._frames.flush()
         self._pieces.load_state_dict(state["frame"])
         self._num_adds = int(state["frame"]["adds"])
         for name, array in self._arrays.items():
-            if name == "frame":
-                continue
             rows = array.reshape(self.num_envs, self.slots_per_env, *array.shape[1:])
             saved = state[name]
             if saved.shape != rows[:, : self._used].shape or saved.dtype != array.dtype:
@@ -276,11 +283,10 @@ class Replay:
             accepted = np.concatenate([accepted, slot[self._valid[slot]]])
         return accepted[:batch_size]
 
-    def _stack(self, slot: np.ndarray) -> np.ndarray:
+    def _stack(self, slot: np.ndarray) -> "np.ndarray | Tensor":
         """Stacked frames that end at `slot` [M], oldest first, [M, *obs_shape]."""
         age = np.arange(self.stack_num - 1, -1, -1)
         base = slot // self.slots_per_env * self.slots_per_env
         source = base[:, None] + (slot[:, None] - base[:, None] - age) % self.slots_per_env
-        frames = np.take(self._frame, source.ravel(), axis=0)
-        frames[(age > self._history[slot][:, None]).ravel()] = 0
+        frames = self._frames.stacks(source, age > self._history[slot][:, None])
         return frames.reshape(len(slot), *self._obs_shape)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from rltrain.convolutional import channels_last
+from rltrain.device import to_device
 
 
 class Rollout:
@@ -56,7 +57,7 @@ class Rollout:
 
     def put_obs(self, t: int, obs: np.ndarray) -> Tensor:
         """Write row t of the observations, [B, *obs_shape]; returns it as the policy sees it."""
-        seen = torch.from_numpy(obs)
+        seen = to_device(obs, self.obs.device)
         if obs.ndim == 4 and obs.dtype == np.uint8:
             seen = channels_last(seen)
         self.obs[t] = seen
@@ -68,5 +69,5 @@ class Rollout:
 
     def minibatches(self, batch_size: int, generator: np.random.Generator) -> Iterator[Tensor]:
         """One shuffled epoch: every index in 0..T*B-1 once, int64, `batch_size` at a time; the last may be shorter."""
-        shuffled = torch.from_numpy(generator.permutation(self.num_steps * self.num_envs))
-        yield from shuffled.to(self.obs.device).split(batch_size)
+        shuffled = generator.permutation(self.num_steps * self.num_envs)
+        yield from to_device(shuffled, self.obs.device).split(batch_size)

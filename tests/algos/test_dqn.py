@@ -119,7 +119,7 @@ def test_the_loss_is_the_one_that_was_chosen(config):
     batch = dataclasses.replace(make_batch(), reward=np.full(8, 100, np.float32))
     huber, squared = (DQN(config("dqn", loss=loss), VECTOR, TWO, 0).update(batch) for loss in ("huber", "squared"))
     assert huber[0].tolist() == squared[0].tolist()
-    error = np.abs(huber[0])
+    error = huber[0].abs().numpy()
     assert error.min() > 1
     assert huber[1]["train/loss"].item() == pytest.approx((error - 0.5).mean(), rel=1e-5)
     assert squared[1]["train/loss"].item() == pytest.approx((0.5 * error**2).mean(), rel=1e-5)

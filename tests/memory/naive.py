@@ -1,9 +1,11 @@
 """A replay that is too simple to be wrong, and a counter game to feed both: every frame is a number of its own."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from rltrain.memory.frames import Frames, HostFrames
 from rltrain.memory.pieces import Piece
 from rltrain.memory.prioritized import PrioritizedReplay
 from rltrain.memory.replay import Replay
@@ -119,13 +121,22 @@ class Feeder:
         return expected
 
 
-def build(num_envs: int, slots: int, stack_num: int, n_step: int, gamma: float = 0.9, seed: int = 0) -> Replay:
+def build(
+    num_envs: int,
+    slots: int,
+    stack_num: int,
+    n_step: int,
+    gamma: float = 0.9,
+    seed: int = 0,
+    make_frames: Callable[..., Frames] = HostFrames,
+) -> Replay:
     """A replay of one-pixel frames wide enough to number them."""
-    generator = np.random.default_rng(seed)
-    return Replay(num_envs * slots, num_envs, (1, 1, 1), np.int64, (), np.int64, stack_num, n_step, gamma, generator)
+    capacity, rng = num_envs * slots, np.random.default_rng(seed)
+    shapes = (1, 1, 1), np.int64, (), np.int64
+    return Replay(capacity, num_envs, *shapes, stack_num, n_step, gamma, rng, make_frames)
 
 
 def loaded(state):
     """A replay's state as a checkpoint gives it back: pieces of frames are arrays."""
-    frames = {key: value.rows if isinstance(value, Piece) else value for key, value in state["frame"].items()}
+    frames = {key: value.array() if isinstance(value, Piece) else value for key, value in state["frame"].items()}
     return state | {"frame": frames}

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from naive import Feeder, build, loaded
@@ -21,7 +22,7 @@ def filled(num: int, alpha: float, beta: float, epsilon: float = 0.0, capacity: 
 
 def test_probabilities_are_proportional_to_priorities():
     replay = filled(4, 1.0, 1.0)
-    replay.update_priorities(np.arange(4), np.array([1.0, -2.0, 3.0, -4.0], np.float32))
+    replay.update_priorities(np.arange(4), torch.from_numpy(np.array([1.0, -2.0, 3.0, -4.0], np.float32)))
     expected = 100_000 * np.array([0.1, 0.2, 0.3, 0.4])
     # Independent draws for the chi-square: stratified ones come closer to the expected counts than chance allows.
     mass = replay.replay.generator.random(100_000) * replay._tree.total
@@ -35,7 +36,7 @@ def test_probabilities_are_proportional_to_priorities():
 
 def test_weights_match_hand_numbers():
     replay = filled(4, 1.0, 1.0)
-    replay.update_priorities(np.arange(4), np.array([1.0, 2.0, 3.0, 4.0]))
+    replay.update_priorities(np.arange(4), torch.from_numpy(np.array([1.0, 2.0, 3.0, 4.0])))
     batch = replay.sample(100)
     assert batch.weight.dtype == np.float32
     assert batch.weight == pytest.approx(np.array([1, 1 / 2, 1 / 3, 1 / 4])[batch.index], rel=1e-6)
@@ -46,7 +47,7 @@ def test_weights_match_hand_numbers():
 
 def test_beta_0_gives_weights_of_1_and_alpha_0_uniform_sampling():
     replay = filled(4, 0.0, 0.0)
-    replay.update_priorities(np.arange(4), np.array([1.0, 2.0, 3.0, 400.0]))
+    replay.update_priorities(np.arange(4), torch.from_numpy(np.array([1.0, 2.0, 3.0, 400.0])))
     assert replay.sample(16).weight.tolist() == [1] * 16
     assert np.bincount(replay.sample(400).index)[:4] == pytest.approx([100] * 4, abs=1)
 
@@ -57,9 +58,9 @@ def test_new_transitions_get_exactly_the_largest_priority_seen(epsilon):
     feeder = Feeder(replay, 1, 1, 0.9, 0)
     feeder.step(0.0)
     assert replay.priorities[0] == 1.0
-    replay.update_priorities(np.array([0]), np.array([-5.7]))
+    replay.update_priorities(np.array([0]), torch.from_numpy(np.array([-5.7])))
     feeder.step(0.0)
-    replay.update_priorities(np.array([0]), np.array([0.1]))
+    replay.update_priorities(np.array([0]), torch.from_numpy(np.array([0.1])))
     feeder.step(0.0)
     assert replay.priorities[[1, 2]].tolist() == [5.7**0.6, 5.7**0.6]  # the maximum is not forgotten
     assert replay.priorities[0] == pytest.approx((0.1 + epsilon) ** 0.6)
@@ -74,7 +75,7 @@ def test_an_overwritten_slot_is_neither_sampled_nor_revived():
         feeder.step(0.0)
     gone = np.flatnonzero(~replay.replay.valid)
     assert gone.tolist() == [2]
-    replay.update_priorities(np.append(batch.index, gone), np.ones(65))
+    replay.update_priorities(np.append(batch.index, gone), torch.from_numpy(np.ones(65)))
     assert replay.priorities[gone].tolist() == [0]
     assert not np.isin(replay.sample(1000).index, gone).any()
 
@@ -98,13 +99,13 @@ def test_exactly_what_uniform_replay_may_sample_has_a_priority(num_envs, stack_n
         if replay.size:
             batch = replay.sample(8)
             assert replay.replay.valid[batch.index].all()
-            replay.update_priorities(batch.index, feeder.random.normal(size=8))
+            replay.update_priorities(batch.index, torch.from_numpy(feeder.random.normal(size=8)))
     feeder.check()
 
 
 def test_saving_keeps_priorities_and_the_generator():
     replay, other = filled(10, 0.6, 0.4, 1e-6), filled(25, 0.6, 0.9, 1e-6)
-    replay.update_priorities(np.arange(5), np.arange(5) * 3.0)
+    replay.update_priorities(np.arange(5), torch.from_numpy(np.arange(5) * 3.0))
     other.load_state_dict(loaded(replay.state_dict()))
     assert (other.priorities == replay.priorities).all() and other.max_priority == 12 and other.beta == 0.4
     one, two = replay.sample(32), other.sample(32)
@@ -114,7 +115,7 @@ def test_saving_keeps_priorities_and_the_generator():
 def test_a_td_error_that_is_not_finite_is_reported():
     replay = filled(4, 0.6, 0.4)
     with pytest.raises(NonFiniteError):
-        replay.update_priorities(np.arange(2), np.array([1.0, np.nan]))
+        replay.update_priorities(np.arange(2), torch.from_numpy(np.array([1.0, np.nan])))
 
 
 def test_atari_transitions_cost_under_7500_bytes_with_their_priorities():
@@ -127,5 +128,5 @@ def test_each_batch_is_drawn_by_the_priorities_that_the_one_before_has_left():
     drawn = []
     for number, batch in enumerate(replay.batches(3, 8)):
         drawn.append(set(batch.index.tolist()))
-        replay.update_priorities(np.arange(4), np.eye(4)[number] * 1e9 + 1e-9)
+        replay.update_priorities(np.arange(4), torch.from_numpy(np.eye(4)[number] * 1e9 + 1e-9))
     assert drawn == [{0, 1, 2, 3}, {0}, {1}]

@@ -81,7 +81,7 @@ def test_control_the_naive_check_notices_a_shifted_frame():
     for _ in range(10):
         feeder.step(0.0)
     feeder.check()
-    replay._frame[4] += 1
+    replay._frames.rows[4] += 1
     with pytest.raises(AssertionError):
         feeder.check()
 
