@@ -130,8 +130,11 @@ def find(run: Path, which: str = "last") -> Path:
         complete = _complete(run / "checkpoints")
         if complete:
             return complete[-1]
-    fix = "look into the run's checkpoints folder"
-    if which == "last" and (run / "checkpoints" / "best").is_dir():
+    folder = run / "checkpoints"
+    there = [name for name in ("last", "best") if (folder / name).is_dir()]
+    there += [str(int(step.name[5:])) for step in sorted(folder.glob("step_*")) if step.name[5:].isdigit()]
+    fix = f"there are {', '.join(there)}" if there else "there is none yet"
+    if which == "last" and (folder / "best").is_dir():
         fix = "use checkpoint=best, which an evaluation has left"
     raise CheckpointError("there is no such checkpoint", str(path), fix)
 

@@ -45,4 +45,4 @@ def rss_mb() -> float:
 def peak_rss_mb() -> float:
     """The most that it ever held."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == "darwin" else peak / 1e3
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6  # Linux counts in KiB

@@ -167,6 +167,10 @@ def _config_error(error: Exception, argv: list[str]) -> ConfigError:
     if "is not in struct" in cause or "not in '" in cause:
         name = key[1] if key else ""
         return ConfigError(f"unknown key '{name}'", name, nearest(name, _known_keys(argv)))
+    if several := re.search(r"Ambiguous value for argument '([^'=]+)", text):
+        return ConfigError("several values for one run", several[1], "start a sweep of runs with: rltrain -m ...")
+    if unread := re.search(r"Error parsing override '([^'=]+)'", text):
+        return ConfigError(f"'{unread[1]}' has no value", "command line", "settings are written key=value")
     first_line = cause.strip().splitlines()[0] if cause.strip() else type(error).__name__
     return ConfigError(first_line, key[1] if key else "command line", "see `rltrain --help` for keys and types")
 

@@ -49,7 +49,7 @@ def show_end(folder: Path, config: RunConfig, result: dict[str, Any]) -> None:
     print(
         f"reached {final['mean_reward']:.2f} +- {final['std_reward']:.2f} over {final['episodes']} {played}"
         f" (best evaluation {best['mean_reward']:.2f} at step {best['step']:,})"
-        f" after {result['steps']:,} steps in {result['wall_time_s']:.1f} s, {result['fps']:,.0f} steps/s\n"
+        f" after {result['steps']:,} steps in {result['wall_time_s']:.1f} s, {result['fps']:,.0f} steps/s in training\n"
         f"  tensorboard --logdir {run}\n  rltrain play {run}{again}\n"
         f"  rltrain resume {run} total_steps={2 * result['steps']}{again}",
         file=sys.stderr,

@@ -8,6 +8,7 @@ import dataclasses
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
@@ -31,6 +32,9 @@ from rltrain.run_statistics import Statistics, progress_facts
 from rltrain.saved_config import fingerprint
 from rltrain.streams import Streams
 
+STATUS_EVERY_S = 30.0
+"""Lines of metrics can be far apart: so often status.json says anew where the run stands."""
+
 
 class Run:
     """The state of one run that does not belong to its algorithm."""
@@ -53,6 +57,7 @@ class Run:
             self.evaluations = Evaluations(config, saved)
         self._pool: Pool | None = None
         self._signal: int | None = None
+        self._status_s = time.monotonic()
         self._next_due_step = 0
         """Before it `after_step` has nothing to do."""
         # The evaluation of this very step is about to be made again, where an earlier attempt was killed after it.
@@ -135,6 +140,8 @@ class Run:
         """Log, evaluate, save and stop where the last num_steps made it due. Raises Stopped."""
         if self.step < self._next_due_step and self._signal is None:
             self._progress.show(self.step)
+            if time.monotonic() - self._status_s > STATUS_EVERY_S:
+                self.write_status("running")
             return
         due = self._due_after(num_steps)
         config = self.config
@@ -235,6 +242,7 @@ class Run:
 
     def write_status(self, state: str, reason: str = "", exit_code: int | None = None) -> None:
         """Say in status.json where the run stands; like a log, it never ends a training."""
+        self._status_s = time.monotonic()
         facts = {"state": state, "step": self.step, "pid": os.getpid(), "reason": reason, "exit_code": exit_code}
         with self.logger.warned():
             atomic.write_json(self.folder / "status.json", facts)
@@ -243,6 +251,9 @@ class Run:
         """Ask for a stop after the current step; a second SIGINT leaves at once."""
         if self._signal is not None and number == signal.SIGINT:
             os._exit(128 + number)
+        if self._signal is None:
+            with suppress(OSError):  # not print: a signal may come in the midst of one
+                os.write(2, b"\nrltrain: stopping: saves first; Ctrl-C leaves at once\n")
         self._signal = number
         patience.hurry()
 

@@ -67,7 +67,9 @@ COMMAND_LINE = [
     (["algo=dqn", "env=cartpole", "device=gpu"], "unknown device 'gpu'; device; "),
     (["algo=dqn", "env=cartpole", "name=a/../b"], "; name; "),
     (["algo=dqn", "env=cartpole", "seed=["], "command line"),
-    (["algo=dqn", "env=cartpole", "word"], "command line"),
+    (["algo=dqn", "env=cartpole", "word"], "'word' has no value; command line; settings are written key=value"),
+    (["algo=dqn", "env=cartpole", "seed=0,1"], "several values for one run; seed; start a sweep of runs with: "),
+    (["algo=ppo", "env=atari"], "no game is chosen; env.game; add one, such as env.game=breakout"),
     (["algo=q_learning", "env=pong"], "q_learning needs states that can be counted, and pong has pixels"),
     (["algo=q_learning", "env=cartpole"], "cartpole has continuous observations"),
     (["algo=dqn", "env=pendulum"], "dqn needs discrete actions, and those of pendulum are continuous"),
@@ -241,7 +243,7 @@ def test_a_run_is_found_by_its_name_and_by_its_path_below_runs(command, finished
 def test_a_checkpoint_that_is_not_there_is_no_usable_one(command, finished):
     outcome = command("eval", finished, "checkpoint=777")
     assert outcome.code == 3
-    assert "step_000000777" in outcome.last_line
+    assert outcome.last_line.endswith("step_000000777; there are last, best, 10, 80, 100")
 
 
 def test_a_run_that_is_done_says_how_to_go_on(command, finished):
@@ -249,6 +251,8 @@ def test_a_run_that_is_done_says_how_to_go_on(command, finished):
     assert outcome.code == 2
     assert "the run is done at step 100 of 100; total_steps; give more" in outcome.last_line
     assert f"rltrain resume {finished} total_steps=200" in outcome.last_line
+    shorter = command("resume", finished, "total_steps=30")  # bug: twice what was typed would be refused again
+    assert f"rltrain resume {finished} total_steps=200" in shorter.last_line
 
 
 def test_a_saved_config_of_another_version_is_a_wrong_config(command, finished):

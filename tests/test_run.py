@@ -15,6 +15,7 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 
 from rltrain import checkpoint, run_folder, saved_config
 from rltrain.config import ALGOS
+from rltrain.run import Run
 
 QUICK = ["device=cpu", "progress=false", "eval_episodes=1", "final_eval_episodes=2"]
 SMALL = ["network.hidden_sizes=[16]", *QUICK]
@@ -120,6 +121,8 @@ def test_a_run_folder_holds_what_scripts_read(algo, run):
     tags = {key for line in lines(folder) for key in line}
     assert {"rollout/ep_rew_mean", "rollout/ep_len_mean", "eval/mean_reward", "eval/std_reward", "time/fps"} <= tags
     assert {"memory/rss_mb", "time/total_timesteps"} <= tags
+    # Bug: Linux's KiB taken for kB make the most ever held less than what was held at some time.
+    assert result["peak_rss_mb"] > 0.99 * max(line.get("memory/rss_mb", 0) for line in lines(folder))
     expected = {"q_learning": {"train/q_mean"}, "ppo": {"train/approx_kl", "train/clip_fraction"}}
     assert expected.get(algo, {"train/loss", "train/td_error", "rollout/exploration_rate"}) <= tags
     assert ("memory/replay_mb" in tags) == (algo in ("dqn", "d3qn_per"))
@@ -313,6 +316,20 @@ def test_one_failed_job_does_not_stop_a_sweep_and_is_named_at_its_end(command):
     assert json.loads((done / "status.json").read_text())["state"] == "done"
 
 
+def test_status_follows_a_run_whose_logs_are_far_apart(command, monkeypatch):
+    seen = []
+    advance = Run.advance
+
+    def look(self, num_steps, episodes):
+        seen.append(json.loads((self.folder / "status.json").read_text())["step"])
+        advance(self, num_steps, episodes)
+
+    monkeypatch.setattr(Run, "advance", look)
+    monkeypatch.setattr("rltrain.run.STATUS_EVERY_S", 0.0)
+    assert command(*RUNS["ppo"], "log_every_steps=1000", "eval_every_steps=0").code == 0
+    assert {256, 384, 512} <= set(seen)
+
+
 STOPS = [("dqn", signal.SIGTERM, 143), ("ppo", signal.SIGINT, 130), ("ppo", signal.SIGHUP, 129)]
 
 
@@ -336,6 +353,7 @@ def test_a_signal_stops_a_run_that_can_be_resumed(algo, number, exit_code, comma
     folder = found[0].parent
     assert process.returncode == exit_code, error
     what, where, fix = error.strip().splitlines()[-1].split("; ")
+    assert error.count("rltrain: stopping: saves first; Ctrl-C leaves at once\n") == 1
     assert what.startswith("rltrain: error: stopped by ") and what.strip(")").endswith(number.name)
     assert fix.endswith(f"rltrain resume {where}"), "no command to copy"
     assert (tmp_path / where).resolve() == folder.resolve()

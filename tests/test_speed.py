@@ -82,7 +82,7 @@ def test_ppo_on_cartpole_is_quicker_than_a_page_of_plain_code(tmp_path):
 
 def test_learning_from_pixels_is_quicker_than_plain_modules():
     """One update of DQN in fp32. Catches a lost memory layout, or a network that is computed once too often."""
-    network_config, env = NetworkConfig("nature_cnn"), AtariConfig("pong")
+    network_config, env = NetworkConfig("nature_cnn"), AtariConfig("pong", game="pong")
     config = resolve(RunConfig(DQNConfig(), env, network_config, device="cpu", precision="fp32"))
     agent = DQN(config, spaces.Box(0, 255, (1, 84, 84), np.uint8), spaces.Discrete(6), 0)
     torch.set_num_threads(1)

@@ -12,7 +12,7 @@ from rltrain.errors import disk_errors
 from rltrain.evaluate import load_agent, play_episodes
 
 USAGE = (
-    "rltrain eval RUN [episodes=20] [seed=0] [checkpoint=best|last|STEP] [greedy=true|false] [video=false|true]"
+    "rltrain eval RUN [episodes=20] [seed=0] [checkpoint=last|best|STEP] [greedy=true|false] [video=false|true]"
     " [device=...] [env.id=...]"
 )
 

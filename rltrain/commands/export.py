@@ -21,7 +21,7 @@ from rltrain.evaluate import Agent, load_agent
 from rltrain.tabular_config import TabularConfig
 from rltrain.validate import one_of
 
-USAGE = "rltrain export RUN [format=onnx|torchscript|pt2] [checkpoint=best|last|STEP] [out=FILE] [env.id=...]"
+USAGE = "rltrain export RUN [format=onnx|torchscript|pt2] [checkpoint=last|best|STEP] [out=FILE] [env.id=...]"
 
 _ENDINGS = {"onnx": ".onnx", "torchscript": ".pt", "pt2": ".pt2"}
 

@@ -13,7 +13,7 @@ from rltrain.evaluate import Agent, load_agent
 from rltrain.watch import watch
 
 USAGE = (
-    "rltrain play RUN [episodes=1] [seed=0] [checkpoint=best|last|STEP] [greedy=true|false] [video=true|false]"
+    "rltrain play RUN [episodes=1] [seed=0] [checkpoint=last|best|STEP] [greedy=true|false] [video=true|false]"
     " [device=...] [env.id=...]"
 )
 

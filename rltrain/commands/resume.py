@@ -48,7 +48,7 @@ def main(argv: list[str]) -> int:
         raise ConfigError(
             f"the run is done at step {step:,} of {config.total_steps:,}",
             "total_steps",
-            f"give more: rltrain resume {words[0]} total_steps={2 * config.total_steps}",
+            f"give more: rltrain resume {words[0]} total_steps={2 * step}",
         )
     if changes.keys() - {"progress"}:
         with disk_errors("the configuration", folder):

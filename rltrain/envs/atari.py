@@ -42,8 +42,8 @@ class AtariConfig:
     name: str
     """Name in run folders."""
     family: str = "atari"
-    game: str = "pong"
-    """ROM name in snake case: `ms_pacman`."""
+    game: str = ""
+    """ROM name in snake case: `ms_pacman`. `env=atari` has none of its own."""
     frame_skip: int = 4
     """Emulator frames per action."""
     stack_num: int = 4
@@ -69,6 +69,8 @@ class AtariConfig:
     """Emulator frames after which an episode is truncated: half an hour of play at 60 Hz."""
 
     def __post_init__(self) -> None:
+        if not self.game:
+            raise ConfigError("no game is chosen", "env.game", "add one, such as env.game=breakout")
         if self.protocol is not None:
             one_of("env.protocol", self.protocol, [name for name in PROTOCOLS if name])
         for field, value in PROTOCOLS[self.protocol].items():

@@ -113,7 +113,7 @@ def test_protocols_set_what_is_left_open():
     assert values(protocol="machado") == [0.25, 0, False, False, True]
     assert values(protocol="machado", sticky_actions=0.0, full_action_space=False) == [0, 0, False, False, False]
     with pytest.raises(ConfigError, match="machado"):
-        AtariConfig("x", protocol="machdo")
+        AtariConfig("x", game="pong", protocol="machdo")
 
 
 def test_protocols_in_the_emulator():
