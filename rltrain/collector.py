@@ -104,7 +104,7 @@ class Collector:
         values.append(self.actor.value(self.stepper.obs))
 
         def give(field: Tensor, rows: np.ndarray) -> None:
-            field.copy_(to_device(rows, field.device))
+            field.copy_(to_device(rows.astype(np.float32, copy=False), field.device))  # MPS has no float64
 
         give(rollout.reward, learned_reward(reward, rewards.reward_scale, rewards.reward_clip))
         give(rollout.discount, np.where(terminated, 0.0, rewards.gamma))

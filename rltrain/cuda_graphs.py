@@ -84,15 +84,9 @@ class Graphed:
         if known.calls <= WARM_UPS:
             return self._aside(known.inputs)
         if known.replay is None:
-            try:
-                known.replay, known.outputs = self._record(known.inputs)
-            except Exception as error:
-                if self._required:
-                    raise
-                self._failed = True
-                what = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-                print(f"rltrain: warning: no CUDA graph, so slower ({what})", file=sys.stderr)
-                return self._function(**inputs)
+            self._try_to_record(known)
+        if known.replay is None:  # only here, past the error, nothing holds the memory that it had taken
+            return self._function(**inputs)
         known.replay()
         # What was made from parameters is known to be old by their version, which a replay leaves as it was.
         torch.autograd.graph.increment_version(self._changed)
@@ -108,11 +102,24 @@ class Graphed:
             torch.cuda.current_stream().wait_stream(self._stream)
         return outputs
 
+    def _try_to_record(self, known: _Recorded) -> None:
+        """Record, or tell that it cannot be and forget what was recorded before."""
+        try:
+            known.replay, known.outputs = self._record(known.inputs)
+        except Exception as error:
+            if self._required:
+                raise
+            self._failed = True
+            self._known.clear()
+            print(f"rltrain: warning: no CUDA graph, so slower ({_reason(error)})", file=sys.stderr)
+
     def _record(self, inputs: dict[str, Any]) -> tuple[Callable[[], None], Any]:
         """How to do it again, and where the outputs will be. Nothing is done yet."""
         global _recording
         gc.collect()  # or it might free memory in the midst, which cannot be recorded
-        with torch.cuda.device(self._device):
+        with_gradients = torch.is_grad_enabled()
+        # Never in inference mode: up to torch 2.10 the first graph makes a tensor there that later ones write to.
+        with torch.inference_mode(False), torch.set_grad_enabled(with_gradients), torch.cuda.device(self._device):
             graph, stream_before = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
             _recording = True
             try:
@@ -158,6 +165,13 @@ def _fill(fixed: Any, value: Any, device: torch.device) -> None:
     elif is_dataclass(value):
         for name, field in vars(value).items():
             _fill(getattr(fixed, name), field, device)
+
+
+def _reason(error: BaseException) -> str:
+    """What went wrong first: ending a recording that has failed raises another error."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
 
 
 def _copies(outputs: Any) -> Any:

@@ -83,7 +83,7 @@ def resolve_precision(name: str, device: torch.device, pixels: bool) -> torch.dt
     if not pixels or device.type == "mps":
         return torch.float32
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
     return torch.bfloat16 if _cpu_multiplies_bf16() else torch.float32
 
 

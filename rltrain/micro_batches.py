@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from rltrain import out_of_memory
+from rltrain import cuda_graphs, out_of_memory
 from rltrain.config import RunConfig
 from rltrain.errors import OutOfMemory
 
@@ -85,8 +85,8 @@ class MicroBatches:
                 result = attempt(size)
                 break
             except Exception as error:
-                if not out_of_memory.is_shortage(error):
-                    raise
+                if cuda_graphs.is_recording() or not out_of_memory.is_shortage(error):
+                    raise  # memory cannot be given back during a recording, which is done without then
                 what = what or out_of_memory.describe(error)
                 if size == 1:
                     fix = "not even one sample fits: use a smaller network or another device"

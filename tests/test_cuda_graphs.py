@@ -1,6 +1,9 @@
 """Graphs of kernels against plain calls, on the CPU with a tape in place of CUDA's; tests/test_gpu.py has real ones."""
 
+import argparse
+import contextlib
 import json
+import weakref
 
 import numpy as np
 import pytest
@@ -94,6 +97,41 @@ def test_what_cannot_be_recorded_is_computed_without(recorded, capfd):
     with pytest.raises(RuntimeError, match="cannot be recorded"):
         for _ in range(WARM_UPS + 1):
             graph(x=torch.ones(2))
+
+
+def test_what_a_failed_recording_held_is_free_when_it_is_done_without(recorded, monkeypatch, capfd):
+    """Bugs: the error still holds activations that did not fit; told is that the recording has ended, not why."""
+    held = []
+
+    def record(graph, inputs):
+        large = torch.ones(8)
+        held.append(weakref.ref(large))
+        try:
+            graph._function(**inputs, out=large[9])
+        except IndexError:
+            raise RuntimeError("a recording that had failed was ended") from None
+
+    monkeypatch.setattr(Graphed, "_record", record)
+    alive = []
+    graph = Graphed(lambda x: (alive.append([each() is not None for each in held]), x * 2)[1], CPU)
+    for _ in range(WARM_UPS + 2):
+        assert graph(x=torch.ones(())) == 2
+    assert alive[WARM_UPS:] == [[False], [False]]
+    assert "IndexError" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad, torch.enable_grad])
+def test_a_recording_is_made_outside_of_inference_mode(mode, monkeypatch):
+    """Bug: acting, recorded first, leaves torch 2.10 with a tensor that no update's recording can write to."""
+    for name in ("device", "graph"):
+        monkeypatch.setattr(torch.cuda, name, lambda *args, **kwargs: contextlib.nullcontext())
+    for name in ("CUDAGraph", "current_stream", "set_stream"):
+        monkeypatch.setattr(torch.cuda, name, lambda *args: argparse.Namespace(replay=None))
+    seen = []
+    graph = Graphed(lambda: seen.append((torch.is_inference_mode_enabled(), torch.is_grad_enabled())), CPU)
+    with mode():
+        graph._record({})
+    assert seen == [(False, mode is torch.enable_grad)]
 
 
 ANNEALED = ["algo.learning_rate=1e-2", "algo.learning_rate_end=1e-4"]

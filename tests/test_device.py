@@ -65,6 +65,14 @@ def test_auto_takes_fp32_where_no_processor_is_told_of(tmp_path):
     assert not devices._cpu_multiplies_bf16(tmp_path / "none")
 
 
+@pytest.mark.parametrize(("emulated", "dtype"), [(True, torch.float32), (False, torch.bfloat16)])
+def test_auto_takes_no_bf16_that_a_gpu_only_emulates(emulated, dtype, monkeypatch):
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation >= emulated
+    )
+    assert devices.resolve_precision("auto", torch.device("cuda"), pixels=True) == dtype
+
+
 @pytest.mark.parametrize("algo", ["dqn", "pqn", "ppo"])
 def test_numbers_that_slow_an_intel_processor_down_become_0(algo, command):
     tiny = torch.full((10,), 1e-37)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from rltrain import out_of_memory
+from rltrain import cuda_graphs, out_of_memory
 from rltrain.config import RunConfig
 from rltrain.errors import OutOfMemory
 from rltrain.micro_batches import MicroBatches
@@ -104,6 +104,15 @@ def test_without_splitting_it_says_which_size_fits_and_moves_nothing():
         parts.accumulate_gradients(line.optimizer, 5, line.loss)
     assert caught.value.exit_code == 6 and "79.10 GiB" in caught.value.what
     assert line.w.item() == 2.0 and parts.size is None
+
+
+def test_nothing_is_tried_again_while_a_graph_is_recorded(monkeypatch):
+    """Bug: the cache is emptied and halves are tried in the midst of a recording, which that breaks."""
+    monkeypatch.setattr(cuda_graphs, "_recording", True)
+    line = Line(lambda rows, call: call == 1)
+    with pytest.raises(torch.OutOfMemoryError):
+        MicroBatches(RunConfig()).accumulate_gradients(line.optimizer, 5, line.loss)
+    assert line.sizes == [5]
 
 
 @pytest.mark.parametrize("oom", ["fail", "split"])

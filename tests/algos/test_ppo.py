@@ -1,5 +1,6 @@
 """PPO: what a rollout holds at an episode's end, and what its first update must look like."""
 
+import importlib
 import math
 
 import numpy as np
@@ -51,6 +52,21 @@ def test_the_two_masks_and_the_true_successors_value(terminates, collected):
     assert abs(wanted[7] - of_reset) > 1e-3, "the control: the two can be told apart"
     counted = rollout.discount[:, 0] > 0
     assert torch.allclose(rollout.next_value[counted, 0], wanted[counted], atol=1e-6)
+
+
+def test_no_double_precision_is_sent_to_the_device(collected, monkeypatch):
+    """Bug: MPS has none, and refuses it."""
+    sent = []
+    for place in ("collector", "distributions", "memory.rollout"):
+        original = importlib.import_module(f"rltrain.{place}").to_device
+
+        def watched(array, device, original=original):
+            sent.append(array.dtype)
+            return original(array, device)
+
+        monkeypatch.setattr(f"rltrain.{place}.to_device", watched)
+    collected(counts=True)
+    assert np.float32 in sent and np.float64 not in sent
 
 
 def test_values_and_log_probabilities_are_those_of_the_policy_that_acted(collected):
