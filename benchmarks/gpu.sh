@@ -12,7 +12,7 @@ pairs=${2:-4}
 measure() { # name, work, the key of one side, that of the other, further keys for both
   local name=$1 work=$2 ours=$3 peers=$4
   shift 4
-  timeout 150 python benchmarks/paired.py "$work" --source . --pairs "$pairs" --name "gpu_$name" \
+  timeout 65 python benchmarks/paired.py "$work" --source . --pairs "$pairs" --name "gpu_$name" \
     --keys "device=$device" "$ours" "$@" --peer-keys "device=$device" "$peers" "$@" | tail -n 40 ||
     echo "gpu_$name: no result" >&2
 }

@@ -174,12 +174,15 @@ def resolve(config: RunConfig) -> RunConfig:
     )
     _check_sizes(resolved)
     memory_needs.check(resolved, frame_space)
-    _check_device(resolved)
+    check_device(resolved)
     return resolved
 
 
-def _check_device(config: RunConfig) -> None:
-    """The device is there, and can do what is asked of it. Only where something is asked, as this imports torch."""
+def check_device(config: RunConfig) -> None:
+    """Raise ConfigError where the device is not there, or cannot do what is asked of it.
+
+    Only where something is asked, as this imports torch.
+    """
     wants_cuda = {"cuda_graphs": config.cuda_graphs == "true", "precision": config.precision == "tf32"}
     if config.device in ("auto", "cpu") and not config.compile and not any(wants_cuda.values()):
         return
@@ -189,6 +192,9 @@ def _check_device(config: RunConfig) -> None:
     for key, wanted in wants_cuda.items():
         if wanted and device.type != "cuda":
             raise ConfigError(f"{key}={getattr(config, key)} needs a CUDA device", f"{key}, device", f"use {key}=auto")
+    unrecorded = isinstance(config.algo, TabularConfig) or config.algo.name in ("a3c", "pqn")
+    if config.cuda_graphs == "true" and unrecorded:
+        raise ConfigError(f"nothing of {config.algo.name} is recorded", "cuda_graphs", "use cuda_graphs=auto")
     if config.compile:
         if isinstance(config.algo, TabularConfig) or config.algo.name == "a3c":
             raise ConfigError(f"{config.algo.name} has nothing that is compiled", "compile", "use compile=false")

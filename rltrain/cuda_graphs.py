@@ -17,6 +17,7 @@ from torch import Tensor
 
 from rltrain import device as devices
 from rltrain.config import RunConfig
+from rltrain.errors import ConfigError
 
 WARM_UPS = 3
 """Calls before a function is recorded: libraries choose kernels, compilers compile, optimizers make their state."""
@@ -24,6 +25,9 @@ MOST = 4
 """Graphs of one function, for inputs of different shapes; each keeps memory. More shapes are computed without."""
 
 _recording = False
+_broken: list[Any] = []
+"""Graphs whose recording failed. torch's allocator may point to one for as long as it records; so they are kept, and
+nothing more is recorded."""
 
 
 def is_recording() -> bool:
@@ -60,7 +64,7 @@ class Graphed:
     def __init__(
         self, function: Callable[..., Any], device: torch.device, changed: Sequence[Tensor] = (), required: bool = False
     ) -> None:
-        """required: raise where recording fails, instead of going on without."""
+        """required: raise ConfigError where recording fails, instead of going on without."""
         self._function, self._device, self._changed, self._required = function, device, changed, required
         self._known: dict[Any, _Recorded] = {}
         self._stream: Any = None
@@ -72,7 +76,7 @@ class Graphed:
         Tensors, arrays, floats and dataclasses of them may change from call to call; anything else makes another graph.
         """
         kind = tuple(_kind(value) for value in inputs.values())
-        if self._failed or (kind not in self._known and len(self._known) == MOST):
+        if self._failed or _broken or (kind not in self._known and len(self._known) == MOST):
             return self._function(**inputs)
         known = self._known.get(kind)
         if known is None:
@@ -108,7 +112,8 @@ class Graphed:
             known.replay, known.outputs = self._record(known.inputs)
         except Exception as error:
             if self._required:
-                raise
+                fix = "use cuda_graphs=auto, which goes on without"
+                raise ConfigError(f"the network cannot be recorded ({_reason(error)})", "cuda_graphs", fix) from error
             self._failed = True
             self._known.clear()
             print(f"rltrain: warning: no CUDA graph, so slower ({_reason(error)})", file=sys.stderr)
@@ -125,6 +130,9 @@ class Graphed:
             try:
                 with torch.cuda.graph(graph, stream=self._stream):
                     outputs = self._function(**inputs)
+            except BaseException:
+                _broken.append(graph)
+                raise
             finally:
                 _recording = False
                 torch.cuda.set_stream(stream_before)  # where ending the recording failed, torch leaves its own

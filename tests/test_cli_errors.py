@@ -62,6 +62,7 @@ COMMAND_LINE = [
         ["algo=dqn", "env=cartpole", "device=cpu", "precision=tf32"],
         "precision=tf32 needs a CUDA device; precision, device",
     ),
+    (["algo=dqn", "env=cartpole", "device=cpu", "cuda_graphs=true"], "cuda_graphs=true needs a CUDA device; "),
     (["algo=dqn", "env=cartpole", "cuda_graphs=maybe"], "unknown value 'maybe'; cuda_graphs; "),
     (["algo=dqn", "env=cartpole", "algo.replay_device=gpu"], "unknown value 'gpu'; algo.replay_device; "),
     (["algo=dqn", "env=cartpole", "device=gpu"], "unknown device 'gpu'; device; "),

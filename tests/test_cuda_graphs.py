@@ -15,6 +15,7 @@ from small_runs import small
 
 from rltrain import checkpoint, cuda_graphs, networks, optimizers
 from rltrain.cuda_graphs import MOST, WARM_UPS, Graphed
+from rltrain.errors import ConfigError
 from rltrain.network_config import NetworkConfig
 from rltrain.trained import Trained
 
@@ -94,7 +95,7 @@ def test_what_cannot_be_recorded_is_computed_without(recorded, capfd):
         assert torch.equal(ours, plain)
     assert capfd.readouterr().err.count("no CUDA graph") == 1
     graph = Graphed(function, CPU, required=True)
-    with pytest.raises(RuntimeError, match="cannot be recorded"):
+    with pytest.raises(ConfigError, match="cannot be recorded"):
         for _ in range(WARM_UPS + 1):
             graph(x=torch.ones(2))
 
@@ -118,6 +119,16 @@ def test_what_a_failed_recording_held_is_free_when_it_is_done_without(recorded, 
         assert graph(x=torch.ones(())) == 2
     assert alive[WARM_UPS:] == [[False], [False]]
     assert "IndexError" in capfd.readouterr().err
+
+
+def test_after_a_recording_that_failed_nothing_more_is_recorded(recorded, monkeypatch):
+    """Bug: torch's allocator still points to the graph that failed, and reads it when another is recorded."""
+    monkeypatch.setattr("rltrain.cuda_graphs._broken", [object()])
+    calls = []
+    graph = Graphed(lambda x: calls.append(len(calls)), CPU)
+    for _ in range(WARM_UPS + 3):
+        graph(x=torch.ones(()))
+    assert len(calls) == WARM_UPS + 3, "a graph was replayed in place of the last"
 
 
 @pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad, torch.enable_grad])

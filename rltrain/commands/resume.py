@@ -42,6 +42,7 @@ def main(argv: list[str]) -> int:
         config = saved_config.load(folder / f"config.resume-{resumes}.yaml")
     refuse_imports(config, values)
     config = dataclasses.replace(config, **changes)
+    schema.check_device(config)
     candidates = checkpoint.candidates(folder, which or "last", saved_config.fingerprints(config, folder))
     step, state = next(candidates)
     if step >= config.total_steps and (folder / "result.json").is_file():  # without it, the last evaluation is to do
