@@ -26,7 +26,8 @@ def show_agent(
     torso = network.torso
     assert isinstance(torso, Torso)
     facts = {
-        "algorithm": f"{config.algo.name}, seed {config.seed}",
+        "algorithm": config.algo.name,
+        "seed": str(config.seed),
         "environment": config.env.name + (f", {config.num_envs} side by side" if config.num_envs != 1 else ""),
         "network": f"{torso.name}, {num_parameters(network):,} parameters, {str(torso.dtype).removeprefix('torch.')}",
         "observation": _observation(frame_space, config.env.stack_num),

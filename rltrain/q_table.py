@@ -70,7 +70,8 @@ def train_table(run_config: RunConfig, run: Run, agent: QTable, learn: Callable[
     if run_config.progress:
         num_states, num_actions = agent.q.shape
         facts = {
-            "algorithm": f"{config.name}, seed {run_config.seed}",
+            "algorithm": config.name,
+            "seed": str(run_config.seed),
             "environment": run_config.env.name,
             "network": f"table, {agent.q.size:,} values",
             "observation": f"one of {num_states} states",
