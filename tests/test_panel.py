@@ -27,7 +27,7 @@ def test_the_end_shows_three_commands_of_which_ours_work_as_they_stand(finished,
     again = command(*resume[1:])
     assert again.code == 0, again.err
     assert "after 4,000 steps" in again.err
-    assert again.err.startswith("run: my runs/"), "another name than the first time"
+    assert "\nrun: my runs/" in again.err, "another name than the first time"
 
 
 def test_a_table_says_that_its_score_is_no_mean_of_played_episodes(finished):
