@@ -178,7 +178,7 @@ def _doom() -> list[Finding]:
 def _atari() -> list[Finding]:
     from rltrain.envs.atari import AtariConfig, games
 
-    _step(AtariConfig("doctor"))
+    _step(AtariConfig("doctor", game="pong"))
     return [Finding("ok", f"ale-py {metadata.version('ale-py')} plays; {len(games())} games")]
 
 
