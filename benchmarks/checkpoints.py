@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from rltrain import checkpoint
-from rltrain.memory.replay import Replay
+from rltrain.buffers.replay import Replay
+from rltrain.run import checkpoint
 
 NUM_ENVS = 8
 

@@ -18,7 +18,8 @@ import cv2
 import numpy as np
 import psutil
 
-from rltrain.envs.doom import DoomConfig, make_pool
+from rltrain.config.environments import DoomConfig
+from rltrain.envs.doom.scenario import make_pool
 
 STEPS = 25
 

@@ -14,9 +14,9 @@ import numpy as np
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from rltrain import hydra_app
+from rltrain.app import hydra_app
 from rltrain.envs import registry
-from rltrain.evaluate import play_episodes
+from rltrain.run.evaluation import play_episodes
 
 
 class RandomAgent:

@@ -20,10 +20,11 @@ from omegaconf import OmegaConf
 from torch import nn
 from works import WORKS
 
-from rltrain import device as devices
-from rltrain import hydra_app, networks
-from rltrain.config import resolve
+from rltrain.app import hydra_app
+from rltrain.app.resolve import resolve
 from rltrain.envs import registry
+from rltrain.nn import device as devices
+from rltrain.nn import networks
 
 HERE = Path(__file__).resolve().parent
 

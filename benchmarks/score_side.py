@@ -54,12 +54,12 @@ class Watch:
 
 def ours(goal: str, seed: str, max_steps: int, keys: list[str]) -> None:
     """rltrain with its own tuned settings, or with `keys`."""
-    from rltrain import process
+    from rltrain.system import process
 
     process.prepare()
     from rltrain.cli import main
-    from rltrain.evaluate import play_episodes
-    from rltrain.run import Run
+    from rltrain.run.evaluation import play_episodes
+    from rltrain.run.run import Run
 
     after_step, make_pool, watches = Run.after_step, Run.make_pool, []
 

@@ -13,7 +13,7 @@ from gate import Gate
 
 def pause_runs(gate: Gate) -> None:
     """Let `Run.after_step` end at the gate."""
-    from rltrain.run import Run
+    from rltrain.run.run import Run
 
     after_step = Run.after_step
 
@@ -27,7 +27,7 @@ def pause_runs(gate: Gate) -> None:
 if __name__ == "__main__":
     gate = Gate(int(sys.argv[1]), int(sys.argv[2]))
     with contextlib.suppress(ImportError):  # a checkout from before there was one
-        from rltrain import process
+        from rltrain.system import process
 
         process.prepare()  # as `main` does too: but before NumPy, which `Run` imports
     pause_runs(gate)

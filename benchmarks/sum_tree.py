@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rltrain.memory.sum_tree import SumTree
+from rltrain.buffers.sum_tree import SumTree
 
 CAPACITY, BATCH_SIZE, NUM_ROUNDS = 1_000_000, 64, 300
 

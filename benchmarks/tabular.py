@@ -18,10 +18,11 @@ from pathlib import Path
 import gymnasium
 import numpy as np
 
-from rltrain.algos.q_learning_config import QLearningConfig
-from rltrain.config import RunConfig, resolve
-from rltrain.envs.gym import GymConfig
-from rltrain.train import train
+from rltrain.app.resolve import resolve
+from rltrain.app.train import train
+from rltrain.config.algorithms import QLearningConfig
+from rltrain.config.environments import GymConfig
+from rltrain.config.run import RunConfig
 
 STEPS = {"ours": 1_000_000, "plain": 50_000}
 """Agent steps of a block: both take about as long as a timer needs."""

@@ -12,8 +12,8 @@ from torch import nn
 
 from rltrain import plugins
 from rltrain.algos.a2c import evaluate, make_agent, train  # noqa: F401  (what rltrain asks of an algorithm's module)
-from rltrain.algos.a2c_config import A2CConfig
-from rltrain.envs.gym import GymConfig
+from rltrain.config.algorithms import A2CConfig
+from rltrain.config.environments import GymConfig
 
 
 class Corridor(gymnasium.Env):

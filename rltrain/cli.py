@@ -5,8 +5,10 @@ import re
 import sys
 import traceback
 
-from rltrain import plugin_modules, process, terminal, usage
+from rltrain.app import usage
+from rltrain.config import plugin_modules
 from rltrain.errors import ConfigError, OutOfMemory, RltrainError, nearest
+from rltrain.system import process, terminal
 
 _HYDRA_OPTIONS = {"cfg", "package", "info", "experimental_rerun", "c", "p", "i"}
 """Options that can be written with one word before the `=`; those with dashes in them are no keys anyway."""
@@ -38,7 +40,7 @@ def run(argv: list[str]) -> int:
         print("rltrain: error: interrupted; before the run had begun; start it again", file=sys.stderr)
         return 130
     except Exception as error:
-        from rltrain import out_of_memory
+        from rltrain.system import out_of_memory
 
         if out_of_memory.is_shortage(error):
             fix = "use device=cpu, or end what else runs here"
@@ -75,7 +77,7 @@ def _route(argv: list[str]) -> int:
         print(usage.text(argv))
         return 0
     if argv[:1] == ["-sc"] and argv[1:2] != [] and argv[1].startswith("query="):
-        from rltrain import completion
+        from rltrain.app import completion
 
         return completion.query(argv, _compose)
     _check_form(argv)
@@ -83,7 +85,7 @@ def _route(argv: list[str]) -> int:
 
 
 def _compose(argv: list[str]) -> int:
-    from rltrain import hydra_app
+    from rltrain.app import hydra_app
 
     return hydra_app.run(argv)
 

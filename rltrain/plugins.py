@@ -7,7 +7,10 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from rltrain import config, network_config
+from rltrain.algos import registry as algorithms
+from rltrain.config import network as network_config
+from rltrain.config.algorithms import ALGOS, AlgorithmConfig
+from rltrain.config.environments import ENVIRONMENTS, config_class
 from rltrain.envs import registry
 from rltrain.errors import ConfigError, RltrainError
 
@@ -23,18 +26,21 @@ OPTIONS: dict[tuple[str, str], Option] = {}
 """What was registered, by group and name."""
 
 
-def register_algorithm(config_class: type, several_actions: bool = False) -> None:
+def register_algorithm(settings_class: Any) -> None:
     """Add an algorithm under the name that its settings give by default.
 
-    `config_class` is a dataclass as in `rltrain/algos/ppo_config.py`, with `name` and `num_envs`. Its module, or for a
-    module X_config the module X beside it, has `train(run_config, run)`, `make_agent` and `evaluate` as those in
-    `rltrain/algos`. `several_actions`: it can choose several things at once (MultiDiscrete). Raises ConfigError.
+    `settings_class` is a dataclass below `AlgorithmConfig` of rltrain/config/algorithms.py, such as a `PPOConfig` with
+    other defaults. The module that defines it (or, for a module X_config, the module X beside it) has
+    `train(config, run)` and `make_agent(config, frame_space, action_space, seed)` like those in rltrain/algos.
+    Raises ConfigError.
     """
-    settings = config_class()
-    _add("algo", settings.name, settings, config_class.__doc__, taken=settings.name in config.ALGOS)
-    config.ALGOS[settings.name] = config_class
-    if several_actions:
-        config.SEVERAL_ACTIONS.add(settings.name)
+    if not issubclass(settings_class, AlgorithmConfig):
+        fix = "derive the class from rltrain.config.algorithms.LearningConfig"
+        raise RltrainError(f"{settings_class.__name__} is no AlgorithmConfig", "plugins", fix)
+    settings = settings_class()
+    _add("algo", settings.name, settings, settings_class.__doc__, taken=settings.name in ALGOS)
+    ALGOS[settings.name] = settings_class
+    algorithms.PLUGIN_MODULES[settings.name] = settings_class.__module__.removesuffix("_config")
 
 
 def register_environment(settings: Any, text: str = "") -> None:
@@ -43,18 +49,19 @@ def register_environment(settings: Any, text: str = "") -> None:
     An environment of gymnasium's needs no name here: `env=gym env.id=Mine-v0` finds what the module registered with
     gymnasium. Raises ConfigError.
     """
-    registry.config_class(settings.family)
+    config_class(settings.family)
     _add("env", settings.name, settings, text, taken=False)
 
 
-def register_environment_family(name: str, module: str, config_class: type) -> None:
-    """Add a family: a module with `spaces(config)` and `make_pool(config, num_envs)` as in `rltrain/envs/gym.py`.
+def register_environment_family(name: str, module: str, settings_class: type) -> None:
+    """Add a family: a module with `spaces(config)` and `make_pool(config, num_envs)` as in rltrain/envs/gym/pool.py.
 
-    `config_class` is a dataclass with `name`, `stack_num` and `family`, which is `name`. Raises ConfigError.
+    `settings_class` is a dataclass with `name`, `stack_num` and `family`, which is `name`. Raises ConfigError.
     """
-    if name in registry.FAMILIES:
+    if name in ENVIRONMENTS:
         raise ConfigError(f"there is an environment family '{name}' already", "plugins", "give it another name")
-    registry.FAMILIES[name] = registry.Family(module, config_class)
+    ENVIRONMENTS[name] = settings_class
+    registry.MODULES[name] = module
 
 
 def register_network(name: str, layers: Callable[..., Any], smallest_frame: int | None = None) -> None:

@@ -12,7 +12,7 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 
 from rltrain import cli
-from rltrain.run import Run
+from rltrain.run.run import Run
 
 
 def pytest_addoption(parser):

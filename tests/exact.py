@@ -5,7 +5,7 @@ import json
 import numpy as np
 import torch
 
-from rltrain import checkpoint
+from rltrain.run import checkpoint
 
 
 def flat(state, prefix=""):

@@ -11,8 +11,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from rltrain import convolutional, cuda_graphs, fully_connected
-from rltrain import device as devices
+from rltrain.fast import cnn as convolutional
+from rltrain.fast import graphs as cuda_graphs
+from rltrain.fast import mlp as fully_connected
+from rltrain.nn import device as devices
 
 
 def _tensors(values: Any) -> list[torch.Tensor]:

@@ -1,6 +1,6 @@
 """Settings that make a run of any algorithm a matter of a second, for tests of what happens around learning."""
 
-from rltrain.config import ALGOS
+from rltrain.config.algorithms import ALGOS
 
 QUICK = ["device=cpu", "progress=false", "eval_episodes=1", "final_eval_episodes=1"]
 TABULAR = ("q_learning", "sarsa", "monte_carlo")

@@ -3,9 +3,9 @@
 import numpy as np
 
 from rltrain.algos import monte_carlo, q_learning, sarsa
-from rltrain.config import ALGOS
-from rltrain.envs.tabular import TransitionTable
-from rltrain.walk import FINISHED, Walk, begin, settings_of
+from rltrain.algos.parts.walk import FINISHED, Walk, begin, settings_of
+from rltrain.config.algorithms import ALGOS
+from rltrain.envs.tabular.table import TransitionTable
 
 LEARN = {"q_learning": q_learning.learn, "sarsa": sarsa.learn, "monte_carlo": monte_carlo.learn}
 

@@ -12,13 +12,13 @@ import pytest
 import torch
 from gymnasium.spaces import Box
 
-from rltrain import optimizers
-from rltrain.async_workers import Shared, Workers
-from rltrain.config import RunConfig
+from rltrain.algos.parts.async_workers import Shared, Workers
+from rltrain.config.network import NetworkConfig
+from rltrain.config.run import RunConfig
 from rltrain.errors import EnvironmentFailure, NonFiniteError
-from rltrain.network_config import NetworkConfig
-from rltrain.networks import Torso
-from rltrain.trained import Trained
+from rltrain.nn import optimizers
+from rltrain.nn.networks import Torso
+from rltrain.nn.trained import Trained
 
 NUM_UPDATES = 25
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rltrain.canvas import compose
+from rltrain.watching.canvas import compose
 
 
 def game(height, width, colour=(200, 50, 0)):

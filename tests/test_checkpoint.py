@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from rltrain import checkpoint, checkpoint_files
+from rltrain.buffers.pieces import Piece
 from rltrain.errors import CheckpointError, DiskError
-from rltrain.memory.pieces import Piece
+from rltrain.run import checkpoint, checkpoint_files
 
 STATE = {
     "agent": {

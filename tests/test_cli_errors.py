@@ -12,9 +12,10 @@ import pytest
 import torch
 import yaml
 
-from rltrain import cli, usage
-from rltrain.config import RunConfig
-from rltrain.hydra_app import CONFIGS
+from rltrain import cli
+from rltrain.app import usage
+from rltrain.app.hydra_app import CONFIGS
+from rltrain.config.run import RunConfig
 
 THREE_PARTS = re.compile(r"rltrain: error: [^;]+; [^;]+; .+")
 

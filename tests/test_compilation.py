@@ -9,8 +9,9 @@ import torch
 from exact import flat
 from small_runs import small
 
-from rltrain import checkpoint, compilation
 from rltrain.errors import ConfigError
+from rltrain.fast import compilation
+from rltrain.run import checkpoint
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 

@@ -8,16 +8,14 @@ import pytest
 import yaml
 from small_runs import TABULAR
 
-import rltrain.train
-from rltrain import config as schema
-from rltrain import hydra_app, saved_config
-from rltrain.algos import dqn_config
-from rltrain.algos.dqn_config import DQNConfig
+import rltrain.app.train
+from rltrain.app import hydra_app
+from rltrain.config import dqn_config
+from rltrain.config import run as schema
+from rltrain.config import saved as saved_config
+from rltrain.config.algorithms import DQNConfig
+from rltrain.config.environments import AtariConfig, DoomConfig, GymConfig, RetroConfig
 from rltrain.envs import registry
-from rltrain.envs.atari import AtariConfig
-from rltrain.envs.doom import DoomConfig
-from rltrain.envs.gym import GymConfig
-from rltrain.envs.retro import RetroConfig
 from rltrain.errors import CheckpointError, ConfigError
 
 OF_ANY_NAME = {"atari", "gym"}
@@ -36,7 +34,7 @@ def compose(command, monkeypatch):
 
     def call(*args):
         got = []
-        monkeypatch.setattr(rltrain.train, "train", lambda config, folder=None: got.append(config))
+        monkeypatch.setattr(rltrain.app.train, "train", lambda config, folder=None: got.append(config))
         outcome = command(*args)
         return got[0] if got else outcome
 

@@ -5,8 +5,9 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from rltrain import convolutional, networks
-from rltrain.network_config import NetworkConfig
+from rltrain.config.network import NetworkConfig
+from rltrain.fast import cnn as convolutional
+from rltrain.nn import networks
 
 PIXELS = spaces.Box(0, 255, (1, 84, 84), np.uint8)
 

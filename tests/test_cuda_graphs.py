@@ -13,11 +13,13 @@ from gymnasium import spaces
 from kernel_tape import pretend_cuda
 from small_runs import small
 
-from rltrain import checkpoint, cuda_graphs, networks, optimizers
-from rltrain.cuda_graphs import MOST, WARM_UPS, Graphed
+from rltrain.config.network import NetworkConfig
 from rltrain.errors import ConfigError
-from rltrain.network_config import NetworkConfig
-from rltrain.trained import Trained
+from rltrain.fast import graphs as cuda_graphs
+from rltrain.fast.graphs import MOST, WARM_UPS, Graphed
+from rltrain.nn import networks, optimizers
+from rltrain.nn.trained import Trained
+from rltrain.run import checkpoint
 
 CPU = torch.device("cpu")
 
@@ -123,7 +125,7 @@ def test_what_a_failed_recording_held_is_free_when_it_is_done_without(recorded, 
 
 def test_after_a_recording_that_failed_nothing_more_is_recorded(recorded, monkeypatch):
     """Bug: torch's allocator still points to the graph that failed, and reads it when another is recorded."""
-    monkeypatch.setattr("rltrain.cuda_graphs._broken", [object()])
+    monkeypatch.setattr("rltrain.fast.graphs._broken", [object()])
     calls = []
     graph = Graphed(lambda x: calls.append(len(calls)), CPU)
     for _ in range(WARM_UPS + 3):

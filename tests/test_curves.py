@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from run_folders import write_run
 
-from rltrain.curves import Curve, band, group, read_curves
 from rltrain.errors import CheckpointError, ConfigError
 from rltrain.math.statistics import mean
+from rltrain.run.curves import Curve, band, group, read_curves
 
 
 def curve(points, **config):

@@ -10,10 +10,11 @@ import torch
 from small_runs import small
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from rltrain import checkpoint, optimizers
-from rltrain import device as devices
 from rltrain.errors import NonFiniteError
-from rltrain.trained import Trained
+from rltrain.nn import device as devices
+from rltrain.nn import optimizers
+from rltrain.nn.trained import Trained
+from rltrain.run import checkpoint
 
 
 @pytest.fixture

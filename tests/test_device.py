@@ -9,8 +9,8 @@ import pytest
 import torch
 from small_runs import small
 
-from rltrain import device as devices
-from rltrain import process
+from rltrain.nn import device as devices
+from rltrain.system import process
 
 
 def test_the_memory_of_a_cuda_device_is_told_in_megabytes(monkeypatch):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from rltrain import distributions
+from rltrain.nn import distributions
 
 # Two choices at once: one of two with probabilities 1/4, 3/4; one of three with 1/2, 1/4, 1/4.
 LOGITS = torch.log(torch.tensor([[1.0, 3.0, 2.0, 1.0, 1.0]]))

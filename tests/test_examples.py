@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from small_runs import small
 
-from rltrain import checkpoint
+from rltrain.run import checkpoint
 
 SLURM = Path(__file__).parent.parent / "examples" / "slurm.sh"
 

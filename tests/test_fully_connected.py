@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from rltrain.fully_connected import FullyConnected
+from rltrain.fast.mlp import FullyConnected
 
 
 def layers(*sizes: int) -> list[torch.Tensor]:

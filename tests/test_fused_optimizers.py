@@ -5,8 +5,9 @@ import copy
 import pytest
 import torch
 
-from rltrain import fused_optimizers, optimizers
-from rltrain.trained import Trained
+from rltrain.fast import optimizers as fused_optimizers
+from rltrain.nn import optimizers
+from rltrain.nn.trained import Trained
 
 
 def test_rmsprop_moves_as_torchs_does():

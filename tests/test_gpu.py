@@ -10,12 +10,14 @@ from exact import flat
 from gymnasium import spaces
 from small_runs import small
 
-from rltrain import checkpoint, cuda_graphs, networks, optimizers
-from rltrain import device as devices
-from rltrain.cuda_graphs import WARM_UPS, Graphed
+from rltrain.config.network import NetworkConfig
 from rltrain.errors import NonFiniteError
-from rltrain.network_config import NetworkConfig
-from rltrain.trained import Trained
+from rltrain.fast import graphs as cuda_graphs
+from rltrain.fast.graphs import WARM_UPS, Graphed
+from rltrain.nn import device as devices
+from rltrain.nn import networks, optimizers
+from rltrain.nn.trained import Trained
+from rltrain.run import checkpoint
 
 pytestmark = [
     pytest.mark.gpu,
@@ -176,8 +178,8 @@ def test_a_run_that_loses_finiteness_ends_with_code_5(algo, command, monkeypatch
         return tensor
 
     args = [arg for arg in small(algo, "cartpole") if arg != "device=cpu"]
-    monkeypatch.setattr("rltrain.memory.rollout.to_device", sick)
-    monkeypatch.setattr("rltrain.memory.device_frames.to_device", sick)
+    monkeypatch.setattr("rltrain.buffers.rollout.to_device", sick)
+    monkeypatch.setattr("rltrain.buffers.device_frames.to_device", sick)
     outcome = command(*args, "device=cuda", "total_steps=6000", "eval_every_steps=0")
     assert outcome.code == 5, outcome.err
     assert json.loads((outcome.folder / "nonfinite.json").read_text())["tensor"]

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-import rltrain.config
+import rltrain.config.run
 
-PACKAGE = Path(rltrain.config.__file__).parent
+PACKAGE = Path(rltrain.config.run.__file__).parent
 MODULES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in PACKAGE.rglob("*.py")}
 EMULATORS = {"vizdoom", "ale_py", "retro", "stable_retro", "cv2"}
 HYDRA = {"hydra", "omegaconf"}
@@ -74,13 +74,17 @@ def test_learning_code_knows_no_emulator_and_no_hydra(package):
     for name, path in MODULES.items():
         if name.startswith(package):
             assert not roots(path) & (EMULATORS | HYDRA), name
-            assert not imports(path) & {"rltrain.envs.doom", "rltrain.envs.atari", "rltrain.hydra_app"}, name
+            assert not imports(path) & {
+                "rltrain.envs.doom.scenario",
+                "rltrain.envs.atari.pool",
+                "rltrain.app.hydra_app",
+            }, name
 
 
 def test_nothing_below_the_algorithms_knows_that_they_exist():
     for name, path in MODULES.items():
         if name.startswith(("math.", "memory.", "envs.")) or name in ("networks", "logger", "checkpoint"):
-            assert not any(module.startswith(("rltrain.algos", "rltrain.run")) for module in imports(path)), name
+            assert not any(module.startswith(("rltrain.algos", "rltrain.run.run")) for module in imports(path)), name
 
 
 def test_hydra_is_known_to_one_module():
@@ -118,11 +122,11 @@ TRAINING = ["algo=ppo", "env=cartpole", "num_envs=2", "algo.num_steps=32", "batc
     ("what", "forbidden"),
     [
         ("import rltrain.cli", (*HEAVY, "hydra", "gymnasium")),
-        ("import rltrain.config", HEAVY),
-        ("import rltrain.hydra_app", HEAVY),
-        ("import rltrain.run", ("torch", "vizdoom", "ale_py", "numba")),
-        ("import rltrain.hydra_app as app; app.run(['algo=q_learning', 'env=taxi', '--cfg', 'job'])", HEAVY),
-        ("import rltrain.hydra_app as app; app.run(['algo=dqn', 'env=doom', '--cfg', 'job'])", HEAVY),
+        ("import rltrain.config.run", HEAVY),
+        ("import rltrain.app.hydra_app", HEAVY),
+        ("import rltrain.run.run", ("torch", "vizdoom", "ale_py", "numba")),
+        ("import rltrain.app.hydra_app as app; app.run(['algo=q_learning', 'env=taxi', '--cfg', 'job'])", HEAVY),
+        ("import rltrain.app.hydra_app as app; app.run(['algo=dqn', 'env=doom', '--cfg', 'job'])", HEAVY),
         ("import rltrain.algos.q_learning", ("torch", "vizdoom", "ale_py")),
         ("import rltrain.algos.dqn", ("vizdoom", "ale_py")),
         # Making, saving and loading an optimizer brings torch's compiler, unless it is kept out.

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from small_runs import small
 
-from rltrain import logger
+from rltrain.run import logger
 
 
 class Times:

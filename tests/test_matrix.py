@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from small_runs import TABULAR, small
 
-from rltrain.config import ALGOS, SEVERAL_ACTIONS
+from rltrain.config.algorithms import ALGOS
+from rltrain.config.run import SEVERAL_ACTIONS
 
 KINDS = {
     "states": ("frozen_lake", []),

@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from rltrain import host_memory, memory_needs
+from rltrain.app import memory_needs
+from rltrain.system import ram as host_memory
 
 
 @pytest.mark.parametrize(

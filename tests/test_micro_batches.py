@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from rltrain import cuda_graphs, out_of_memory
-from rltrain.config import RunConfig
+from rltrain.config.run import RunConfig
 from rltrain.errors import OutOfMemory
-from rltrain.micro_batches import MicroBatches
+from rltrain.fast import graphs as cuda_graphs
+from rltrain.nn.micro_batches import MicroBatches
+from rltrain.system import out_of_memory
 
 CUDA = (
     "CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity of 79.10 GiB of which 5.56 MiB is free."

@@ -8,14 +8,14 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from rltrain import cnns, distributions, networks, optimizers
-from rltrain import config as schema
-from rltrain.algos.dqn_config import DQNConfig
-from rltrain.envs.gym import GymConfig
+from rltrain.config import run as schema
+from rltrain.config.algorithms import DQNConfig
+from rltrain.config.environments import GymConfig
+from rltrain.config.network import SMALLEST_FRAME, NetworkConfig
 from rltrain.envs.spaces import PixelsAndVariables
 from rltrain.errors import ConfigError
-from rltrain.network_config import SMALLEST_FRAME, NetworkConfig
-from rltrain.trained import Trained
+from rltrain.nn import cnns, distributions, networks, optimizers
+from rltrain.nn.trained import Trained
 
 PIXELS = spaces.Box(0, 255, (1, 60, 80), np.uint8)
 VECTOR = spaces.Box(-1, 1, (4,), np.float32)
@@ -61,7 +61,7 @@ def resolved(monkeypatch, space, network="auto", device="cpu"):
     """The network of a run whose environment shows `space`."""
     monkeypatch.setattr(schema.registry, "spaces", lambda config: (space, spaces.Discrete(2)))
     config = schema.RunConfig(DQNConfig(), GymConfig("test", id="test", kwargs={}), NetworkConfig(network))
-    monkeypatch.setattr("rltrain.device.resolve_device", torch.device)
+    monkeypatch.setattr("rltrain.nn.device.resolve_device", torch.device)
     return schema.resolve(schema.dataclasses.replace(config, device=device)).network.name
 
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from rltrain import distributions, networks, optimizers
-from rltrain.network_config import NetworkConfig
-from rltrain.trained import Trained
+from rltrain.config.network import NetworkConfig
+from rltrain.nn import distributions, networks, optimizers
+from rltrain.nn.trained import Trained
 
 VECTOR = spaces.Box(-1, 1, (4,), np.float32)
 

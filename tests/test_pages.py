@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rltrain import config
+from rltrain.config import run as config
 from rltrain.envs import registry
 
 ROOT = Path(__file__).parents[1]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rltrain import panel
+from rltrain.run import panel
 
 
 @pytest.fixture

@@ -89,9 +89,9 @@ def test_a_sweep_and_the_lists_know_them(folder):
         (None, "the plugin 'own_parts' cannot be imported: ModuleNotFoundError"),
         ("1 / 0", "cannot be imported: ZeroDivisionError"),
         ("from rltrain import plugins\nplugins.register_network('mlp', list)", "there is network=mlp already"),
-        ("from rltrain import plugins\nfrom rltrain.algos.ppo_config import PPOConfig\n"
+        ("from rltrain import plugins\nfrom rltrain.config.ppo_config import PPOConfig\n"
          "plugins.register_algorithm(PPOConfig)", "there is algo=ppo already"),
-        ("from rltrain import plugins\nfrom rltrain.envs.gym import GymConfig\n"
+        ("from rltrain import plugins\nfrom rltrain.envs.gym.pool import GymConfig\n"
          "plugins.register_environment(GymConfig('x', family='gim', id='y'))", "did you mean 'gym'"),
     ],
 )  # fmt: skip

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from rltrain import checkpoint
+from rltrain.run import checkpoint
 
 ALGOS = ("q_learning", "sarsa", "monte_carlo")
 

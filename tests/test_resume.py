@@ -10,10 +10,11 @@ import pytest
 import yaml
 from exact import differences, flat, lines, same
 
-from rltrain import checkpoint, evaluate, saved_config
-from rltrain.config import ALGOS
-from rltrain.memory import pieces
-from rltrain.run import Run
+from rltrain.buffers import pieces
+from rltrain.config import saved as saved_config
+from rltrain.config.algorithms import ALGOS
+from rltrain.run import checkpoint, evaluate
+from rltrain.run.run import Run
 
 SMALL = {
     "q_learning": [],

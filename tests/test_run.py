@@ -13,9 +13,11 @@ import pytest
 from small_runs import TABULAR, small
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
-from rltrain import checkpoint, run_folder, saved_config
-from rltrain.config import ALGOS
-from rltrain.run import Run
+from rltrain.config import saved as saved_config
+from rltrain.config.algorithms import ALGOS
+from rltrain.run import checkpoint
+from rltrain.run import folder as run_folder
+from rltrain.run.run import Run
 
 QUICK = ["device=cpu", "progress=false", "eval_episodes=1", "final_eval_episodes=2"]
 SMALL = ["network.hidden_sizes=[16]", *QUICK]
@@ -325,7 +327,7 @@ def test_status_follows_a_run_whose_logs_are_far_apart(command, monkeypatch):
         advance(self, num_steps, episodes)
 
     monkeypatch.setattr(Run, "advance", look)
-    monkeypatch.setattr("rltrain.run.STATUS_EVERY_S", 0.0)
+    monkeypatch.setattr("rltrain.run.run.STATUS_EVERY_S", 0.0)
     assert command(*RUNS["ppo"], "log_every_steps=1000", "eval_every_steps=0").code == 0
     assert {256, 384, 512} <= set(seen)
 

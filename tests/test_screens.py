@@ -5,8 +5,8 @@ import pytest
 from films import read_film
 from PIL import Image
 
-from rltrain import screens
 from rltrain.errors import DiskError
+from rltrain.watching import screens
 
 
 def pictures(count, height=64, width=96):

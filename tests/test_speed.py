@@ -15,17 +15,16 @@ import torch
 from gymnasium import spaces
 from torch import nn
 
-from rltrain import run_folder
 from rltrain.algos import ppo
 from rltrain.algos.dqn import DQN
-from rltrain.algos.dqn_config import DQNConfig
-from rltrain.algos.ppo_config import PPOConfig
-from rltrain.config import RunConfig, resolve
-from rltrain.envs.atari import AtariConfig
-from rltrain.envs.gym import GymConfig
-from rltrain.memory.batch import Batch
-from rltrain.network_config import NetworkConfig
-from rltrain.run import Run
+from rltrain.app.resolve import resolve
+from rltrain.buffers.batch import Batch
+from rltrain.config.algorithms import DQNConfig, PPOConfig
+from rltrain.config.environments import AtariConfig, GymConfig
+from rltrain.config.network import NetworkConfig
+from rltrain.config.run import RunConfig
+from rltrain.run import folder as run_folder
+from rltrain.run.run import Run
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 import plain

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from small_runs import QUICK
 
-from rltrain import hydra_app, sweep
+from rltrain.app import hydra_app, sweep
 
 JOBS = ["-m", "algo=q_learning", "env=maze", "seed=0,1", "total_steps=300", *QUICK]
 

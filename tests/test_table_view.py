@@ -7,9 +7,10 @@ import sys
 import numpy as np
 import pytest
 
-from rltrain import checkpoint, table_view
-from rltrain.envs.gym import GymConfig
+from rltrain.algos.parts import table_view
+from rltrain.config.environments import GymConfig
 from rltrain.errors import DiskError
+from rltrain.run import checkpoint
 
 
 def test_the_worked_example_can_be_followed_on_the_terminal(command):

@@ -8,74 +8,59 @@ repeat: copy the shared parameters
         step the shared optimizer with it: parameters and optimizer statistics belong to all workers
 
 By the time a gradient is applied, others may have moved the parameters: that is the method. A step of the optimizer is
-short and taken under a lock, so no update is lost or torn (the paper does without); acting and gradients, which take
+short and taken under a lock, so no update is lost or torn (the paper does without). Acting and gradients, which take
 the time, run side by side. After each update a worker waits for a word of the trainer, which counts the steps: so the
-trainer's evaluations and checkpoints see no half-made update, and a worker that is gone is noticed at once.
+trainer's evaluations and checkpoints see no half-made update, and it notices at once when a worker is gone.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import gymnasium
 import numpy as np
-import torch
-from torch import Tensor
 
-from rltrain import optimizers
-from rltrain.actor import Actor
-from rltrain.agent_panel import show_agent
-from rltrain.algos.a3c_config import A3CConfig
-from rltrain.async_workers import Link, Shared, Workers
-from rltrain.collector import Collector
-from rltrain.config import RunConfig
+from rltrain.algos.parts.actor import Actor, PolicyAgent
+from rltrain.algos.parts.async_workers import Link, Shared, Workers
+from rltrain.algos.parts.collector import Collector
+from rltrain.buffers.rollout import Minibatch
+from rltrain.config.algorithms import A3CConfig
+from rltrain.config.run import RunConfig
 from rltrain.envs import registry
-from rltrain.evaluate import Agent
-from rltrain.evaluate import play_episodes as evaluate  # noqa: F401  (how this algorithm is evaluated)
-from rltrain.math import losses, schedules
+from rltrain.math.losses import explained_variance, normalize, policy_gradient_loss, value_loss
 from rltrain.math.returns import gae
-from rltrain.memory.rollout import Rollout
-from rltrain.policy_agent import PolicyAgent
-from rltrain.run import Run
-from rltrain.trained import Trained
+from rltrain.math.schedules import linear_or_constant
+from rltrain.nn.learner import Loss
+from rltrain.run.run import Run
 
 
 class A3C(PolicyAgent):
-    """The shared actor-critic network and its shared optimizer."""
+    """An actor-critic network and its optimizer: the trainer's, which is shared, or a worker's copy."""
 
     def __init__(
-        self, run_config: RunConfig, frame_space: gymnasium.Space, action_space: gymnasium.Space, seed: int
+        self, config: RunConfig, frame_space: gymnasium.Space, action_space: gymnasium.Space, seed: int
     ) -> None:
-        config: A3CConfig = run_config.algo
-        actor = Actor(run_config, frame_space, action_space, seed)
-        super().__init__(actor, config.optimizer, config.learning_rate, config.optimizer_eps)
+        self.config: A3CConfig = config.algo
+        actor = Actor(config, frame_space, action_space, seed)
+        super().__init__(config, actor, self.config.optimizer, self.config.optimizer_eps)
+
+    def loss(self, batch: Minibatch) -> Loss:
+        """The policy gradient, the value's error and the entropy (algorithm S3)."""
+        log_prob, entropy, value = self.actor.evaluate(batch.obs, batch.action)
+        policy_loss = policy_gradient_loss(log_prob, batch.advantage).mean()
+        values_loss = value_loss(value, batch.returns).mean()
+        entropy_mean = entropy.mean()
+        loss = policy_loss + self.config.value_weight * values_loss - self.config.entropy_weight * entropy_mean
+        policy_loss, values_loss, entropy_mean = policy_loss.detach(), values_loss.detach(), entropy_mean.detach()
+        return Loss(
+            loss,
+            lambda: {
+                "train/policy_gradient_loss": policy_loss,
+                "train/value_loss": values_loss,
+                "train/entropy_loss": -entropy_mean,
+            },
+        )
 
 
 make_agent = A3C
-
-
-def compute_gradients(actor: Actor, trained: Trained, rollout: Rollout, config: A3CConfig) -> dict[str, Any]:
-    """Leave the gradients of one rollout on what is trained of the worker's own network; returns metrics."""
-    advantage = gae(
-        rollout.reward, rollout.discount, rollout.trace, rollout.value, rollout.next_value, config.gae_lambda
-    ).flatten()
-    returns = advantage + rollout.flat("value")
-    if config.normalize_advantage:
-        advantage = losses.normalize(advantage)
-    log_prob, entropy, value = actor.evaluate(rollout.flat("obs"), rollout.flat("action"))
-    policy_loss = losses.policy_gradient_loss(log_prob, advantage).mean()
-    value_loss = losses.value_loss(value, returns).mean()
-    entropy_mean = entropy.mean()
-    loss = policy_loss + config.value_weight * value_loss - config.entropy_weight * entropy_mean
-    trained.forget_gradients()
-    loss.backward()
-    metrics: dict[str, Tensor] = {
-        "train/loss": loss.detach(),
-        "train/policy_gradient_loss": policy_loss.detach(),
-        "train/value_loss": value_loss.detach(),
-        "train/entropy_loss": -entropy_mean.detach(),
-        "train/explained_variance": losses.explained_variance(rollout.flat("value"), returns),
-        "train/grad_norm": optimizers.clip_gradients(trained, config.max_grad_norm),
-    }
-    return {tag: float(value) for tag, value in metrics.items()}
 
 
 class Start(NamedTuple):
@@ -85,62 +70,57 @@ class Start(NamedTuple):
     generator: np.random.Generator
 
 
-def work(run_config: RunConfig, shared: Shared, trainer: Link, start: Start) -> None:
-    """A worker's life."""
-    config: A3CConfig = run_config.algo
-    pool = registry.make_pool(run_config.env, config.num_envs // config.num_workers)
+def work(config: RunConfig, shared: Shared, trainer: Link, start: Start) -> None:
+    """A worker's life: collect, learn on a copy, step the shared parameters, until the trainer hangs up."""
+    c: A3CConfig = config.algo
+    pool = registry.make_pool(config.env, c.num_envs // c.num_workers)
     try:
-        actor = Actor(run_config, pool.frame_space, pool.action_space, seed=0)
-        torch.set_num_threads(1)
-        trained = Trained(actor.network)
-        optimizer = optimizers.make(config.optimizer, trained, config.learning_rate, config.optimizer_eps)
-        shared.attach(optimizer)
-        collector = Collector(actor, pool, trainer, start.generator, start.env_seed, config)
-        rollout = collector.make_rollout(config.num_steps)
-        while True:  # until the trainer hangs up
-            learning_rate = trainer.next_learning_rate()
-            shared.copy_to(trained)
-            collector.collect(rollout)
+        agent = A3C(config, pool.frame_space, pool.action_space, seed=0)
+        shared.attach(agent.learner.optimizer)
+        collector = Collector(agent.actor, pool, trainer, start.generator, start.env_seed, c)
+        while True:
+            agent.learner.set_learning_rate(trainer.next_learning_rate())
+            shared.copy_to(agent.learner.trained)
+            rollout = collector.collect()
             with trainer.phase("learn"):
-                metrics = compute_gradients(actor, trained, rollout, config)
-                optimizers.set_learning_rate(optimizer, learning_rate)
-                shared.step(trained, optimizer)
-            trainer.report(metrics | {"train/learning_rate": learning_rate})
+                advantage = gae(
+                    rollout.reward, rollout.discount, rollout.trace, rollout.value, rollout.next_value, c.gae_lambda
+                )
+                returns = advantage + rollout.value
+                batch = rollout.whole(normalize(advantage) if c.normalize_advantage else advantage, returns)
+                agent.learner.compute_gradients(agent.loss, batch)
+                shared.step(agent.learner)
+            explained = explained_variance(batch.value, batch.returns)
+            trainer.report(agent.learner.metrics() | {"train/explained_variance": explained})
     finally:
         pool.close()
 
 
-def train(run_config: RunConfig, run: Run) -> None:
-    """The trainer: counts what the workers did, and lets them go on until total_steps are done."""
-    config: A3CConfig = run_config.algo
-    frame_space, action_space = registry.spaces(run_config.env)
-    agent = A3C(run_config, frame_space, action_space, run.seed_of("network"))
-    run.restore(agent)
-    show_agent(run, frame_space, action_space, agent.actor.network, agent.actor.device)
-    shared = Shared(agent.actor.network, agent.trained, agent.optimizer)
-    workers = Workers(work, run_config, shared, [make_start(run, index) for index in range(config.num_workers)])
-    try:
-        for index in range(config.num_workers if not run.finished else 0):
-            workers.go_on(index, learning_rate(config, run))
+def train(config: RunConfig, run: Run) -> None:
+    """The trainer: count what the workers did, and let them go on until total_steps are done."""
+    c: A3CConfig = config.algo
+    agent = A3C(config, *registry.spaces(config.env), run.seed_of("network"))
+    run.begin(agent)
+    shared = Shared(agent.network, agent.learner)
+    with Workers(work, config, shared, [make_start(run, index) for index in range(c.num_workers)]) as workers:
+        for index in range(c.num_workers if not run.finished else 0):
+            workers.go_on(index, learning_rate(c, run))
         while workers.playing:
             for index, report in workers.reports():
-                agent.num_updates += 1
+                agent.learner.num_updates += 1
                 for num_steps, episodes in report.steps:
                     run.advance(num_steps, episodes)
                 for name, seconds in report.phase_s.items():
-                    run.spend(name, seconds / config.num_workers)
-                optimizers.set_learning_rate(agent.optimizer, report.metrics["train/learning_rate"])
-                run.record(report.metrics | {"train/n_updates": agent.num_updates})
+                    run.spend(name, seconds / c.num_workers)
+                agent.learner.set_learning_rate(report.metrics["train/learning_rate"])
+                run.record(report.metrics | {"train/n_updates": agent.learner.num_updates})
                 with workers.paused():
-                    run.after_step(sum(num_steps for num_steps, _ in report.steps), agent)
+                    run.after_step(sum(num_steps for num_steps, _ in report.steps))
                 if not run.finished:
-                    workers.go_on(index, learning_rate(config, run))
+                    workers.go_on(index, learning_rate(c, run))
             if run.stopping:  # although no worker may have reported: a rollout can take long
                 with workers.paused():
-                    run.stop_if_asked(agent)
-    finally:
-        workers.close()
-    run.conclude(agent)
+                    run.stop_if_asked()
 
 
 def make_start(run: Run, index: int) -> Start:
@@ -150,12 +130,6 @@ def make_start(run: Run, index: int) -> Start:
     return Start(env_seed, run.generator(f"actions{which}"))
 
 
-def learning_rate(config: A3CConfig, run: Run) -> float:
-    """Of the next rollout, by the steps that are done."""
-    return schedules.linear_or_constant(
-        run.step, config.learning_rate, config.learning_rate_end, run.config.total_steps
-    )
-
-
-def _check(agent: A3C) -> Agent:  # the type checker sees here that A3C is what evaluation and checkpoints take
-    return agent
+def learning_rate(c: A3CConfig, run: Run) -> float:
+    """The step size of the next rollout, by the steps that are done."""
+    return linear_or_constant(run.step, c.learning_rate, c.learning_rate_end, run.config.total_steps)

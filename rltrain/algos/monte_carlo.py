@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from rltrain.algos.monte_carlo_config import MonteCarloConfig
-from rltrain.compiled import compiled
-from rltrain.config import RunConfig
-from rltrain.envs.tabular import TransitionTable, take_step, transition_table
-from rltrain.q_table import QTable, evaluate, make_agent, train_table
-from rltrain.run import Run
-from rltrain.walk import Settings, choose_action, go_on, learning_rate_at
+from rltrain.algos.parts.q_table import QTable, evaluate, make_agent, train_table
+from rltrain.algos.parts.walk import Settings, choose_action, go_on, learning_rate_at
+from rltrain.config.algorithms import MonteCarloConfig
+from rltrain.config.run import RunConfig
+from rltrain.envs.tabular.table import TransitionTable, take_step, transition_table
+from rltrain.fast.numba_cache import compiled
+from rltrain.run.run import Run
 
 __all__ = ["evaluate", "learn", "make_agent", "train"]
 

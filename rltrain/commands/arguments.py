@@ -5,9 +5,11 @@ import math
 import re
 from pathlib import Path
 
-from rltrain import checkpoint, run_folder, saved_config
-from rltrain.config import RunConfig
+from rltrain.config import saved as saved_config
+from rltrain.config.run import RunConfig
 from rltrain.errors import ConfigError, nearest
+from rltrain.run import checkpoint
+from rltrain.run import folder as run_folder
 
 MANY = 1_000_000
 """As many words as one likes."""

@@ -16,8 +16,9 @@ from typing import NamedTuple
 
 import psutil
 
-from rltrain import process, screens
 from rltrain.commands.arguments import split
+from rltrain.system import process
+from rltrain.watching import screens
 
 USAGE = "rltrain doctor"
 
@@ -110,7 +111,7 @@ def _disk() -> list[Finding]:
 def _torch() -> list[Finding]:
     import torch
 
-    from rltrain.device import resolve_device, resolve_precision
+    from rltrain.nn.device import resolve_device, resolve_precision
 
     findings = []
     for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
@@ -169,21 +170,23 @@ def _in_process(name: str) -> list[Finding]:
 
 
 def _doom() -> list[Finding]:
-    from rltrain.envs.doom import DoomConfig, scenarios
+    from rltrain.config.environments import DoomConfig
+    from rltrain.envs.doom.scenario import scenarios
 
     _step(DoomConfig("doctor"))
     return [Finding("ok", f"ViZDoom {metadata.version('vizdoom')} plays; {len(scenarios())} scenarios")]
 
 
 def _atari() -> list[Finding]:
-    from rltrain.envs.atari import AtariConfig, games
+    from rltrain.config.environments import AtariConfig
+    from rltrain.envs.atari.pool import games
 
     _step(AtariConfig("doctor", game="pong"))
     return [Finding("ok", f"ale-py {metadata.version('ale-py')} plays; {len(games())} games")]
 
 
 def _box2d() -> list[Finding]:
-    from rltrain.envs.gym import GymConfig
+    from rltrain.config.environments import GymConfig
 
     _step(GymConfig("doctor", id="LunarLander-v3"))
     return [Finding("ok", "LunarLander plays")]

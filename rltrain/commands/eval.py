@@ -5,11 +5,12 @@ import os
 import sys
 from datetime import datetime
 
-from rltrain import checkpoint
+from rltrain.algos.registry import load_agent
 from rltrain.commands.arguments import open_run, split, truth, whole_number
 from rltrain.commands.play import watch_in_file
 from rltrain.errors import disk_errors
-from rltrain.evaluate import load_agent, play_episodes
+from rltrain.run import checkpoint
+from rltrain.run.evaluation import play_episodes
 
 USAGE = (
     "rltrain eval RUN [episodes=20] [seed=0] [checkpoint=last|best|STEP] [greedy=true|false] [video=false|true]"

@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from rltrain import checkpoint
+from rltrain.algos.registry import load_agent
 from rltrain.commands.arguments import open_run, split
-from rltrain.config import RunConfig
+from rltrain.config.run import RunConfig
+from rltrain.config.validate import one_of
 from rltrain.envs import registry
 from rltrain.errors import ConfigError, DiskError, EnvironmentFailure
-from rltrain.evaluate import Agent, load_agent
-from rltrain.tabular_config import TabularConfig
-from rltrain.validate import one_of
+from rltrain.run import checkpoint
+from rltrain.run.evaluation import Agent
 
 USAGE = "rltrain export RUN [format=onnx|torchscript|pt2] [checkpoint=last|best|STEP] [out=FILE] [env.id=...]"
 
@@ -32,10 +32,10 @@ def main(argv: list[str]) -> int:
     kind = values.get("format", "onnx")
     one_of("format", kind, _ENDINGS)
     folder, config, path = open_run(words[0], values)
-    if kind == "onnx" and not isinstance(config.algo, TabularConfig):
+    if kind == "onnx" and not config.algo.is_tabular:
         _look_for_onnx()
-    # In fp32 on the CPU, whatever it was trained in: a file for other machines.
-    config = dataclasses.replace(config, precision="fp32", device="cpu")
+    # In fp32 on the CPU and of plain layers, whatever it was trained in: a file for other machines.
+    config = dataclasses.replace(config, precision="fp32", device="cpu", fast=False)
     agent = load_agent(config, checkpoint.read(path, without="replay"))
     network = network_of(agent)
     if network is None:
@@ -59,20 +59,15 @@ def main(argv: list[str]) -> int:
 
 
 def network_of(agent: Agent) -> Any:
-    """The module that acts: the agent's own, or that of its actor; None where there is none, as in a table."""
-    for owner in (agent, getattr(agent, "actor", None)):
-        for name in ("network", "online"):
-            network = getattr(owner, name, None)
-            if hasattr(network, "state_dict") and callable(network):
-                return network
-    return None
+    """The module that acts; None where there is none, as in a table."""
+    return getattr(agent, "network", None)
 
 
 def example_obs(config: RunConfig) -> Any:
     """Two observations of zeros, [2, *obs_shape], of the dtype that the environment gives."""
     import torch
 
-    from rltrain.networks import obs_shape
+    from rltrain.nn.networks import obs_shape
 
     frame_space, _ = registry.spaces(config.env)
     return torch.from_numpy(np.zeros((2, *obs_shape(frame_space, config.env.stack_num)), frame_space.dtype))
@@ -161,8 +156,6 @@ def _exported(network: Any, example: Any) -> Any:
     """torch's own form, for batches of any size."""
     import torch
 
-    for parameter in network.parameters():  # a file that holds each by itself, not parts of the one they may lie in
-        parameter.data = parameter.data.clone()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return torch.export.export(network, (example,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},))

@@ -40,7 +40,7 @@ def main(argv: list[str]) -> int:
 
 def _choices(group: str) -> dict[str, str]:
     """Descriptions by name: of our YAML files and of what plugins registered."""
-    from rltrain.hydra_app import CONFIGS
+    from rltrain.app.hydra_app import CONFIGS
     from rltrain.plugins import OPTIONS
 
     lines = {path.stem: description(path) for path in sorted((CONFIGS / group).glob("*.yaml"))}

@@ -4,13 +4,15 @@ import sys
 from datetime import datetime
 from pathlib import Path
 
-from rltrain import checkpoint, screens
+from rltrain.algos.registry import load_agent
 from rltrain.commands.arguments import open_run, split, truth, whole_number
-from rltrain.config import RunConfig
+from rltrain.config.run import RunConfig
 from rltrain.envs.pool import Episode
 from rltrain.errors import DiskError
-from rltrain.evaluate import Agent, load_agent
-from rltrain.watch import watch
+from rltrain.run import checkpoint
+from rltrain.run.evaluation import Agent
+from rltrain.watching import screens
+from rltrain.watching.watch import watch
 
 USAGE = (
     "rltrain play RUN [episodes=1] [seed=0] [checkpoint=last|best|STEP] [greedy=true|false] [video=true|false]"

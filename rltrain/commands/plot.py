@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from rltrain.commands.arguments import MANY, split
-from rltrain.curves import Band, band, group, read_curves
+from rltrain.config.validate import one_of
 from rltrain.errors import ConfigError, DiskError, EnvironmentFailure
 from rltrain.math.statistics import interquartile_mean, mean
-from rltrain.validate import one_of
+from rltrain.run.curves import Band, band, group, read_curves
 
 USAGE = (
     "rltrain plot RUN... [by=algo] [metric=eval/mean_reward] [center=mean|iqm] [out=curves.png]"

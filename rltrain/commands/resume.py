@@ -4,12 +4,17 @@ import dataclasses
 import sys
 from typing import Any
 
-from rltrain import checkpoint, run_folder, saved_config
-from rltrain import config as schema
+from rltrain.app.resolve import check_device
+from rltrain.app.train import train
 from rltrain.commands.arguments import refuse_imports, split, truth, whole_number
-from rltrain.envs import registry
+from rltrain.config import saved as saved_config
+from rltrain.config.algorithms import ALGOS
+from rltrain.config.environments import ENVIRONMENTS
+from rltrain.config.network import NetworkConfig
+from rltrain.config.run import RunConfig
 from rltrain.errors import ConfigError, UnfitCheckpoint, disk_errors
-from rltrain.train import train
+from rltrain.run import checkpoint
+from rltrain.run import folder as run_folder
 
 USAGE = (
     "rltrain resume RUN [total_steps=...] [micro_batch_size=...] [oom=fail|split] [progress=true|false] [env.id=...]"
@@ -42,7 +47,7 @@ def main(argv: list[str]) -> int:
         config = saved_config.load(folder / f"config.resume-{resumes}.yaml")
     refuse_imports(config, values)
     config = dataclasses.replace(config, **changes)
-    schema.check_device(config)
+    check_device(config)
     candidates = checkpoint.candidates(folder, which or "last", saved_config.fingerprints(config, folder))
     step, state = next(candidates)
     if step >= config.total_steps and (folder / "result.json").is_file():  # without it, the last evaluation is to do
@@ -67,9 +72,9 @@ def _is_setting(key: str) -> bool:
     """Whether some run has a key of this name."""
     group, _, name = key.rpartition(".")
     schemas = {
-        "": [schema.RunConfig],
-        "algo": schema.ALGOS.values(),
-        "env": [family.config for family in registry.FAMILIES.values()],
-        "network": [schema.NetworkConfig],
+        "": [RunConfig],
+        "algo": ALGOS.values(),
+        "env": ENVIRONMENTS.values(),
+        "network": [NetworkConfig],
     }
     return any(name in vars(owner)["__dataclass_fields__"] for owner in schemas.get(group, []))

@@ -15,10 +15,10 @@ from typing import Any
 import psutil
 import yaml
 
-from rltrain import run_folder
 from rltrain.commands.arguments import split
+from rltrain.config.validate import one_of
 from rltrain.errors import CheckpointError
-from rltrain.validate import one_of
+from rltrain.run import folder as run_folder
 
 USAGE = "rltrain runs [PATTERN] [sort=age|score|best|steps|speed|state|name] [run_dir=runs]"
 

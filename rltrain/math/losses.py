@@ -2,7 +2,8 @@
 
 import torch
 from torch import Tensor
-from torch.autograd.function import BackwardCFunction, FunctionCtx
+
+from rltrain.system.accelerable import accelerable
 
 
 def q_learning_target(reward_B: Tensor, discount_B: Tensor, next_q_BA: Tensor) -> Tensor:
@@ -12,7 +13,7 @@ def q_learning_target(reward_B: Tensor, discount_B: Tensor, next_q_BA: Tensor) -
     [batch], float. next_q_BA: values of every action in the state that followed, [batch, actions], float.
     Returns [batch], float; `td_loss` lets no gradient into it.
     """
-    _check_batch(next_q_BA, reward_B, discount_B)
+    check_batch(next_q_BA, reward_B, discount_B)
     return reward_B + discount_B * next_q_BA.amax(dim=-1)
 
 
@@ -24,16 +25,17 @@ def double_q_learning_target(
     The online network chooses the next action, the target network says what it is worth. Shapes as in
     `q_learning_target`.
     """
-    _check_shapes(next_online_q_BA, next_target_q_BA)
-    _check_batch(next_target_q_BA, reward_B, discount_B)
+    check_shapes(next_online_q_BA, next_target_q_BA)
+    check_batch(next_target_q_BA, reward_B, discount_B)
     next_action_B = next_online_q_BA.argmax(dim=-1, keepdim=True)
     return reward_B + discount_B * next_target_q_BA.gather(-1, next_action_B).squeeze(-1)
 
 
+@accelerable
 def td_loss(
     q_BA: Tensor, action_B: Tensor, target_B: Tensor, weight_B: Tensor | None = None, huber_delta: float | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Mean of weight * loss(td error), the td error being target minus Q(s, a); one node of the graph, not ten.
+    """Mean of weight * loss(td error); the td error is target - Q(s, a).
 
     q_BA: values of every action, [batch, actions], float. action_B: the action taken, [batch], int64.
     target_B: [batch], float.
@@ -41,43 +43,19 @@ def td_loss(
     divided by the batch size and not by that of the weights, which would undo their scale.
     huber_delta: None takes e^2 / 2, a number Huber's loss (Huber 1964), which is that up to delta and
     delta * (|e| - delta / 2) beyond: at 1 its gradient is the td error clipped to [-1, 1] (Mnih et al. 2015, methods).
-    Returns the loss, (), and without gradient the td errors, [batch]; gradients flow through q_BA alone. That of an
-    infinite td error is NaN, with Huber's loss too, so that it is found before the optimizer steps.
+    Returns the loss, (), and without gradient the td errors, [batch]; gradients flow through q_BA alone. The gradient
+    of an infinite td error is NaN under both losses, so that it is found before the optimizer steps.
     """
-    _check_batch(q_BA, action_B, target_B, *([] if weight_B is None else [weight_B]))
-    loss, td_error_B = _TDLoss.apply(q_BA, action_B[:, None], target_B, weight_B, huber_delta)
-    return loss, td_error_B
-
-
-class _TDLoss(torch.autograd.Function):
-    """With c = e clipped to [-delta, delta] both losses are c * (e - c / 2), and their slope by e is c."""
-
-    @staticmethod
-    def forward(
-        ctx: FunctionCtx,
-        q_BA: Tensor,
-        action_B1: Tensor,
-        target_B: Tensor,
-        weight_B: Tensor | None,
-        huber_delta: float | None,
-    ) -> tuple[Tensor, Tensor]:
-        td_error_B = target_B - q_BA.gather(-1, action_B1).squeeze(-1)
-        clipped_B = td_error_B if huber_delta is None else td_error_B.clamp(-huber_delta, huber_delta)
-        loss_B = clipped_B * torch.sub(td_error_B, clipped_B, alpha=0.5)
-        slope_B = torch.add(clipped_B, td_error_B, alpha=0.0).mul_(-1.0 / len(clipped_B))  # NaN where it is infinite
-        if weight_B is not None:
-            loss_B *= weight_B
-            slope_B *= weight_B
-        ctx.save_for_backward(action_B1, slope_B)
-        ctx.num_actions = q_BA.shape[1]  # type: ignore[attr-defined]
-        ctx.mark_non_differentiable(td_error_B)
-        return loss_B.mean(), td_error_B
-
-    @staticmethod
-    def backward(ctx: BackwardCFunction, gradient: Tensor, *others: Tensor) -> tuple[Tensor | None, ...]:
-        action_B1, slope_B = ctx.saved_tensors  # type: ignore[misc]
-        gradient_BA = slope_B.new_zeros(len(slope_B), ctx.num_actions)  # type: ignore[attr-defined]
-        return gradient_BA.scatter_(-1, action_B1, (gradient * slope_B)[:, None]), None, None, None, None
+    check_batch(q_BA, action_B, target_B, *([] if weight_B is None else [weight_B]))
+    td_error_B = target_B.detach() - q_BA.gather(-1, action_B[:, None]).squeeze(-1)
+    loss_B = 0.5 * td_error_B.square()
+    if huber_delta is not None:
+        linear_B = huber_delta * (td_error_B.abs() - 0.5 * huber_delta)
+        # Where the error is infinite, the branch not taken makes the gradient NaN (0 * inf): it must not become delta.
+        loss_B = torch.where(td_error_B.abs() <= huber_delta, loss_B, linear_B)
+    if weight_B is not None:
+        loss_B = loss_B * weight_B
+    return loss_B.mean(), td_error_B.detach()
 
 
 def policy_gradient_loss(log_prob_B: Tensor, advantage_B: Tensor) -> Tensor:
@@ -86,27 +64,29 @@ def policy_gradient_loss(log_prob_B: Tensor, advantage_B: Tensor) -> Tensor:
     log_prob_B: of the action taken, [batch], float. advantage_B: the return, or what it is above a baseline, [batch],
     float, without gradient. Returns per sample, [batch], float.
     """
-    _check_shapes(log_prob_B, advantage_B)
+    check_shapes(log_prob_B, advantage_B)
     return -log_prob_B * advantage_B
 
 
-def clipped_surrogate(log_prob_B: Tensor, old_log_prob_B: Tensor, advantage_B: Tensor, clip_range: float) -> Tensor:
+def clipped_surrogate(
+    log_prob_B: Tensor, old_log_prob_B: Tensor, advantage_B: Tensor, clip_range: float | Tensor
+) -> Tensor:
     """PPO's policy loss -min(ratio * A, clip(ratio, 1 - c, 1 + c) * A) (Schulman et al. 2017, eq. 7).
 
     log_prob_B, old_log_prob_B: log-probability of the action taken under the new and the old policy, [batch], float.
     advantage_B: [batch], float. Returns the loss to minimise, per sample, [batch], float; gradients flow through
     log_prob_B alone if the other two carry none.
     """
-    _check_shapes(log_prob_B, old_log_prob_B, advantage_B)
+    check_shapes(log_prob_B, old_log_prob_B, advantage_B)
     ratio_B = (log_prob_B - old_log_prob_B).exp()
-    clipped_B = ratio_B.clamp(1.0 - clip_range, 1.0 + clip_range)
+    clipped_B = ratio_B.clamp(1.0 - clip_range, 1.0 + clip_range)  # type: ignore[arg-type]
     return -torch.minimum(ratio_B * advantage_B, clipped_B * advantage_B)
 
 
 @torch.no_grad()
 def clip_fraction(log_prob_B: Tensor, old_log_prob_B: Tensor, clip_range: float | Tensor) -> Tensor:
     """Share of samples whose ratio lies outside [1 - c, 1 + c]. Inputs [batch], float; returns (), float."""
-    _check_shapes(log_prob_B, old_log_prob_B)
+    check_shapes(log_prob_B, old_log_prob_B)
     ratio_B = (log_prob_B - old_log_prob_B).exp()
     return ((ratio_B - 1.0).abs() > clip_range).float().mean()
 
@@ -117,7 +97,7 @@ def approx_kl(log_prob_B: Tensor, old_log_prob_B: Tensor) -> Tensor:
 
     Unbiased, never negative and of low variance, which -log ratio is not. Inputs [batch], float; returns (), float.
     """
-    _check_shapes(log_prob_B, old_log_prob_B)
+    check_shapes(log_prob_B, old_log_prob_B)
     log_ratio_B = log_prob_B - old_log_prob_B
     # expm1 keeps the digits that exp(x) - 1 loses near x = 0, where the policy is after every small update.
     return (log_ratio_B.expm1() - log_ratio_B).mean()
@@ -125,7 +105,7 @@ def approx_kl(log_prob_B: Tensor, old_log_prob_B: Tensor) -> Tensor:
 
 def value_loss(value_B: Tensor, return_B: Tensor) -> Tensor:
     """Half the squared error of the value, (V - R)^2 / 2. Both [batch], float; per sample, [batch], float."""
-    _check_shapes(value_B, return_B)
+    check_shapes(value_B, return_B)
     return 0.5 * (value_B - return_B).square()
 
 
@@ -134,11 +114,12 @@ def clipped_value_loss(value_B: Tensor, old_value_B: Tensor, return_B: Tensor, c
 
     value_B, old_value_B, return_B: [batch], float. Returns per sample, [batch], float.
     """
-    _check_shapes(value_B, old_value_B, return_B)
+    check_shapes(value_B, old_value_B, return_B)
     kept_B = old_value_B + (value_B - old_value_B).clamp(-clip_range, clip_range)
     return torch.maximum(value_loss(value_B, return_B), value_loss(kept_B, return_B))
 
 
+@accelerable
 def ppo_loss(
     log_prob_B: Tensor,
     entropy_B: Tensor,
@@ -152,64 +133,23 @@ def ppo_loss(
     value_weight: float,
     entropy_weight: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """PPO's whole objective (Schulman et al. 2017, eq. 9), one node of the graph where its parts would make twenty:
+    """PPO's whole objective (Schulman et al. 2017, eq. 9), to be minimised:
 
     mean of  `clipped_surrogate` + value_weight * `value_loss` - entropy_weight * entropy
 
-    with `clipped_value_loss` in place of `value_loss` if there is a clip_value_range. A clip_range that changes while a
-    graph of kernels stays is (), float. All others are [batch], float; gradients
-    flow through the first three. Returns (), float, each: the loss, and without gradient the means of its three parts.
-    Those two functions say what is computed; the tests hold this one to them.
+    with `clipped_value_loss` in place of `value_loss` where there is a clip_value_range.
+    clip_range: a float, or () while a graph of kernels is recorded. All others: [batch], float; gradients flow through
+    the first three. Returns (), float, each: the loss, and without gradient the means of its three parts.
     """
-    _check_shapes(log_prob_B, entropy_B, value_B, old_log_prob_B, old_value_B, advantage_B, return_B)
-    fixed = (old_log_prob_B, old_value_B, advantage_B, return_B)
-    weights = (clip_range, clip_value_range, value_weight, entropy_weight)
-    loss, policy_loss, values_loss, entropy = _PPO.apply(log_prob_B, entropy_B, value_B, fixed, weights)
-    return loss, policy_loss, values_loss, entropy
-
-
-class _PPO(torch.autograd.Function):
-    """By log pi: -ratio A where min takes it and 0 where it takes the clipped one, which is a constant. By V: V - R,
-    and 0 where the larger loss is that of a V held back. By H: 1. Times the weights, over the size of the batch."""
-
-    @staticmethod
-    def forward(
-        ctx: FunctionCtx,
-        log_prob_B: Tensor,
-        entropy_B: Tensor,
-        value_B: Tensor,
-        fixed: tuple[Tensor, ...],
-        weights: tuple[float | Tensor, float | None, float, float],
-    ) -> tuple[Tensor, ...]:
-        old_log_prob_B, old_value_B, advantage_B, return_B = fixed
-        clip_range, clip_value_range, value_weight, entropy_weight = weights
-        share = 1.0 / len(log_prob_B)
-        ratio_B = (log_prob_B - old_log_prob_B).exp_()
-        gain_B = ratio_B * advantage_B
-        low, high = 1.0 - clip_range, 1.0 + clip_range
-        clipped_B = ratio_B.clamp_(low, high).mul_(advantage_B)  # type: ignore[arg-type]
-        log_prob_gradient_B = (gain_B <= clipped_B) * gain_B
-        policy_loss = torch.minimum(gain_B, clipped_B, out=clipped_B).mean().neg_()
-        error_B = value_B - return_B
-        square_B = error_B.square()
-        if clip_value_range is not None:
-            moved_B = value_B - old_value_B
-            kept_B = moved_B.clamp(-clip_value_range, clip_value_range)
-            kept_square_B = (old_value_B + kept_B - return_B).square_()
-            error_B = error_B.masked_fill_((kept_square_B > square_B) & (kept_B != moved_B), 0.0)
-            square_B = torch.maximum(square_B, kept_square_B)
-        value_loss, entropy = square_B.mean().mul_(0.5), entropy_B.mean()
-        loss = policy_loss + value_weight * value_loss - entropy_weight * entropy
-        ctx.save_for_backward(log_prob_gradient_B.mul_(-share), error_B.mul_(value_weight * share))
-        ctx.by_entropy = -entropy_weight * share  # type: ignore[attr-defined]
-        ctx.mark_non_differentiable(policy_loss, value_loss, entropy)
-        return loss, policy_loss, value_loss, entropy
-
-    @staticmethod
-    def backward(ctx: BackwardCFunction, gradient: Tensor, *others: Tensor) -> tuple[Tensor | None, ...]:
-        log_prob_gradient_B, value_gradient_B = ctx.saved_tensors  # type: ignore[misc]
-        by_entropy_B = (gradient * ctx.by_entropy).expand_as(value_gradient_B)  # type: ignore[attr-defined]
-        return gradient * log_prob_gradient_B, by_entropy_B, gradient * value_gradient_B, None, None
+    check_shapes(log_prob_B, entropy_B, value_B, old_log_prob_B, old_value_B, advantage_B, return_B)
+    policy_loss = clipped_surrogate(log_prob_B, old_log_prob_B, advantage_B, clip_range).mean()
+    if clip_value_range is None:
+        values_loss = value_loss(value_B, return_B).mean()
+    else:
+        values_loss = clipped_value_loss(value_B, old_value_B, return_B, clip_value_range).mean()
+    entropy = entropy_B.mean()
+    loss = policy_loss + value_weight * values_loss - entropy_weight * entropy
+    return loss, policy_loss.detach(), values_loss.detach(), entropy.detach()
 
 
 @torch.no_grad()
@@ -218,7 +158,7 @@ def explained_variance(value_B: Tensor, return_B: Tensor) -> Tensor:
 
     NaN where the returns do not vary, as there is nothing to explain.
     """
-    _check_shapes(value_B, return_B)
+    check_shapes(value_B, return_B)
     variance = return_B.var(correction=0)
     ratio = (return_B - value_B).var(correction=0) / variance
     return torch.where(variance > 0, 1.0 - ratio, torch.nan)
@@ -235,13 +175,13 @@ def normalize(advantage_B: Tensor, epsilon: float = 1e-8) -> Tensor:
     return centred_B / (centred_B.square().mean().sqrt() + epsilon)
 
 
-def _check_batch(q_BA: Tensor, *tensors_B: Tensor) -> None:
+def check_batch(q_BA: Tensor, *tensors_B: Tensor) -> None:
     """One number in each for every row of q_BA."""
     if any(tensor_B.shape != q_BA.shape[:1] for tensor_B in tensors_B):
         raise ValueError(f"shapes must be {tuple(q_BA.shape[:1])}, got {[tuple(each.shape) for each in tensors_B]}")
 
 
-def _check_shapes(*tensors: Tensor) -> None:
+def check_shapes(*tensors: Tensor) -> None:
     """Broadcasting [B, 1] against [B] gives [B, B], which trains on nonsense without an error."""
     shapes = [tuple(tensor.shape) for tensor in tensors]
     if any(shape != shapes[0] for shape in shapes):

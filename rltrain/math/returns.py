@@ -7,6 +7,8 @@ Two masks are kept apart everywhere: `discount` = gamma * (1 - terminated) says 
 import torch
 from torch import Tensor
 
+from rltrain.system.accelerable import accelerable
+
 
 @torch.no_grad()
 def discounted_returns(reward_TB: Tensor, discount_TB: Tensor, trace_TB: Tensor, next_value_TB: Tensor) -> Tensor:
@@ -23,6 +25,7 @@ def discounted_returns(reward_TB: Tensor, discount_TB: Tensor, trace_TB: Tensor,
     return _accumulate_backwards(reward_TB + bootstrap_TB, discount_TB * trace_TB, torch.zeros_like(reward_TB[0]))
 
 
+@accelerable
 @torch.no_grad()
 def gae(
     reward_TB: Tensor,

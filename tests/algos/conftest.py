@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from rltrain import config as schema
-from rltrain.config import ALGOS, RunConfig
-from rltrain.envs.gym import GymConfig
-from rltrain.network_config import NetworkConfig
-from rltrain.run import Run
-from rltrain.train import train
+from rltrain.app.train import train
+from rltrain.config import run as schema
+from rltrain.config.algorithms import ALGOS
+from rltrain.config.environments import GymConfig
+from rltrain.config.network import NetworkConfig
+from rltrain.config.run import RunConfig
+from rltrain.run.run import Run
 
 
 @pytest.fixture(autouse=True)

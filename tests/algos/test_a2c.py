@@ -6,7 +6,7 @@ import torch
 from gymnasium import spaces
 
 from rltrain.algos.a2c import A2C
-from rltrain.memory.rollout import Rollout
+from rltrain.buffers.rollout import Rollout
 
 ONE, TWO = spaces.Box(-1, 1, (1,), np.float32), spaces.Discrete(2)
 

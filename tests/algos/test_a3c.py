@@ -11,9 +11,9 @@ import psutil
 import pytest
 from states import differences
 
-from rltrain import checkpoint
+from rltrain.app.train import train
 from rltrain.errors import EnvironmentFailure
-from rltrain.train import train
+from rltrain.run import checkpoint
 
 
 def history(folder):

@@ -12,11 +12,11 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from rltrain import checkpoint
 from rltrain.algos.dqn import DQN
-from rltrain.memory.batch import Batch
-from rltrain.memory.prioritized import PrioritizedReplay
-from rltrain.trained import Trained
+from rltrain.buffers.batch import Batch
+from rltrain.buffers.prioritized import PrioritizedReplay
+from rltrain.nn.trained import Trained
+from rltrain.run import checkpoint
 
 VECTOR, TWO = spaces.Box(-1, 1, (4,), np.float32), spaces.Discrete(2)
 QUICK = {"batch_size": 8, "learning_starts": 40, "train_every_steps": 4}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rltrain.evaluate import play_episodes
+from rltrain.run.evaluation import play_episodes
 
 QUICK = {
     "reinforce": {"batch_size": 80, "num_envs": 4, "gamma": 0.0, "learning_rate": 1e-2},

@@ -8,11 +8,11 @@ import pytest
 import torch
 from gymnasium import spaces
 
+from rltrain.algos.parts.collector import Collector
 from rltrain.algos.ppo import PPO
-from rltrain.collector import Collector
+from rltrain.buffers.rollout import Rollout
 from rltrain.math.returns import gae
-from rltrain.memory.rollout import Rollout
-from rltrain.run import Run
+from rltrain.run.run import Run
 
 QUICK = {"num_steps": 16, "batch_size": 32, "num_epochs": 2}
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 from gymnasium import spaces
 
+from rltrain.algos.parts.collector import Collector
 from rltrain.algos.pqn import PQN
-from rltrain.collector import Collector
-from rltrain.memory.rollout import Rollout
-from rltrain.run import Run
-from rltrain.trained import Trained
+from rltrain.buffers.rollout import Rollout
+from rltrain.nn.trained import Trained
+from rltrain.run.run import Run
 
 VECTOR, TWO = spaces.Box(-1, 1, (4,), np.float32), spaces.Discrete(2)
 QUICK = {"num_steps": 16, "batch_size": 32, "num_epochs": 2}

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from tables import play
 
+from rltrain.algos.parts.q_table import QTable
 from rltrain.algos.q_learning import evaluate
-from rltrain.envs.gym import GymConfig
-from rltrain.envs.tabular import optimal_q, transition_table
-from rltrain.q_table import QTable
+from rltrain.config.environments import GymConfig
+from rltrain.envs.tabular.table import optimal_q, transition_table
 
 LAKE = {"map_name": "4x4", "is_slippery": False}
 RIGHT, DOWN = 1, 3

@@ -9,12 +9,12 @@ import torch
 from gymnasium import spaces
 from states import differences
 
-from rltrain import checkpoint
 from rltrain.algos import reinforce
 from rltrain.algos.reinforce import Batch, Reinforce, play_batch
+from rltrain.app.train import train
 from rltrain.errors import Stopped
-from rltrain.run import Run
-from rltrain.train import train
+from rltrain.run import checkpoint
+from rltrain.run.run import Run
 
 VECTOR, TWO = spaces.Box(-1, 1, (1,), np.float32), spaces.Discrete(2)
 

@@ -8,8 +8,8 @@ import pytest
 from tables import chain, play, table_of
 
 from rltrain.algos import q_learning, sarsa
-from rltrain.envs.gym import GymConfig
-from rltrain.envs.tabular import evaluate_policy, optimal_q, transition_table
+from rltrain.config.environments import GymConfig
+from rltrain.envs.tabular.table import evaluate_policy, optimal_q, transition_table
 
 LAKE = GymConfig("x", id="FrozenLake-v1", kwargs={"map_name": "4x4", "is_slippery": False})
 

@@ -9,9 +9,10 @@ import onnxruntime
 import pytest
 import torch
 
-from rltrain import checkpoint, saved_config
+from rltrain.algos.registry import load_agent
 from rltrain.commands import export
-from rltrain.evaluate import load_agent
+from rltrain.config import saved as saved_config
+from rltrain.run import checkpoint
 
 
 @pytest.fixture

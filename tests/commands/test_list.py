@@ -2,8 +2,8 @@
 
 import pytest
 
+from rltrain.app.hydra_app import CONFIGS
 from rltrain.commands.list import GROUPS, description
-from rltrain.hydra_app import CONFIGS
 
 FILES = [path for group in GROUPS.values() for path in sorted((CONFIGS / group).glob("*.yaml"))]
 

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from rltrain import checkpoint, cli
+from rltrain import cli
 from rltrain.commands.arguments import whole_number
 from rltrain.errors import CheckpointError, ConfigError
+from rltrain.run import checkpoint
 
 
 def test_an_empty_first_word_is_a_wrong_command_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 from films import read_film
 
-from rltrain import checkpoint, saved_config, screens
+from rltrain.algos.registry import load_agent
+from rltrain.config import saved as saved_config
 from rltrain.envs import registry
 from rltrain.envs.viewer import Shown
-from rltrain.evaluate import load_agent, play_episodes
-from rltrain.watch import watch
+from rltrain.run import checkpoint
+from rltrain.run.evaluation import play_episodes
+from rltrain.watching import screens
+from rltrain.watching.watch import watch
 
 
 class Kept:

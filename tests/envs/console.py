@@ -4,7 +4,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from rltrain.envs.retro import RetroConfig
+from rltrain.config.environments import RetroConfig
 
 NOOP, LEFT, RIGHT, FIRE = range(4)
 
@@ -16,7 +16,7 @@ def airstriker(**fields):
 @contextmanager
 def emulator(config):
     """One emulator in this process, and its (obs, next_obs)."""
-    from rltrain.envs.retro_emulator import Emulator
+    from rltrain.envs.retro.emulator import Emulator
 
     frames = np.zeros((2, 1, *config.frame_shape), np.uint8)
     one = Emulator(config, frames, 0, 1)

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from rltrain.envs.atari import AtariConfig, games, make_pool, spaces
+from rltrain.config.environments import AtariConfig
+from rltrain.envs.atari.pool import games, make_pool, spaces
 from rltrain.errors import ConfigError, EnvironmentFailure
 
 

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from rltrain.envs import gym
-from rltrain.envs.cartpole import CartPolePool
-from rltrain.envs.gym import GymConfig, GymPool
+from rltrain.config.environments import GymConfig
+from rltrain.envs.gym import pool as gym
+from rltrain.envs.gym.cartpole import CartPolePool
+from rltrain.envs.gym.pool import GymPool
 
 CONFIG = GymConfig("cartpole", id="CartPole-v1")
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rltrain.envs.doom import DoomConfig, make_pool, scenarios, spaces
-from rltrain.envs.doom_actions import button_actions, named_actions
+from rltrain.config.environments import DoomConfig
+from rltrain.envs.doom.actions import button_actions, named_actions
+from rltrain.envs.doom.scenario import make_pool, scenarios, spaces
 from rltrain.errors import ConfigError, EnvironmentFailure
 
 LEFT, RIGHT, ATTACK = 0, 1, 2

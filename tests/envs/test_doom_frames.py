@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import vizdoom
 
-from rltrain.envs.doom import DoomConfig, make_pool, spaces
+from rltrain.config.environments import DoomConfig
+from rltrain.envs.doom.scenario import make_pool, spaces
 from rltrain.envs.frame_stack import FrameStack
 from rltrain.envs.spaces import PixelsAndVariables
 from rltrain.errors import ConfigError

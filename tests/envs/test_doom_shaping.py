@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from rltrain.envs.doom import DoomConfig, make_pool, spaces
+from rltrain.config.environments import DoomConfig
+from rltrain.envs.doom.scenario import make_pool, spaces
 from rltrain.errors import ConfigError
 
 

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Discrete, MultiBinary, MultiDiscrete
 
-from rltrain.envs import gym
-from rltrain.envs.gym import GymConfig, make_env, make_pool, spaces
+from rltrain.config.environments import GymConfig
+from rltrain.envs.gym import pool as gym
+from rltrain.envs.gym.pool import make_env, make_pool, spaces
 from rltrain.errors import ConfigError, EnvironmentFailure
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")

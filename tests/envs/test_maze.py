@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from rltrain.envs.gym import GymConfig
+from rltrain.config.environments import GymConfig
 from rltrain.envs.maze import CELLS, MazeEnv
-from rltrain.envs.tabular import evaluate_policy, optimal_q, transition_table
+from rltrain.envs.tabular.table import evaluate_policy, optimal_q, transition_table
 
 LEFT, RIGHT, UP, DOWN = range(4)
 EATEN = 6

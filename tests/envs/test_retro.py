@@ -12,7 +12,8 @@ import psutil
 import pytest
 from console import LEFT, RIGHT, airstriker
 
-from rltrain.envs.retro import RetroConfig, make_pool, spaces
+from rltrain.config.environments import RetroConfig
+from rltrain.envs.retro.pool import make_pool, spaces
 from rltrain.errors import ConfigError, EnvironmentFailure
 
 stable_retro = pytest.importorskip("stable_retro")
@@ -147,7 +148,7 @@ def test_emulators_die_with_the_trainer(tmp_path):
     program = tmp_path / "program.py"
     program.write_text(
         "import os, signal, psutil\n"
-        "from rltrain.envs.retro import RetroConfig, make_pool\n"
+        "from rltrain.envs.retro.pool import RetroConfig, make_pool\n"
         "if __name__ == '__main__':\n"
         "    pool = make_pool(RetroConfig('x'), 2)\n"
         "    pool.reset(0)\n"

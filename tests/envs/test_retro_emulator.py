@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from console import FIRE, LEFT, NOOP, RIGHT, airstriker, emulator
 
-from rltrain.envs.retro import spaces
+from rltrain.envs.retro.pool import spaces
 
 stable_retro = pytest.importorskip("stable_retro")
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rltrain.envs.retro_rules import Judge, make_pad
+from rltrain.envs.retro.rules import Judge, make_pad
 from rltrain.errors import ConfigError
 
 NAMES = ["B", None, "UP", "DOWN", "LEFT", "RIGHT"]

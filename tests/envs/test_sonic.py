@@ -9,8 +9,9 @@ import pytest
 import yaml
 from console import emulator
 
-import rltrain.train
-from rltrain.envs.retro import RetroConfig, make_pool
+import rltrain.app.train
+from rltrain.config.environments import RetroConfig
+from rltrain.envs.retro.pool import make_pool
 
 stable_retro = pytest.importorskip("stable_retro")
 
@@ -79,7 +80,7 @@ def test_levels_are_given_in_turn(sonic):
     config = sonic(states=levels, max_episode_frames=8)
 
     def zones(index, num_envs):
-        from rltrain.envs.retro_emulator import Emulator
+        from rltrain.envs.retro.emulator import Emulator
 
         frames = np.zeros((2, num_envs, *config.frame_shape), np.uint8)
         one = Emulator(config, frames, index, num_envs)
@@ -115,7 +116,7 @@ def test_sonic_runs_as_a_pool(sonic):
 def test_tuned_settings_fit_together_once_the_rom_is_there(algo, env, sonic, command, monkeypatch):
     """Bug: a rollout that its minibatches do not divide, found by the first user who has the ROM."""
     got = []
-    monkeypatch.setattr(rltrain.train, "train", lambda config, folder=None: got.append(config))
+    monkeypatch.setattr(rltrain.app.train, "train", lambda config, folder=None: got.append(config))
     outcome = command(f"algo={algo}", f"env={env}")
     assert got, outcome.last_line
     assert got[0].env.name == env and got[0].algo.reward_scale == 0.01

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
+from rltrain.buffers.replay import Replay
 from rltrain.envs.pool import TimeStep
 from rltrain.envs.stepper import Stepper
-from rltrain.memory.replay import Replay
 
 
 class Numbers:

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from rltrain.envs.gym import GymConfig, make_pool
-from rltrain.envs.tabular import evaluate_policy, optimal_q, transition_table
+from rltrain.config.environments import GymConfig
+from rltrain.envs.gym.pool import make_pool
+from rltrain.envs.tabular.table import evaluate_policy, optimal_q, transition_table
 from rltrain.errors import ConfigError
 
 

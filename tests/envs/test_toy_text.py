@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from rltrain.envs.gym import GymConfig, make_env
-from rltrain.envs.tabular import optimal_q, transition_table
-from rltrain.envs.toy_text import action_names, policy_picture, state_names
+from rltrain.config.environments import GymConfig
+from rltrain.envs.gym.pool import make_env
+from rltrain.envs.tabular.table import optimal_q, transition_table
+from rltrain.envs.tabular.toy_text import action_names, policy_picture, state_names
 
 LAKE = GymConfig("x", id="FrozenLake-v1", kwargs={"map_name": "4x4", "is_slippery": False})
 CLIFF = GymConfig("x", id="CliffWalking-v1")

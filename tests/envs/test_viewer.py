@@ -6,11 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rltrain.envs import doom_viewer, registry
-from rltrain.envs.atari import AtariConfig
-from rltrain.envs.doom import DoomConfig
-from rltrain.envs.gym import GymConfig
-from rltrain.envs.retro import RetroConfig
+from rltrain.config.environments import AtariConfig, DoomConfig, GymConfig, RetroConfig
+from rltrain.envs import registry
+from rltrain.envs.doom import viewer as doom_viewer
 from rltrain.errors import EnvironmentFailure
 
 # Short episodes, so that several begin; what is random in a game must be random in the same way.

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from small_runs import small
 
-from rltrain import checkpoint, checkpoint_files, saved_config
+from rltrain.config import saved as saved_config
+from rltrain.run import checkpoint, checkpoint_files
 
 pytestmark = pytest.mark.faults
 

@@ -15,8 +15,10 @@ import numpy as np
 import psutil
 import pytest
 
-from rltrain.envs import doom_engine, doom_process
-from rltrain.envs.doom import DoomConfig, make_pool
+from rltrain.config.environments import DoomConfig
+from rltrain.envs.doom import engine as doom_engine
+from rltrain.envs.doom import process as doom_process
+from rltrain.envs.doom.scenario import make_pool
 from rltrain.errors import EnvironmentFailure
 
 pytestmark = pytest.mark.faults

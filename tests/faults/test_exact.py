@@ -9,7 +9,7 @@ import pytest
 from exact import differences, lines
 from small_runs import TABULAR, small
 
-from rltrain.config import ALGOS
+from rltrain.config.algorithms import ALGOS
 
 pytestmark = pytest.mark.faults
 ENVS = {

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from small_runs import small
 
-from rltrain import atomic, checkpoint, checkpoint_files
 from rltrain.errors import DiskError
+from rltrain.run import checkpoint, checkpoint_files
+from rltrain.system import atomic
 
 pytestmark = pytest.mark.faults
 

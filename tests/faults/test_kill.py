@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from small_runs import small
 
-from rltrain import checkpoint
+from rltrain.run import checkpoint
 
 pytestmark = pytest.mark.faults
 EVERY = 50

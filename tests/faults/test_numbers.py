@@ -8,7 +8,7 @@ import pytest
 import torch
 from small_runs import small
 
-from rltrain import checkpoint
+from rltrain.run import checkpoint
 
 pytestmark = pytest.mark.faults
 ALGOS = ["dqn", "a2c", "ppo", "reinforce"]

@@ -6,8 +6,9 @@ import pytest
 import torch
 from small_runs import small
 
-from rltrain import checkpoint, optimizers
-from rltrain.networks import Torso
+from rltrain.nn import optimizers
+from rltrain.nn.networks import Torso
+from rltrain.run import checkpoint
 
 pytestmark = pytest.mark.faults
 ALGOS = ["ppo", "a2c", "reinforce", "pqn", "dqn", "d3qn_per"]

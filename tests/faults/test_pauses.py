@@ -12,7 +12,7 @@ import psutil
 import pytest
 from small_runs import small
 
-from rltrain import checkpoint
+from rltrain.run import checkpoint
 
 pytestmark = pytest.mark.faults
 HERE = str(Path(__file__).parent)

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from small_runs import small
 
-from rltrain import sweep
 from rltrain.algos.dqn import DQN
+from rltrain.app import sweep
 
 pytestmark = pytest.mark.faults
 

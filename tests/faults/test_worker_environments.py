@@ -10,10 +10,9 @@ import numpy as np
 import psutil
 import pytest
 
-from rltrain.envs.gym import GymConfig
-from rltrain.envs.gym import make_pool as make_gym_pool
-from rltrain.envs.retro import RetroConfig
-from rltrain.envs.retro import make_pool as make_retro_pool
+from rltrain.config.environments import GymConfig, RetroConfig
+from rltrain.envs.gym.pool import make_pool as make_gym_pool
+from rltrain.envs.retro.pool import make_pool as make_retro_pool
 from rltrain.errors import EnvironmentFailure
 
 pytestmark = pytest.mark.faults
@@ -173,7 +172,7 @@ def test_a_lost_worker_is_replaced_at_a_reset_and_begins_the_same_episodes():
 def test_a_worker_that_cannot_make_its_environment_is_not_started_again():
     """Bug: a missing package is looked for ten times. The first environment is made in the trainer, so it is gone by
     the time that the workers ask."""
-    from rltrain.envs.workers import Workers
+    from rltrain.envs.workers.pool import Workers
 
     workers = Workers(GymConfig, [("x",)], "env.workers", 60.0, 10)  # a configuration without an id cannot be made
     workers.call("reset", [(0,)])

@@ -7,9 +7,10 @@ import typing
 
 import pytest
 
-from rltrain.config import ALGOS, RunConfig
-from rltrain.envs.gym import GymConfig
-from rltrain.network_config import NetworkConfig
+from rltrain.config.algorithms import ALGOS
+from rltrain.config.environments import GymConfig
+from rltrain.config.network import NetworkConfig
+from rltrain.config.run import RunConfig
 
 pytestmark = pytest.mark.faults
 NODES = {"": RunConfig, "algo.": None, "env.": GymConfig, "network.": NetworkConfig}

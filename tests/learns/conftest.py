@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from rltrain import process
+from rltrain.system import process
 
 
 @pytest.fixture(autouse=True)

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from rltrain.memory.frames import Frames, HostFrames
-from rltrain.memory.pieces import Piece
-from rltrain.memory.prioritized import PrioritizedReplay
-from rltrain.memory.replay import Replay
+from rltrain.buffers.frames import Frames, HostFrames
+from rltrain.buffers.pieces import Piece
+from rltrain.buffers.prioritized import PrioritizedReplay
+from rltrain.buffers.replay import Replay
 
 
 @dataclass

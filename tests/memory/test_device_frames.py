@@ -12,13 +12,13 @@ from naive import Feeder, build, loaded
 from small_runs import small
 from test_replay import CASES
 
-from rltrain import checkpoint
-from rltrain import device as devices
+from rltrain.buffers import device_frames, pieces
+from rltrain.buffers.device_frames import DeviceFrames
+from rltrain.buffers.frames import HostFrames
+from rltrain.buffers.prioritized import PrioritizedReplay
 from rltrain.errors import OutOfMemory
-from rltrain.memory import device_frames, pieces
-from rltrain.memory.device_frames import DeviceFrames
-from rltrain.memory.frames import HostFrames
-from rltrain.memory.prioritized import PrioritizedReplay
+from rltrain.nn import device as devices
+from rltrain.run import checkpoint
 
 ON_DEVICE = functools.partial(DeviceFrames, device=torch.device("cpu"))
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from rltrain.memory import pieces
-from rltrain.memory.pieces import Pieces
+from rltrain.buffers import pieces
+from rltrain.buffers.pieces import Pieces
 
 
 @pytest.fixture(autouse=True)

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from naive import Feeder, build, loaded
 
+from rltrain.buffers.prioritized import PrioritizedReplay
 from rltrain.errors import NonFiniteError
-from rltrain.memory.prioritized import PrioritizedReplay
 
 
 def filled(num: int, alpha: float, beta: float, epsilon: float = 0.0, capacity: int = 30) -> PrioritizedReplay:

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from naive import Feeder, build, loaded
 
-from rltrain.memory import replay as replay_module
-from rltrain.memory.replay import Replay, bytes_per_transition
+from rltrain.buffers import replay as replay_module
+from rltrain.buffers.replay import Replay, bytes_per_transition
 
 NO = np.zeros(1, np.bool_)
 YES = np.ones(1, np.bool_)

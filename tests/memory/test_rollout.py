@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from rltrain.memory.rollout import Rollout
+from rltrain.buffers.rollout import Rollout
 
 
 def test_an_epoch_sees_every_sample_once_in_a_new_order():

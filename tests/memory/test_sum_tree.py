@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rltrain.memory.sum_tree import SumTree
+from rltrain.buffers.sum_tree import SumTree
 
 
 def tree_of(*priorities: float) -> SumTree:

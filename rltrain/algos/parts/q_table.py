@@ -1,0 +1,98 @@
+"""The agent that is a table, its exact evaluation, and the frame around the compiled loops of `algos/`."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from rltrain.algos.parts import table_view
+from rltrain.algos.parts.walk import FINISHED, Walk, begin, settings_of
+from rltrain.config.algorithms import TabularConfig
+from rltrain.config.run import RunConfig
+from rltrain.envs.pool import Episode
+from rltrain.envs.tabular.table import TransitionTable, evaluate_policy, transition_table
+from rltrain.math.schedules import linear_or_constant
+from rltrain.run.checkpoint import Stateful
+from rltrain.run.run import Run
+
+CHUNK_STEPS = 10_000
+"""The most steps between looks at signals."""
+
+
+class QTable:
+    """The table, [states, actions] float64, and the environment that it belongs to."""
+
+    def __init__(self, table: TransitionTable) -> None:
+        self.table = table
+        self.q = np.zeros((table.num_states, table.num_actions))
+
+    def policy(self, obs: np.ndarray, greedy: bool, generator: np.random.Generator) -> np.ndarray:
+        """Greedy actions [B] for states [B]; a table's policy has no other form, so `greedy` changes nothing."""
+        return self.q[obs].argmax(axis=-1)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The table of values."""
+        return {"q_table": self.q}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self.q[:] = state["q_table"]
+
+
+def make_agent(run_config: RunConfig, frame_space: Any, action_space: Any, seed: int) -> QTable:
+    """An empty table of the environment's size. Raises ConfigError where the environment has no transition table."""
+    return QTable(transition_table(run_config.env))
+
+
+def evaluate(
+    run_config: RunConfig, agent: QTable, episodes: int, seed: int, greedy: bool, stopping: Callable[[], bool]
+) -> dict[str, Any]:
+    """The greedy policy's exact return on the table of transitions: no episodes are played, so there is no noise.
+
+    `episodes` of the result counts the possible starts, each of which is followed along every outcome. It takes
+    milliseconds, so nobody waits for it who asks the run to stop.
+    """
+    mean, std = evaluate_policy(agent.table, agent.q.argmax(axis=-1))
+    starts = int(np.count_nonzero(agent.table.initial_probability))
+    return {"mean_reward": mean, "std_reward": std, "episodes": starts}
+
+
+def train_table(config: RunConfig, run: Run, agent: QTable, learn: Callable[..., int], **parts: Stateful) -> None:
+    """Call the compiled loop `learn` in chunks until total_steps are done. `parts` are what else it changes."""
+    c: TabularConfig = config.algo
+    table, walk = agent.table, Walk()
+    settings = settings_of(c, config.total_steps)
+    generator = run.generator("exploration")
+    if not run.begin(agent, walk=walk, **parts):
+        begin(agent.q, table, settings, walk.place, 0, generator)
+    finished = np.zeros(CHUNK_STEPS, FINISHED)
+    while not run.finished:
+        shown = config.progress and run.step < c.show_steps
+        num_steps = 1 if shown else _steps_until_due(config, run.step)
+        before = walk.place.copy()
+        with run.phase("learn"):
+            count = learn(agent.q, table, settings, walk.place, run.step, num_steps, finished, generator)
+        _advance(run, num_steps, finished[:count])
+        if shown:
+            table_view.show_step(config.env, run.step, before, agent.q)
+        rate = linear_or_constant(run.step, c.learning_rate, c.learning_rate_end, config.total_steps)
+        run.record({"train/q_mean": float(agent.q.mean()), "rollout/exploration_rate": float(walk.place["epsilon"])})
+        run.record({"train/learning_rate": rate})
+        run.after_step(num_steps)
+    table_view.write_csv(config.env, agent.q, run.folder / "q_table.csv")
+    if config.progress:
+        table_view.show_policy(config.env, agent.q)
+
+
+def _steps_until_due(config: RunConfig, step: int) -> int:
+    """Steps to the next log, evaluation or checkpoint, so that they fall where they are due."""
+    every = (CHUNK_STEPS, config.log_every_steps, config.eval_every_steps, config.checkpoint_every_steps)
+    return min(config.total_steps - step, *(steps - step % steps for steps in every if steps))
+
+
+def _advance(run: Run, num_steps: int, finished: np.ndarray) -> None:
+    """Count the steps, noting each episode at the step that ended it."""
+    end = run.step + num_steps
+    for step, reward_sum, length_steps in finished.tolist():
+        run.advance(step - run.step, [Episode(0, reward_sum, length_steps, length_steps)])
+    run.advance(end - run.step, [])

@@ -1,0 +1,44 @@
+"""The replay that an algorithm's settings ask for."""
+
+import functools
+import math
+
+import numpy as np
+import torch
+
+from rltrain.buffers.device_frames import DeviceFrames
+from rltrain.buffers.frames import HostFrames
+from rltrain.buffers.prioritized import PrioritizedReplay
+from rltrain.buffers.replay import Replay
+from rltrain.config.algorithms import DQNConfig
+from rltrain.envs.pool import Pool
+from rltrain.nn import device as devices
+
+
+def make_replay(
+    config: DQNConfig, pool: Pool, generator: np.random.Generator, device: torch.device
+) -> Replay | PrioritizedReplay:
+    """Return a uniform or prioritized replay of single frames.
+
+    The frames lie on the device if `replay_device` and its free memory allow. Raises OutOfMemory.
+    """
+    shape, dtype = tuple(pool.frame_space.shape or ()), pool.frame_space.dtype
+    assert dtype is not None
+    num_bytes = config.replay_capacity * math.prod(shape) * dtype.itemsize
+    on_device = devices.takes_replay(config.replay_device, device, num_bytes)
+    replay = Replay(
+        config.replay_capacity,
+        config.num_envs,
+        shape,
+        dtype,
+        (),
+        np.int64,
+        pool.stack_num,
+        config.n_step,
+        config.gamma,
+        generator,
+        functools.partial(DeviceFrames, device=device) if on_device else HostFrames,
+    )
+    return (
+        PrioritizedReplay(replay, config.priority_alpha, config.priority_beta_start) if config.prioritized else replay
+    )

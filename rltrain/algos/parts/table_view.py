@@ -1,0 +1,45 @@
+"""A table for the eye: after a step, as a policy on its grid, and as CSV."""
+
+import csv
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rltrain.config.environments import GymConfig
+from rltrain.envs.tabular import toy_text
+from rltrain.errors import DiskError
+
+
+def show_step(env: GymConfig, step: int, before: Any, q: np.ndarray) -> None:
+    """Print the rows of q [S, A] that are not all 0, and what was done; `before` is the walk's record of the step."""
+    names, actions = toy_text.state_names(env, len(q)), toy_text.action_names(env, q.shape[1])
+    width = max(map(len, names))
+    lines = [f"step {step}: {actions[before['action']]} in {names[before['state']]}"]
+    lines.append(" " * width + "".join(f"{action:>9}" for action in actions))
+    for state in np.flatnonzero(q.any(axis=1)):
+        lines.append(f"{names[state]:<{width}}" + "".join(f"{value:9.4f}" for value in q[state]))
+    print("\n".join(lines), file=sys.stderr)
+
+
+def show_policy(env: GymConfig, q: np.ndarray) -> None:
+    """Print the greedy policy of q [S, A] as a picture where the environment has one."""
+    picture = toy_text.policy_picture(env, q.argmax(axis=1))
+    try:
+        picture.encode(sys.stderr.encoding or "ascii")
+    except UnicodeEncodeError:
+        picture = picture.translate(str.maketrans("←→↑↓", "<>^v"))
+    if picture:
+        print(f"the greedy policy\n{picture}", file=sys.stderr)
+
+
+def write_csv(env: GymConfig, q: np.ndarray, path: Path) -> None:
+    """Write q [S, A], one line a state, under the names of the actions. Raises DiskError."""
+    try:
+        with path.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["state", *toy_text.action_names(env, q.shape[1])])
+            writer.writerows([state, *values] for state, values in enumerate(q.tolist()))
+    except OSError as error:
+        raise DiskError(f"the table cannot be written: {error.strerror}", str(path), "free some space") from error

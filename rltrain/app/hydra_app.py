@@ -1,0 +1,269 @@
+"""The training application: the only module that knows Hydra and OmegaConf. Past it, a config is a dataclass."""
+
+import dataclasses
+import itertools
+import os
+import re
+import sys
+import typing
+from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from rltrain import plugins
+from rltrain.app import sweep
+from rltrain.app.paths import CONFIGS
+from rltrain.app.resolve import resolve
+from rltrain.app.train import train
+from rltrain.config import plugin_modules
+from rltrain.config.algorithms import ALGOS, base_name
+from rltrain.config.environments import ENVIRONMENTS, config_class
+from rltrain.config.network import NetworkConfig
+from rltrain.config.run import RunConfig
+from rltrain.errors import ConfigError, Stopped, nearest
+from rltrain.system import terminal
+
+_failures: list[Exception] = []
+
+
+def register_schemas() -> None:
+    """Put every dataclass into Hydra's store under the name that the YAML files give first."""
+    store = ConfigStore.instance()
+    OmegaConf.register_new_resolver("preset_of", preset_of, replace=True)
+    store.store(name="run_schema", node=RunConfig)
+    store.store(group="network", name="network_schema", node=NetworkConfig)
+    for name, node in ALGOS.items():
+        store.store(group="algo", name=f"{name}_schema", node=node)
+    for family in ENVIRONMENTS:
+        store.store(group="env", name=f"{family}_schema", node=config_class(family))
+    for (group, name), option in plugins.OPTIONS.items():
+        store.store(group=group, name=name, node=option.settings)
+
+
+def preset_of(algo: str) -> str:
+    """The algorithm whose settings under another name `algo` is, or nothing."""
+    base = base_name(algo) if algo in ALGOS else ""
+    return base if base != algo else ""
+
+
+def run(argv: list[str]) -> int:
+    """Compose, train and, in a sweep, rank. Returns the exit code. Raises what ended the job."""
+    plugin_modules.load(plugin_modules.given(argv))
+    refuse_unknown_choices(argv, groups=["hparams"])  # those of a pair are optional: Hydra would do without
+    register_schemas()
+    _failures.clear()
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # or Hydra prints its own report and exits with 1
+    sys.argv = ["rltrain", *normalise(argv)]
+    os.environ.pop("RLTRAIN_SWEEP_DIR", None)
+    sweeps = Path(next((arg[8:] for arg in reversed(argv) if arg.startswith("run_dir=")), "runs")) / "sweeps"
+    # Named here and not by Hydra, so that no other sweep's folder is taken for this one's.
+    os.environ["RLTRAIN_SWEEP_TIME"] = f"{datetime.now():%Y%m%d-%H%M%S-%f}"
+    own = sweeps / os.environ["RLTRAIN_SWEEP_TIME"]
+    try:
+        hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")(_job)()
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        if own.is_dir():
+            sweep.remove_empty(own)
+        raise _config_error(error, argv) from error
+    if _failures:
+        raise _failures[0]
+    # Jobs of a launcher with processes of its own leave no word here, but a folder.
+    sweep_dir = os.environ.get("RLTRAIN_SWEEP_DIR") or (own if own.is_dir() else None)
+    return sweep.report(Path(sweep_dir)) if sweep_dir else 0
+
+
+def normalise(argv: list[str]) -> list[str]:
+    """Write `1e6` as the integer it is, and `env=doom env.scenario=X` as `env=doom_X` where that file exists.
+
+    Keys that hold a mapping get `++`, without which Hydra takes no new name into it.
+    """
+    argv = [re.sub(r"(?<=[=,])\d[\d_]*(?:\.\d+)?[eE]\+?\d+(?=,|$)", _as_integer, arg) for arg in argv]
+    mappings = "|".join(sorted(_mappings()))
+    argv = [f"++{arg}" if re.match(rf"env\.({mappings})[.=]", arg) else arg for arg in argv]
+    for general, key, prefix in (("env=doom", "env.scenario=", "doom_"), ("env=atari", "env.game=", "")):
+        chosen = [arg.removeprefix(key) for arg in argv if arg.startswith(key)]
+        if general in argv and chosen and (CONFIGS / "env" / f"{prefix}{chosen[-1]}.yaml").is_file():
+            argv[argv.index(general)] = f"env={prefix}{chosen[-1]}"
+    return argv
+
+
+def _mappings() -> set[str]:
+    """Fields of environments that hold a mapping: `shaping`, `kwargs`."""
+    schemas = [config_class(family) for family in ENVIRONMENTS]
+    hints = [item for schema in schemas for item in typing.get_type_hints(schema).items()]
+    return {name for name, hint in hints if typing.get_origin(hint) is dict}
+
+
+def _as_integer(match: re.Match[str]) -> str:
+    value = float(match[0].replace("_", ""))
+    return str(int(value)) if value.is_integer() else match[0]
+
+
+def _job(composed: DictConfig) -> None:
+    """One job. A failure is kept for `run` (or for the sweep's table) instead of raised: Hydra would end the sweep."""
+    terminal.guard()  # a sweep's job may have a process of its own
+    hydra_config = HydraConfig.get()
+    in_sweep = hydra_config.mode == RunMode.MULTIRUN
+    folder = None
+    if in_sweep:
+        os.environ["RLTRAIN_SWEEP_DIR"] = str(Path(hydra_config.sweep.dir).absolute())
+        folder = sweep.job_folder(
+            Path(hydra_config.sweep.dir), int(hydra_config.job.num), list(hydra_config.overrides.task)
+        )
+    try:
+        _train(composed, folder)
+    except Stopped as error:
+        if not in_sweep:
+            _failures.append(error)
+            return
+        raise SystemExit(error.exit_code) from error  # the one way past Hydra's sweeper: no further job begins
+    except Exception as error:
+        if not in_sweep:
+            _failures.append(error)
+            return
+        sweep.record_failure(folder, error)
+        sweep.let_go(error)
+    else:
+        sweep.let_go(None)
+
+
+def _train(composed: DictConfig, folder: Path | None) -> None:
+    plugin_modules.load(composed.plugins)  # a launcher's process has not seen the command line
+    try:
+        values: Any = OmegaConf.to_object(composed)
+    except OmegaConfBaseException as error:
+        raise _config_error(error, sys.argv[1:]) from error
+    _refuse_additions(values, argv=sys.argv[1:])
+    config = resolve(values)
+    train(config, folder=folder)
+
+
+def _refuse_additions(values: Any, argv: list[str]) -> None:
+    """`+key=value` gets past a structured config; nothing would read it."""
+    for prefix, node in (("", values), ("algo.", values.algo), ("env.", values.env), ("network.", values.network)):
+        for key in vars(node).keys() - {field.name for field in dataclasses.fields(node)}:
+            raise ConfigError(f"unknown key '{prefix}{key}'", prefix + key, nearest(prefix + key, _known_keys(argv)))
+
+
+def _config_error(error: Exception, argv: list[str]) -> ConfigError:
+    """One line for what Hydra or OmegaConf say in several."""
+    text = str(error)
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        missing = error.missing_cfg_file
+        group, _, option = missing.partition("/") if missing.startswith("env/") else missing.rpartition("/")
+        options = [name for name in error.options or [] if not name.endswith("_schema")]
+        if options:
+            return _unknown_choice(group, option, options)
+        return ConfigError(f"unknown {group or 'config'} '{option}'", group)
+    cause = str(error.__cause__ or error) if isinstance(error, ConfigCompositionException) else text
+    key = re.search(r"Could not override '([^']+)'", text) or re.search(r"full_key: (\S+)", f"{text}\n{cause}")
+    if "is not in struct" in cause or "not in '" in cause:
+        name = key[1] if key else ""
+        return ConfigError(f"unknown key '{name}'", name, nearest(name, _known_keys(argv)))
+    if several := re.search(r"Ambiguous value for argument '([^'=]+)", text):
+        return ConfigError("several values for one run", several[1], "start a sweep of runs with: rltrain -m ...")
+    if unread := re.search(r"Error parsing override '([^'=]+)'", text):
+        return ConfigError(f"'{unread[1]}' has no value", "command line", "settings are written key=value")
+    first_line = cause.strip().splitlines()[0] if cause.strip() else type(error).__name__
+    return ConfigError(first_line, key[1] if key else "command line", "see `rltrain --help` for keys and types")
+
+
+def _known_keys(argv: list[str]) -> list[str]:
+    """Every key of the root and of the chosen groups, dotted."""
+    nodes = {"": RunConfig, **chosen_schemas(argv)}
+    return [prefix + field.name for prefix, node in nodes.items() for field in dataclasses.fields(node)]
+
+
+def chosen_schemas(argv: list[str]) -> dict[str, Any]:
+    """The schemas of the groups that a command line chooses, by the prefix of their keys."""
+    algo, env = [*_chosen(argv, "algo"), "dqn"][0], [*_chosen(argv, "env"), "cartpole"][0]
+    if ("env", env) in plugins.OPTIONS:
+        family = plugins.OPTIONS["env", env].settings.family
+    else:
+        family = _schema_name(argv, "env", env)
+    return {
+        "network.": NetworkConfig,
+        "algo.": ALGOS.get(_schema_name(argv, "algo", algo), ALGOS["dqn"]),
+        "env.": config_class(family if family in ENVIRONMENTS else "gym"),
+    }
+
+
+def composed(argv: list[str]) -> dict[str, Any]:
+    """The values that a command line would train with, nested; empty for a sweep, or where something is wrong with it.
+
+    What null stands for is not filled in.
+    """
+    register_schemas()
+    settings = [arg for arg in normalise(argv) if re.match(r"[+~]*[A-Za-z][\w.@/]*=", arg)]
+    folders = ",".join(f"file://{Path(folder).absolute()}" for folder in _config_dirs(argv))
+    try:
+        with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+            found = hydra.compose("config", [*settings, f"hydra.searchpath=[{folders}]"])
+        values: Any = OmegaConf.to_container(found, resolve=True)
+    except (HydraException, OmegaConfBaseException, ValueError):
+        return {}
+    return dict(values)
+
+
+def refuse_unknown_choices(argv: list[str], groups: Iterable[str] = ("algo", "env", "hparams")) -> None:
+    """Raise ConfigError where a command line chooses what neither we nor a plugin has.
+
+    What a folder of the user's own adds is not looked into.
+    """
+    if _config_dirs(argv):
+        return
+    for group in groups:
+        names = {path.stem for path in (CONFIGS / group).glob("*.yaml")}
+        names |= {name for of, name in plugins.OPTIONS if of == group}
+        for name in _chosen(argv, group):
+            if name not in names and re.fullmatch(r"[\w.-]+", name):  # no choice(a,b) or glob(*) of a sweep
+                raise _unknown_choice(group, name, names)
+
+
+def _chosen(argv: list[str], group: str) -> list[str]:
+    """The names that a command line gives for a group: a sweep gives several; of two settings the last one counts."""
+    given = [arg.partition("=")[2] for arg in argv if arg.startswith(f"{group}=")]
+    return given[-1].split(",") if given else []
+
+
+def _unknown_choice(group: str, name: str, names: Iterable[str]) -> ConfigError:
+    if group == "hydra/launcher":
+        fix = "jobs side by side need: pip install 'rltrain[sweep]'" if name == "joblib" else nearest(name, names)
+        return ConfigError(f"unknown {group} '{name}'", group, fix)
+    stem = re.sub(r"^ALE/|(NoFrameskip)?-v\d+$", "", name) if group == "env" else name  # ids of gymnasium, as others do
+    hint = nearest(stem, names) + f" `rltrain list {group.removesuffix('s')}s` shows all"
+    if stem != name:
+        atari = "ALE/" in name or "NoFrameskip" in name
+        hint += ", and any Atari game" if atari else ", and any id of gymnasium"
+        hint += " works as " + ("env=atari env.game=NAME" if atari else f"env=gym env.id={name}")
+    return ConfigError(f"unknown {group} '{name}'", group, hint)
+
+
+def _schema_name(argv: list[str], group: str, name: str) -> str:
+    """The schema below one of our YAML files, or of a user's own in `--config-dir`: what its defaults begin with.
+
+    The name itself where there is no such file: that of a schema, or of a plugin's.
+    """
+    folders = [CONFIGS, *(Path(folder) for folder in _config_dirs(argv))]
+    path = next((path for folder in folders if (path := folder / group / f"{name}.yaml").is_file()), None)
+    first = re.search(r"^defaults:\s*(?:\[|-)\s*(\w+)", path.read_text(), re.MULTILINE) if path else None
+    if first is None or first[1] == name:
+        return name
+    return first[1].removesuffix("_schema") if first[1].endswith("_schema") else _schema_name(argv, group, first[1])
+
+
+def _config_dirs(argv: list[str]) -> list[str]:
+    """Folders of the user's own, as Hydra takes them: `--config-dir DIR`, `--config-dir=DIR`, `-cd DIR`."""
+    after = itertools.pairwise(argv)
+    return [word for before, word in after if before in ("--config-dir", "-cd")] + [
+        arg.partition("=")[2] for arg in argv if arg.startswith("--config-dir=")
+    ]

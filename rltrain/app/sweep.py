@@ -1,0 +1,80 @@
+"""What a sweep adds to single runs: a folder for each job, failures that do not stop the others, a ranked table."""
+
+import contextlib
+import gc
+import json
+import re
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+from rltrain.errors import RltrainError
+from rltrain.run import folder as run_folder
+
+
+def job_folder(sweep_dir: Path, number: int, overrides: list[str]) -> Path:
+    """`<sweep>/<NN>_<slug>`; the slug has none of the characters that a shell or Hydra would read."""
+    slug = "_".join(re.sub(r"[^A-Za-z0-9.]+", "-", override).strip("-") for override in overrides)
+    return sweep_dir / f"{number:02d}_{slug[:120]}"
+
+
+def record_failure(folder: Path | None, error: Exception) -> None:
+    """Leave the reason in the job's folder."""
+    assert folder is not None
+    folder.mkdir(parents=True, exist_ok=True)
+    code = error.exit_code if isinstance(error, RltrainError) else 1
+    reason = str(error) if isinstance(error, RltrainError) else f"{type(error).__name__}: {error}"
+    if not isinstance(error, RltrainError):
+        (folder / "error.log").write_text("".join(traceback.format_exception(error)))
+    status = {"state": "failed", "step": 0, "pid": None, "reason": reason, "exit_code": code}
+    (folder / "status.json").write_text(json.dumps(status))
+    print(f"rltrain: job failed: {folder.name}: {reason}", file=sys.stderr)
+
+
+def let_go(error: BaseException | None) -> None:
+    """Free what a job held, a network or a replay, before the next one begins in the same process.
+
+    A failed job's traceback holds its frames, and with them everything, for as long as somebody holds the error.
+    """
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def remove_empty(sweep_dir: Path) -> None:
+    """Remove what Hydra writes before it reads the jobs, where no job came of it; folders that hold more stay."""
+    if {path.name for path in sweep_dir.iterdir()} == {"multirun.yaml"}:
+        (sweep_dir / "multirun.yaml").unlink()
+        with contextlib.suppress(OSError):  # a folder that is not empty stays
+            for folder in (sweep_dir, sweep_dir.parent, sweep_dir.parent.parent):
+                folder.rmdir()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A JSON file; nothing where there is none, or half of one."""
+    with contextlib.suppress(OSError, ValueError):
+        return dict(json.loads(path.read_text()))
+    return {}
+
+
+def report(sweep_dir: Path) -> int:
+    """Print the jobs, best first, and the count of failures. Returns 0, or 1 if a job failed."""
+    rows, failed = [], []
+    for folder in sorted(path for path in sweep_dir.iterdir() if path.is_dir()):
+        status, result = _read(folder / "status.json"), _read(folder / "result.json")
+        if status.get("state") == "done" and "final" in result:
+            rows.append((result["final"]["mean_reward"], result["final"]["std_reward"], folder.name))
+        else:  # one that was killed has left no reason, or nothing at all
+            failed.append((folder.name, status.get("reason") or "it ended without a word"))
+    print(run_folder.from_here(sweep_dir), file=sys.stderr)
+    for rank, (mean, std, name) in enumerate(sorted(rows, reverse=True), start=1):
+        print(f"{rank:>3}  {mean:>10.2f} +- {std:<8.2f} {name}", file=sys.stderr)
+    for name, reason in failed:
+        print(f"  -  failed: {name}: {reason}", file=sys.stderr)
+    print(f"{len(rows)} of {len(rows) + len(failed)} jobs done, {len(failed)} failed", file=sys.stderr)
+    return 1 if failed else 0

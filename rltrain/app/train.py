@@ -1,0 +1,124 @@
+"""From a checked configuration to a finished run: folder, lock, signals, the algorithm, and how it ended."""
+
+import contextlib
+import dataclasses
+import math
+import signal
+import sys
+import tempfile
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rltrain.algos import registry as algorithms
+from rltrain.config.run import RunConfig
+from rltrain.envs import patience
+from rltrain.errors import NonFiniteError, OutOfMemory, RltrainError, Stopped
+from rltrain.run import folder as run_folder
+from rltrain.run.evaluation import play_episodes
+from rltrain.run.run import Run
+from rltrain.system import atomic, out_of_memory
+
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+
+
+def train(config: RunConfig, folder: Path | None = None, restored: tuple[int, dict[str, Any]] | None = None) -> None:
+    """Train from a checked configuration, or go on from `restored` in an existing folder. Raises RltrainError."""
+    if config.dry_run:
+        with tempfile.TemporaryDirectory() as place:
+            short = _until_first_update(dataclasses.replace(config, run_dir=place))
+            try:
+                _train_in(short, run_folder.create(short, Path(place) / "run"), None)
+            except Stopped as error:
+                raise Stopped(error.signal_number) from error  # its folder goes
+        print("dry run: built everything and learned once; nothing was kept", file=sys.stderr)
+        return
+    if restored is None:
+        folder = run_folder.create(config, folder)
+    assert folder is not None
+    _train_in(config, folder, restored)
+
+
+def _train_in(config: RunConfig, folder: Path, restored: tuple[int, dict[str, Any]] | None) -> None:
+    """Train in a folder that is there, locked meanwhile."""
+    lock = run_folder.Lock(folder)
+    try:
+        _train_locked(config, folder, restored)
+    finally:
+        lock.release()
+
+
+def _train_locked(config: RunConfig, folder: Path, restored: tuple[int, dict[str, Any]] | None) -> None:
+    """Signals, the algorithm, and how it ended, in status.json and error.log."""
+    algorithm = algorithms.module_of(config.algo.name)
+    run = Run(config, folder, restored, getattr(algorithm, "evaluate", play_episodes))
+    # nohup lets SIGHUP be ignored: who asked for that keeps it.
+    ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else set()
+    handlers = {number: signal.signal(number, run.on_signal) for number in _STOP_SIGNALS if number not in ignored}
+    handlers[signal.SIGALRM] = signal.signal(signal.SIGALRM, patience.interrupt)
+    run.write_status("running")
+    try:
+        with _shortage_told(config):
+            if not config.algo.is_tabular:  # a table's loop is numba's, and needs no torch
+                from rltrain.fast.accelerate import set_up
+
+                set_up(config)
+            try:
+                algorithm.train(config, run)
+                run.conclude()
+            finally:
+                run.close()
+        run.write_status("done", exit_code=0)
+    except RltrainError as error:
+        run.write_status("stopped" if error.exit_code >= 128 else "failed", str(error), error.exit_code)
+        with run.logger.warned():
+            atomic.write_text(folder / "error.log", traceback.format_exc())
+            if isinstance(error, NonFiniteError):
+                atomic.write_json(folder / "nonfinite.json", {"step": run.step, **error.facts})
+        raise
+    except BaseException as error:
+        run.write_status("failed", f"{type(error).__name__}: {error}", 1)
+        with run.logger.warned():
+            atomic.write_text(folder / "error.log", traceback.format_exc())
+        raise
+    finally:
+        patience.calm()
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        run.logger.close()
+
+
+@contextlib.contextmanager
+def _shortage_told(config: RunConfig) -> Iterator[None]:
+    """Raise OutOfMemory in place of a shortage outside of updates: in acting, in making a network or a replay."""
+    try:
+        yield
+    except Exception as error:
+        if not out_of_memory.is_shortage(error):
+            raise
+        where, fix = _smaller(config, isinstance(error, MemoryError))
+        raise OutOfMemory(out_of_memory.describe(error), where, fix) from error
+
+
+def _smaller(config: RunConfig, host: bool) -> tuple[str, str]:
+    """The key that decides how much is held, and half of what it is now."""
+    algo, num_envs = config.algo, config.algo.num_envs
+    if host and hasattr(algo, "replay_capacity"):
+        return "algo.replay_capacity", f"use algo.replay_capacity={algo.replay_capacity // 2}"
+    if num_envs == 1:
+        return "network, device", "use a smaller network or another device; `rltrain list networks` shows all"
+    fewer = num_envs // 2
+    fix = f"use num_envs={fewer}"
+    if hasattr(algo, "num_steps") and hasattr(algo, "batch_size"):  # minibatches are to divide the smaller rollout
+        size = math.gcd(fewer * algo.num_steps, algo.batch_size)
+        fix += f" batch_size={size}" if size != algo.batch_size else ""
+    return "num_envs", fix
+
+
+def _until_first_update(config: RunConfig) -> RunConfig:
+    """The same run, so short that it learns once."""
+    algo, steps = config.algo.until_first_update()
+    return dataclasses.replace(
+        config, algo=algo, total_steps=steps, eval_every_steps=0, checkpoint_every_steps=0, final_eval_episodes=1
+    )

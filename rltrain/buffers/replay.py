@@ -1,0 +1,279 @@
+"""Uniform experience replay (Lin 1992; Mnih et al. 2015) that stores every frame once.
+
+Each environment has its own ring of slots. A slot holds one frame and the transition that starts there; stacks of
+frames and n-step returns (Sutton & Barto 2018, eq. 7.1) are built when sampled. The slot at the write head already
+holds the newest successor frame; when the episode ends, that slot is left behind as the true final frame: it belongs
+to no transition, and is the only cost of an episode's end. After a lost life the game goes on, so the next transition
+simply takes the slot and its stack reaches back over the life's end.
+
+Legend: B environments, N sampled transitions, K frames of a stack, S n-step window, slot = env * slots_per_env + pos.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from rltrain.buffers.batch import Batch, Change, Transition
+from rltrain.buffers.frames import Frames, HostFrames
+from rltrain.buffers.pieces import Pieces
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FRAME_OVERHEAD_BYTES = 4 + 1 + 1 + 1 + 1
+"""Bytes a slot needs besides frame and action: reward, terminated, ended, history, valid."""
+
+GATHERED_BYTES = 1 << 20
+"""Observations that `batches` gathers at once."""
+
+
+def bytes_per_transition(
+    frame_shape: tuple[int, ...], frame_dtype: DTypeLike, action_shape: tuple[int, ...], action_dtype: DTypeLike
+) -> int:
+    """Bytes of one slot. An ended episode takes one slot more than it has transitions."""
+    frame_bytes = math.prod(frame_shape) * np.dtype(frame_dtype).itemsize
+    return frame_bytes + math.prod(action_shape) * np.dtype(action_dtype).itemsize + FRAME_OVERHEAD_BYTES
+
+
+class Replay:
+    """The last `capacity` slots over all environments, sampled uniformly."""
+
+    beta: float = 1.0
+    """Ignored; there so that a loop may anneal it without asking which replay it has."""
+
+    def __init__(
+        self,
+        capacity: int,
+        num_envs: int,
+        frame_shape: tuple[int, ...],
+        frame_dtype: DTypeLike,
+        action_shape: tuple[int, ...],
+        action_dtype: DTypeLike,
+        stack_num: int,
+        n_step: int,
+        gamma: float,
+        generator: np.random.Generator,
+        make_frames: Callable[[int, int, DTypeLike], Frames] = HostFrames,
+    ) -> None:
+        """`capacity` counts slots over all environments; what does not divide by `num_envs` is left unused.
+
+        make_frames: where the frames lie, made of the number of slots, the numbers of a frame and their dtype.
+        """
+        self.slots_per_env = capacity // num_envs
+        if stack_num < 1 or stack_num > 255 or n_step < 1:
+            raise ValueError(f"stack_num must be in 1..255 and n_step at least 1, got {stack_num} and {n_step}")
+        if self.slots_per_env < stack_num + n_step + 1:
+            raise ValueError(
+                f"replay capacity {capacity} is too small for {num_envs} environments, {stack_num} stacked frames and "
+                f"{n_step} steps: at least {num_envs * (stack_num + n_step + 1)}"
+            )
+        self.num_envs, self.stack_num, self.n_step, self.gamma = num_envs, stack_num, n_step, gamma
+        self.capacity = self.slots_per_env * num_envs
+        self.generator = generator
+        self.size = 0
+        """Transitions that can be sampled. Those whose n-step window is still open are not counted."""
+        if frame_shape:
+            self._obs_shape: tuple[int, ...] = (stack_num * frame_shape[0], *frame_shape[1:])
+        else:
+            self._obs_shape = () if stack_num == 1 else (stack_num,)
+        self._frames = make_frames(self.capacity, math.prod(frame_shape), frame_dtype)
+        self._arrays: dict[str, np.ndarray] = {
+            "action": np.zeros((self.capacity, *action_shape), action_dtype),
+            "reward": np.zeros(self.capacity, np.float32),
+            "terminated": np.zeros(self.capacity, np.bool_),
+            "ended": np.zeros(self.capacity, np.bool_),
+            "history": np.zeros(self.capacity, np.uint8),  # earlier frames of its stack, at most stack_num - 1
+            "valid": np.zeros(self.capacity, np.bool_),
+        }
+        self._history, self._valid = self._arrays["history"], self._arrays["valid"]
+        self._action, self._reward = self._arrays["action"], self._arrays["reward"]
+        self._terminated, self._ended = self._arrays["terminated"], self._arrays["ended"]
+        self._head = [0] * num_envs
+        self._open = [False] * num_envs  # in the middle of an episode
+        self._run = [0] * num_envs  # transitions since the last end, at most n_step
+        self._used = 0  # positions written in at least one ring
+        self._num_adds = 0
+        self._pieces = Pieces(self._frames.rows.reshape(num_envs, self.slots_per_env, -1))
+        self._discounts = gamma ** np.arange(n_step + 1, dtype=np.float64)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays when full."""
+        return self._frames.nbytes + sum(array.nbytes for array in self._arrays.values())
+
+    @property
+    def valid(self) -> np.ndarray:
+        """Which slots can be sampled, [capacity], bool; read it only."""
+        return self._valid
+
+    def add(self, step: Transition) -> Change:
+        """Store one step of every environment."""
+        # Python's numbers, environment after environment: of one environment, the usual case, NumPy's calls on arrays
+        # of one element would take longer.
+        firsts, next_firsts = step.first.tolist(), step.next_first.tolist()
+        cuts = (step.terminated | step.truncated).tolist()
+        for is_first, next_is_first, cut, is_open in zip(firsts, next_firsts, cuts, self._open, strict=True):
+            if is_first == is_open:
+                raise ValueError("first must be set in the step after next_first (or end_episodes), and only there")
+            if next_is_first and not cut:
+                raise ValueError("an environment was reset without terminated or truncated")
+        frame, next_frame = step.frame.reshape(self.num_envs, -1), step.next_frame.reshape(self.num_envs, -1)
+        action, reward, terminated = step.action, step.reward, step.terminated
+        lost: list[int] = []
+        gained: list[int] = []
+        for env, ended in enumerate(cuts):
+            base, position = env * self.slots_per_env, self._head[env]
+            slot, next_slot = base + position, base + (position + 1) % self.slots_per_env
+            self._invalidate(base, position, lost)
+            if firsts[env]:  # elsewhere the slot already holds this frame, as the successor of the step before
+                self._frames.write(slot, frame[env])
+                self._history[slot] = 0
+            self._frames.write(next_slot, next_frame[env])
+            self._history[next_slot] = min(int(self._history[slot]) + 1, self.stack_num - 1)
+            self._action[slot], self._reward[slot] = action[env], reward[env]
+            self._terminated[slot], self._ended[slot] = terminated[env], ended
+            self._used = max(self._used, min(position + 2, self.slots_per_env))
+            self._run[env] = min(self._run[env] + 1, self.n_step)
+            self._validate(env, position, ended, gained)
+            if ended:
+                self._run[env] = 0
+            self._open[env] = not next_firsts[env]
+            # A reset leaves the final frame's slot behind.
+            self._head[env] = (position + 1 + next_firsts[env]) % self.slots_per_env
+        self._num_adds += 1
+        return Change(np.array(gained, np.int64), np.array(lost, np.int64))
+
+    def end_episodes(self) -> Change:
+        """Close every open episode as truncated, for a resume that starts new ones; its successor is already stored."""
+        gained: list[int] = []
+        for env, is_open in enumerate(self._open):
+            if is_open:
+                position = (self._head[env] - 1) % self.slots_per_env
+                self._ended[env * self.slots_per_env + position] = True
+                self._validate(env, position, True, gained)
+                self._head[env] = (self._head[env] + 1) % self.slots_per_env
+            self._run[env], self._open[env] = 0, False
+        return Change(np.array(gained, np.int64), np.empty(0, np.int64))
+
+    def sample(self, batch_size: int) -> Batch:
+        """`batch_size` transitions, uniformly and with replacement."""
+        return self.gather(self._draw(batch_size), np.ones(batch_size, np.float32))
+
+    def batches(self, num_batches: int, batch_size: int) -> Iterator[Batch]:
+        """`num_batches` times what `sample` gives, small transitions gathered for many batches at once."""
+        bytes_per_batch = 2 * batch_size * math.prod(self._obs_shape) * self._frames.rows.itemsize
+        at_once = max(GATHERED_BYTES // bytes_per_batch, 1)
+        for done in range(0, num_batches, at_once):
+            count = min(at_once, num_batches - done)
+            many = self.sample(count * batch_size)
+            for first in range(0, count * batch_size, batch_size):
+                yield many.rows(slice(first, first + batch_size)) if count > 1 else many
+
+    def gather(self, index: np.ndarray, weight: np.ndarray) -> Batch:
+        """The transitions that start at slots `index` [N] int64, with weights [N] float32."""
+        base = index // self.slots_per_env * self.slots_per_env
+        window_NS = base[:, None] + (index[:, None] - base[:, None] + np.arange(self.n_step)) % self.slots_per_env
+        counted_NS = np.ones(window_NS.shape, np.bool_)  # up to and with the first end
+        counted_NS[:, 1:] = ~np.logical_or.accumulate(self._arrays["ended"][window_NS[:, :-1]], axis=1)
+        steps = counted_NS.sum(axis=1)
+        reward = np.where(counted_NS, self._arrays["reward"][window_NS] * self._discounts[:-1], 0.0).sum(axis=1)
+        terminated = (self._arrays["terminated"][window_NS] & counted_NS).any(axis=1)
+        discount = np.where(terminated, 0.0, self._discounts[steps])
+        obs = self._stack(np.concatenate([index, base + (index - base + steps) % self.slots_per_env]))
+        return Batch(
+            obs=obs[: len(index)],
+            action=self._arrays["action"][index],
+            reward=reward.astype(np.float32),
+            discount=discount.astype(np.float32),
+            next_obs=obs[len(index) :],
+            weight=weight,
+            index=index,
+        )
+
+    def update_priorities(self, index: np.ndarray, td_error: "Tensor") -> None:
+        """Nothing, not even reading: uniform sampling has no priorities."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """The written part of every array [B, used, ...], frames in pieces; counters, the generator.
+
+        Views: save before adding.
+        """
+        state: dict[str, Any] = {
+            name: array.reshape(self.num_envs, self.slots_per_env, *array.shape[1:])[:, : self._used]
+            for name, array in self._arrays.items()
+        }
+        self._frames.flush()
+        head, run = np.array(self._head, np.int64), np.array(self._run, np.int64)
+        state["frame"] = self._pieces.state_dict(head, self._num_adds, self._used)
+        state |= {"head": head, "open": np.array(self._open, np.bool_), "run": run}
+        state |= {"capacity": self.capacity, "stack_num": self.stack_num, "n_step": self.n_step}
+        return state | {"generator": self.generator.bit_generator.state}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave; the replay must have been built alike. Follow it with `end_episodes`."""
+        for name in ("capacity", "stack_num", "n_step"):
+            if int(state[name]) != getattr(self, name):
+                raise ValueError(f"the saved replay has {name} {int(state[name])}, this one {getattr(self, name)}")
+        self._used = state["valid"].shape[1]
+        self._frames.flush()
+        self._pieces.load_state_dict(state["frame"])
+        self._num_adds = int(state["frame"]["adds"])
+        for name, array in self._arrays.items():
+            rows = array.reshape(self.num_envs, self.slots_per_env, *array.shape[1:])
+            saved = state[name]
+            if saved.shape != rows[:, : self._used].shape or saved.dtype != array.dtype:
+                raise ValueError(f"the saved replay's {name} is {saved.dtype} {saved.shape}, which does not fit")
+            rows[:, : self._used] = saved
+            if name == "valid":
+                rows[:, self._used :] = False
+        for name in ("head", "open", "run"):
+            if state[name].shape != (self.num_envs,):
+                raise ValueError(f"the saved replay's {name} is {state[name].shape}, which does not fit")
+        self._head, self._open, self._run = (state[name].tolist() for name in ("head", "open", "run"))
+        self.size = int(self._valid.sum())
+        self.generator.bit_generator.state = state["generator"]
+
+    def _invalidate(self, base: int, position: int, lost: list[int]) -> None:
+        """Take away whatever needs the slot at `position` or its follower: both are about to be written."""
+        # A stack reaches back `history` slots; the follower, at distance 1, is the nearest that is written.
+        for distance in range(self.stack_num + 1):
+            slot = base + (position + distance) % self.slots_per_env
+            if self._valid[slot] and self._history[slot] >= distance - 1:
+                self._valid[slot] = False
+                self.size -= 1
+                lost.append(slot)
+
+    def _validate(self, env: int, position: int, ended: bool, gained: list[int]) -> None:
+        """Admit the transitions whose window `position`, the newest transition, completes."""
+        base, run = env * self.slots_per_env, self._run[env]
+        for back in range(0 if ended else self.n_step - 1, run):
+            slot = base + (position - back) % self.slots_per_env
+            if not self._valid[slot]:
+                self._valid[slot] = True
+                self.size += 1
+                gained.append(slot)
+
+    def _draw(self, batch_size: int) -> np.ndarray:
+        """Valid slots, uniformly and with replacement, [N], int64."""
+        if self.size == 0:
+            raise ValueError("the replay holds no complete transition to sample")
+        positions = self.num_envs * self._used
+        if self.size * 16 < positions:  # rejection would be slow; happens only while almost empty
+            return self.generator.choice(np.flatnonzero(self._valid), batch_size)
+        accepted = np.empty(0, np.int64)
+        while len(accepted) < batch_size:
+            draw = self.generator.integers(positions, size=batch_size + 8)
+            slot = draw // self._used * self.slots_per_env + draw % self._used
+            accepted = np.concatenate([accepted, slot[self._valid[slot]]])
+        return accepted[:batch_size]
+
+    def _stack(self, slot: np.ndarray) -> "np.ndarray | Tensor":
+        """Stacked frames that end at `slot` [M], oldest first, [M, *obs_shape]."""
+        age = np.arange(self.stack_num - 1, -1, -1)
+        base = slot // self.slots_per_env * self.slots_per_env
+        source = base[:, None] + (slot[:, None] - base[:, None] - age) % self.slots_per_env
+        frames = self._frames.stacks(source, age > self._history[slot][:, None])
+        return frames.reshape(len(slot), *self._obs_shape)

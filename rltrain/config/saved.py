@@ -1,0 +1,102 @@
+"""A run's own config.yaml: written, read again as plain data checked against the schema, and told apart from others.
+
+Nothing is composed and nothing imported because of what such a file says.
+"""
+
+import dataclasses
+import hashlib
+import json
+import types
+import typing
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rltrain.config import plugin_modules
+from rltrain.config.algorithms import ALGOS
+from rltrain.config.environments import ENVIRONMENTS, config_class
+from rltrain.config.network import NetworkConfig
+from rltrain.config.run import RunConfig
+from rltrain.config.validate import one_of
+from rltrain.errors import CheckpointError, ConfigError, nearest
+
+
+def fingerprint(config: RunConfig) -> str:
+    """What a checkpoint must have been made for to fit: the same algorithm, environment and network, in hexadecimal."""
+    return _fingerprint(dataclasses.asdict(config))
+
+
+def fingerprints(config: RunConfig, folder: Path) -> set[str]:
+    """Those of the checkpoints in a run's folder: also of an rltrain that did not yet have all settings of this one.
+
+    What is missing from the run's own file has its default, which is to mean what was done before there was a choice.
+    """
+    return {fingerprint(config), _fingerprint(_read(folder / "config.yaml"))}
+
+
+def _fingerprint(values: dict[str, Any]) -> str:
+    text = json.dumps({key: values.get(key) for key in ("algo", "env", "network")}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def save(config: RunConfig, path: Path) -> None:
+    """Write the resolved configuration as plain YAML."""
+    path.write_text(yaml.safe_dump(dataclasses.asdict(config), sort_keys=False))
+
+
+def load(path: Path) -> RunConfig:
+    """Read a saved configuration: plain data, checked against the schema. Raises CheckpointError, ConfigError."""
+    return from_dict(_read(path))
+
+
+def _read(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise CheckpointError("the run's configuration cannot be read", str(path), str(error)) from error
+
+
+def from_dict(values: Any) -> RunConfig:
+    """Build the dataclasses from plain data. Raises ConfigError on an unknown name, key or a wrong type."""
+    if not isinstance(values, dict):
+        raise ConfigError("the configuration is not a mapping", "config.yaml", "use a run folder that rltrain wrote")
+    values = dict(values)
+    named = values.get("plugins") or []
+    plugin_modules.require(named if _matches(named, list[str]) else [])
+    algo, env = values.get("algo") or {}, values.get("env") or {}
+    one_of("algo.name", str(algo.get("name")), ALGOS)
+    one_of("env.family", str(env.get("family")), ENVIRONMENTS)
+    values["algo"] = _build(ALGOS[algo["name"]], algo, "algo.")
+    values["env"] = _build(config_class(env["family"]), env, "env.")
+    values["network"] = _build(NetworkConfig, values.get("network") or {}, "network.")
+    return _build(RunConfig, values, "")
+
+
+def _build(schema: Any, values: dict[str, Any], prefix: str) -> Any:
+    hints = typing.get_type_hints(schema)
+    for key, value in values.items():
+        if key not in hints:
+            raise ConfigError("unknown key", f"{prefix}{key}", nearest(str(key), hints))
+        if not _matches(value, hints[key]):
+            raise ConfigError(f"{value!r} has the wrong type", f"{prefix}{key}", f"expected {hints[key]}")
+    return schema(**values)
+
+
+def _matches(value: Any, hint: Any) -> bool:
+    """Whether plain data fits a field's annotation; an int is a float too, a bool is no number."""
+    if hint is Any:
+        return True
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+        return any(_matches(value, option) for option in typing.get_args(hint))
+    origin = typing.get_origin(hint)
+    if origin is list:
+        return isinstance(value, list) and all(_matches(item, typing.get_args(hint)[0]) for item in value)
+    if origin is dict:
+        of_value = typing.get_args(hint)[1]
+        return isinstance(value, dict) and all(_matches(item, of_value) for item in value.values())
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, hint)

@@ -1,0 +1,38 @@
+"""ViZDoom's game object, set up for training. Imported only where Doom is used."""
+
+from pathlib import Path
+
+import vizdoom
+
+from rltrain.config.environments import DoomConfig
+from rltrain.envs.doom.setup import Setup
+
+
+def make_game(config: DoomConfig, setup: Setup, supervisor: Path) -> tuple[vizdoom.DoomGame, int | None]:
+    """A game that is not started yet, and the tic of its clock at which an episode is to be cut, if there is one.
+
+    `supervisor` is started in place of the engine.
+    """
+    game = vizdoom.DoomGame()
+    game.load_config(str(setup.cfg))
+    game.set_doom_game_path(str(setup.game_wad))
+    if setup.scenario_wad is not None:
+        game.set_doom_scenario_path(str(setup.scenario_wad))
+    game.set_vizdoom_path(str(supervisor))
+    game.set_doom_config_path(str(supervisor.with_name("engine.ini")))
+    game.set_mode(vizdoom.Mode.PLAYER)
+    game.set_window_visible(False)
+    game.set_sound_enabled(False)
+    game.set_screen_resolution(getattr(vizdoom.ScreenResolution, config.render_resolution))
+    game.set_screen_format(vizdoom.ScreenFormat.GRAY8 if config.gray else vizdoom.ScreenFormat.RGB24)
+    # Nobody looks at these, and each costs time at every step.
+    for buffer in ("depth", "labels", "automap", "audio", "notifications"):
+        getattr(game, f"set_{buffer}_buffer_enabled")(False)
+    game.set_objects_info_enabled(False)
+    game.set_sectors_info_enabled(False)
+    # The time limit is ours to keep: the engine shows no picture after its own timeout, and would not tell it from an
+    # end of the game in the same tic.
+    timeout = game.get_episode_timeout()
+    end_tic = game.get_episode_start_time() + timeout if timeout > 0 else None
+    game.set_episode_timeout(0)
+    return game, end_tic

@@ -1,0 +1,222 @@
+"""A pool of ViZDoom engines stepped by threads. Imported only where Doom is used."""
+
+import contextlib
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from rltrain.config.environments import DoomConfig
+from rltrain.envs.doom import process as doom_process
+from rltrain.envs.doom.engine import Engine
+from rltrain.envs.doom.setup import read_setup
+from rltrain.envs.patience import Clock, is_stopping
+from rltrain.envs.pool import Episode, TimeStep
+from rltrain.envs.restarts import Restarts
+from rltrain.envs.seeding import env_seed
+from rltrain.envs.threads import CHECK_S, Job, Threads
+from rltrain.errors import EnvironmentFailure
+
+Recovery = Callable[[EnvironmentFailure], None]
+"""What is to be done in place of a call of an engine that failed; runs in the engine's thread."""
+
+
+class DoomPool:
+    """`num_envs` engines, each a process of its own, driven by a thread of its own.
+
+    An engine that dies or hangs is replaced, `max_restarts` times in all: its episode ends as truncated, with the last
+    frame as successor, reward 0 and no Episode; the next step belongs to another. Once the run was asked to stop, none
+    is replaced: the environment stands still, and each of its steps is cut like that.
+    """
+
+    def __init__(
+        self, config: DoomConfig, num_envs: int, frame_space: gymnasium.Space, action_space: gymnasium.Space
+    ) -> None:
+        self.frame_space, self.action_space = frame_space, action_space
+        self.num_envs = num_envs
+        self.stack_num = config.stack_num
+        self._config, self._setup = config, read_setup(config)
+        self._actions = self._setup.actions
+        self._restarts = Restarts(num_envs, config.max_restarts, "engine")
+        self._num_renewals = [0] * num_envs
+        self._closed = self._sent = False
+        doom_process.sweep()
+        self._folder = doom_process.PoolFolder()
+        self._threads = Threads(num_envs, "doom")
+        self._clock = Clock(longest_s=2 * CHECK_S)
+        self._last = np.zeros((num_envs, *(frame_space.shape or ())), np.uint8)
+        self._num_engines = 0
+        self._engines = [self._engine() for _ in range(num_envs)]
+        self._recover: list[Recovery] = [self._drop] * num_envs
+        try:
+            self._run([engine.start for engine in self._engines])
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def num_restarts(self) -> int:
+        """Engines that were replaced."""
+        return self._restarts.total
+
+    def reset(self, seed: int) -> np.ndarray:
+        """Start a new episode everywhere; obs [B, *frame_shape] uint8."""
+        if self._sent:
+            self._wait()
+            self._sent = False
+        self._seed = seed
+        obs = self._frames()
+        self._run([functools.partial(self._begin, i, obs[i], env_seed(seed, i)) for i in range(self.num_envs)])
+        # Kept apart from what the caller gets and may write to.
+        self._last = obs.copy()
+        self._reward_sum = np.zeros(self.num_envs)
+        self._length_steps = np.zeros(self.num_envs, np.int64)
+        self._length_frames = np.zeros(self.num_envs, np.int64)
+        return obs
+
+    def send(self, action: np.ndarray) -> None:
+        """Start one step with action [B] int64; returns at once."""
+        self._obs, self._next_obs = self._frames(), self._frames()
+        self._reward, self._shaping = np.zeros(self.num_envs, np.float32), np.zeros(self.num_envs, np.float32)
+        self._tics = np.zeros(self.num_envs, np.int64)
+        self._terminated, self._truncated = np.zeros(self.num_envs, bool), np.zeros(self.num_envs, bool)
+        self._broken = np.zeros(self.num_envs, bool)
+        self._sent = True
+        self._clock.look()
+        for i, act in enumerate(action.tolist()):
+            self._threads.submit(i, functools.partial(self._step_one, i, act))
+
+    def recv(self) -> TimeStep:
+        """Wait for the step. Raises EnvironmentFailure where engines fail more often than they may."""
+        if not self._sent:
+            raise RuntimeError("recv without send")
+        self._wait()
+        self._sent = False
+        first = self._terminated | self._truncated
+        self._reward_sum += self._reward
+        self._length_steps += 1
+        self._length_frames += self._tics
+        episodes = []
+        for i in np.flatnonzero(first).tolist():
+            if not self._broken[i]:
+                totals = (float(self._reward_sum[i]), int(self._length_steps[i]), int(self._length_frames[i]))
+                episodes.append(Episode(i, *totals))
+            self._reward_sum[i] = self._length_steps[i] = self._length_frames[i] = 0
+        self._last = self._obs.copy()
+        reward = self._reward + self._shaping
+        return TimeStep(self._obs, self._next_obs, reward, self._terminated, self._truncated, first, episodes)
+
+    def step(self, action: np.ndarray) -> TimeStep:
+        """`send`, then `recv`."""
+        self.send(action)
+        return self.recv()
+
+    def state_dict(self) -> None:
+        """None: ViZDoom cannot save a game in a form that plays on identically."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Never called: there is no state to take."""
+        raise AssertionError("this pool saves no state")
+
+    def close(self) -> None:
+        """End the engines and their threads, and remove their files."""
+        if self._closed:
+            return
+        self._closed = True
+        self._restarts.stop()
+        with contextlib.suppress(Exception):  # what a step that nobody waits for had to say
+            self._wait()
+        self._recover = [self._drop] * self.num_envs
+        self._run([engine.close for engine in self._engines])
+        self._threads.stop()
+        self._folder.remove()
+
+    def _step_one(self, i: int, action: int) -> None:
+        """Runs in a thread: step engine i, write its row of every array."""
+        next_obs = self._next_obs[i]
+        # At a real end the engine shows no picture; the last one stands in for a successor without value.
+        next_obs[...] = self._last[i]
+        self._recover[i] = functools.partial(self._cut, i)
+        try:
+            outcome = self._engines[i].act(self._actions[action], next_obs)
+        except EnvironmentFailure as error:
+            self._cut(i, error)
+            return
+        self._reward[i], self._shaping[i], self._tics[i] = outcome.reward, outcome.shaping, outcome.tics
+        self._terminated[i], self._truncated[i] = outcome.terminated, outcome.truncated
+        if outcome.terminated or outcome.truncated:
+            self._begin(i, self._obs[i], None)
+        else:
+            self._obs[i] = next_obs
+
+    def _cut(self, i: int, error: EnvironmentFailure) -> None:
+        """Runs in a thread: end the episode of an engine that was lost in a step."""
+        self._next_obs[i] = self._last[i]
+        self._truncated[i] = self._broken[i] = True
+        self._replace(i, self._obs[i], None, error)
+
+    def _begin(self, i: int, obs: np.ndarray, seed: int | None) -> None:
+        """Runs in a thread: a new episode, seeded if `seed` is given; its first frame goes to `obs`."""
+        self._recover[i] = functools.partial(self._replace, i, obs, seed)
+        engine = self._engines[i]
+        try:
+            if engine.is_worn and not is_stopping():
+                engine.close()
+                engine.start()
+                self._num_renewals[i] += 1
+                if seed is None:  # not the first engine's episodes again
+                    seed = env_seed(env_seed(self._seed, i), self._num_renewals[i] << 16)
+            engine.begin(obs, seed)
+        except EnvironmentFailure as error:
+            self._replace(i, obs, seed, error)
+
+    def _replace(self, i: int, obs: np.ndarray, seed: int | None, error: EnvironmentFailure) -> None:
+        """Runs in a thread: another engine in place of i, and a new episode. Raises EnvironmentFailure."""
+        engine = self._engines[i]
+        if is_stopping():  # nobody is to wait for its start
+            engine.kill()
+            obs[...] = self._last[i]
+            return
+        self._recover[i] = functools.partial(self._replace, i, obs, seed)
+        while True:
+            engine.kill()
+            count = self._restarts.count(i, error)
+            try:
+                engine.start()
+                # Not the episodes again that the lost engine has played.
+                engine.begin(obs, env_seed(env_seed(self._seed, i), count) if seed is None else seed)
+                return
+            except EnvironmentFailure as another:
+                error = another
+
+    def _drop(self, error: EnvironmentFailure) -> None:
+        """What is left to do for an engine that was lost while it was closed."""
+
+    def _engine(self) -> Engine:
+        folder = self._folder.path / str(self._num_engines)
+        self._num_engines += 1
+        return Engine(self._config, self._setup, self.frame_space, folder, self._clock)
+
+    def _frames(self) -> np.ndarray:
+        return np.empty((self.num_envs, *(self.frame_space.shape or ())), np.uint8)
+
+    def _run(self, jobs: list[Job]) -> None:
+        """One job for each engine's thread; returns when all are done, raises the first error."""
+        self._clock.look()
+        for i, job in enumerate(jobs):
+            self._threads.submit(i, job)
+        self._wait()
+
+    def _wait(self) -> None:
+        self._threads.wait(self._look_after_engines)
+
+    def _look_after_engines(self) -> None:
+        """Called while a step takes long: end engines that hang, give up calls that do not return."""
+        self._clock.look()
+        for i, engine in enumerate(self._engines):
+            if engine.check():
+                self._threads.abandon(i)
+                self._engines[i] = self._engine()
+                self._threads.submit(i, functools.partial(self._recover[i], engine.failure("has ended")))

@@ -1,0 +1,47 @@
+"""Doom scenarios: their configuration. Nothing here imports ViZDoom before it is needed."""
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces as gym_spaces
+
+from rltrain.config.environments import DoomConfig
+from rltrain.envs.pool import Pool
+from rltrain.envs.spaces import PixelsAndVariables
+from rltrain.envs.viewer import Viewer
+
+
+def scenarios() -> list[str]:
+    """ViZDoom's own scenarios for one player that come with their WAD."""
+    from rltrain.envs.doom import setup as doom_setup
+
+    return doom_setup.scenarios()
+
+
+def spaces(config: DoomConfig) -> tuple[gymnasium.Space, gymnasium.Space]:
+    """(frames [C, height, width] uint8, Discrete), from the .cfg file: starts no engine.
+
+    With `game_variables` the frames are PixelsAndVariables, with rows below the picture. Raises ConfigError (unknown
+    scenario, button or variable, bad .cfg) or EnvironmentFailure (no WAD, no ViZDoom).
+    """
+    from rltrain.envs.doom import setup as doom_setup
+
+    actions = gym_spaces.Discrete(len(doom_setup.read_setup(config).actions))
+    shape = (1 if config.gray else 3, config.height, config.width)
+    if config.game_variables:
+        return PixelsAndVariables(*shape, len(config.game_variables)), actions
+    return gym_spaces.Box(0, 255, shape, np.uint8), actions
+
+
+def make_pool(config: DoomConfig, num_envs: int) -> Pool:
+    """Start `num_envs` engines. Raises ConfigError or EnvironmentFailure."""
+    frame_space, action_space = spaces(config)  # first, as it says so where ViZDoom is missing
+    from rltrain.envs.doom.pool import DoomPool
+
+    return DoomPool(config, num_envs, frame_space, action_space)
+
+
+def make_viewer(config: DoomConfig) -> Viewer:
+    """One game in colour. Raises what `make_pool` raises."""
+    from rltrain.envs.doom import viewer as doom_viewer
+
+    return doom_viewer.make_viewer(config)

@@ -1,0 +1,226 @@
+"""Every gymnasium environment with plain observations: stepped in this process, or by worker processes."""
+
+import contextlib
+import importlib.util
+import sys
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces as gym_spaces
+
+from rltrain.config.environments import GymConfig
+from rltrain.envs.gym import state as gym_state
+from rltrain.envs.gym.conversion import action_space, channels_first, frame_space
+from rltrain.envs.patience import StandsStill, interruptible
+from rltrain.envs.pool import Episode, Pool, TimeStep
+from rltrain.envs.seeding import env_seed
+from rltrain.envs.viewer import Viewer
+from rltrain.errors import ConfigError, EnvironmentFailure, nearest
+
+
+def make_env(config: GymConfig) -> gymnasium.Env:
+    """One environment, as gymnasium makes it.
+
+    Raises ConfigError for an unknown id or wrong kwargs, EnvironmentFailure where a package is missing.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return gymnasium.make(
+                config.id, max_episode_steps=config.max_episode_steps, disable_env_checker=True, **config.kwargs
+            )
+    except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
+        fix = "pip install what it names"
+        raise EnvironmentFailure(f"'{config.id}' needs a package: {error}", "env.id", fix) from error
+    except (gymnasium.error.UnregisteredEnv, gymnasium.error.DeprecatedEnv) as error:
+        raise ConfigError(f"unknown environment '{config.id}'", "env.id", nearest(config.id, _installed())) from error
+    except (TypeError, ValueError, KeyError, gymnasium.error.Error) as error:
+        raise ConfigError(f"'{config.id}' cannot be made: {error}", "env.id, env.kwargs", "correct them") from error
+
+
+def _installed() -> list[str]:
+    """The registered ids but those of gymnasium's own whose package is not here, or which it only remembers."""
+    needs = {"mujoco": "mujoco", "box2d": "Box2D", "phys2d": "jax", "tabular": "jax"}
+    missing = [module for module, package in needs.items() if importlib.util.find_spec(package) is None]
+    # An id that gymnasium only remembers (Ant-v2) has a function of this module that raises.
+    without = ("gymnasium.envs:", *(f"gymnasium.envs.{module}" for module in missing))
+    made_by = {
+        name: entry if isinstance(entry := spec.entry_point, str) else f"{getattr(entry, '__module__', '')}:"
+        for name, spec in gymnasium.registry.items()
+    }
+    return [name for name, place in made_by.items() if not place.startswith(without)]
+
+
+def spaces(config: GymConfig) -> tuple[gymnasium.Space, gymnasium.Space]:
+    """(single-frame observation, action) spaces as the pool gives them. Raises what `make_env` raises."""
+    env = make_env(config)
+    try:
+        return frame_space(env, config.id), action_space(env, config.id)
+    finally:
+        env.close()
+
+
+def make_pool(config: GymConfig, num_envs: int) -> Pool:
+    """Start `num_envs` environments. Raises what `make_env` raises."""
+    if config.workers:
+        from rltrain.envs.gym.workers import WorkerPool
+
+        return WorkerPool(config, num_envs)
+    from rltrain.envs.gym import cartpole
+
+    return cartpole.CartPolePool(config, num_envs) if cartpole.fits(config, num_envs) else GymPool(config, num_envs)
+
+
+def make_viewer(config: GymConfig) -> Viewer:
+    """One environment with its own picture. Raises EnvironmentFailure where it draws none."""
+    from rltrain.envs.gym.viewer import GymViewer
+
+    return GymViewer(config)
+
+
+class GymPool:
+    """Environments stepped one after another, in `recv`.
+
+    A plain loop: gymnasium's SyncVectorEnv makes 65,000 steps/s of one CartPole where this makes 100,000.
+    Environment i is seeded as number `first_index` + i, which is how a worker process gets its share.
+    """
+
+    num_restarts = 0
+
+    def __init__(self, config: GymConfig, num_envs: int, first_index: int = 0) -> None:
+        self._id = config.id
+        self._envs = [make_env(config) for _ in range(num_envs)]
+        env = self._envs[0]
+        self.num_envs = num_envs
+        self.frame_space = frame_space(env, config.id)
+        self.action_space = action_space(env, config.id)
+        self.stack_num = config.stack_num
+        # The wrappers around an environment cost as much as a step of CartPole; what they do is done here.
+        self._limit = (env.spec.max_episode_steps if env.spec else None) or 0
+        self._inner = [_unwrap(env) for env in self._envs]
+        self._first_index = first_index
+        self._discrete = isinstance(self.action_space, gym_spaces.Discrete)
+        # Algorithms count actions from 0; an environment may count from elsewhere.
+        self._first_action = getattr(env.action_space, "start", 0)
+        self._counts_from_zero = not np.any(self._first_action)
+        self._pixels = isinstance(self.frame_space, gym_spaces.Box) and self.frame_space.dtype == np.uint8
+        # Filled as the environment gives them; pixels then become [C, H, W].
+        raw_shape = env.observation_space.shape or ()
+        self._shape, self._dtype = (num_envs, *raw_shape), self.frame_space.dtype
+        self._action: np.ndarray | None = None
+        self._obs = np.zeros(self._shape, self._dtype)
+        self._stands_still = False
+        """An environment hung while the run was asked to stop."""
+
+    def reset(self, seed: int) -> np.ndarray:
+        """Start a new episode everywhere; obs [B, *frame_shape]. Raises EnvironmentFailure where one raises."""
+        obs = np.zeros(self._shape, self._dtype)
+        with self._told():
+            for i, env in enumerate(self._inner):
+                obs[i] = env.reset(seed=env_seed(seed, self._first_index + i))[0]
+        self._obs = obs
+        self._reward_sum = [0.0] * self.num_envs
+        self._length_steps = [0] * self.num_envs
+        self._action = None
+        return self._frames(obs)
+
+    def send(self, action: np.ndarray) -> None:
+        """Note the action, [B] or [B, K] int64 or [B, A] float32; not clipped to the action space."""
+        self._action = action if self._counts_from_zero else action + self._first_action
+
+    def recv(self) -> TimeStep:
+        """Take the step. Raises EnvironmentFailure where an environment raises."""
+        if self._action is None:
+            raise RuntimeError("recv without send")
+        num_envs, limit = self.num_envs, self._limit
+        reward_sum, length_steps = self._reward_sum, self._length_steps
+        # Python numbers: environments index with them and compare them, which NumPy's scalars slow down.
+        actions = self._action.tolist() if self._discrete else self._action
+        self._action = None
+        if self._stands_still:
+            return self._cut()
+        next_obs = np.empty(self._shape, self._dtype)
+        reward = np.empty(num_envs, np.float32)
+        terminated, truncated = np.zeros(num_envs, bool), np.zeros(num_envs, bool)
+        ended = []
+        with self._told():
+            for i, env in enumerate(self._inner):
+                next_obs[i], step_reward, dead, cut, _ = env.step(actions[i])
+                reward[i] = step_reward
+                reward_sum[i] += float(step_reward)
+                length_steps[i] += 1
+                if dead:
+                    terminated[i] = True
+                    ended.append(i)
+                elif cut or length_steps[i] == limit:
+                    truncated[i] = True
+                    ended.append(i)
+            obs, episodes = next_obs.copy(), []
+            for i in ended:
+                episodes.append(Episode(i, reward_sum[i], length_steps[i], length_steps[i]))
+                obs[i] = self._inner[i].reset()[0]
+                reward_sum[i], length_steps[i] = 0.0, 0
+        if self._stands_still:
+            return self._cut()
+        self._obs = obs
+        first = terminated | truncated
+        return TimeStep(self._frames(obs), self._frames(next_obs), reward, terminated, truncated, first, episodes)
+
+    def step(self, action: np.ndarray) -> TimeStep:
+        """`send`, then `recv`."""
+        self.send(action)
+        return self.recv()
+
+    def _cut(self) -> TimeStep:
+        """A step of environments that stand still."""
+        obs, no, yes = self._frames(self._obs), np.zeros(self.num_envs, bool), np.ones(self.num_envs, bool)
+        return TimeStep(obs, obs.copy(), np.zeros(self.num_envs, np.float32), no, yes, yes)
+
+    def state_dict(self) -> dict[str, Any] | None:
+        """Where every environment stands; None for those that cannot tell."""
+        if self._stands_still or not all(gym_state.can_save(env) for env in self._inner):
+            return None
+        state: dict[str, Any] = {str(i): gym_state.save(env) for i, env in enumerate(self._inner)}
+        return state | {"reward_sum": list(self._reward_sum), "length_steps": list(self._length_steps)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        for i, env in enumerate(self._inner):
+            gym_state.restore(env, state[str(i)])
+        self._reward_sum, self._length_steps = list(state["reward_sum"]), list(state["length_steps"])
+
+    def close(self) -> None:
+        """End every environment."""
+        for env in self._envs:
+            with contextlib.suppress(StandsStill), interruptible():
+                env.close()
+        self._envs, self._inner = [], []
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """Say whose fault an error is; leave environments alone that hang while the run is to stop."""
+        try:
+            with interruptible():
+                yield
+        except StandsStill:
+            self._stands_still = True
+            print(f"rltrain: warning: environment '{self._id}' hangs; it is left alone, to stop", file=sys.stderr)
+        except Exception as error:
+            what = f"environment '{self._id}' raised {type(error).__name__}: {error}"
+            fix = "the fault is in the environment; with env.workers=1 or more it would be replaced"
+            raise EnvironmentFailure(what, "env.id", fix) from error
+
+    def _frames(self, obs: np.ndarray) -> np.ndarray:
+        if not self._pixels:
+            return obs
+        return np.ascontiguousarray(channels_first(obs)) if obs.shape[1:] != self.frame_space.shape else obs
+
+
+def _unwrap(env: gymnasium.Env) -> gymnasium.Env:
+    """Without the outermost wrappers that only count steps or check the order of calls."""
+    while isinstance(env, gymnasium.wrappers.TimeLimit | gymnasium.wrappers.OrderEnforcing):
+        env = env.env
+    return env

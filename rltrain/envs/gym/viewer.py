@@ -1,0 +1,72 @@
+"""A gymnasium environment with its own picture, one for each agent step."""
+
+import dataclasses
+import os
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from rltrain.config.environments import GymConfig
+from rltrain.envs.gym.pool import make_env
+from rltrain.envs.seeding import env_seed
+from rltrain.envs.tabular.toy_text import ACTION_NAMES
+from rltrain.envs.viewer import Shown, action_name
+from rltrain.errors import EnvironmentFailure
+
+_ACTION_NAMES = {
+    **ACTION_NAMES,
+    "AcrobotEnv": ("turn left", "let go", "turn right"),
+    "CartPoleEnv": ("left", "right"),
+    "LunarLander": ("nothing", "left engine", "main engine", "right engine"),
+    "MountainCarEnv": ("left", "nothing", "right"),
+}
+"""By the class of the environment; others show their actions as numbers."""
+
+
+class GymViewer:
+    """The environment made once more, with `render_mode="rgb_array"`."""
+
+    def __init__(self, config: GymConfig) -> None:
+        # pygame draws the classic environments; it must find a screen, and keep its greeting to itself.
+        os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+        if not os.environ.get("DISPLAY") and not os.environ.get("WAYLAND_DISPLAY"):
+            os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+        plain = make_env(config)
+        modes = plain.metadata.get("render_modes") or []
+        plain.close()
+        if "rgb_array" not in modes:
+            raise EnvironmentFailure(f"'{config.id}' draws no pictures", "env.id", "it cannot be watched or filmed")
+        self._env = make_env(dataclasses.replace(config, kwargs={**config.kwargs, "render_mode": "rgb_array"}))
+        self.fps = float(self._env.metadata.get("render_fps") or 30)
+        self._discrete = isinstance(self._env.action_space, gymnasium.spaces.Discrete)
+        self._action_names = _ACTION_NAMES.get(type(self._env.unwrapped).__name__, ())
+
+    def reset(self, seed: int) -> np.ndarray:
+        """Seeded as environment 0 of a pool."""
+        self._env.reset(seed=env_seed(seed, 0))
+        return self._picture()
+
+    def step(self, action: Any) -> Shown:
+        """One picture."""
+        _, reward, terminated, truncated, _ = self._env.step(int(action) if self._discrete else action)
+        return Shown([self._picture()], float(reward), bool(terminated or truncated))
+
+    def restart(self) -> np.ndarray:
+        """Begin the next episode."""
+        self._env.reset()
+        return self._picture()
+
+    def action_name(self, action: Any) -> str:
+        """A word where there is one, else the numbers."""
+        return action_name(action, self._action_names)
+
+    def close(self) -> None:
+        """Close the environment."""
+        self._env.close()
+
+    def _picture(self) -> np.ndarray:
+        picture = np.asarray(self._env.render())
+        if picture.ndim != 3 or picture.shape[2] != 3:
+            raise EnvironmentFailure(f"the picture has shape {picture.shape}", "env.id", "it cannot be watched")
+        return np.ascontiguousarray(picture, np.uint8)

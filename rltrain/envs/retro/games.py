@@ -1,0 +1,69 @@
+"""What stable-retro knows of its games: names, states, scenarios, pads, ROMs. Starts no emulator."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from rltrain.envs.retro.rules import Pad, make_pad
+from rltrain.errors import ConfigError, EnvironmentFailure, nearest
+
+try:
+    import stable_retro
+    from stable_retro import data
+except ImportError as import_error:
+    what = f"stable-retro is missing: {import_error}"
+    raise EnvironmentFailure(what, "env", "pip install 'rltrain[retro]'") from import_error
+
+if TYPE_CHECKING:
+    from rltrain.config.environments import RetroConfig
+
+
+class Game(NamedTuple):
+    """What an emulator needs beyond the configuration."""
+
+    states: list[str]
+    pad: Pad
+
+
+def check(config: "RetroConfig") -> Game:
+    """Find all that the configuration names. Raises ConfigError, or EnvironmentFailure where the ROM is missing."""
+    game = config.game
+    if not data.get_file_path(game, "rom.sha"):
+        hint = nearest(game, data.list_games())
+        raise ConfigError(f"stable-retro has no game '{game}'", "env.game", hint)
+    known = data.list_states(game)
+    states = config.states or [config.state or _read(game, "metadata")["default_state"]]
+    for state in states:
+        if state not in known:
+            where = "env.states" if config.states else "env.state"
+            raise ConfigError(f"'{game}' has no state '{state}'", where, nearest(state, known))
+    scenario = _scenario(config)
+    variables = _read(game, "data")["info"]
+    for key, variable in (("reward_variable", config.reward_variable), ("one_life", config.one_life and "lives")):
+        if variable and variable not in variables:
+            raise ConfigError(f"'{game}' has no variable '{variable}'", f"env.{key}", nearest(variable, variables))
+    system = stable_retro.get_system_info(_read(game, "metadata").get("system") or game.rsplit("-", 2)[1])
+    groups = scenario.get("actions") or system["actions"]
+    pad = make_pad(system["buttons"], groups, config.actions, config.action_set)
+    try:
+        data.get_original_romfile_path(game)
+    except FileNotFoundError as error:
+        fix = "`python -m stable_retro.import DIR` finds yours in a folder and installs it"
+        raise EnvironmentFailure(f"the ROM of '{game}' is missing", "env.game", fix) from error
+    return Game(states, pad)
+
+
+def _scenario(config: "RetroConfig") -> dict[str, Any]:
+    path = data.get_file_path(config.game, f"{config.scenario}.json")
+    content = json.loads(Path(path).read_text()) if path else {}
+    if "reward" not in content and "done" not in content:
+        folder = Path(data.get_file_path(config.game, "rom.sha")).parent
+        others = {file.stem for file in folder.glob("*.json")} - {"data", "metadata"}
+        raise ConfigError(
+            f"'{config.game}' has no scenario '{config.scenario}'", "env.scenario", nearest(config.scenario, others)
+        )
+    return content
+
+
+def _read(game: str, name: str) -> dict[str, Any]:
+    return json.loads(Path(data.get_file_path(game, f"{name}.json")).read_text())

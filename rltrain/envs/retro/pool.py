@@ -1,0 +1,141 @@
+"""Console games by stable-retro: their configuration, and a pool with one process for each emulator."""
+
+import multiprocessing
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces as gym_spaces
+
+from rltrain.config.environments import RetroConfig
+from rltrain.envs.patience import is_stopping
+from rltrain.envs.pool import Episode, Pool, TimeStep
+from rltrain.envs.viewer import Viewer
+from rltrain.envs.workers.pool import Lost, Workers
+
+
+def spaces(config: RetroConfig) -> tuple[gymnasium.Space, gymnasium.Space]:
+    """(Box [C, height, width] uint8, Discrete or MultiDiscrete): starts no emulator.
+
+    Raises ConfigError (unknown game, state, scenario, button, ...) or EnvironmentFailure (no stable-retro, no ROM).
+    """
+    from rltrain.envs.retro import games as retro_games
+
+    pad = retro_games.check(config).pad
+    action_space: gymnasium.Space = gym_spaces.MultiDiscrete(pad.num_choices)
+    if len(pad.num_choices) == 1:
+        action_space = gym_spaces.Discrete(pad.num_choices[0])
+    return gym_spaces.Box(0, 255, config.frame_shape, np.uint8), action_space
+
+
+def make_pool(config: RetroConfig, num_envs: int) -> Pool:
+    """Start `num_envs` emulators. Raises what `spaces` raises."""
+    return RetroPool(config, num_envs)
+
+
+def make_viewer(config: RetroConfig) -> Viewer:
+    """One game in colour. Raises what `spaces` raises."""
+    from rltrain.envs.retro import viewer as retro_viewer
+
+    return retro_viewer.make_viewer(config)
+
+
+class RetroPool:
+    """`num_envs` emulators, each in a process of its own, as the library allows one in a process.
+
+    Frames come back in memory that all processes map; it has no name, so that nothing can be left of it.
+    `Episode.length_frames` leaves out the frames before the first action. An emulator that dies, hangs or raises is
+    replaced, `max_restarts` times in all: its episode ends as truncated, with the last frame as successor, reward 0 and
+    no Episode. Once the run was asked to stop, none is replaced: each later step is cut like that.
+    """
+
+    def __init__(self, config: RetroConfig, num_envs: int) -> None:
+        from rltrain.envs.retro.emulator import Emulator, Outcome
+
+        self.frame_space, self.action_space = spaces(config)
+        self.num_envs = num_envs
+        self.stack_num = config.stack_num
+        self._cut = Outcome(0.0, terminated=False, truncated=True, num_frames=0)
+        shape = (2, num_envs, *config.frame_shape)
+        shared = multiprocessing.get_context("spawn").RawArray("B", int(np.prod(shape)))
+        self._frames = np.frombuffer(shared, np.uint8).reshape(shape)
+        """obs and next_obs, as the emulators write them."""
+        arguments = [(config, shared, i, num_envs) for i in range(num_envs)]
+        self._workers = Workers(Emulator, arguments, "env.game", config.step_timeout_s, config.max_restarts)
+
+    @property
+    def num_restarts(self) -> int:
+        """Emulators that were replaced."""
+        return self._workers.restarts.total
+
+    def reset(self, seed: int) -> np.ndarray:
+        """Start a new episode everywhere; obs [B, C, height, width] uint8."""
+        self._seed = seed
+        self._workers.call("reset", [(seed,)] * self.num_envs)
+        for answer in self._workers.answers():
+            if isinstance(answer, Lost):
+                self._workers.replace(answer, seed, begun=False)
+        self._reward_sum = np.zeros(self.num_envs)
+        self._length_steps = np.zeros(self.num_envs, np.int64)
+        self._length_frames = np.zeros(self.num_envs, np.int64)
+        self._last = self._frames[0].copy()
+        return self._last.copy()
+
+    def send(self, action: np.ndarray) -> None:
+        """Start one step with action [B] or [B, K] int64; returns at once."""
+        self._workers.call("step", [(choice,) for choice in action.reshape(self.num_envs, -1).tolist()])
+
+    def recv(self) -> TimeStep:
+        """Wait for the step; obs and next_obs [B, C, height, width] uint8.
+
+        Raises EnvironmentFailure where emulators are lost more often than they may.
+        """
+        outcomes, broken = self._workers.answers(), set()
+        for i, answer in enumerate(outcomes):
+            if isinstance(answer, Lost):
+                self._workers.replace(answer, self._seed, begun=True)
+                self._frames[1, i] = self._last[i]  # it may have died while it wrote there
+                if is_stopping():  # there may be no other in its place
+                    self._frames[0, i] = self._last[i]
+                outcomes[i] = self._cut
+                broken.add(i)
+        obs, next_obs = self._frames.copy()
+        self._last[...] = obs  # kept apart from what the caller gets and may write to
+        reward = np.array([outcome.reward for outcome in outcomes], np.float32)
+        terminated = np.array([outcome.terminated for outcome in outcomes])
+        truncated = np.array([outcome.truncated for outcome in outcomes])
+        first = terminated | truncated
+        self._reward_sum += [outcome.reward for outcome in outcomes]
+        self._length_steps += 1
+        self._length_frames += [outcome.num_frames for outcome in outcomes]
+        episodes = []
+        for i in np.flatnonzero(first).tolist():
+            totals = (float(self._reward_sum[i]), int(self._length_steps[i]), int(self._length_frames[i]))
+            if i not in broken:
+                episodes.append(Episode(i, *totals))
+            self._reward_sum[i] = self._length_steps[i] = self._length_frames[i] = 0
+        return TimeStep(obs, next_obs, reward, terminated, truncated, first, episodes)
+
+    def step(self, action: np.ndarray) -> TimeStep:
+        """`send`, then `recv`."""
+        self.send(action)
+        return self.recv()
+
+    def state_dict(self) -> None:
+        """None: a scenario's script keeps values that stable-retro does not give."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Never called: there is no state to take."""
+        raise AssertionError("this pool saves no state")
+
+    def render(self) -> np.ndarray:
+        """The first environment's whole picture in colour, [H, W, 3] uint8, as a person would see it."""
+        self._workers.call("render", [()] * self.num_envs)
+        picture = self._workers.answers()[0]
+        if isinstance(picture, Lost):
+            raise picture.failure
+        return picture
+
+    def close(self) -> None:
+        """End the emulators."""
+        self._workers.close()

@@ -1,0 +1,139 @@
+"""Toy-text environments as arrays: for loops compiled by numba, and for exact answers without sampling noise."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from gymnasium import spaces
+from numba import njit
+
+from rltrain.config.environments import GymConfig
+from rltrain.envs.gym.pool import make_env
+from rltrain.errors import ConfigError
+
+DEFAULT_MAX_EPISODE_STEPS = 1000
+
+
+class TransitionTable(NamedTuple):
+    """A finite Markov decision process; S states, A actions, up to K outcomes each (padded with probability 0)."""
+
+    probability: np.ndarray
+    """[S, A, K] float64; sums to 1 over K."""
+    next_state: np.ndarray
+    """[S, A, K] int64."""
+    reward: np.ndarray
+    """[S, A, K] float64."""
+    terminated: np.ndarray
+    """[S, A, K] bool: the episode ends with this outcome, whatever `next_state` says."""
+    initial_probability: np.ndarray
+    """[S] float64."""
+    max_episode_steps: int
+    """Agent steps after which an episode is truncated."""
+    num_states: int
+    num_actions: int
+
+
+def transition_table(config: GymConfig) -> TransitionTable:
+    """The table that a toy-text environment carries. Raises ConfigError where there is none."""
+    env = make_env(config)
+    try:
+        base = env.unwrapped
+        table = getattr(base, "P", None)
+        initial = getattr(base, "initial_state_distrib", None)
+        state_space, action_space = env.observation_space, env.action_space
+        if not (
+            table is not None
+            and initial is not None
+            and isinstance(state_space, spaces.Discrete)
+            and isinstance(action_space, spaces.Discrete)
+        ):
+            raise ConfigError(
+                f"'{config.id}' has no transition table",
+                "env.id",
+                "tabular algorithms need a toy-text environment: taxi, frozen_lake, cliff_walking, maze",
+            )
+        num_states, num_actions = int(state_space.n), int(action_space.n)
+        limit = (env.spec.max_episode_steps if env.spec else None) or DEFAULT_MAX_EPISODE_STEPS
+    finally:
+        env.close()
+    width = max(len(table[s][a]) for s in range(num_states) for a in range(num_actions))
+    shape = (num_states, num_actions, width)
+    probability, next_state = np.zeros(shape), np.zeros(shape, np.int64)
+    reward, terminated = np.zeros(shape), np.zeros(shape, bool)
+    for s in range(num_states):
+        for a in range(num_actions):
+            for k, outcome in enumerate(table[s][a]):
+                probability[s, a, k], next_state[s, a, k], reward[s, a, k], terminated[s, a, k] = outcome
+    return TransitionTable(
+        probability, next_state, reward, terminated, np.asarray(initial, np.float64), limit, num_states, num_actions
+    )
+
+
+@njit
+def draw(probability: np.ndarray, generator: np.random.Generator) -> int:  # pragma: no cover (compiled)
+    """An index in proportion to its probability, [K] float64, by one random number."""
+    left = generator.random()
+    last = 0
+    for index in range(len(probability)):
+        if probability[index] > 0:
+            if left < probability[index]:
+                return index
+            left -= probability[index]
+            last = index
+    return last  # rounding left a draw above the sum
+
+
+@njit
+def take_step(
+    table: TransitionTable, state: int, action: int, generator: np.random.Generator
+) -> tuple[int, float, bool]:  # pragma: no cover (compiled)
+    """(next_state, reward, terminated) of an action, drawn from the table."""
+    outcome = draw(table.probability[state, action], generator)
+    return (
+        table.next_state[state, action, outcome],
+        table.reward[state, action, outcome],
+        table.terminated[state, action, outcome],
+    )
+
+
+def evaluate_policy(table: TransitionTable, policy: np.ndarray) -> tuple[float, float]:
+    """Exact mean and standard deviation of an episode's undiscounted return, from the initial distribution.
+
+    `policy` is the action of each state, [S] int, or the probability of each action, [S, A] float. Episodes are cut
+    after `max_episode_steps`, so that the answer is what infinitely many evaluation episodes would average to.
+    """
+    if policy.ndim == 1:
+        policy = np.eye(table.num_actions)[policy]
+    shape = (table.num_states, -1)
+    weight = (policy[:, :, None] * table.probability).reshape(shape)
+    # Outcomes that cannot happen would cost the greater part of the work.
+    used = weight.any(axis=0)
+    weight = weight[:, used]
+    reward = table.reward.reshape(shape)[:, used]
+    next_state = table.next_state.reshape(shape)[:, used]
+    going_on = weight * ~table.terminated.reshape(shape)[:, used]
+    reward_mean = (weight * reward).sum(axis=1)
+    reward_square = (weight * reward**2).sum(axis=1)
+    cross = 2 * going_on * reward
+    # E[G^2] = E[r^2] + 2 E[r G'] + E[G'^2], backwards from the time limit, where the return to come is 0.
+    mean, square = np.zeros(table.num_states), np.zeros(table.num_states)
+    for _ in range(table.max_episode_steps):
+        mean_next = mean[next_state]
+        square = reward_square + (cross * mean_next).sum(axis=1) + (going_on * square[next_state]).sum(axis=1)
+        mean = reward_mean + (going_on * mean_next).sum(axis=1)
+    first = float(table.initial_probability @ mean)
+    second = float(table.initial_probability @ square)
+    return first, math.sqrt(max(second - first**2, 0.0))
+
+
+def optimal_q(table: TransitionTable, gamma: float, tolerance: float = 1e-10) -> np.ndarray:
+    """Q of the optimal policy without a time limit, [S, A], by value iteration; `gamma` must lie below 1."""
+    expected_reward = (table.probability * table.reward).sum(axis=2)
+    going_on = gamma * table.probability * ~table.terminated
+    q_values = np.zeros_like(expected_reward)
+    while True:
+        updated = expected_reward + (going_on * q_values.max(axis=1)[table.next_state]).sum(axis=2)
+        change = np.abs(updated - q_values).max()
+        q_values = updated
+        if change <= tolerance:
+            return q_values

@@ -1,0 +1,111 @@
+"""What people call the states and actions of the toy-text environments, and their policies as pictures."""
+
+from typing import Any
+
+import numpy as np
+
+from rltrain.config.environments import GymConfig
+from rltrain.envs.gym.pool import make_env
+
+ACTION_NAMES = {
+    "TaxiEnv": ("south", "north", "east", "west", "pickup", "dropoff"),
+    "FrozenLakeEnv": ("left", "down", "right", "up"),
+    "CliffWalkingEnv": ("up", "right", "down", "left"),
+    "MazeEnv": ("left", "right", "up", "down"),
+}
+"""By the class of the environment, in the order of their numbers."""
+
+SYMBOLS = {
+    **{"left": "←", "right": "→", "up": "↑", "down": "↓"},
+    **{"west": "←", "east": "→", "north": "↑", "south": "↓"},
+    **{"pickup": "P", "dropoff": "D"},
+}
+
+TAXI_START, TAXI_GOAL, IN_TAXI = 0, 3, 4
+"""The passenger and the destination of Taxi's picture: from R to B."""
+
+
+def action_names(config: GymConfig, num_actions: int) -> tuple[str, ...]:
+    """Their names where they are known, else action_0, action_1, ..."""
+    return ACTION_NAMES.get(_kind(config), tuple(f"action_{action}" for action in range(num_actions)))
+
+
+def state_names(config: GymConfig, num_states: int) -> list[str]:
+    """Their names where they are known, else their numbers."""
+    if _kind(config) == "MazeEnv":
+        from rltrain.envs.maze import CELLS
+
+        return [*CELLS, *(f"{cell}, cheese eaten" for cell in CELLS)]
+    return [str(state) for state in range(num_states)]
+
+
+def policy_picture(config: GymConfig, policy: np.ndarray) -> str:
+    """The actions of a policy, [S] int, where they are taken; empty for an environment without a known grid."""
+    env = make_env(config)
+    try:
+        base: Any = env.unwrapped
+        kind = type(base).__name__
+        if kind not in ACTION_NAMES:
+            return ""
+        arrows = np.array([SYMBOLS[name] for name in ACTION_NAMES[kind]])[policy]
+        return {"TaxiEnv": _taxi, "FrozenLakeEnv": _lake, "CliffWalkingEnv": _cliff, "MazeEnv": _maze}[kind](
+            base, arrows
+        )
+    finally:
+        env.close()
+
+
+def _kind(config: GymConfig) -> str:
+    env = make_env(config)
+    try:
+        return type(env.unwrapped).__name__
+    finally:
+        env.close()
+
+
+def _lake(base: Any, arrows: np.ndarray) -> str:
+    tiles = base.desc.astype(str)
+    return _grid(np.where(np.isin(tiles, ("H", "G")), tiles, arrows.reshape(tiles.shape))) + "\nH hole, G goal"
+
+
+def _cliff(base: Any, arrows: np.ndarray) -> str:
+    cells = np.where(base._cliff, "C", arrows.reshape(base.shape))
+    cells[-1, -1] = "G"
+    return _grid(cells) + "\nC cliff, G goal"
+
+
+def _maze(base: Any, arrows: np.ndarray) -> str:
+    there, eaten = arrows.reshape(2, 2, 3)
+    for cells in (there, eaten):
+        cells[1, 1:] = "X", "G"
+    # Whoever is on or beyond the small cheese has eaten it.
+    there[0, 1], there[0, 2] = "c", " "
+    return _beside("cheese there", _grid(there), "cheese eaten", _grid(eaten)) + (
+        "\nc small cheese, X poison, G big cheese"
+    )
+
+
+def _taxi(base: Any, arrows: np.ndarray) -> str:
+    empty, taken = (_taxi_map(base, arrows, passenger) for passenger in (TAXI_START, IN_TAXI))
+    picture = _beside("passenger at R", empty, "passenger for B", taken)
+    return f"{picture}\nP pick up, D drop off; the top left is R, the bottom right but one is B"
+
+
+def _taxi_map(base: Any, arrows: np.ndarray, passenger: int) -> str:
+    """Taxi's own map with its walls; each cell's letter gives way to the action."""
+    cells = base.desc.astype(str)
+    for row in range(5):
+        for column in range(5):
+            cells[row + 1, 2 * column + 1] = arrows[base.encode(row, column, passenger, TAXI_GOAL)]
+    return "\n".join("".join(row) for row in cells)
+
+
+def _grid(cells: np.ndarray) -> str:
+    return "\n".join(" ".join(row) for row in cells)
+
+
+def _beside(left_title: str, left: str, right_title: str, right: str) -> str:
+    """Two blocks of lines with a title each, side by side."""
+    lefts, rights = [left_title, *left.split("\n")], [right_title, *right.split("\n")]
+    width = max(map(len, lefts)) + 4
+    return "\n".join(f"{one:<{width}}{other}" for one, other in zip(lefts, rights, strict=True))

@@ -1,0 +1,144 @@
+"""Losses and log-probabilities as one node of the graph of gradients each, where autograd would make ten or twenty.
+
+Each function is the twin of the one of the same name in `rltrain.math`, which says what is computed.
+Legend: B batch, A actions.
+"""
+
+import torch
+from torch import Tensor
+from torch.autograd.function import BackwardCFunction, FunctionCtx
+
+from rltrain.math.losses import check_batch, check_shapes
+
+
+def td_loss(
+    q_BA: Tensor, action_B: Tensor, target_B: Tensor, weight_B: Tensor | None = None, huber_delta: float | None = None
+) -> tuple[Tensor, Tensor]:
+    """Twin of `math.losses.td_loss`."""
+    check_batch(q_BA, action_B, target_B, *([] if weight_B is None else [weight_B]))
+    loss, td_error_B = _TDLoss.apply(q_BA, action_B[:, None], target_B, weight_B, huber_delta)
+    return loss, td_error_B
+
+
+class _TDLoss(torch.autograd.Function):
+    """With c = e clipped to [-delta, delta] both losses are c * (e - c / 2), and their slope by e is c."""
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx,
+        q_BA: Tensor,
+        action_B1: Tensor,
+        target_B: Tensor,
+        weight_B: Tensor | None,
+        huber_delta: float | None,
+    ) -> tuple[Tensor, Tensor]:
+        td_error_B = target_B - q_BA.gather(-1, action_B1).squeeze(-1)
+        clipped_B = td_error_B if huber_delta is None else td_error_B.clamp(-huber_delta, huber_delta)
+        loss_B = clipped_B * torch.sub(td_error_B, clipped_B, alpha=0.5)
+        slope_B = torch.add(clipped_B, td_error_B, alpha=0.0).mul_(-1.0 / len(clipped_B))  # NaN where it is infinite
+        if weight_B is not None:
+            loss_B *= weight_B
+            slope_B *= weight_B
+        ctx.save_for_backward(action_B1, slope_B)
+        ctx.num_actions = q_BA.shape[1]  # type: ignore[attr-defined]
+        ctx.mark_non_differentiable(td_error_B)
+        return loss_B.mean(), td_error_B
+
+    @staticmethod
+    def backward(ctx: BackwardCFunction, gradient: Tensor, *others: Tensor) -> tuple[Tensor | None, ...]:
+        action_B1, slope_B = ctx.saved_tensors  # type: ignore[misc]
+        gradient_BA = slope_B.new_zeros(len(slope_B), ctx.num_actions)  # type: ignore[attr-defined]
+        return gradient_BA.scatter_(-1, action_B1, (gradient * slope_B)[:, None]), None, None, None, None
+
+
+def ppo_loss(
+    log_prob_B: Tensor,
+    entropy_B: Tensor,
+    value_B: Tensor,
+    old_log_prob_B: Tensor,
+    old_value_B: Tensor,
+    advantage_B: Tensor,
+    return_B: Tensor,
+    clip_range: float | Tensor,
+    clip_value_range: float | None,
+    value_weight: float,
+    entropy_weight: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Twin of `math.losses.ppo_loss`."""
+    check_shapes(log_prob_B, entropy_B, value_B, old_log_prob_B, old_value_B, advantage_B, return_B)
+    fixed = (old_log_prob_B, old_value_B, advantage_B, return_B)
+    weights = (clip_range, clip_value_range, value_weight, entropy_weight)
+    loss, policy_loss, values_loss, entropy = _PPO.apply(log_prob_B, entropy_B, value_B, fixed, weights)
+    return loss, policy_loss, values_loss, entropy
+
+
+class _PPO(torch.autograd.Function):
+    """By log pi: -ratio A where min takes it and 0 where it takes the clipped one, which is a constant. By V: V - R,
+    and 0 where the larger loss is that of a V held back. By H: 1. Times the weights, over the size of the batch."""
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx,
+        log_prob_B: Tensor,
+        entropy_B: Tensor,
+        value_B: Tensor,
+        fixed: tuple[Tensor, ...],
+        weights: tuple[float | Tensor, float | None, float, float],
+    ) -> tuple[Tensor, ...]:
+        old_log_prob_B, old_value_B, advantage_B, return_B = fixed
+        clip_range, clip_value_range, value_weight, entropy_weight = weights
+        share = 1.0 / len(log_prob_B)
+        ratio_B = (log_prob_B - old_log_prob_B).exp_()
+        gain_B = ratio_B * advantage_B
+        low, high = 1.0 - clip_range, 1.0 + clip_range
+        clipped_B = ratio_B.clamp_(low, high).mul_(advantage_B)  # type: ignore[arg-type]
+        log_prob_gradient_B = (gain_B <= clipped_B) * gain_B
+        policy_loss = torch.minimum(gain_B, clipped_B, out=clipped_B).mean().neg_()
+        error_B = value_B - return_B
+        square_B = error_B.square()
+        if clip_value_range is not None:
+            moved_B = value_B - old_value_B
+            kept_B = moved_B.clamp(-clip_value_range, clip_value_range)
+            kept_square_B = (old_value_B + kept_B - return_B).square_()
+            error_B = error_B.masked_fill_((kept_square_B > square_B) & (kept_B != moved_B), 0.0)
+            square_B = torch.maximum(square_B, kept_square_B)
+        value_loss, entropy = square_B.mean().mul_(0.5), entropy_B.mean()
+        loss = policy_loss + value_weight * value_loss - entropy_weight * entropy
+        ctx.save_for_backward(log_prob_gradient_B.mul_(-share), error_B.mul_(value_weight * share))
+        ctx.by_entropy = -entropy_weight * share  # type: ignore[attr-defined]
+        ctx.mark_non_differentiable(policy_loss, value_loss, entropy)
+        return loss, policy_loss, value_loss, entropy
+
+    @staticmethod
+    def backward(ctx: BackwardCFunction, gradient: Tensor, *others: Tensor) -> tuple[Tensor | None, ...]:
+        log_prob_gradient_B, value_gradient_B = ctx.saved_tensors  # type: ignore[misc]
+        by_entropy_B = (gradient * ctx.by_entropy).expand_as(value_gradient_B)  # type: ignore[attr-defined]
+        return gradient * log_prob_gradient_B, by_entropy_B, gradient * value_gradient_B, None, None
+
+
+def categorical_log_prob_entropy(logits_BA: Tensor, action_B: Tensor) -> tuple[Tensor, Tensor]:
+    """Twin of `math.policies.categorical_log_prob_entropy`."""
+    log_prob_B, entropy_B = _Categorical.apply(logits_BA, action_B)
+    return log_prob_B, entropy_B
+
+
+class _Categorical(torch.autograd.Function):
+    """One node of the graph where autograd would make ten; l_i = log pi_i and H the entropy:
+    d l_a / d z_i = [i = a] - pi_i,    d H / d z_i = -pi_i (l_i + H)."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, logits_BA: Tensor, action_B: Tensor) -> tuple[Tensor, Tensor]:
+        log_prob_BA = torch.log_softmax(logits_BA, dim=-1)
+        prob_BA = log_prob_BA.exp()
+        entropy_B = (prob_BA * log_prob_BA).sum(dim=-1).neg_()
+        ctx.save_for_backward(log_prob_BA, prob_BA, entropy_B, action_B)
+        return log_prob_BA.gather(-1, action_B[:, None]).squeeze(-1), entropy_B
+
+    @staticmethod
+    def backward(ctx: BackwardCFunction, *gradients: Tensor) -> tuple[Tensor, None]:
+        log_prob_BA, prob_BA, entropy_B, action_B = ctx.saved_tensors  # type: ignore[misc]
+        log_prob_gradient_B, entropy_gradient_B = gradients
+        common_B = torch.addcmul(log_prob_gradient_B, entropy_gradient_B, entropy_B)
+        both_BA = torch.addcmul(common_B[:, None], entropy_gradient_B[:, None], log_prob_BA)
+        both_BA = both_BA.mul_(prob_BA).neg_()
+        return both_BA.scatter_add_(-1, action_B[:, None], log_prob_gradient_B[:, None]), None

@@ -1,0 +1,54 @@
+"""The facts of the start panel for an agent with a network; apart from panel.py, which a table needs without torch."""
+
+from typing import Any
+
+import gymnasium
+import torch
+
+from rltrain.config.run import RunConfig
+from rltrain.envs.spaces import PixelsAndVariables
+from rltrain.nn.device import resolve_device
+from rltrain.nn.networks import Torso, num_parameters, obs_shape
+from rltrain.system.ram import free_bytes
+
+
+def facts(
+    config: RunConfig,
+    frame_space: gymnasium.Space,
+    action_space: gymnasium.Space,
+    agent: Any,
+    replay_bytes: int | None = None,
+) -> dict[str, str]:
+    """What the panel says, by name. The agent has a `network`."""
+    network, device = agent.network, resolve_device(config.device)
+    torso = network.torso
+    assert isinstance(torso, Torso)
+    num_envs = config.algo.num_envs
+    found = {
+        "algorithm": config.algo.name,
+        "seed": str(config.seed),
+        "environment": config.env.name + (f", {num_envs} side by side" if num_envs != 1 else ""),
+        "network": f"{torso.name}, {num_parameters(network):,} parameters, {str(torso.dtype).removeprefix('torch.')}",
+        "observation": _observation(frame_space, config.env.stack_num),
+        "action": str(action_space),
+        "device": f"{device}, {_free_memory(device)}",
+    }
+    if isinstance(frame_space, PixelsAndVariables):
+        found["observation"] += f", the last rows: {', '.join(config.env.game_variables)}"
+    if getattr(config.env, "shaping", None):
+        weights = ", ".join(f"{name} {weight:g}" for name, weight in config.env.shaping.items())
+        found["reward"] = f"shaped for learning only: {weights}"
+    if replay_bytes is not None:
+        found["replay"] = f"{config.algo.replay_capacity:,} frames, {replay_bytes / 1e9:.2f} GB when full"
+    return found
+
+
+def _observation(frame_space: gymnasium.Space, stack_num: int) -> str:
+    if isinstance(frame_space, gymnasium.spaces.Discrete):
+        return f"one of {frame_space.n} states"
+    return f"{obs_shape(frame_space, stack_num)} {frame_space.dtype}"
+
+
+def _free_memory(device: torch.device) -> str:
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_bytes()
+    return f"{free / 1e9:.1f} GB free"

@@ -1,0 +1,170 @@
+"""What lies in a checkpoint folder: tensors as safetensors, arrays as npy, the rest as JSON, and the manifest.
+
+Nothing here runs code from a file: whatever is wrong with one ends in a CheckpointError.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from rltrain.buffers.pieces import Piece
+from rltrain.errors import CheckpointError
+
+FORMAT = 1
+
+
+def link_pieces(folder: Path, state: dict[str, Any], source: Path) -> dict[str, Any]:
+    """Make links to those pieces of the state that the checkpoint `source` holds unchanged.
+
+    Returns their facts in the manifest by name. What cannot be linked is left to `write`.
+    """
+    links: dict[str, Any] = {}
+    with contextlib.suppress(CheckpointError):
+        members = manifest(source)["members"]
+        for key, piece in _split(state)[1].items():
+            facts = members.get(f"{key}.npy", {})
+            if isinstance(piece, Piece) and facts.get("stamp") == piece.stamp:
+                with contextlib.suppress(OSError):  # a file system without hard links, a member that is gone
+                    os.link(source / f"{key}.npy", folder / f"{key}.npy")
+                    links[f"{key}.npy"] = facts
+    return links
+
+
+def write(folder: Path, state: dict[str, Any], facts: dict[str, Any], links: dict[str, Any] | None = None) -> None:
+    """Write every member and, last, the manifest with their sizes and SHA-256 and `facts`; all synced to the disk.
+
+    links: what `link_pieces` returned; it is on the disk already.
+    """
+    tensors, arrays, values = _split(state)
+    members = dict(links or {})
+    if tensors:
+        from safetensors.torch import save
+
+        # Not `save_file`: where the disk is full, it raises an error of its own kind.
+        whole = save({key: tensor.clone().contiguous() for key, tensor in tensors.items()})
+        (folder / "tensors.safetensors").write_bytes(whole)
+    for key, array in arrays.items():
+        if f"{key}.npy" not in members:
+            np.save(folder / f"{key}.npy", array.array() if isinstance(array, Piece) else array, allow_pickle=False)
+    (folder / "state.json").write_text(json.dumps(values))
+    for path in sorted(folder.iterdir()):
+        if path.name not in members:
+            sync(path)
+            members[path.name] = {"size": path.stat().st_size, "sha256": digest(path)}
+            if isinstance(piece := arrays.get(path.stem), Piece):
+                members[path.name]["stamp"] = piece.stamp
+    (folder / "manifest.json").write_text(json.dumps({"format": FORMAT, **facts, "members": members}, indent=1))
+    sync(folder / "manifest.json")
+    sync(folder)
+
+
+def manifest(folder: Path) -> dict[str, Any]:
+    """The manifest, checked for its form. Raises CheckpointError."""
+    try:
+        values = json.loads((folder / "manifest.json").read_text())
+        members = values["members"]
+        whole = all(isinstance(facts["size"], int) and isinstance(facts["sha256"], str) for facts in members.values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise CheckpointError("its manifest cannot be read", str(folder), f"{type(error).__name__}: {error}") from error
+    if not whole or "state.json" not in members:
+        raise CheckpointError("its manifest is not whole", str(folder), "use an older checkpoint")
+    if values.get("format") != FORMAT:
+        raise CheckpointError(f"its format is {values.get('format')}", str(folder), f"this rltrain reads {FORMAT}")
+    return values
+
+
+def verify(folder: Path, known: Collection[str] = (), without: str | None = None) -> dict[str, Any]:
+    """The manifest, after every member was read and compared with it. Raises CheckpointError.
+
+    known: members that are not read again. without: a part of the state that is not looked at.
+    """
+    values = manifest(folder)
+    if without:
+        values["members"] = {name: facts for name, facts in values["members"].items() if not _is_of(name, without)}
+    for name, facts in values["members"].items():
+        path = folder / name
+        if Path(name).name != name or path.is_symlink() or not path.is_file():
+            raise CheckpointError("a member is missing", str(path), "use an older checkpoint")
+        if path.stat().st_size != facts["size"] or (name not in known and digest(path) != facts["sha256"]):
+            raise CheckpointError("a member does not match its manifest", str(path), "use an older checkpoint")
+    return values
+
+
+def read(folder: Path, without: str | None = None) -> dict[str, Any]:
+    """The state in a checkpoint folder, after `verify`. Raises CheckpointError.
+
+    Pieces are read-only and lie in memory only while they are used. without: a part of the state, such as the replay,
+    whose arrays are left out.
+    """
+    members = verify(folder, without=without)["members"]
+    try:
+        flat: dict[str, Any] = json.loads((folder / "state.json").read_text())
+        if "tensors.safetensors" in members:
+            from safetensors.torch import load_file
+
+            flat.update(load_file(folder / "tensors.safetensors"))
+        for name in members:
+            if name.endswith(".npy"):
+                mode: Literal["r"] | None = "r" if "stamp" in members[name] else None
+                flat[name.removesuffix(".npy")] = np.load(folder / name, mmap_mode=mode, allow_pickle=False)
+        return _nest(flat)
+    except Exception as error:  # a file that matches its own manifest can still hold anything
+        raise CheckpointError("it cannot be read", str(folder), f"{type(error).__name__}: {error}") from error
+
+
+def _split(state: dict[str, Any], prefix: str = "") -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Flatten nested dicts to dotted keys, by kind: tensors, arrays, JSON values."""
+    tensors: dict[str, Any] = {}
+    arrays: dict[str, Any] = {}
+    values: dict[str, Any] = {}
+    for key, value in state.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict) and value:
+            parts = _split(value, f"{name}/")
+            for whole, part in zip((tensors, arrays, values), parts, strict=True):
+                whole.update(part)
+        elif isinstance(value, np.ndarray | Piece):
+            arrays[name.replace("/", "~").removeprefix("agent~")] = value
+        elif hasattr(value, "untyped_storage"):  # a torch tensor, told without importing torch
+            tensors[name] = value.detach().cpu()
+        else:
+            values[name] = value
+    return tensors, arrays, values
+
+
+def _is_of(member: str, part: str) -> bool:
+    return member.startswith(f"{part}~")
+
+
+def _nest(flat: dict[str, Any]) -> dict[str, Any]:
+    nested: dict[str, Any] = {}
+    for key, value in flat.items():
+        parts = key.replace("~", "/").split("/")
+        if isinstance(value, np.ndarray) and len(parts) == 1:
+            parts = ["agent", *parts]
+        node = nested
+        for part in parts[:-1]:
+            node = node.setdefault(part, {})
+        node[parts[-1]] = value
+    return nested
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sync(path: Path) -> None:
+    """Bring a file, or a folder's entries, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

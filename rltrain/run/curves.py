@@ -1,0 +1,154 @@
+"""Learning curves from run folders: read, grouped, and summed up over seeds. metrics.jsonl is the only source."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from rltrain.errors import CheckpointError, ConfigError, nearest
+from rltrain.math.statistics import Statistic, bootstrap_interval
+from rltrain.run import folder as run_folder
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One metric of one run."""
+
+    folder: Path
+    config: dict[str, Any]
+    """Every key of the run's configuration, dotted; `algo`, `env` and `network` are their names."""
+    step: np.ndarray
+    """Agent steps, [T] int64, rising."""
+    value: np.ndarray
+    """[T] float64."""
+
+
+@dataclass(frozen=True)
+class Band:
+    """What the runs of one group say together, at each of the steps T of any of them."""
+
+    env: str
+    group: str
+    num_runs: int
+    seeds: int
+    step: np.ndarray
+    """[T] int64."""
+    center: np.ndarray
+    """Mean or interquartile mean over the runs that reach the step, [T] float64."""
+    low: np.ndarray
+    high: np.ndarray
+    runs: np.ndarray
+    """How many runs reach the step, [T] int64."""
+
+
+def read_curves(words: Iterable[str], metric: str) -> list[Curve]:
+    """The metric of every run in the folders that `words` name.
+
+    Raises CheckpointError where there is no run or none has metrics yet, ConfigError for a metric that none has.
+    """
+    words = list(words)
+    folders: dict[Path, None] = {}
+    for word in words:
+        folders |= dict.fromkeys(run_folder.find_all(word))
+    curves: list[Curve] = []
+    known: set[str] = set()
+    for folder in folders:
+        points: dict[int, float] = {}
+        for line in _lines(folder / "metrics.jsonl"):
+            known |= line.keys()
+            if metric in line:
+                points[line["step"]] = line[metric]
+        if points:
+            step = np.array(sorted(points), np.int64)
+            curves.append(Curve(folder, _config(folder), step, np.array([points[key] for key in step.tolist()])))
+    if not known:
+        raise CheckpointError("no run here has metrics yet", " ".join(words), "train first, or give other folders")
+    if not curves:
+        raise ConfigError(f"no run here has the metric '{metric}'", "metric", nearest(metric, known - {"step"}))
+    return curves
+
+
+def group(curves: list[Curve], by: str) -> dict[tuple[str, str], list[Curve]]:
+    """Curves by (environment, label); `by` is one or more configuration keys with commas between them.
+
+    Raises ConfigError for a key that no run has.
+    """
+    keys = by.split(",")
+    known = {key for curve in curves for key in curve.config}
+    for key in keys:
+        if key not in known:
+            raise ConfigError(f"no run here has the key '{key}'", "by", nearest(key, known))
+    groups: dict[tuple[str, str], list[Curve]] = {}
+    for curve in curves:
+        parts = [
+            str(curve.config.get(key, "-")) if key in ("algo", "env", "network") else f"{key}={curve.config.get(key)}"
+            for key in keys
+        ]
+        groups.setdefault((str(curve.config["env"]), ", ".join(parts)), []).append(curve)
+    return dict(sorted(groups.items(), key=lambda item: (item[0][0], _natural(item[0][1]))))
+
+
+def band(env: str, label: str, curves: list[Curve], statistic: Statistic, generator: np.random.Generator) -> Band:
+    """Centre and 95% bootstrap interval over runs. A run counts between its own first and last step, where it is read
+    off by a straight line between its points: runs need not have logged at the same steps, nor be equally long."""
+    step = np.unique(np.concatenate([curve.step for curve in curves]))
+    value_RT = np.array([np.interp(step, curve.step, curve.value, np.nan, np.nan) for curve in curves])
+    present_RT = ~np.isnan(value_RT)
+    center, low, high = np.empty((3, len(step)))
+    for present_R in np.unique(present_RT, axis=1).T:
+        columns = (present_RT == present_R[:, None]).all(axis=0)
+        part_RT = value_RT[np.ix_(present_R, columns)]
+        if not present_R.any():
+            continue
+        center[columns] = statistic(part_RT)
+        low[columns], high[columns] = bootstrap_interval(part_RT, statistic, generator)
+    reached = present_RT.any(axis=0)
+    seeds = len({curve.config.get("seed") for curve in curves})
+    columns = (step, center, low, high, present_RT.sum(axis=0))
+    return Band(env, label, len(curves), seeds, *(column[reached] for column in columns))
+
+
+def _lines(path: Path) -> Iterable[dict[str, Any]]:
+    """Whole lines; the last one of a running or killed run may be cut."""
+    if not path.is_file():
+        return
+    for text in path.read_text().splitlines():
+        try:
+            line = json.loads(text)
+        except ValueError:
+            continue
+        if isinstance(line, dict) and isinstance(line.get("step"), int):
+            yield line
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    """Read as plain data and not checked: runs of other versions can be plotted too."""
+    try:
+        values = yaml.safe_load((folder / "config.yaml").read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise CheckpointError("the run's configuration cannot be read", str(folder / "config.yaml"), "") from error
+    flat: dict[str, Any] = {}
+    pending = [("", values if isinstance(values, dict) else {})]
+    while pending:
+        prefix, node = pending.pop()
+        for key, value in node.items():
+            if isinstance(value, dict):
+                pending.append((f"{prefix}{key}.", value))
+            else:
+                flat[f"{prefix}{key}"] = value
+    return flat | {name: flat.get(f"{name}.name", "-") for name in ("algo", "env", "network")}
+
+
+def _natural(label: str) -> list[tuple[int, float, str]]:
+    """Sorts n_step=3 before n_step=10."""
+    parts = []
+    for part in label.replace("=", " ").replace(",", " ").split():
+        try:
+            parts.append((0, float(part), ""))
+        except ValueError:
+            parts.append((1, 0.0, part))
+    return parts

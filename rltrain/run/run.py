@@ -1,0 +1,344 @@
+"""A run: its folder, environments, random numbers, and everything that happens beside learning, when it is due.
+
+An algorithm makes its agent and calls `begin` with all that a checkpoint must hold. From then on it calls `advance`
+with what its environments did and `after_step` after each round; logging, evaluation, checkpoints, stopping and the
+ending follow from the configuration.
+"""
+
+import dataclasses
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+import gymnasium
+import numpy as np
+
+from rltrain.config.run import RunConfig
+from rltrain.config.saved import fingerprint
+from rltrain.envs import patience, registry
+from rltrain.envs.pool import Episode, Pool
+from rltrain.errors import Stopped, fitting
+from rltrain.run import checkpoint, panel
+from rltrain.run import folder as run_folder
+from rltrain.run.checkpoint import Stateful
+from rltrain.run.clock import Clock
+from rltrain.run.evaluation import Agent, Evaluations, Interrupted, play_episodes
+from rltrain.run.logger import Logger, Progress
+from rltrain.run.statistics import Statistics, progress_facts
+from rltrain.run.streams import Streams
+from rltrain.system import atomic
+from rltrain.system.ram import peak_rss_mb
+
+STATUS_EVERY_S = 30.0
+"""Lines of metrics can be far apart: so often status.json says anew where the run stands."""
+
+
+class Run:
+    """The state of one run that does not belong to its algorithm."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        folder: Path,
+        restored: tuple[int, dict[str, Any]] | None,
+        evaluate: Callable[..., dict[str, Any]] = play_episodes,
+    ) -> None:
+        """restored: step and state of the checkpoint to go on from. evaluate: how the agent is evaluated."""
+        self.config = config
+        self.folder = folder
+        self.step = 0
+        """Agent decisions so far, over all environments."""
+        self._restored = restored[1] if restored else None
+        if restored:
+            self.step = restored[0]
+        self._saved_step = self.step if restored else None
+        """That of the complete checkpoint which the run goes on from, or wrote last."""
+        with fitting(folder):
+            saved = self._restored["run"] if self._restored else {}
+            self.statistics = Statistics(saved)
+            self._clock = Clock(self.step, saved)
+            self._streams = Streams(config.seed, (self._restored or {}).get("generators", {}))
+            self.evaluations = Evaluations(config, saved, evaluate)
+        self._pool: Pool | None = None
+        self._agent: Agent | None = None
+        self._parts: dict[str, Stateful] = {}
+        self._signal: int | None = None
+        self._status_s = time.monotonic()
+        self._next_due_step = 0
+        """Before it `after_step` has nothing to do."""
+        # The evaluation of this very step is about to be made again, where an earlier attempt was killed after it.
+        again = self.evaluations.due or self.finished
+        self.logger = Logger(folder, dataclasses.asdict(config), self.step if restored else None, again)
+        self._progress = Progress(config.total_steps, config.log_every_s, config.progress, lambda: self._clock.train_s)
+
+    def generator(self, consumer: str) -> np.random.Generator:
+        """The random numbers of one consumer: its own stream, kept in checkpoints."""
+        return self._streams.generator(consumer)
+
+    def seed_of(self, consumer: str) -> int:
+        """A seed for a consumer with random numbers of its own: an emulator, a network's first weights."""
+        return self._streams.seed_of(consumer)
+
+    def env_seed(self) -> int:
+        """The seed of the training environments; a resumed run begins new episodes, not the first ones again."""
+        return self.seed_of(f"environments-{self.step}" if self.step else "environments")
+
+    @property
+    def pool(self) -> Pool:
+        """The training environments, started when they are first asked for."""
+        if self._pool is None:
+            self._pool = registry.make_pool(self.config.env, self.config.algo.num_envs)
+        return self._pool
+
+    @property
+    def spaces(self) -> tuple[gymnasium.Space, gymnasium.Space]:
+        """(single-frame observation, action) spaces of the training environments, which this starts."""
+        return self.pool.frame_space, self.pool.action_space
+
+    def begin(self, agent: Agent, **parts: Stateful) -> bool:
+        """Show the panel, and give a resumed run's agent and parts their saved state; returns whether there was one.
+
+        `parts` are all that a checkpoint holds beside the agent and the random numbers. An evaluation that a signal
+        interrupted is made now. Raises UnfitCheckpoint where the state is not of this kind of agent or of these shapes,
+        and Stopped.
+        """
+        self._agent, self._parts = agent, parts
+        replay_bytes = getattr(parts.get("replay"), "nbytes", None)
+        if replay_bytes is not None:
+            self.record({"memory/replay_mb": replay_bytes / 1e6})
+        if self._restored is None:
+            with self.logger.warned():
+                run_folder.note_computing(self.folder)
+            self._show(agent, replay_bytes)
+            return False
+        with fitting(self.folder):
+            agent.load_state_dict(self._restored["agent"])
+            for name, part in parts.items():
+                # An empty part leaves no trace in a checkpoint: environments that could not tell where they stood.
+                part.load_state_dict(self._restored.get(name, {}))
+            # Last, as making the parts may have drawn numbers.
+            self._streams.rewind(self._restored.get("generators", {}))
+        where = f"resumed at step {self.step:,}"
+        if "environments" in parts and not self._restored.get("environments"):
+            where += (
+                ": networks, optimizer, replay and random generators are exact; these environments cannot save where"
+                " they stood and begin new episodes"
+            )
+        self._show(agent, replay_bytes)
+        print(where, file=sys.stderr)
+        self._restored = None
+        checkpoint.go_on_from(self.folder, self.step, self.evaluations.best_step)
+        self._evaluate_if_due()
+        self.stop_if_asked()
+        return True
+
+    def _show(self, agent: Agent, replay_bytes: int | None) -> None:
+        """The panel."""
+        if not self.config.progress:
+            return
+        if self.config.algo.is_tabular:
+            facts = panel.table_facts(self.config, agent)
+        else:
+            from rltrain.run import agent_panel  # imports torch
+
+            # Environments that are started elsewhere, such as A3C's, are not started here for their spaces.
+            spaces = self.spaces if self._pool is not None else registry.spaces(self.config.env)
+            facts = agent_panel.facts(self.config, *spaces, agent, replay_bytes)
+        panel.show_start(None if self.config.dry_run else self.folder, facts)
+
+    def close(self) -> None:
+        """End the training environments, if they were started."""
+        if self._pool is not None:
+            self._pool.close()
+
+    @property
+    def agent(self) -> Agent:
+        """What `begin` was given."""
+        assert self._agent is not None, "the algorithm has not called run.begin"
+        return self._agent
+
+    @property
+    def finished(self) -> bool:
+        """Whether total_steps are done."""
+        return self.step >= self.config.total_steps
+
+    def phase(self, name: str) -> AbstractContextManager[None]:
+        """Count the time of `env` or `learn` towards time/<name>_fraction."""
+        return self._clock.phase(name)
+
+    def spend(self, name: str, seconds: float) -> None:
+        """Count time of `env` or `learn` that was measured elsewhere."""
+        self._clock.spend(name, seconds)
+
+    def advance(self, num_steps: int, episodes: list[Episode]) -> None:
+        """Count agent steps and take note of the episodes that finished."""
+        self.step += num_steps
+        if episodes:
+            self.statistics.add(episodes)
+            self.logger.episodes(self.step, episodes)
+
+    def record(self, metrics: dict[str, Any] | Callable[[], dict[str, Any]]) -> None:
+        """Keep the latest value of each tag for the next line of metrics; tensors are read only then.
+
+        A function of metrics, such as `Learner.metrics`, is called only when a line is due.
+        """
+        self.statistics.record(metrics)
+
+    def after_step(self, num_steps: int) -> None:
+        """Log, evaluate, save and stop where the last num_steps made it due. Raises Stopped."""
+        if self.step < self._next_due_step and self._signal is None:
+            self._progress.show(self.step)
+            if time.monotonic() - self._status_s > STATUS_EVERY_S:
+                self.write_status("running")
+            return
+        due = self._due_after(num_steps)
+        config = self.config
+        if due(config.log_every_steps) or self.finished:
+            self._log()
+        self._progress.show(self.step)
+        self.evaluations.due = due(config.eval_every_steps) and not self.finished
+        self._evaluate_if_due()
+        if due(config.checkpoint_every_steps) and not self.finished:
+            self.save()
+        cadences = (config.log_every_steps, config.eval_every_steps, config.checkpoint_every_steps, config.total_steps)
+        self._next_due_step = min((self.step // every + 1) * every for every in cadences if every)
+        self.stop_if_asked()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether a signal asked for a stop: for loops that take long from one `after_step` to the next."""
+        return self._signal is not None
+
+    def stop_if_asked(self) -> None:
+        """Save and raise Stopped where a signal asked for it."""
+        if self._signal is not None:
+            self._stop()
+
+    def _stop(self) -> NoReturn:
+        assert self._signal is not None
+        if self._saved_step != self.step:
+            self.save()
+        raise Stopped(self._signal, str(self.folder))
+
+    def mark(self) -> Callable[[], None]:
+        """Note where the run stands; what it returns takes back all that was counted and drawn since."""
+        step, states, uncount = self.step, self._streams.states(), self.statistics.mark()
+
+        def go_back() -> None:
+            self.step = step
+            self._streams.rewind(states)
+            uncount()
+
+        return go_back
+
+    def _due_after(self, num_steps: int) -> Callable[[int | None], bool]:
+        before = self.step - num_steps
+        return lambda every: every is not None and every > 0 and self.step // every > before // every
+
+    def save(self) -> None:
+        """Commit a checkpoint of everything."""
+        state: dict[str, Any] = {name: part.state_dict() for name, part in self._parts.items()}
+        state["agent"] = self.agent.state_dict()
+        state["generators"] = self._streams.states()
+        state["run"] = {
+            **self.statistics.state_dict(),
+            **self.evaluations.state_dict(),
+            "train_time_s": self._clock.train_s,
+            "wall_time_s": self._clock.wall_s,
+        }
+        saved = self._commit(state, complete=True)
+        self._saved_step = self.step
+        if self.evaluations.best_step == self.step:
+            checkpoint.point(self.folder, "best", saved)
+        self.write_status("running")
+
+    def _commit(self, state: dict[str, Any], complete: bool) -> Path:
+        return checkpoint.save(
+            self.folder,
+            self.step,
+            state,
+            complete=complete,
+            made_for=fingerprint(self.config),
+            previous=self._saved_step,
+            best_step=self.evaluations.best_step,
+            keep_every_steps=self.config.checkpoint_keep_every_steps,
+        )
+
+    def conclude(self) -> None:
+        """Evaluate the trained agent, save it and write result.json. Raises Stopped; a resume then concludes again."""
+        train_s = self._clock.train_s
+        try:
+            with self._clock.paused(self.step):
+                final = self._evaluate(final=True)
+        except Interrupted:
+            self._stop()
+        self.save()
+        result = {
+            "final": final,
+            "best": self.evaluations.best,
+            "steps": self.step,
+            "episodes": self.statistics.num_episodes,
+            "wall_time_s": self._clock.wall_s,
+            "train_time_s": train_s,
+            "fps": round(self.step / max(train_s, 1e-9), 1),
+            "peak_rss_mb": round(peak_rss_mb(), 1),
+        }
+        atomic.write_json(self.folder / "result.json", result)
+        self._progress.end()
+        if self.config.progress and not self.config.dry_run:
+            panel.show_end(self.folder, self.config, result)
+
+    def write_status(self, state: str, reason: str = "", exit_code: int | None = None) -> None:
+        """Say in status.json where the run stands; like a log, it never ends a training."""
+        self._status_s = time.monotonic()
+        facts = {"state": state, "step": self.step, "pid": os.getpid(), "reason": reason, "exit_code": exit_code}
+        with self.logger.warned():
+            atomic.write_json(self.folder / "status.json", facts)
+
+    def on_signal(self, number: int, frame: FrameType | None) -> None:
+        """Ask for a stop after the current step; a second SIGINT leaves at once."""
+        if self._signal is not None and number == signal.SIGINT:
+            os._exit(128 + number)
+        if self._signal is None:
+            with suppress(OSError):  # not print: a signal may come in the midst of one
+                os.write(2, b"\nrltrain: stopping: saves first; Ctrl-C leaves at once\n")
+        self._signal = number
+        patience.hurry()
+
+    def _evaluate_if_due(self) -> None:
+        """One that a signal interrupts stays due: a resumed run makes it first, and so has the same metrics."""
+        if self.evaluations.due:
+            with suppress(Interrupted), self._clock.paused(self.step):
+                self._evaluate()
+                self.evaluations.due = False
+
+    def _evaluate(self, final: bool = False) -> dict[str, Any]:
+        """The final evaluation plays other episodes than those that chose `best`. Raises Interrupted."""
+        seed = self.seed_of("final evaluation" if final else "evaluation")
+
+        def stopping() -> bool:
+            self._progress.show(self.step, "evaluating")
+            return self.stopping
+
+        summary, tags = self.evaluations.make(self.agent, self.step, seed, final, stopping)
+        self.logger.metrics(self.step, {"time_s": self._clock.wall_s, **tags})
+        if self.evaluations.best is summary:
+            if self._saved_step == self.step:  # made late, in a resumed run: what there is holds more than the agent
+                checkpoint.point(self.folder, "best", checkpoint.find(self.folder, str(self.step)))
+            elif not final:
+                checkpoint.point(self.folder, "best", self._commit({"agent": self.agent.state_dict()}, complete=False))
+        return summary
+
+    def _log(self) -> None:
+        values = {"time_s": self._clock.wall_s, "time/total_timesteps": self.step, **self._clock.end_window(self.step)}
+        values |= self.statistics.tags(self.step, self.config.device)
+        if self._pool is not None and self._pool.num_restarts:
+            values["env/restarts"] = self._pool.num_restarts
+        self.logger.metrics(self.step, values)
+        self._progress.facts = progress_facts(values, self.evaluations.best)

@@ -1,0 +1,95 @@
+"""What a run counts of its episodes and keeps of its updates until a line of metrics.jsonl is due."""
+
+import math
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from rltrain.envs.pool import Episode
+from rltrain.errors import NonFiniteError
+from rltrain.system.ram import rss_mb
+
+
+class Statistics:
+    """Counts on from what an earlier process of the same run had counted."""
+
+    def __init__(self, saved: dict[str, Any]) -> None:
+        self.num_episodes = int(saved.get("num_episodes", 0))
+        """Episodes that finished so far."""
+        self.recent = deque([(float(reward), int(length)) for reward, length in saved.get("recent", [])], 100)
+        """Return (raw) and length in agent steps of the last hundred of them."""
+        self.latest: dict[str, Any] = dict(saved.get("latest", []))
+        """The last value of each tag that the algorithm gave; tensors are read only when a line is due."""
+        self._pending: Callable[[], dict[str, Any]] | None = None
+
+    def record(self, metrics: dict[str, Any] | Callable[[], dict[str, Any]]) -> None:
+        """Keep the latest value of each tag; a function is called when the values are needed."""
+        if callable(metrics):
+            self._pending = metrics
+        else:
+            self.latest.update(metrics)
+
+    def _read(self) -> dict[str, float]:
+        """The last value of each tag. Raises NonFiniteError where a GPU tells only now that learning has failed."""
+        if self._pending is not None:
+            self.latest.update(self._pending())
+        return {tag: float(value) for tag, value in self.latest.items()}
+
+    def add(self, episodes: list[Episode]) -> None:
+        """Take note of episodes that finished."""
+        self.num_episodes += len(episodes)
+        self.recent.extend((episode.reward, episode.length_steps) for episode in episodes)
+
+    def mark(self) -> Callable[[], None]:
+        """Note what was counted; what this returns takes back all that was counted since."""
+        num_episodes, recent = self.num_episodes, self.recent.copy()
+
+        def go_back() -> None:
+            self.num_episodes, self.recent = num_episodes, recent
+
+        return go_back
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint holds of it."""
+        return {
+            "num_episodes": self.num_episodes,
+            "recent": list(self.recent),
+            "latest": list(self._read().items()),
+        }
+
+    def tags(self, step: int, device: str) -> dict[str, Any]:
+        """The values of a line of metrics by tag. Raises NonFiniteError where learning has gone wrong."""
+        values = {}
+        if self.recent:
+            values["rollout/ep_rew_mean"] = float(np.mean([reward for reward, _ in self.recent]))
+            values["rollout/ep_len_mean"] = float(np.mean([length for _, length in self.recent]))
+        values["memory/rss_mb"] = round(rss_mb(), 1)
+        if device != "cpu":  # a table's always is, so torch is there by now
+            from rltrain.nn.device import memory_tags
+
+            values |= memory_tags(device)
+        values |= self._read()
+        for tag in ("train/loss", "train/grad_norm"):
+            if not math.isfinite(values.get(tag, 0.0)):
+                raise NonFiniteError(
+                    f"{tag} is {values[tag]} at step {step:,}",
+                    tag,
+                    "lower algo.learning_rate or algo.reward_scale",
+                    {"tensor": tag},
+                )
+        return values
+
+
+def progress_facts(values: dict[str, Any], best: dict[str, Any] | None) -> dict[str, str]:
+    """What the progress line says of a line of metrics and of the best evaluation."""
+    facts = {}
+    if "rollout/ep_rew_mean" in values:
+        facts["return"] = f"{values['rollout/ep_rew_mean']:.2f}"
+    if best is not None:
+        facts["best eval"] = f"{best['mean_reward']:.2f}"
+    if "train/loss" in values:
+        facts["loss"] = f"{values['train/loss']:.4g}"
+    facts["memory"] = f"{values['memory/rss_mb']:.0f} MB"
+    return facts

@@ -1,0 +1,72 @@
+"""Whole episodes of one environment, played before a screen."""
+
+import dataclasses
+from collections.abc import Callable
+from contextlib import closing
+
+import numpy as np
+
+from rltrain.config.run import RunConfig
+from rltrain.envs import registry
+from rltrain.envs.pool import Episode
+from rltrain.envs.spaces import pixel_shape
+from rltrain.envs.stepper import Stepper
+from rltrain.run.evaluation import Agent
+from rltrain.watching.canvas import compose
+from rltrain.watching.screens import Closed, Screen
+
+_HOLD_S = 1.0
+"""How long the last picture of an episode stays."""
+
+
+def watch(
+    config: RunConfig, agent: Agent, episodes: int, seed: int, greedy: bool, make_screen: Callable[[float], Screen]
+) -> tuple[list[Episode], bool]:
+    """Play episodes one after another; returns those that were played to their end, and whether all was shown truly.
+
+    The first is the first episode of `play_episodes` with the same seed. `make_screen` takes pictures a second. A play
+    is shown truly if the drawn game gave the rewards and ends that were scored: one that draws random numbers behind
+    its seed may not. A closed window ends the play. Raises what the environment, its viewer or the screen raise.
+    """
+    generator = np.random.default_rng([seed, 1])
+    played: list[Episode] = []
+    is_true = True
+    env = config.env
+    if hasattr(env, "shaping"):
+        env = dataclasses.replace(env, shaping={})  # the score is the game's own
+    with (
+        closing(registry.make_pool(env, 1)) as pool,
+        closing(registry.make_viewer(env)) as viewer,
+        closing(make_screen(viewer.fps)) as screen,
+    ):
+        shape = pixel_shape(pool.frame_space)
+        stepper = Stepper(pool, seed)
+        picture, score, step, doing = viewer.reset(seed), 0.0, 0, ""
+
+        def show(picture: np.ndarray) -> None:
+            part = f"   episode {len(played) + 1} of {episodes}" if episodes > 1 else ""
+            frames = seen[:, : shape[1]] if len(shape) == 3 else None
+            caption = f"score {score:.5g}   step {step}{doing}{part}"
+            screen.show(compose(picture, frames, shape[0] if shape else 0, caption))
+
+        try:
+            while len(played) < episodes:
+                seen = stepper.obs[0]  # stays beside the pictures of the action that was chosen from it
+                if step == 0:
+                    show(picture)
+                action = agent.policy(stepper.obs, greedy, generator)
+                timestep, _ = stepper.step(action)
+                shown = viewer.step(action[0])
+                is_true &= shown.ended == bool(timestep.first[0]) and bool(np.isclose(shown.reward, timestep.reward[0]))
+                score, step = score + float(timestep.reward[0]), step + 1
+                doing = f"   {viewer.action_name(action[0])}"
+                for picture in shown.pictures:
+                    show(picture)
+                if timestep.first[0]:
+                    for _ in range(round(_HOLD_S * viewer.fps)):
+                        show(picture)
+                    played += timestep.episodes
+                    picture, score, step, doing = viewer.restart(), 0.0, 0, ""
+        except Closed:
+            pass
+    return played, is_true
