@@ -23,7 +23,6 @@ from rltrain import plugins
 from rltrain.app import sweep
 from rltrain.app.paths import CONFIGS
 from rltrain.app.resolve import resolve
-from rltrain.app.train import train
 from rltrain.config import plugin_modules
 from rltrain.config.algorithms import ALGOS, base_name
 from rltrain.config.environments import ENVIRONMENTS, config_class
@@ -144,6 +143,8 @@ def _train(composed: DictConfig, folder: Path | None) -> None:
         raise _config_error(error, sys.argv[1:]) from error
     _refuse_additions(values, argv=sys.argv[1:])
     config = resolve(values)
+    from rltrain.app.train import train  # brings TensorBoard, which composing does without
+
     train(config, folder=folder)
 
 
