@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from rltrain.config import run as config
-from rltrain.envs import registry
+from rltrain.config.algorithms import ALGOS, base_name
+from rltrain.config.environments import ENVIRONMENTS
+from rltrain.config.network import NetworkConfig
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-ALGORITHMS = sorted({schema.__module__.split(".")[-1].removesuffix("_config") for schema in config.ALGOS.values()})
+ALGORITHMS = sorted({base_name(name) for name in ALGOS})
 
 
 def links(page: Path) -> list[tuple[Path, str]]:
@@ -46,9 +47,9 @@ def test_a_page_of_an_algorithm_has_all_its_parts(algo):
 @pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
 def test_keys_that_are_named_exist(page):
     schemas = {
-        "algo": config.ALGOS.values(),
-        "env": [family.config for family in registry.FAMILIES.values()],
-        "network": [config.NetworkConfig],
+        "algo": ALGOS.values(),
+        "env": ENVIRONMENTS.values(),
+        "network": [NetworkConfig],
     }
     known = {
         f"{group}.{field.name}" for group, of in schemas.items() for one in of for field in dataclasses.fields(one)

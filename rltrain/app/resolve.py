@@ -92,8 +92,10 @@ def _frames_on_device(config: RunConfig, frame_space: Any) -> bool:
         return False
     from rltrain.nn import device as devices
 
+    device = devices.resolve_device(config.device)
     num_bytes = config.algo.replay_capacity * frame_bytes(frame_space)
-    return devices.takes_replay(config.algo.replay_device, devices.resolve_device(config.device), num_bytes)
+    # Only CUDA devices have memory of their own: `replay_device=device` on others takes the computer's.
+    return device.type == "cuda" and devices.takes_replay(config.algo.replay_device, device, num_bytes)
 
 
 def _with_shorthands(config: RunConfig) -> Any:
