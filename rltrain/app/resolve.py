@@ -93,8 +93,10 @@ def _frames_on_device(config: RunConfig, frame_space: Any) -> bool:
         return False
     from rltrain.nn import device as devices
 
+    device = devices.resolve_device(config.device)
     num_bytes = config.algo.replay_capacity * frame_bytes(frame_space)
-    return devices.takes_replay(choice, devices.resolve_device(config.device), num_bytes)
+    # Only CUDA devices have memory of their own: `replay_device=device` on others takes the computer's.
+    return device.type == "cuda" and devices.takes_replay(choice, device, num_bytes)
 
 
 def _with_shorthands(config: RunConfig) -> Any:

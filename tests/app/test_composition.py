@@ -1,22 +1,19 @@
-"""Composition with the real YAML files, and the configuration that a run folder keeps."""
+"""Composition with the real YAML files."""
 
 import dataclasses
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import yaml
 from small_runs import TABULAR
 
 import rltrain.app.train
+from rltrain.algos.registry import module_of
 from rltrain.app import hydra_app
-from rltrain.config import dqn_config
-from rltrain.config import run as schema
+from rltrain.config import algorithms
 from rltrain.config import saved as saved_config
 from rltrain.config.algorithms import DQNConfig
-from rltrain.config.environments import AtariConfig, DoomConfig, GymConfig, RetroConfig
-from rltrain.envs import registry
-from rltrain.errors import CheckpointError, ConfigError
+from rltrain.config.run import RunConfig
 
 OF_ANY_NAME = {"atari", "gym"}
 """Nothing by themselves."""
@@ -41,7 +38,7 @@ def compose(command, monkeypatch):
     return call
 
 
-ALGOS = sorted(algo for algo in schema.ALGOS if hydra_app.preset_of(algo) == "")
+ALGOS = sorted(algo for algo in algorithms.ALGOS if hydra_app.preset_of(algo) == "")
 PAIRS = [(algo, env) for algo in ALGOS for env in ENVS]
 # Every environment with one algorithm is enough for every day, and every algorithm with those that differ in kind.
 DAILY = {(ALGOS[number % len(ALGOS)], env) for number, env in enumerate(ENVS)} | {
@@ -68,7 +65,7 @@ def test_every_pair_of_algorithm_and_environment_composes_or_says_why_not(algo, 
         assert reason in got.last_line
         assert not got.run_dir.exists()
     else:
-        assert isinstance(got, schema.RunConfig), got.last_line
+        assert isinstance(got, RunConfig), got.last_line
         assert (got.algo.name, got.env.name) == (algo, OF_A_FAMILY.get(env, env))
         assert None not in (got.num_envs, got.log_every_steps, got.eval_every_steps)
         assert (got.num_envs, got.batch_size) == (got.algo.num_envs, getattr(got.algo, "batch_size", None))
@@ -76,7 +73,7 @@ def test_every_pair_of_algorithm_and_environment_composes_or_says_why_not(algo, 
 
 def test_every_tuned_setting_belongs_to_an_algorithm_and_an_environment():
     files = sorted((hydra_app.CONFIGS / "hparams").glob("*.yaml"))
-    pairs = {f"{algo}_{env}" for algo in schema.ALGOS for env in [*ENVS, *OF_ANY_NAME]}
+    pairs = {f"{algo}_{env}" for algo in algorithms.ALGOS for env in [*ENVS, *OF_ANY_NAME]}
     assert files
     assert {path.stem for path in files} <= pairs
     for path in files:
@@ -129,7 +126,7 @@ def test_naming_the_scenario_equals_choosing_its_file(general, key, option, comp
 
 def test_several_actions_at_once_are_refused_with_a_reason_where_an_algorithm_gives_one(compose, monkeypatch):
     """Bug: a crash while the network is built, after the run folder was made."""
-    monkeypatch.syspath_prepend(str(Path(__file__).parent / "envs"))
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "envs"))
     got = compose("algo=dqn", "env=gym", "env.id=counter:Buttons-v0")
     assert got.code == 2
     assert "dqn needs one discrete action, and those of counter-Buttons-v0 are several at once" in got.last_line
@@ -140,26 +137,26 @@ def test_any_gymnasium_environment_can_be_named(compose):
     assert compose("algo=ppo", "env=gym", "env.id=MountainCar-v0").env.id == "MountainCar-v0"
 
 
-PRESETS = [algo for algo in schema.ALGOS if hydra_app.preset_of(algo)]
+PRESETS = [algo for algo in algorithms.ALGOS if hydra_app.preset_of(algo)]
 
 
 @pytest.mark.parametrize("env", ["doom", "pong", "acrobot"])  # tuned, tuned in a file that takes another, not tuned
 @pytest.mark.parametrize("algo", PRESETS)
 def test_a_preset_is_its_algorithm_with_the_switches_that_it_names(algo, env, compose):
     got, base = compose(f"algo={algo}", f"env={env}"), compose("algo=dqn", f"env={env}")
-    switches = dict.fromkeys(dqn_config.PRESETS[algo], True)
+    switches = dict.fromkeys(algorithms.PRESETS[algo], True)
     assert switches
     assert got == dataclasses.replace(base, algo=dataclasses.replace(base.algo, name=algo, **switches))
     assert not (base.algo.double or base.algo.dueling or base.algo.prioritized)
-    assert schema.algo_module(algo) is schema.algo_module("dqn")
+    assert module_of(algo) is module_of("dqn")
     assert saved_config.from_dict(dataclasses.asdict(got)) == got
 
 
 @pytest.mark.parametrize("algo", PRESETS)
 def test_a_preset_without_what_its_name_says_is_refused(algo, compose):
-    outcome = compose(f"algo={algo}", "env=cartpole", f"algo.{dqn_config.PRESETS[algo][-1]}=false")
+    outcome = compose(f"algo={algo}", "env=cartpole", f"algo.{algorithms.PRESETS[algo][-1]}=false")
     assert outcome.code == 2
-    assert f"{algo} without {dqn_config.PRESETS[algo][-1]}" in outcome.last_line
+    assert f"{algo} without {algorithms.PRESETS[algo][-1]}" in outcome.last_line
 
 
 def test_what_presets_take_from_dqn_does_not_switch_their_improvements(compose):
@@ -184,63 +181,6 @@ def test_lists_of_doom_are_typed_on_the_command_line(compose):
     assert compose("algo=ppo", "env=doom", "env.actions=[MOVE_LEFT]").code == 2
 
 
-CONFIG = schema.resolve(schema.RunConfig(DQNConfig(), GymConfig("cartpole", id="CartPole-v1", kwargs={}), name="x"))
-
-
-def test_a_saved_config_is_read_back_as_it_was(tmp_path):
-    saved_config.save(CONFIG, tmp_path / "config.yaml")
-    assert saved_config.load(tmp_path / "config.yaml") == CONFIG
-
-
-@pytest.mark.parametrize(
-    ("where", "key", "value", "hint"),
-    [
-        (None, "total_steps", "many", "int"),
-        (None, "total_steps", 1.5, "int"),
-        (None, "total_steps", True, "int"),
-        (None, "progress", "yes", "bool"),
-        ("algo", "gamma", "high", "float"),
-        ("network", "hidden_sizes", [64, "wide"], "list"),
-        ("env", "kwargs", [], "dict"),
-        ("algo", "gama", 0.9, "gamma"),
-        ("algo", "name", "dqnn", "dqn"),
-        ("env", "family", "gymm", "gym"),
-        ("algo", "gamma", 1.5, "[0, 1]"),
-    ],
-)
-def test_a_saved_config_that_was_changed_by_hand_is_checked(where, key, value, hint, tmp_path):
-    saved_config.save(CONFIG, tmp_path / "config.yaml")
-    values = yaml.safe_load((tmp_path / "config.yaml").read_text())
-    (values[where] if where else values)[key] = value
-    with pytest.raises(ConfigError) as caught:
-        saved_config.from_dict(values)
-    assert key in caught.value.where
-    assert hint in caught.value.fix
-
-
-def test_the_values_of_a_saved_mapping_are_checked():
-    values = dataclasses.asdict(schema.RunConfig(DQNConfig(), DoomConfig("doom", shaping={"HEALTH": 1.0})))
-    values["env"]["shaping"]["HEALTH"] = "much"
-    with pytest.raises(ConfigError, match=r"env\.shaping"):
-        saved_config.from_dict(values)
-
-
-@pytest.mark.parametrize("text", ["{broken", "!!python/object/apply:os.getcwd []", None])
-def test_a_config_that_cannot_be_read_runs_nothing_and_is_no_bug_of_ours(text, tmp_path):
-    path: Path = tmp_path / "config.yaml"
-    if text is not None:
-        path.write_text(text)
-    with pytest.raises(CheckpointError):
-        saved_config.load(path)
-
-
-def test_an_int_is_a_float_and_none_only_where_it_may_be():
-    values = dataclasses.asdict(CONFIG)
-    assert saved_config.from_dict(values | {"log_every_s": 2}).log_every_s == 2
-    with pytest.raises(ConfigError):
-        saved_config.from_dict(values | {"seed": None})
-
-
 def test_a_minibatch_that_does_not_divide_the_rollout_is_refused_with_one_that_does(compose):
     outcome = compose("algo=ppo", "env=cartpole", "batch_size=100", "num_envs=8", "algo.num_steps=128")
     assert outcome.code == 2
@@ -257,21 +197,3 @@ def test_a_replay_too_small_for_a_batch_is_refused_before_it_is_built(compose):
 def test_a_large_replay_is_saved_before_much_of_it_is_new(capacity, every, compose):
     got = compose("algo=dqn", "env=pong", f"algo.replay_capacity={capacity}", "total_steps=10_000_000")
     assert got.checkpoint_every_steps == every
-
-
-@pytest.mark.parametrize(
-    ("env", "name"),
-    [
-        (GymConfig(name="gym", id="CartPole-v1"), "CartPole-v1"),
-        (GymConfig(name="gym", id="package.module:ns/Name-v0"), "package.module-ns-Name-v0"),
-        (GymConfig(name="cartpole", id="CartPole-v1"), "cartpole"),
-        (AtariConfig(name="atari", game="asterix"), "asterix"),
-        (RetroConfig(name="retro", game="Airstriker-Genesis-v0"), "Airstriker-Genesis-v0"),
-        (DoomConfig(name="doom", scenario="basic"), "doom"),
-        (DoomConfig(name="doom", scenario="cig"), "doom_cig"),
-        (SimpleNamespace(name="doom", family="doom", cfg="/some/my map.cfg"), "doom_my-map"),
-        (DoomConfig(name="doom_basic", scenario="basic"), "doom_basic"),
-    ],
-)
-def test_the_folders_of_two_environments_of_a_family_are_apart(env, name):
-    assert registry.folder_name(env) == name

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 TRAIN = ["plugins=[own_parts]", "algo=patient_a2c", "env=corridor", "network=two_relus", "device=cpu"]
 TRAIN += ["progress=false", "eval_every_steps=0", "final_eval_episodes=2"]
 
@@ -89,9 +89,9 @@ def test_a_sweep_and_the_lists_know_them(folder):
         (None, "the plugin 'own_parts' cannot be imported: ModuleNotFoundError"),
         ("1 / 0", "cannot be imported: ZeroDivisionError"),
         ("from rltrain import plugins\nplugins.register_network('mlp', list)", "there is network=mlp already"),
-        ("from rltrain import plugins\nfrom rltrain.config.ppo_config import PPOConfig\n"
+        ("from rltrain import plugins\nfrom rltrain.config.algorithms import PPOConfig\n"
          "plugins.register_algorithm(PPOConfig)", "there is algo=ppo already"),
-        ("from rltrain import plugins\nfrom rltrain.envs.gym.pool import GymConfig\n"
+        ("from rltrain import plugins\nfrom rltrain.config.environments import GymConfig\n"
          "plugins.register_environment(GymConfig('x', family='gim', id='y'))", "did you mean 'gym'"),
     ],
 )  # fmt: skip

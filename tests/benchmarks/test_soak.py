@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-PATH = Path(__file__).parents[1] / "benchmarks" / "soak.py"
+PATH = Path(__file__).parents[2] / "benchmarks" / "soak.py"
 MINUTES = np.arange(10, 60, 1 / 6)
 
 

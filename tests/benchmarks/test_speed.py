@@ -23,22 +23,26 @@ from rltrain.config.algorithms import DQNConfig, PPOConfig
 from rltrain.config.environments import AtariConfig, GymConfig
 from rltrain.config.network import NetworkConfig
 from rltrain.config.run import RunConfig
+from rltrain.fast.accelerate import accelerate
 from rltrain.run import folder as run_folder
 from rltrain.run.run import Run
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 import plain
 
 PAIRS = 5
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
-    """Processor time of threads that wait for each other is no work."""
+def as_in_a_run():
+    """The accelerated twins, as in every run; one thread, as the time of threads that wait for each other is no
+    work."""
     before = torch.get_num_threads()
+    accelerate(True)
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+    accelerate(False)
 
 
 def ratio(ours, reference) -> float:
@@ -55,13 +59,6 @@ def ratio(ours, reference) -> float:
     return statistics.median(pairs)
 
 
-class WithoutEvaluation(Run):
-    """A run that ends with its last step."""
-
-    def conclude(self, agent, **parts) -> None:
-        """Nothing."""
-
-
 def test_ppo_on_cartpole_is_quicker_than_a_page_of_plain_code(tmp_path):
     """The whole loop: acting, environments, learning, logs. Catches what creeps into every step or update."""
     algo = PPOConfig(num_envs=4, num_steps=128, num_epochs=4, batch_size=128, clip_value_range=0.2)
@@ -71,8 +68,9 @@ def test_ppo_on_cartpole_is_quicker_than_a_page_of_plain_code(tmp_path):
 
     def ours():
         folder = run_folder.create(config, tmp_path / str(next(numbers)))
-        run = WithoutEvaluation(config, folder, None)
+        run = Run(config, folder, None)
         ppo.train(config, run)
+        run.close()
         run.logger.close()
 
     measured = ratio(ours, lambda: plain.ppo(1024, lambda step: None))
@@ -84,7 +82,6 @@ def test_learning_from_pixels_is_quicker_than_plain_modules():
     network_config, env = NetworkConfig("nature_cnn"), AtariConfig("pong", game="pong")
     config = resolve(RunConfig(DQNConfig(), env, network_config, device="cpu", precision="fp32"))
     agent = DQN(config, spaces.Box(0, 255, (1, 84, 84), np.uint8), spaces.Discrete(6), 0)
-    torch.set_num_threads(1)
     pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 4, 84, 84), dtype=np.uint8)
     ones, action = np.ones(32, np.float32), np.zeros(32, np.int64)
     batch = Batch(pixels[0], action, ones, ones, pixels[1], ones, action)

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 CODE = "from rltrain.cli import main; main()"
-UNGUARDED = "from rltrain import terminal; terminal.guard = lambda: None; " + CODE
+UNGUARDED = "from rltrain.system import terminal; terminal.guard = lambda: None; " + CODE
 TRAIN = ["algo=q_learning", "env=maze", "total_steps=300", "log_every_s=0.05"]
 
 

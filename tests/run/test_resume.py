@@ -13,7 +13,7 @@ from exact import differences, flat, lines, same
 from rltrain.buffers import pieces
 from rltrain.config import saved as saved_config
 from rltrain.config.algorithms import ALGOS
-from rltrain.run import checkpoint, evaluate
+from rltrain.run import checkpoint, evaluation
 from rltrain.run.run import Run
 
 SMALL = {
@@ -74,7 +74,7 @@ def stop_in_evaluation(monkeypatch):
     def arm(number, kind=signal.SIGTERM):
         begun = []
 
-        class Stack(evaluate.FrameStack):
+        class Stack(evaluation.FrameStack):
             def reset(self, frame):
                 begun.append(self)
                 return super().reset(frame)
@@ -84,7 +84,7 @@ def stop_in_evaluation(monkeypatch):
                     os.kill(os.getpid(), kind)
                 return super().push(frame, first)
 
-        monkeypatch.setattr(evaluate, "FrameStack", Stack)
+        monkeypatch.setattr(evaluation, "FrameStack", Stack)
 
     yield arm
     monkeypatch.undo()

@@ -160,7 +160,7 @@ def test_every_listed_scenario_has_spaces_and_a_yaml():
     listed = scenarios()
     assert {"basic", "deadly_corridor", "take_cover"} <= set(listed)
     assert not {"cig", "multi", "multi_duel", "oblige"} & set(listed)
-    configs = Path(__file__).parents[2] / "configs" / "env"
+    configs = Path(__file__).parents[3] / "configs" / "env"
     for scenario in listed:
         assert spaces(DoomConfig("x", scenario=scenario))[1].n >= 2
         assert (configs / f"doom_{scenario}.yaml").is_file()

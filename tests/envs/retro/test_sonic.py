@@ -15,7 +15,7 @@ from rltrain.envs.retro.family import make_pool
 
 stable_retro = pytest.importorskip("stable_retro")
 
-CONFIGS = Path(__file__).parents[2] / "configs" / "env"
+CONFIGS = Path(__file__).parents[3] / "configs" / "env"
 SONIC = "SonicTheHedgehog-Genesis-v0"
 
 
