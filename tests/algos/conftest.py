@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-import torch
 
 from rltrain.algos.parts.collector import Collector
 from rltrain.app.resolve import resolve
