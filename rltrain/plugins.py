@@ -54,7 +54,7 @@ def register_environment(settings: Any, text: str = "") -> None:
 
 
 def register_environment_family(name: str, module: str, settings_class: type) -> None:
-    """Add a family: a module with `spaces(config)` and `make_pool(config, num_envs)` as in rltrain/envs/gym/pool.py.
+    """Add a family: a module with `spaces(config)` and `make_pool(config, num_envs)` as in rltrain/envs/gym/family.py.
 
     `settings_class` is a dataclass with `name`, `stack_num` and `family`, which is `name`. Raises ConfigError.
     """

@@ -12,10 +12,10 @@ from rltrain.envs.viewer import Viewer
 from rltrain.errors import ConfigError
 
 MODULES: dict[str, str] = {
-    "gym": "rltrain.envs.gym.pool",
-    "doom": "rltrain.envs.doom.scenario",
-    "atari": "rltrain.envs.atari.pool",
-    "retro": "rltrain.envs.retro.pool",
+    "gym": "rltrain.envs.gym.family",
+    "doom": "rltrain.envs.doom.family",
+    "atari": "rltrain.envs.atari.family",
+    "retro": "rltrain.envs.retro.family",
 }
 """The module of each family: it has `spaces`, `make_pool` and, where there is a picture, `make_viewer`."""
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from rltrain.config.environments import AtariConfig
-from rltrain.envs.atari.pool import games, make_pool, spaces
+from rltrain.envs.atari.family import make_pool
+from rltrain.envs.atari.pool import games, spaces
 from rltrain.errors import ConfigError, EnvironmentFailure
 
 

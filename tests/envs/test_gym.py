@@ -9,7 +9,8 @@ from gymnasium.spaces import Discrete, MultiBinary, MultiDiscrete
 
 from rltrain.config.environments import GymConfig
 from rltrain.envs.gym import pool as gym
-from rltrain.envs.gym.pool import make_env, make_pool, spaces
+from rltrain.envs.gym.family import make_pool
+from rltrain.envs.gym.make import make_env, spaces
 from rltrain.errors import ConfigError, EnvironmentFailure
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")

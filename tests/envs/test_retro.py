@@ -13,7 +13,8 @@ import pytest
 from console import LEFT, RIGHT, airstriker
 
 from rltrain.config.environments import RetroConfig
-from rltrain.envs.retro.pool import make_pool, spaces
+from rltrain.envs.retro.family import make_pool
+from rltrain.envs.retro.pool import spaces
 from rltrain.errors import ConfigError, EnvironmentFailure
 
 stable_retro = pytest.importorskip("stable_retro")

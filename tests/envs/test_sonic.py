@@ -11,7 +11,7 @@ from console import emulator
 
 import rltrain.app.train
 from rltrain.config.environments import RetroConfig
-from rltrain.envs.retro.pool import make_pool
+from rltrain.envs.retro.family import make_pool
 
 stable_retro = pytest.importorskip("stable_retro")
 

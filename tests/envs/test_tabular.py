@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rltrain.config.environments import GymConfig
-from rltrain.envs.gym.pool import make_pool
+from rltrain.envs.gym.family import make_pool
 from rltrain.envs.tabular.table import evaluate_policy, optimal_q, transition_table
 from rltrain.errors import ConfigError
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rltrain.config.environments import GymConfig
-from rltrain.envs.gym.pool import make_env
+from rltrain.envs.gym.make import make_env
 from rltrain.envs.tabular.table import optimal_q, transition_table
 from rltrain.envs.tabular.toy_text import action_names, policy_picture, state_names
 

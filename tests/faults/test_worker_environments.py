@@ -11,8 +11,8 @@ import psutil
 import pytest
 
 from rltrain.config.environments import GymConfig, RetroConfig
-from rltrain.envs.gym.pool import make_pool as make_gym_pool
-from rltrain.envs.retro.pool import make_pool as make_retro_pool
+from rltrain.envs.gym.family import make_pool as make_gym_pool
+from rltrain.envs.retro.family import make_pool as make_retro_pool
 from rltrain.errors import EnvironmentFailure
 
 pytestmark = pytest.mark.faults

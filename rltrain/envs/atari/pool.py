@@ -10,9 +10,8 @@ import gymnasium
 import numpy as np
 
 from rltrain.config.environments import AtariConfig
-from rltrain.envs.pool import Episode, Pool, TimeStep
+from rltrain.envs.pool import Episode, TimeStep
 from rltrain.envs.seeding import env_seed
-from rltrain.envs.viewer import Viewer
 from rltrain.errors import ConfigError, EnvironmentFailure, nearest
 from rltrain.system import process
 
@@ -39,11 +38,6 @@ def spaces(config: AtariConfig) -> tuple[gymnasium.Space, gymnasium.Space]:
     pool = AtariPool(config, 1)
     pool.close()
     return pool.frame_space, pool.action_space
-
-
-def make_pool(config: AtariConfig, num_envs: int) -> Pool:
-    """Start `num_envs` games. Raises ConfigError (unknown game) or EnvironmentFailure (no ROM)."""
-    return AtariPool(config, num_envs)
 
 
 def vector_env(config: AtariConfig, num_envs: int, **picture: Any) -> "AtariVectorEnv":
@@ -79,13 +73,6 @@ def vector_env(config: AtariConfig, num_envs: int, **picture: Any) -> "AtariVect
         use_fire_reset=config.fire_reset,
         **drawn,
     )
-
-
-def make_viewer(config: AtariConfig) -> Viewer:
-    """One game in colour. Raises what `make_pool` raises."""
-    from rltrain.envs.atari.viewer import AtariViewer
-
-    return AtariViewer(config)
 
 
 class AtariPool:

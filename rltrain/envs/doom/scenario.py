@@ -1,4 +1,4 @@
-"""Doom scenarios: their configuration. Nothing here imports ViZDoom before it is needed."""
+"""Doom scenarios: their spaces and their pool. Nothing here imports ViZDoom before it is needed."""
 
 import gymnasium
 import numpy as np
@@ -7,7 +7,6 @@ from gymnasium import spaces as gym_spaces
 from rltrain.config.environments import DoomConfig
 from rltrain.envs.pool import Pool
 from rltrain.envs.spaces import PixelsAndVariables
-from rltrain.envs.viewer import Viewer
 
 
 def scenarios() -> list[str]:
@@ -38,10 +37,3 @@ def make_pool(config: DoomConfig, num_envs: int) -> Pool:
     from rltrain.envs.doom.pool import DoomPool
 
     return DoomPool(config, num_envs, frame_space, action_space)
-
-
-def make_viewer(config: DoomConfig) -> Viewer:
-    """One game in colour. Raises what `make_pool` raises."""
-    from rltrain.envs.doom import viewer as doom_viewer
-
-    return doom_viewer.make_viewer(config)

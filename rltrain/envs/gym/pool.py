@@ -1,9 +1,7 @@
 """Every gymnasium environment with plain observations: stepped in this process, or by worker processes."""
 
 import contextlib
-import importlib.util
 import sys
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,71 +12,11 @@ from gymnasium import spaces as gym_spaces
 from rltrain.config.environments import GymConfig
 from rltrain.envs.gym import state as gym_state
 from rltrain.envs.gym.conversion import action_space, channels_first, frame_space
+from rltrain.envs.gym.make import make_env
 from rltrain.envs.patience import StandsStill, interruptible
-from rltrain.envs.pool import Episode, Pool, TimeStep
+from rltrain.envs.pool import Episode, TimeStep
 from rltrain.envs.seeding import env_seed
-from rltrain.envs.viewer import Viewer
-from rltrain.errors import ConfigError, EnvironmentFailure, nearest
-
-
-def make_env(config: GymConfig) -> gymnasium.Env:
-    """One environment, as gymnasium makes it.
-
-    Raises ConfigError for an unknown id or wrong kwargs, EnvironmentFailure where a package is missing.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return gymnasium.make(
-                config.id, max_episode_steps=config.max_episode_steps, disable_env_checker=True, **config.kwargs
-            )
-    except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
-        fix = "pip install what it names"
-        raise EnvironmentFailure(f"'{config.id}' needs a package: {error}", "env.id", fix) from error
-    except (gymnasium.error.UnregisteredEnv, gymnasium.error.DeprecatedEnv) as error:
-        raise ConfigError(f"unknown environment '{config.id}'", "env.id", nearest(config.id, _installed())) from error
-    except (TypeError, ValueError, KeyError, gymnasium.error.Error) as error:
-        raise ConfigError(f"'{config.id}' cannot be made: {error}", "env.id, env.kwargs", "correct them") from error
-
-
-def _installed() -> list[str]:
-    """The registered ids but those of gymnasium's own whose package is not here, or which it only remembers."""
-    needs = {"mujoco": "mujoco", "box2d": "Box2D", "phys2d": "jax", "tabular": "jax"}
-    missing = [module for module, package in needs.items() if importlib.util.find_spec(package) is None]
-    # An id that gymnasium only remembers (Ant-v2) has a function of this module that raises.
-    without = ("gymnasium.envs:", *(f"gymnasium.envs.{module}" for module in missing))
-    made_by = {
-        name: entry if isinstance(entry := spec.entry_point, str) else f"{getattr(entry, '__module__', '')}:"
-        for name, spec in gymnasium.registry.items()
-    }
-    return [name for name, place in made_by.items() if not place.startswith(without)]
-
-
-def spaces(config: GymConfig) -> tuple[gymnasium.Space, gymnasium.Space]:
-    """(single-frame observation, action) spaces as the pool gives them. Raises what `make_env` raises."""
-    env = make_env(config)
-    try:
-        return frame_space(env, config.id), action_space(env, config.id)
-    finally:
-        env.close()
-
-
-def make_pool(config: GymConfig, num_envs: int) -> Pool:
-    """Start `num_envs` environments. Raises what `make_env` raises."""
-    if config.workers:
-        from rltrain.envs.gym.workers import WorkerPool
-
-        return WorkerPool(config, num_envs)
-    from rltrain.envs.gym import cartpole
-
-    return cartpole.CartPolePool(config, num_envs) if cartpole.fits(config, num_envs) else GymPool(config, num_envs)
-
-
-def make_viewer(config: GymConfig) -> Viewer:
-    """One environment with its own picture. Raises EnvironmentFailure where it draws none."""
-    from rltrain.envs.gym.viewer import GymViewer
-
-    return GymViewer(config)
+from rltrain.errors import EnvironmentFailure
 
 
 class GymPool:

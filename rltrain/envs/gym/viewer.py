@@ -8,7 +8,7 @@ import gymnasium
 import numpy as np
 
 from rltrain.config.environments import GymConfig
-from rltrain.envs.gym.pool import make_env
+from rltrain.envs.gym.make import make_env
 from rltrain.envs.seeding import env_seed
 from rltrain.envs.tabular.toy_text import ACTION_NAMES
 from rltrain.envs.viewer import Shown, action_name

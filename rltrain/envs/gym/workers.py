@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from rltrain.config.environments import GymConfig
-from rltrain.envs.gym.pool import GymPool, spaces
+from rltrain.envs.gym.make import spaces
+from rltrain.envs.gym.pool import GymPool
 from rltrain.envs.pool import Episode, TimeStep
 from rltrain.envs.workers.pool import Lost, Workers
 

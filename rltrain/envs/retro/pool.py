@@ -1,4 +1,4 @@
-"""Console games by stable-retro: their configuration, and a pool with one process for each emulator."""
+"""Console games by stable-retro: a pool with one process for each emulator."""
 
 import multiprocessing
 from typing import Any
@@ -9,8 +9,7 @@ from gymnasium import spaces as gym_spaces
 
 from rltrain.config.environments import RetroConfig
 from rltrain.envs.patience import is_stopping
-from rltrain.envs.pool import Episode, Pool, TimeStep
-from rltrain.envs.viewer import Viewer
+from rltrain.envs.pool import Episode, TimeStep
 from rltrain.envs.workers.pool import Lost, Workers
 
 
@@ -26,18 +25,6 @@ def spaces(config: RetroConfig) -> tuple[gymnasium.Space, gymnasium.Space]:
     if len(pad.num_choices) == 1:
         action_space = gym_spaces.Discrete(pad.num_choices[0])
     return gym_spaces.Box(0, 255, config.frame_shape, np.uint8), action_space
-
-
-def make_pool(config: RetroConfig, num_envs: int) -> Pool:
-    """Start `num_envs` emulators. Raises what `spaces` raises."""
-    return RetroPool(config, num_envs)
-
-
-def make_viewer(config: RetroConfig) -> Viewer:
-    """One game in colour. Raises what `spaces` raises."""
-    from rltrain.envs.retro import viewer as retro_viewer
-
-    return retro_viewer.make_viewer(config)
 
 
 class RetroPool:

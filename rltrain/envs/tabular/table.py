@@ -8,7 +8,7 @@ from gymnasium import spaces
 from numba import njit
 
 from rltrain.config.environments import GymConfig
-from rltrain.envs.gym.pool import make_env
+from rltrain.envs.gym.make import make_env
 from rltrain.errors import ConfigError
 
 DEFAULT_MAX_EPISODE_STEPS = 1000

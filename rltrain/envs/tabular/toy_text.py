@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from rltrain.config.environments import GymConfig
-from rltrain.envs.gym.pool import make_env
+from rltrain.envs.gym.make import make_env
 
 ACTION_NAMES = {
     "TaxiEnv": ("south", "north", "east", "west", "pickup", "dropoff"),

@@ -1,0 +1,20 @@
+"""The family of Atari games."""
+
+from rltrain.config.environments import AtariConfig
+from rltrain.envs.atari.pool import AtariPool, spaces
+from rltrain.envs.pool import Pool
+from rltrain.envs.viewer import Viewer
+
+__all__ = ["make_pool", "make_viewer", "spaces"]
+
+
+def make_pool(config: AtariConfig, num_envs: int) -> Pool:
+    """Start `num_envs` games. Raises ConfigError (unknown game) or EnvironmentFailure (no ROM)."""
+    return AtariPool(config, num_envs)
+
+
+def make_viewer(config: AtariConfig) -> Viewer:
+    """Start one game in colour. Raises what `make_pool` raises."""
+    from rltrain.envs.atari.viewer import AtariViewer
+
+    return AtariViewer(config)

@@ -1,0 +1,14 @@
+"""The family of Doom scenarios."""
+
+from rltrain.config.environments import DoomConfig
+from rltrain.envs.doom.scenario import make_pool, scenarios, spaces
+from rltrain.envs.viewer import Viewer
+
+__all__ = ["make_pool", "make_viewer", "scenarios", "spaces"]
+
+
+def make_viewer(config: DoomConfig) -> Viewer:
+    """Start one game in colour. Raises what `make_pool` raises."""
+    from rltrain.envs.doom import viewer
+
+    return viewer.make_viewer(config)

@@ -1,0 +1,28 @@
+"""The family of gymnasium's environments: stepped in this process, or by worker processes."""
+
+from rltrain.config.environments import GymConfig
+from rltrain.envs.gym.make import spaces
+from rltrain.envs.pool import Pool
+from rltrain.envs.viewer import Viewer
+
+__all__ = ["make_pool", "make_viewer", "spaces"]
+
+
+def make_pool(config: GymConfig, num_envs: int) -> Pool:
+    """Start `num_envs` environments. Raises what `make_env` raises."""
+    if config.workers:
+        from rltrain.envs.gym.workers import WorkerPool
+
+        return WorkerPool(config, num_envs)
+    from rltrain.envs.gym import cartpole, pool
+
+    if cartpole.fits(config, num_envs):
+        return cartpole.CartPolePool(config, num_envs)
+    return pool.GymPool(config, num_envs)
+
+
+def make_viewer(config: GymConfig) -> Viewer:
+    """Start one environment with its own picture. Raises EnvironmentFailure where it draws none."""
+    from rltrain.envs.gym.viewer import GymViewer
+
+    return GymViewer(config)

@@ -1,0 +1,52 @@
+"""One environment of gymnasium, and its spaces."""
+
+import importlib.util
+import warnings
+
+import gymnasium
+
+from rltrain.config.environments import GymConfig
+from rltrain.envs.gym.conversion import action_space, frame_space
+from rltrain.errors import ConfigError, EnvironmentFailure, nearest
+
+
+def make_env(config: GymConfig) -> gymnasium.Env:
+    """One environment, as gymnasium makes it.
+
+    Raises ConfigError for an unknown id or wrong kwargs, EnvironmentFailure where a package is missing.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return gymnasium.make(
+                config.id, max_episode_steps=config.max_episode_steps, disable_env_checker=True, **config.kwargs
+            )
+    except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
+        fix = "pip install what it names"
+        raise EnvironmentFailure(f"'{config.id}' needs a package: {error}", "env.id", fix) from error
+    except (gymnasium.error.UnregisteredEnv, gymnasium.error.DeprecatedEnv) as error:
+        raise ConfigError(f"unknown environment '{config.id}'", "env.id", nearest(config.id, _installed())) from error
+    except (TypeError, ValueError, KeyError, gymnasium.error.Error) as error:
+        raise ConfigError(f"'{config.id}' cannot be made: {error}", "env.id, env.kwargs", "correct them") from error
+
+
+def _installed() -> list[str]:
+    """The registered ids but those of gymnasium's own whose package is not here, or which it only remembers."""
+    needs = {"mujoco": "mujoco", "box2d": "Box2D", "phys2d": "jax", "tabular": "jax"}
+    missing = [module for module, package in needs.items() if importlib.util.find_spec(package) is None]
+    # An id that gymnasium only remembers (Ant-v2) has a function of this module that raises.
+    without = ("gymnasium.envs:", *(f"gymnasium.envs.{module}" for module in missing))
+    made_by = {
+        name: entry if isinstance(entry := spec.entry_point, str) else f"{getattr(entry, '__module__', '')}:"
+        for name, spec in gymnasium.registry.items()
+    }
+    return [name for name, place in made_by.items() if not place.startswith(without)]
+
+
+def spaces(config: GymConfig) -> tuple[gymnasium.Space, gymnasium.Space]:
+    """(single-frame observation, action) spaces as the pool gives them. Raises what `make_env` raises."""
+    env = make_env(config)
+    try:
+        return frame_space(env, config.id), action_space(env, config.id)
+    finally:
+        env.close()

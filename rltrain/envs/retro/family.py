@@ -1,0 +1,20 @@
+"""The family of console games."""
+
+from rltrain.config.environments import RetroConfig
+from rltrain.envs.pool import Pool
+from rltrain.envs.retro.pool import RetroPool, spaces
+from rltrain.envs.viewer import Viewer
+
+__all__ = ["make_pool", "make_viewer", "spaces"]
+
+
+def make_pool(config: RetroConfig, num_envs: int) -> Pool:
+    """Start `num_envs` emulators. Raises what `spaces` raises."""
+    return RetroPool(config, num_envs)
+
+
+def make_viewer(config: RetroConfig) -> Viewer:
+    """Start one game in colour. Raises what `spaces` raises."""
+    from rltrain.envs.retro import viewer
+
+    return viewer.make_viewer(config)
