@@ -12,6 +12,7 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 
 from rltrain import cli
+from rltrain.fast.accelerate import accelerate
 from rltrain.run.run import Run
 
 
@@ -45,9 +46,15 @@ class Outcome:
 
 
 @pytest.fixture(autouse=True)
-def tiny_numbers_kept():
-    """After a test that made an agent: hypothesis draws them, and does not take them for 0."""
+def process_settings():
+    """Every test begins with the accelerated twins and with the threads and tiny numbers of a fresh process.
+
+    A run in this process sets all three. Hypothesis draws tiny numbers and does not take them for 0.
+    """
+    num_threads = torch.get_num_threads()
+    accelerate(True)
     yield
+    torch.set_num_threads(num_threads)
     torch.set_flush_denormal(False)
 
 

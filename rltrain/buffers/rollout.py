@@ -96,7 +96,7 @@ class Rollout:
         """Value of the true successor, [T, B], float32."""
 
     def flat(self, name: str) -> Tensor:
-        """The field `name` as [T * B, ...], a view: what the indices of `minibatches` index."""
+        """The field `name` as [T * B, ...], a view: what the indices of `shuffled` index."""
         field: Tensor = getattr(self, name)
         return field.flatten(0, 1)
 

@@ -40,11 +40,11 @@ def test_one_worker_equals_a2c_to_the_last_bit(config, tmp_path):
 
 def test_four_workers_share_the_parameters_the_statistics_and_the_count(config, watched):
     run_config = config("a3c", num_workers=4, num_envs=8, num_steps=5, steps=800)
-    seen, agent = watched(run_config, lambda run, agent, parts: (run.step, agent.num_updates))
+    seen, agent = watched(run_config, lambda run, agent, parts: (run.step, agent.learner.num_updates))
     assert seen == [(10 * update, update) for update in range(1, len(seen) + 1)], "two environments, five steps each"
     assert 80 <= len(seen) < 84, "the rollouts that were under way at the end count too"
-    steps = {int(values["step"]) for values in agent.optimizer.state.values()}
-    assert steps == {agent.num_updates} == {len(seen)}
+    steps = {int(values["step"]) for values in agent.learner.optimizer.state.values()}
+    assert steps == {agent.learner.num_updates} == {len(seen)}
 
 
 def test_an_environment_that_raises_in_a_worker_ends_the_run(config, monkeypatch, tmp_path):

@@ -50,7 +50,9 @@ def test_the_target_network_is_copied_at_exactly_every_period(config):
 @pytest.mark.parametrize("num_envs", [1, 4])
 def test_updates_and_target_copies_fall_on_the_same_steps_for_any_number_of_environments(num_envs, config, watched):
     run_config = config("dqn", num_envs=num_envs, steps=100, target_period_updates=5, **QUICK)
-    seen, _ = watched(run_config, lambda run, agent, parts: (run.step, agent.num_updates, parameters(agent.target)))
+    seen, _ = watched(
+        run_config, lambda run, agent, parts: (run.step, agent.learner.num_updates, parameters(agent.target))
+    )
     changed = [
         (step, updates)
         for (_, _, before), (step, updates, after) in itertools.pairwise(seen)
@@ -64,7 +66,7 @@ def tables(agent, online, target):
     """Let hand-written values stand in for the networks; observations are state numbers."""
     agent.online = torch.nn.Embedding.from_pretrained(torch.tensor(online), freeze=False)
     agent.target = torch.nn.Embedding.from_pretrained(torch.tensor(target))
-    agent.trained = Trained(agent.online)
+    agent.learner.trained = Trained(agent.online)
 
 
 @pytest.mark.parametrize(("double", "expected"), [(True, [0.5 * 3 + 1 - 1, 1 - 4]), (False, [0.5 * 9 + 1 - 1, 1 - 4])])
@@ -74,7 +76,7 @@ def test_double_dqn_judges_the_online_choice_by_the_target_network(double, expec
     state, action = np.array([0, 1]), np.array([0, 0])
     one = np.ones(2, np.float32)
     batch = Batch(state, action, one, np.array([0.5, 0.0], np.float32), np.array([1, 1]), one, state)
-    td_error, _ = agent.update(batch)
+    td_error = agent.update(batch)
     assert td_error.tolist() == pytest.approx(expected, abs=1e-6)
 
 
@@ -82,14 +84,16 @@ def test_double_dqn_judges_the_online_choice_by_the_target_network(double, expec
 def test_importance_weights_reach_the_loss(loss, config):
     agent = DQN(config("dqn", loss=loss), VECTOR, TWO, 0)
     before = parameters(agent.online)
-    _, metrics = agent.update(make_batch(weight=0.0))
-    assert metrics["train/loss"] == 0
+    agent.update(make_batch(weight=0.0))
+    assert agent.learner.metrics()["train/loss"] == 0
     assert torch.equal(parameters(agent.online), before)
-    full, half = (
-        DQN(config("dqn", loss=loss), VECTOR, TWO, 0).update(make_batch(weight=weight))[1] for weight in (1.0, 0.5)
-    )
-    assert full["train/loss"] > 0
-    assert half["train/loss"].item() == pytest.approx(full["train/loss"].item() / 2)
+    losses = []
+    for weight in (1.0, 0.5):
+        agent = DQN(config("dqn", loss=loss), VECTOR, TWO, 0)
+        agent.update(make_batch(weight=weight))
+        losses.append(agent.learner.metrics()["train/loss"].item())
+    assert losses[0] > 0
+    assert losses[1] == pytest.approx(losses[0] / 2)
 
 
 def test_the_td_errors_reach_the_priorities_and_beta_rises_to_one(config, watched):
@@ -107,7 +111,8 @@ def test_parts_of_a_batch_add_up_to_the_whole(micro_batch_size, config):
     batch = dataclasses.replace(make_batch(), weight=np.linspace(0.1, 1, 8, dtype=np.float32))
     whole = DQN(config("dqn", double=True), VECTOR, TWO, 0)
     parted = DQN(dataclasses.replace(config("dqn", double=True), micro_batch_size=micro_batch_size), VECTOR, TWO, 0)
-    (error, metrics), (same_error, same_metrics) = whole.update(batch), parted.update(batch)
+    error, same_error = whole.update(batch), parted.update(batch)
+    metrics, same_metrics = whole.learner.metrics(), parted.learner.metrics()
     assert same_error.tolist() == pytest.approx(error.tolist(), abs=1e-6)
     assert same_metrics.keys() == metrics.keys()
     for tag, value in metrics.items():
@@ -117,12 +122,12 @@ def test_parts_of_a_batch_add_up_to_the_whole(micro_batch_size, config):
 
 def test_the_loss_is_the_one_that_was_chosen(config):
     batch = dataclasses.replace(make_batch(), reward=np.full(8, 100, np.float32))
-    huber, squared = (DQN(config("dqn", loss=loss), VECTOR, TWO, 0).update(batch) for loss in ("huber", "squared"))
-    assert huber[0].tolist() == squared[0].tolist()
-    error = huber[0].abs().numpy()
+    huber, squared = (DQN(config("dqn", loss=loss), VECTOR, TWO, 0) for loss in ("huber", "squared"))
+    error = huber.update(batch).abs().numpy()
+    assert error.tolist() == squared.update(batch).abs().tolist()
     assert error.min() > 1
-    assert huber[1]["train/loss"].item() == pytest.approx((error - 0.5).mean(), rel=1e-5)
-    assert squared[1]["train/loss"].item() == pytest.approx((0.5 * error**2).mean(), rel=1e-5)
+    assert huber.learner.metrics()["train/loss"].item() == pytest.approx((error - 0.5).mean(), rel=1e-5)
+    assert squared.learner.metrics()["train/loss"].item() == pytest.approx((0.5 * error**2).mean(), rel=1e-5)
 
 
 def every_step_is_stored_once_within_its_episode(num_envs, num_steps, config, watched, monkeypatch):
@@ -192,7 +197,7 @@ def test_the_schedules_go_on_after_a_resume_as_if_nothing_had_happened(num_envs,
 @pytest.mark.parametrize("num_envs", [1, 4])
 def test_the_learning_rate_falls_with_agent_steps_or_stays(num_envs, config, watched):
     def look(run, agent, parts):
-        return run.step, agent.optimizer.param_groups[0]["lr"]
+        return run.step, agent.learner.learning_rate
 
     fields = {"num_envs": num_envs, "steps": 400, "learning_rate": 1e-2, **QUICK}
     falling = dict(watched(config("dqn", learning_rate_end=1e-3, **fields), look)[0])
@@ -237,4 +242,4 @@ def test_an_agent_comes_back_from_its_state(config):
         one.update(make_batch(seed=9))
     assert torch.equal(parameters(agent.online), parameters(other.online))
     assert torch.equal(parameters(agent.target), parameters(other.target))
-    assert agent.num_updates == other.num_updates == 4
+    assert agent.learner.num_updates == other.learner.num_updates == 4

@@ -12,34 +12,19 @@ from rltrain.algos.parts.collector import Collector
 from rltrain.algos.ppo import PPO
 from rltrain.buffers.rollout import Rollout
 from rltrain.math.returns import gae
-from rltrain.run.run import Run
 
 QUICK = {"num_steps": 16, "batch_size": 32, "num_epochs": 2}
 
 
 @pytest.fixture
-def collected(config, tmp_path):
+def played(collected):
     """One rollout of 20 steps of the loop in 2 environments, with its agent."""
-
-    def call(**kwargs):
-        run_config = config(
-            "ppo", env="loop:Loop-v0", kwargs=kwargs, num_envs=2, num_steps=20, batch_size=40, gamma=0.98
-        )
-        run = Run(run_config, tmp_path, None)
-        pool = run.make_pool()
-        agent = PPO(run_config, pool.frame_space, pool.action_space, 0)
-        collector = Collector(agent.actor, pool, run, run.generator("actions"), run.env_seed(), run_config.algo)
-        rollout = collector.make_rollout(20)
-        collector.collect(rollout)
-        run.logger.close()
-        return rollout, agent
-
-    return call
+    return lambda **kwargs: collected(PPO, "ppo", lambda agent: agent.actor, **kwargs)
 
 
 @pytest.mark.parametrize("terminates", [False, True])
-def test_the_two_masks_and_the_true_successors_value(terminates, collected):
-    rollout, agent = collected(counts=True, terminates=terminates)
+def test_the_two_masks_and_the_true_successors_value(terminates, played):
+    rollout, agent = played(counts=True, terminates=terminates)
     ends = torch.zeros(20, 2)
     ends[[7, 15]] = 1
     assert torch.equal(rollout.trace, 1 - ends)
@@ -54,10 +39,10 @@ def test_the_two_masks_and_the_true_successors_value(terminates, collected):
     assert torch.allclose(rollout.next_value[counted, 0], wanted[counted], atol=1e-6)
 
 
-def test_no_double_precision_is_sent_to_the_device(collected, monkeypatch):
+def test_no_double_precision_is_sent_to_the_device(played, monkeypatch):
     """Bug: MPS has none, and refuses it."""
     sent = []
-    for place in ("collector", "distributions", "memory.rollout"):
+    for place in ("algos.parts.collector", "nn.distributions", "buffers.rollout"):
         original = importlib.import_module(f"rltrain.{place}").to_device
 
         def watched(array, device, original=original):
@@ -65,12 +50,12 @@ def test_no_double_precision_is_sent_to_the_device(collected, monkeypatch):
             return original(array, device)
 
         monkeypatch.setattr(f"rltrain.{place}.to_device", watched)
-    collected(counts=True)
+    played(counts=True)
     assert np.float32 in sent and np.float64 not in sent
 
 
-def test_values_and_log_probabilities_are_those_of_the_policy_that_acted(collected):
-    rollout, agent = collected(counts=True)
+def test_values_and_log_probabilities_are_those_of_the_policy_that_acted(played):
+    rollout, agent = played(counts=True)
     outputs, value = agent.actor.network(rollout.flat("obs"))
     assert torch.allclose(rollout.flat("value"), value, atol=1e-6)
     chosen = outputs.log_softmax(-1).gather(-1, rollout.flat("action")[:, None]).squeeze(-1)
@@ -83,14 +68,14 @@ def test_clipped_rewards_are_learned_from_and_raw_ones_reported(reward, clip, le
         "ppo", env="loop:Loop-v0", kwargs={"reward": reward}, num_envs=2, reward_clip=clip, **QUICK, steps=32
     )
     rollouts = []
-    original = Collector.make_rollout
+    original = Collector.collect
 
-    def keep(*args):
-        rollouts.append(original(*args))
+    def keep(self):
+        rollouts.append(original(self))
         return rollouts[-1]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Collector, "make_rollout", keep)
+        patch.setattr(Collector, "collect", keep)
         seen, _ = watched(run_config, lambda run, agent, parts: list(run.statistics.recent))
     assert rollouts[0].reward.unique().tolist() == [learned]
     assert set(seen[-1]) == {(8 * reward, 8)}
@@ -101,12 +86,12 @@ def test_the_ratio_is_one_in_the_first_minibatch_of_every_rollout(env, config, w
     updates = []
     original = PPO.update
 
-    def update(self, rollout, advantage, returns, index, measured=True):
+    def update(self, batch, clip_range):
         with torch.no_grad():
-            log_prob, _, _ = self.actor.evaluate(rollout.flat("obs")[index], rollout.flat("action")[index])
-        off = (log_prob - rollout.flat("log_prob")[index]).expm1().abs().max().item()
-        updates.append((off, original(self, rollout, advantage, returns, index)))
-        return updates[-1][1]
+            log_prob, _, _ = self.actor.evaluate(batch.obs, batch.action)
+        off = (log_prob - batch.log_prob).expm1().abs().max().item()
+        original(self, batch, clip_range)
+        updates.append((off, self.learner.metrics()))
 
     monkeypatch.setattr(PPO, "update", update)
     watched(
@@ -144,46 +129,54 @@ def test_the_gradient_at_ratio_1_is_the_one_worked_by_hand(config):
     rollout.action[:] = torch.tensor([[0], [1]])
     rollout.log_prob[:] = torch.tensor([[0.25], [0.75]]).log()
     advantage = torch.tensor([[1.25], [1.5]])
-    agent.update(rollout, advantage, advantage + 1, torch.arange(2))
+    agent.update(rollout.whole(advantage, advantage + 1), 0.2)
     # Of -ratio * A: -(1 - 1/4) * 1.25 and -(0 - 1/4) * 1.5, mean -.28125; of the entropy -.1 * .2059898.
-    gradients = agent.trained.gradients()
+    gradients = agent.learner.trained.gradients()
     assert gradients["policy.bias"].tolist() == pytest.approx([-0.3018490, 0.3018490], rel=1e-5)
     assert gradients["value.bias"].tolist() == pytest.approx([-0.6875])  # .5 * mean(1 - R)
 
 
+@pytest.fixture
+def clip_ranges(monkeypatch):
+    """Those of all updates."""
+    seen, original = [], PPO.update
+
+    def update(self, batch, clip_range):
+        seen.append(clip_range)
+        original(self, batch, clip_range)
+
+    monkeypatch.setattr(PPO, "update", update)
+    return seen
+
+
 @pytest.mark.parametrize("num_envs", [2, 4])
-def test_schedules_count_agent_steps_whatever_the_number_of_environments(num_envs, config, watched):
+def test_schedules_count_agent_steps_whatever_the_number_of_environments(num_envs, config, watched, clip_ranges):
     seen, _ = watched(
         config(
             "ppo", num_envs=num_envs, steps=256, num_steps=64 // num_envs, batch_size=64, num_epochs=1,
             learning_rate=1e-3, learning_rate_end=0.0, clip_range=0.2, clip_range_end=0.1,
         ),
-        lambda run, agent, parts: (run.step - 64, agent.optimizer.param_groups[0]["lr"], agent.clip_range),
+        lambda run, agent, parts: (run.step - 64, agent.learner.learning_rate, clip_ranges[-1]),
     )  # fmt: skip
     assert np.array(seen) == pytest.approx(
         np.array([(64 * k, 1e-3 * (1 - k / 4), 0.2 - 0.1 * k / 4) for k in range(4)])
     )
 
 
-def test_learning_rate_and_clip_range_fall_from_their_first_to_their_last_value(config):
-    run_config = config(
-        "ppo",
-        learning_rate=1e-3,
-        learning_rate_end=1e-4,
-        clip_range=0.2,
-        clip_range_end=0.1,
-        num_steps=16,
-        batch_size=32,
-    )
+def test_the_learning_rate_falls_from_its_first_to_its_last_value(config):
+    run_config = config("ppo", steps=100, learning_rate=1e-3, learning_rate_end=1e-4, **QUICK)
     agent = PPO(run_config, spaces.Box(-1, 1, (4,), np.float32), spaces.Discrete(2), 0)
     seen = []
     for step in (0, 50, 100):
-        agent.anneal(step, 100)
-        seen.append((agent.optimizer.param_groups[0]["lr"], agent.clip_range))
-    assert np.array(seen) == pytest.approx(np.array([(1e-3, 0.2), (5.5e-4, 0.15), (1e-4, 0.1)]))
-    constant = PPO(config("ppo", **QUICK), spaces.Box(-1, 1, (4,), np.float32), spaces.Discrete(2), 0)
-    constant.anneal(50, 100)
-    assert (constant.optimizer.param_groups[0]["lr"], constant.clip_range) == (2.5e-4, 0.2)
+        agent.learner.anneal(step)
+        seen.append(agent.learner.learning_rate)
+    assert seen == pytest.approx([1e-3, 5.5e-4, 1e-4])
+
+
+def test_without_an_end_learning_rate_and_clip_range_stay(config, watched, clip_ranges):
+    run_config = config("ppo", num_envs=2, steps=128, **QUICK)
+    seen, _ = watched(run_config, lambda run, agent, parts: (agent.learner.learning_rate, clip_ranges[-1]))
+    assert len(seen) == 4 and set(seen) == {(2.5e-4, 0.2)}
 
 
 def test_continuous_actions_are_bounded_for_the_environment_alone(config):
@@ -210,15 +203,15 @@ def test_sampling_follows_the_probabilities(config):
     assert torch.allclose(share, logits[0].softmax(-1), atol=0.015)
 
 
-def test_advantages_are_normalised_over_the_minibatch(config, collected):
-    rollout, _ = collected(counts=True)
+def test_advantages_are_normalised_over_the_minibatch(config, played):
+    rollout, _ = played(counts=True)
     advantage = gae(rollout.reward, rollout.discount, rollout.trace, rollout.value, rollout.next_value, 0.95)
     losses = []
     for scale in (1.0, 100.0):
         run_config = config("ppo", entropy_weight=0.0, value_weight=0.0, num_envs=2, num_steps=20, batch_size=40)
         agent = PPO(run_config, spaces.Box(0, 8, (1,), np.float32), spaces.Discrete(2), 3)
-        metrics = agent.update(rollout, scale * advantage + scale, scale * advantage, torch.arange(40))
-        losses.append(metrics["train/grad_norm"].item())
+        agent.update(rollout.whole(scale * advantage + scale, scale * advantage), 0.2)
+        losses.append(agent.learner.metrics()["train/grad_norm"].item())
     assert losses[0] > 0
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
@@ -233,39 +226,41 @@ def make_pair(config, **fields):
     return agents
 
 
-def test_gradients_of_parts_add_up_and_advantages_are_normalised_over_the_whole_minibatch(config, collected):
-    rollout, _ = collected(counts=True)
+def test_gradients_of_parts_add_up_and_advantages_are_normalised_over_the_whole_minibatch(config, played):
+    rollout, _ = played(counts=True)
     # Advantages that differ between the parts: normalised in each part, they would all look alike.
     advantage = torch.linspace(-3, 5, 40).reshape(20, 2)
     gradients = []
     for agent in make_pair(config):
-        metrics = agent.update(rollout, advantage, advantage, torch.arange(40))
-        parts = [gradient.flatten() for gradient in agent.trained.gradients().values()]
+        agent.update(rollout.whole(advantage, advantage), 0.2)
+        metrics = agent.learner.metrics()
+        parts = [gradient.flatten() for gradient in agent.learner.trained.gradients().values()]
         gradients.append(torch.cat([metrics["train/loss"][None], *parts]))
     assert gradients[0].abs().max() > 0.01
     assert torch.allclose(*gradients, atol=1e-6)
 
 
 @pytest.mark.parametrize(("sign", "moves"), [(1, False), (-1, True)])
-def test_a_ratio_of_two_moves_the_policy_only_where_that_helps(sign, moves, config, collected):
-    rollout, _ = collected(counts=True)
+def test_a_ratio_of_two_moves_the_policy_only_where_that_helps(sign, moves, config, played):
+    rollout, _ = played(counts=True)
     agent, _ = make_pair(config, normalize_advantage=False, value_weight=0.0, entropy_weight=0.0)
     with torch.no_grad():
         rollout.log_prob[:] = agent.actor.evaluate(rollout.flat("obs"), rollout.flat("action"))[0].view(20, 2)
     rollout.log_prob -= math.log(2)  # the policy that acted found each action half as likely
     advantage = torch.full((20, 2), float(sign))
-    metrics = agent.update(rollout, advantage, advantage, torch.arange(40))
+    agent.update(rollout.whole(advantage, advantage), 0.2)
+    metrics = agent.learner.metrics()
     assert metrics["train/clip_fraction"] == 1
     assert (metrics["train/grad_norm"] > 1e-3) == moves
     assert metrics["train/grad_norm"] == 0 or moves
 
 
 @pytest.mark.parametrize(("clip_value_range", "moves"), [(None, True), (10.0, True), (0.1, False)])
-def test_a_value_that_has_moved_far_enough_moves_no_further(clip_value_range, moves, config, collected):
-    rollout, _ = collected(counts=True)
+def test_a_value_that_has_moved_far_enough_moves_no_further(clip_value_range, moves, config, played):
+    rollout, _ = played(counts=True)
     agent, _ = make_pair(config, entropy_weight=0.0, clip_value_range=clip_value_range)
     with torch.no_grad():
         value = agent.actor.network(rollout.flat("obs"))[1].view(20, 2)
     rollout.value[:] = value - 1  # the values have risen by 1 since; the returns lie 1 further
-    agent.update(rollout, torch.zeros(20, 2), rollout.value + 2, torch.arange(40))
-    assert (agent.trained.gradients()["value.bias"].abs().item() > 0.1) == moves
+    agent.update(rollout.whole(torch.zeros(20, 2), rollout.value + 2), 0.2)
+    assert (agent.learner.trained.gradients()["value.bias"].abs().item() > 0.1) == moves

@@ -7,39 +7,23 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from rltrain.algos.parts.collector import Collector
 from rltrain.algos.pqn import PQN
-from rltrain.buffers.rollout import Rollout
+from rltrain.buffers.rollout import ReturnBatch
 from rltrain.nn.trained import Trained
-from rltrain.run.run import Run
 
 VECTOR, TWO = spaces.Box(-1, 1, (4,), np.float32), spaces.Discrete(2)
 QUICK = {"num_steps": 16, "batch_size": 32, "num_epochs": 2}
 
 
 @pytest.fixture
-def collected(config, tmp_path):
+def played(collected):
     """One rollout of 20 steps of the loop in 2 environments, with its agent."""
-
-    def call(**kwargs):
-        run_config = config(
-            "pqn", env="loop:Loop-v0", kwargs=kwargs, num_envs=2, num_steps=20, batch_size=40, gamma=0.98
-        )
-        run = Run(run_config, tmp_path, None)
-        pool = run.make_pool()
-        agent = PQN(run_config, pool.frame_space, pool.action_space, 0)
-        collector = Collector(agent, pool, run, run.generator("exploration"), run.env_seed(), run_config.algo)
-        rollout = collector.make_rollout(20)
-        collector.collect(rollout)
-        run.logger.close()
-        return rollout, agent
-
-    return call
+    return lambda **kwargs: collected(PQN, "pqn", **kwargs)
 
 
 @pytest.mark.parametrize("terminates", [False, True])
-def test_the_two_masks_and_the_best_value_of_the_true_successor(terminates, collected):
-    rollout, agent = collected(counts=True, terminates=terminates)
+def test_the_two_masks_and_the_best_value_of_the_true_successor(terminates, played):
+    rollout, agent = played(counts=True, terminates=terminates)
     ends = torch.zeros(20, 2)
     ends[[7, 15]] = 1
     assert torch.equal(rollout.trace, 1 - ends)
@@ -56,34 +40,39 @@ def test_the_two_masks_and_the_best_value_of_the_true_successor(terminates, coll
 
 @pytest.fixture
 def table(config):
-    """An agent whose network is a table of two states and two actions, and a rollout of two rows for it."""
+    """An agent whose network is a table of two states and two actions, and its update in those states with actions
+    1 and 0."""
 
     def call(micro_batch_size=None):
         run_config = dataclasses.replace(config("pqn", num_envs=1, num_steps=2, batch_size=2), micro_batch_size=None)
         run_config = dataclasses.replace(run_config, micro_batch_size=micro_batch_size)
         agent = PQN(run_config, VECTOR, TWO, 0)
         agent.network = torch.nn.Embedding.from_pretrained(torch.tensor([[1.0, 2.0], [4.0, 8.0]]), freeze=False)
-        agent.trained = Trained(agent.network)
-        agent.optimizer = torch.optim.SGD(agent.network.parameters(), lr=1.0)
-        rollout = Rollout(2, 1, (), torch.int64, (), torch.int64)
-        rollout.obs[:, 0], rollout.action[:, 0] = torch.tensor([0, 1]), torch.tensor([1, 0])
-        return agent, rollout
+        agent.learner.trained = Trained(agent.network)
+        agent.learner.optimizer = torch.optim.SGD(agent.network.parameters(), lr=1.0)
+
+        def update(returns):
+            batch = ReturnBatch(torch.tensor([0, 1]), torch.tensor([1, 0]), torch.tensor(returns))
+            agent.learner.step(agent.loss, batch)
+            return agent.learner.metrics()
+
+        return agent, update
 
     return call
 
 
 @pytest.mark.parametrize("micro_batch_size", [None, 1])
 def test_an_update_moves_the_values_of_the_actions_taken_towards_their_returns(micro_batch_size, table):
-    agent, rollout = table(micro_batch_size)
-    metrics = agent.update(rollout, torch.tensor([[3.0], [2.0]]), torch.tensor([0, 1]))
+    agent, update = table(micro_batch_size)
+    metrics = update([3.0, 2.0])
     assert metrics["train/loss"].item() == pytest.approx((0.5 * 1 + 0.5 * 4) / 2)  # errors 3 - 2 and 2 - 4
     assert metrics["train/td_error"].item() == pytest.approx(1.5)
     assert agent.network.weight.tolist() == [[1.0, 2.5], [3.0, 8.0]]  # half of each error: a mean over two
 
 
 def test_gradients_are_scaled_down_to_their_largest_norm(table):
-    agent, rollout = table()
-    metrics = agent.update(rollout, torch.tensor([[2.0], [104.0]]), torch.tensor([0, 1]))
+    agent, update = table()
+    metrics = update([2.0, 104.0])
     assert metrics["train/grad_norm"].item() == pytest.approx(50)
     assert agent.network.weight[1, 0].item() == pytest.approx(14, abs=1e-4)
 
@@ -93,7 +82,7 @@ def test_epsilon_falls_with_agent_steps_whatever_the_number_of_environments(num_
     fields = {"epsilon_start": 0.9, "epsilon_end": 0.1, "exploration_fraction": 0.5, "learning_rate_end": 0.0}
     seen, agent = watched(
         config("pqn", num_envs=num_envs, steps=640, num_steps=64 // num_envs, batch_size=32, **fields),
-        lambda run, agent, parts: (run.step - 64, agent.epsilon, agent.optimizer.param_groups[0]["lr"]),
+        lambda run, agent, parts: (run.step - 64, agent.epsilon, agent.learner.learning_rate),
     )
     epsilon = {step: value for step, value, _ in seen}
     assert epsilon[0] == 0.9
@@ -106,7 +95,7 @@ def test_epsilon_falls_with_agent_steps_whatever_the_number_of_environments(num_
 
 def test_every_rollout_is_passed_over_num_epochs_times(config, watched):
     run_config = config("pqn", num_envs=4, steps=192, num_steps=16, batch_size=32, num_epochs=3)
-    seen, _ = watched(run_config, lambda run, agent, parts: (run.step, agent.num_updates))
+    seen, _ = watched(run_config, lambda run, agent, parts: (run.step, agent.learner.num_updates))
     assert seen == [(64, 6), (128, 12), (192, 18)]
 
 

@@ -10,8 +10,9 @@ from gymnasium import spaces
 from states import differences
 
 from rltrain.algos import reinforce
-from rltrain.algos.reinforce import Batch, Reinforce, play_batch
+from rltrain.algos.reinforce import Reinforce, play_batch
 from rltrain.app.train import train
+from rltrain.buffers.rollout import ReturnBatch
 from rltrain.errors import Stopped
 from rltrain.run import checkpoint
 from rltrain.run.run import Run
@@ -27,11 +28,12 @@ def played(config, tmp_path, monkeypatch):
     def call(env, seed=0, **fields):
         run_config = config("reinforce", env=env, **fields)
         run = Run(run_config, tmp_path, None)
-        pool = run.make_pool()
-        agent = Reinforce(run_config, pool.frame_space, pool.action_space, 0)
-        batch = play_batch(agent.actor, pool, run, run_config.algo, run.generator("actions"), seed)
-        run.logger.close()
-        return batch, run, agent
+        try:
+            agent = Reinforce(run_config, *run.spaces, 0)
+            return play_batch(agent.actor, run, run_config.algo, run.generator("actions"), seed), run, agent
+        finally:
+            run.close()
+            run.logger.close()
 
     return call
 
@@ -58,12 +60,12 @@ def test_the_gradient_of_a_two_armed_bandit_is_the_analytic_one_and_a_baseline_l
         obs = torch.zeros(num_samples, 1)
         action = agent.actor.act(obs, np.random.default_rng(0))[0].clone()
         returns = torch.from_numpy(rewards.astype(np.float32))[action]
-        agent.update(Batch(obs, action, returns))
+        agent.update(ReturnBatch(obs, action, returns))
         # By hand, sample by sample: -(1[right] - p) (G - b).
         b = p * rewards[1] + (1 - p) * rewards[0] if baseline else 0.0
         each = -((action.numpy() == 1) - p) * (returns.numpy() - b)
         error = each.std() / np.sqrt(num_samples)
-        mean = agent.trained.gradients()["policy.bias"][1].item()
+        mean = agent.learner.trained.gradients()["policy.bias"][1].item()
         assert mean == pytest.approx(each.mean(), rel=1e-4)
         assert abs(mean - analytic) < 3 * error
         assert error < 0.01 * abs(analytic), "the control: three errors are a narrow band"
@@ -77,10 +79,10 @@ def test_a_batch_of_equal_returns_stays_finite_and_moves_nothing(num_samples, ba
     agent = Reinforce(config("reinforce", baseline=baseline, value_weight=0.0), VECTOR, TWO, 0)
     before = [parameter.clone() for parameter in agent.actor.network.parameters()]
     # 100.1 is no binary fraction: the mean of a thousand differs from it in its last digit.
-    metrics = agent.update(
-        Batch(torch.zeros(num_samples, 1), torch.zeros(num_samples).long(), torch.full((num_samples,), 100.1))
+    agent.update(
+        ReturnBatch(torch.zeros(num_samples, 1), torch.zeros(num_samples).long(), torch.full((num_samples,), 100.1))
     )
-    assert metrics["train/grad_norm"] < 1e-6
+    assert agent.learner.metrics()["train/grad_norm"] < 1e-6
     for old, new in zip(before, agent.actor.network.parameters(), strict=True):
         assert new.isfinite().all()
         assert torch.allclose(old, new, atol=1e-6)
@@ -96,9 +98,9 @@ def test_the_gradient_is_the_one_worked_by_hand(config):
             parameter.zero_()
         network.policy.bias.copy_(torch.tensor([1.0, 3.0]).log())
         network.value.bias.fill_(1.0)
-    agent.update(Batch(torch.zeros(2, 1), torch.tensor([0, 1]), torch.tensor([2.25, 2.5])))
+    agent.update(ReturnBatch(torch.zeros(2, 1), torch.tensor([0, 1]), torch.tensor([2.25, 2.5])))
     # By the logit of action 0: -(1 - 1/4) * 1.25 and -(0 - 1/4) * 1.5, mean -.28125; the entropy's -.1 * .2059898.
-    gradients = agent.trained.gradients()
+    gradients = agent.learner.trained.gradients()
     assert gradients["policy.bias"].tolist() == pytest.approx([-0.3018490, 0.3018490], rel=1e-5)
     assert gradients["value.bias"].tolist() == pytest.approx([-0.6875])  # .5 * mean(1 - G)
 
@@ -115,7 +117,8 @@ def test_a_learned_baseline_is_subtracted(config):
     agent = Reinforce(config("reinforce", baseline=True, normalize_advantage=False), VECTOR, TWO, 0)
     obs, action = torch.tensor([[0.5], [-0.5]]), torch.tensor([0, 1])
     returns = agent.actor.value(obs.numpy()).clone()
-    metrics = agent.update(Batch(obs, action, returns))
+    agent.update(ReturnBatch(obs, action, returns))
+    metrics = agent.learner.metrics()
     assert metrics["train/policy_gradient_loss"] == pytest.approx(0, abs=1e-6)
     assert metrics["train/value_loss"] == pytest.approx(0, abs=1e-6)
 
@@ -230,7 +233,7 @@ def test_a_stop_in_the_middle_of_a_batch_gives_it_up_and_a_resumed_run_plays_it_
 
 def test_gradients_of_small_parts_add_up_to_those_of_the_batch(config):
     rng = np.random.default_rng(0)
-    batch = Batch(
+    batch = ReturnBatch(
         torch.from_numpy(rng.standard_normal((50, 1)).astype(np.float32)),
         torch.from_numpy(rng.integers(2, size=50)),
         torch.from_numpy(rng.standard_normal(50).astype(np.float32)),
@@ -240,8 +243,9 @@ def test_gradients_of_small_parts_add_up_to_those_of_the_batch(config):
         run_config = config("reinforce", baseline=True, entropy_weight=0.01)
         run_config.micro_batch_size = micro_batch_size
         agent = reinforce.make_agent(run_config, VECTOR, TWO, 0)
-        metrics = agent.update(batch)
-        parts = [gradient.flatten() for gradient in agent.trained.gradients().values()]
+        agent.update(batch)
+        metrics = agent.learner.metrics()
+        parts = [gradient.flatten() for gradient in agent.learner.trained.gradients().values()]
         gradients.append(torch.cat([metrics["train/loss"][None], *parts]))
     assert gradients[0].abs().max() > 0.01
     assert torch.allclose(*gradients, atol=1e-6)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from rltrain.buffers.batch import Transition
 from rltrain.buffers.frames import Frames, HostFrames
 from rltrain.buffers.pieces import Piece
 from rltrain.buffers.prioritized import PrioritizedReplay
@@ -12,7 +13,7 @@ from rltrain.buffers.replay import Replay
 
 
 @dataclass
-class Transition:
+class NaiveTransition:
     """One step with everything spelled out; stacks are oldest first."""
 
     slot: int
@@ -30,7 +31,7 @@ class NaiveEnv:
     """One environment: the frames of its running game, and every transition of the past."""
 
     game: list[int] = field(default_factory=list)
-    past: list[Transition] = field(default_factory=list)
+    past: list[NaiveTransition] = field(default_factory=list)
     next_slot: int = 0
 
 
@@ -60,10 +61,8 @@ class Feeder:
         reward = self.random.integers(-3, 4, num_envs).astype(np.float32)
         terminated, truncated, next_first = (kind == 1) | (kind == 2), kind == 3, kind >= 2
         number = np.array([len(env.past) for env in self.envs])
-        frame = self.frame.reshape(-1, 1, 1, 1)
-        self.replay.add(
-            frame, number, reward, terminated, truncated, next_frame.reshape(-1, 1, 1, 1), self.first, next_first
-        )
+        frame, newest = self.frame.reshape(-1, 1, 1, 1), next_frame.reshape(-1, 1, 1, 1)
+        self.replay.add(Transition(frame, number, reward, terminated, truncated, newest, self.first, next_first))
         for i, env in enumerate(self.envs):
             if self.first[i]:
                 env.game = [int(self.frame[i])]
@@ -71,7 +70,7 @@ class Feeder:
             env.game.append(int(next_frame[i]))
             ended, next_stack = bool(kind[i]), self.stack(env.game)
             arguments = (stack, history, float(reward[i]), bool(terminated[i]), ended, next_stack)
-            env.past.append(Transition(env.next_slot, *arguments))
+            env.past.append(NaiveTransition(env.next_slot, *arguments))
             env.next_slot += 1 + int(next_first[i])
         new = self.num_frames + 1 + np.arange(num_envs)
         self.num_frames += num_envs

@@ -9,6 +9,9 @@ import pytest
 import torch
 from small_runs import small
 
+from rltrain.config.network import NetworkConfig
+from rltrain.config.run import RunConfig
+from rltrain.fast.accelerate import set_up
 from rltrain.nn import device as devices
 from rltrain.system import process
 
@@ -104,10 +107,9 @@ def test_large_layers_take_the_threads_that_the_user_or_a_sweep_names(named, thr
         monkeypatch.setenv("OMP_NUM_THREADS", named)
     before = torch.get_num_threads()
     try:
-        devices.set_up_processor(large_layers=True)
-        assert torch.get_num_threads() == threads
-        devices.set_up_processor(large_layers=False)
-        assert torch.get_num_threads() == 1
+        for network, wanted in (("nature_cnn", threads), ("small_cnn", 1), ("impala_cnn", threads), ("mlp", 1)):
+            set_up(RunConfig(network=NetworkConfig(network), device="cpu"))
+            assert torch.get_num_threads() == wanted, network
     finally:
         torch.set_num_threads(before)
 

@@ -13,35 +13,36 @@ import torch
 from gymnasium.spaces import Box
 
 from rltrain.algos.parts.async_workers import Shared, Workers
+from rltrain.config.algorithms import A3CConfig
 from rltrain.config.network import NetworkConfig
 from rltrain.config.run import RunConfig
 from rltrain.errors import EnvironmentFailure, NonFiniteError
-from rltrain.nn import optimizers
+from rltrain.fast.accelerate import accelerate
+from rltrain.fast.cnn import FusedTorso
+from rltrain.nn.learner import Learner
 from rltrain.nn.networks import Torso
-from rltrain.nn.trained import Trained
 
 NUM_UPDATES = 25
 
 
 def make():
-    """A network of two numbers and its optimizer."""
+    """A network of two numbers and its learner."""
     torch.manual_seed(0)
     network = torch.nn.Linear(1, 1)
-    trained = Trained(network)
-    return network, trained, optimizers.make("adam", trained, 0.1, 1e-8)
+    return network, Learner(RunConfig(algo=A3CConfig(learning_rate=0.1)), network)
 
 
 def work(run_config, shared, trainer, argument):
     """Do what the trainer says in place of a learning rate."""
-    network, trained, optimizer = make()
-    shared.attach(optimizer)
+    network, learner = make()
+    shared.attach(learner.optimizer)
     while True:
         task = trainer.next_learning_rate()
         if task == "many updates":
             for _ in range(NUM_UPDATES):
                 for parameter in network.parameters():
                     parameter.grad = torch.ones_like(parameter)
-                shared.step(trained, optimizer)
+                shared.step(learner)
         elif task == "raise":
             raise ValueError("what the worker stumbled over")
         elif task == "raise one of ours":
@@ -68,10 +69,11 @@ def gather(workers):
 
 @pytest.fixture(scope="module")
 def team():
-    """Five workers for all tests here, the shared network and its optimizer: a process takes seconds to start."""
-    network, trained, optimizer = make()
-    workers = Workers(work, RunConfig(), Shared(network, trained, optimizer), [None] * 5)
-    yield workers, network, optimizer
+    """Five workers for all tests here, the shared network and its optimizer. A process takes seconds to start."""
+    accelerate(True)  # as in the workers
+    network, learner = make()
+    workers = Workers(work, RunConfig(), Shared(network, learner), [None] * 5)
+    yield workers, network, learner.optimizer
     workers.close()
 
 
@@ -80,14 +82,14 @@ def test_workers_step_one_set_of_parameters_and_statistics(team):
     for index in range(5):
         workers.go_on(index, "many updates")
     assert sorted(gather(workers)) == [0, 1, 2, 3, 4]
-    alone, _, its_optimizer = make()
+    alone, learner = make()
     for _ in range(5 * NUM_UPDATES):
         for parameter in alone.parameters():
             parameter.grad = torch.ones_like(parameter)
-        its_optimizer.step()
+        learner.optimizer.step()
     for ours, wanted in zip(network.parameters(), alone.parameters(), strict=True):
         assert torch.equal(ours, wanted)
-        for name, value in its_optimizer.state[wanted].items():
+        for name, value in learner.optimizer.state[wanted].items():
             assert torch.equal(optimizer.state[ours][name], value), name
         # With statistics of its own, each worker would have counted to 25.
         assert optimizer.state[ours]["step"] == 5 * NUM_UPDATES
@@ -96,12 +98,13 @@ def test_workers_step_one_set_of_parameters_and_statistics(team):
 def test_what_the_trainer_made_of_the_parameters_is_known_to_be_old(team):
     workers, network, _ = team
     torso = Torso(Box(0, 255, (1, 36, 36), np.uint8), 1, NetworkConfig(name="small_cnn"), torch.bfloat16, init=True)
-    torso._parameters_in_order[-1] = network.bias  # one that the workers step
-    converted = torso._in_low_precision()[-2].bias.clone()
+    fused = FusedTorso(torso)
+    fused._parameters[-1] = network.bias  # one that the workers step
+    converted = fused._in_low_precision()[-2].bias.clone()
     workers.go_on(0, "many updates")
     gather(workers)
     with workers.paused():
-        assert not torch.equal(torso._in_low_precision()[-2].bias, converted), "evaluations would go on with the first"
+        assert not torch.equal(fused._in_low_precision()[-2].bias, converted), "evaluations would go on with the first"
 
 
 def test_every_way_to_fail_is_told_and_none_leaves_a_process(team):

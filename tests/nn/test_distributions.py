@@ -21,7 +21,7 @@ def test_several_choices_multiply_their_probabilities_and_add_their_entropies():
     of_two = -(0.25 * math.log(0.25) + 0.75 * math.log(0.75))
     of_three = 1.5 * math.log(2)
     assert entropy.tolist() == pytest.approx([of_two + of_three] * 2)
-    assert both.likeliest(LOGITS).tolist() == [[1, 0]]
+    assert both.mode(LOGITS).tolist() == [[1, 0]]
 
 
 def test_several_choices_are_sampled_independently_each_by_its_own_probabilities():
@@ -39,7 +39,7 @@ def test_a_single_choice_among_several_is_the_plain_one():
     logits = torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
     actions = [kind.sample(logits, np.random.default_rng(1)) for kind in (plain, single)]
     assert torch.equal(actions[0], actions[1][:, 0])
-    assert torch.equal(plain.likeliest(logits), single.likeliest(logits)[:, 0])
+    assert torch.equal(plain.mode(logits), single.mode(logits)[:, 0])
     for left, right in zip(
         plain.log_prob_entropy(logits, actions[0]), single.log_prob_entropy(logits, actions[1]), strict=True
     ):
@@ -55,7 +55,7 @@ def test_densities_and_entropies_of_normal_distributions():
     assert log_prob.exp().item() == pytest.approx(0.2419707 * 0.0539910 / 2, rel=1e-5)
     # 1.4189385 is the entropy at deviation 1; twice the deviation adds log 2.
     assert entropy.item() == pytest.approx(2 * 1.4189385 + math.log(2), rel=1e-6)
-    assert normal.likeliest(outputs).tolist() == [[0.5, -1.0]]
+    assert normal.mode(outputs).tolist() == [[0.5, -1.0]]
     drawn = normal.sample(outputs.repeat(40_000, 1), np.random.default_rng(0))
     assert drawn.mean(0).tolist() == pytest.approx([0.5, -1.0], abs=0.04)
     assert drawn.std(0).tolist() == pytest.approx([1.0, 2.0], rel=0.02)

@@ -8,10 +8,11 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from rltrain.config import run as schema
+from rltrain.app import resolve
 from rltrain.config.algorithms import DQNConfig
 from rltrain.config.environments import GymConfig
 from rltrain.config.network import SMALLEST_FRAME, NetworkConfig
+from rltrain.config.run import RunConfig
 from rltrain.envs.spaces import PixelsAndVariables
 from rltrain.errors import ConfigError
 from rltrain.nn import cnns, distributions, networks, optimizers
@@ -59,10 +60,10 @@ def test_vectors_are_not_scaled_and_states_become_one_hot():
 
 def resolved(monkeypatch, space, network="auto", device="cpu"):
     """The network of a run whose environment shows `space`."""
-    monkeypatch.setattr(schema.registry, "spaces", lambda config: (space, spaces.Discrete(2)))
-    config = schema.RunConfig(DQNConfig(), GymConfig("test", id="test", kwargs={}), NetworkConfig(network))
+    monkeypatch.setattr(resolve.registry, "spaces", lambda config: (space, spaces.Discrete(2)))
+    config = RunConfig(DQNConfig(), GymConfig("test", id="test", kwargs={}), NetworkConfig(network), device=device)
     monkeypatch.setattr("rltrain.nn.device.resolve_device", torch.device)
-    return schema.resolve(schema.dataclasses.replace(config, device=device)).network.name
+    return resolve.resolve(config).network.name
 
 
 def frames(height, width):
@@ -312,7 +313,7 @@ def test_actor_critic_has_an_output_for_each_action_and_one_value(action_space, 
 
 def test_pixels_share_a_torso_and_vectors_do_not():
     shared = networks.ActorCritic(lambda: torso(PIXELS), THREE)
-    apart = networks.ActorCritic(lambda: torso(VECTOR), THREE)
+    apart = networks.build(0, lambda: networks.ActorCritic(lambda: torso(VECTOR), THREE), CPU)
     assert shared.value_torso is None
     apart(torch.ones(1, 4))[1].sum().backward()
     gradients = Trained(apart).gradients()

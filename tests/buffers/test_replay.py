@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from naive import Feeder, build, loaded
 
 from rltrain.buffers import replay as replay_module
+from rltrain.buffers.batch import Transition
 from rltrain.buffers.replay import Replay, bytes_per_transition
 
 NO = np.zeros(1, np.bool_)
@@ -17,14 +18,16 @@ def add(replay: Replay, frame: int, *, first=NO, terminated=NO, truncated=NO, ne
     """One step of one environment with reward 1 and frames that count up."""
     ended = terminated | truncated
     replay.add(
-        np.full((1, 1, 1, 1), frame),
-        np.array([frame]),
-        np.ones(1, np.float32),
-        terminated,
-        truncated,
-        np.full((1, 1, 1, 1), frame + 1 if next_frame is None else next_frame),
-        first,
-        ended if next_first is None else next_first,
+        Transition(
+            np.full((1, 1, 1, 1), frame),
+            np.array([frame]),
+            np.ones(1, np.float32),
+            terminated,
+            truncated,
+            np.full((1, 1, 1, 1), frame + 1 if next_frame is None else next_frame),
+            first,
+            ended if next_first is None else next_first,
+        )
     )
 
 
@@ -229,7 +232,8 @@ def test_shapes_and_types_of_pixels_vectors_and_discrete_observations(frame_shap
     replay = Replay(40, 2, frame_shape, dtype, (3,), np.float32, stack_num, 1, 0.99, generator)
     first, no, frame = np.ones(2, np.bool_), np.zeros(2, np.bool_), np.ones((2, *frame_shape), dtype)
     for _ in range(5):
-        replay.add(frame, np.ones((2, 3), np.float32), np.ones(2, np.float32), no, no, frame * 2, first, no)
+        action, reward = np.ones((2, 3), np.float32), np.ones(2, np.float32)
+        replay.add(Transition(frame, action, reward, no, no, frame * 2, first, no))
         frame, first = frame * 2, no
     batch = replay.sample(6)
     assert batch.obs.shape == batch.next_obs.shape == (6, *obs_shape)

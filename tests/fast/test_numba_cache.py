@@ -6,7 +6,7 @@ import sys
 
 MAIN = """
 from numba import njit
-from rltrain.compiled import compiled
+from rltrain.fast.numba_cache import compiled
 from called import value
 
 @{decorator}
