@@ -13,7 +13,8 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from rltrain.config import ALGOS, NetworkConfig
+from rltrain.config.algorithms import ALGOS
+from rltrain.config.network import NetworkConfig
 
 ROOT = Path(__file__).parents[1]
 
