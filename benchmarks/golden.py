@@ -13,11 +13,11 @@ import argparse
 import concurrent.futures
 import contextlib
 import fnmatch
-import functools
 import hashlib
 import json
 import os
 import platform
+import queue
 import re
 import shlex
 import subprocess
@@ -64,16 +64,56 @@ def machine() -> dict[str, str]:
 # Recording.
 
 
-def record(run: GoldenRun, code: Path) -> Record:
-    """Train with the rltrain of the checkout `code` and return what the run left. A failure gives {"error": ...}."""
+class Starter:
+    """Starts trainings with the rltrain of one checkout, one after another."""
+
+    def __init__(self, code: Path, fresh: bool) -> None:
+        """fresh: begin a new Python for each training, rather than forks of one that has imported PyTorch."""
+        self._code = code
+        self._fork: subprocess.Popen[str] | None = None
+        if not fresh:
+            command = [sys.executable, str(HERE / "golden_fork.py")]
+            pipe = subprocess.PIPE
+            self._fork = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment(code))
+
+    def rltrain(self, arguments: list[str], where: str) -> str | None:
+        """Run rltrain in the folder `where`; returns the exit code and the last line of stderr if it fails."""
+        stderr = Path(where) / "stderr"
+        if self._fork is None:
+            with stderr.open("w") as file, contextlib.suppress(subprocess.TimeoutExpired):
+                command = [sys.executable, "-m", "rltrain", *arguments]
+                out = subprocess.DEVNULL
+                done = subprocess.run(
+                    command, cwd=where, env=environment(self._code), stdout=out, stderr=file, timeout=TIMEOUT_S
+                )
+                return self._ending(done.returncode, stderr)
+            return f"no end after {TIMEOUT_S} s"
+        request = {"arguments": arguments, "cwd": where, "stderr": str(stderr), "timeout_s": TIMEOUT_S}
+        assert self._fork.stdin and self._fork.stdout
+        print(json.dumps(request), file=self._fork.stdin, flush=True)
+        answer = self._fork.stdout.readline()
+        return self._ending(int(answer), stderr) if answer else "golden_fork.py has ended"
+
+    @staticmethod
+    def _ending(code: int, stderr: Path) -> str | None:
+        lines = stderr.read_text().strip().splitlines() or [""]
+        return f"exit code {code}: {lines[-1]}" if code else None
+
+    def close(self) -> None:
+        """End the process that forks."""
+        if self._fork is not None:
+            self._fork.communicate()
+
+
+def record(run: GoldenRun, starter: Starter) -> Record:
+    """Train and return what the run left. A failure gives {"error": ...}."""
     with tempfile.TemporaryDirectory() as where:
-        first = [*run.arguments(), f"run_dir={where}/runs"]
-        error = _rltrain(first, code, where)
+        error = starter.rltrain([*run.arguments(), f"run_dir={where}/runs"], where)
         commands = [["rltrain", *run.arguments()]]
         if error is None and run.resume_steps is not None:
-            folder = _run_folder(Path(where))
-            error = _rltrain(["resume", str(folder), f"total_steps={run.resume_steps}", "progress=false"], code, where)
-            commands.append(["rltrain", "resume", "RUN", f"total_steps={run.resume_steps}"])
+            more = f"total_steps={run.resume_steps}"
+            error = starter.rltrain(["resume", str(_run_folder(Path(where))), more, "progress=false"], where)
+            commands.append(["rltrain", "resume", "RUN", more])
         values = {"error": error} if error else read_run(_run_folder(Path(where)))
         return {"commands": [shlex.join(command) for command in commands], **values}
 
@@ -89,19 +129,6 @@ def environment(code: Path) -> dict[str, str]:
         "CUDA_VISIBLE_DEVICES": "",
     }
     return os.environ | fixed
-
-
-def _rltrain(arguments: list[str], code: Path, where: str) -> str | None:
-    """Run rltrain in the folder `where`; returns the last line of stderr if it fails."""
-    command = [sys.executable, "-m", "rltrain", *arguments]
-    try:
-        done = subprocess.run(
-            command, cwd=where, env=environment(code), capture_output=True, text=True, timeout=TIMEOUT_S
-        )
-    except subprocess.TimeoutExpired:
-        return f"no end after {TIMEOUT_S} s"
-    lines = done.stderr.strip().splitlines() or [""]
-    return f"exit code {done.returncode}: {lines[-1]}" if done.returncode else None
 
 
 def _run_folder(where: Path) -> Path:
@@ -171,7 +198,7 @@ def differences(old: Record, new: Record, allow_renames: bool = False) -> list[s
     found = _config_differences(old["config"], new["config"])
     found += _metrics_differences(old["metrics"], new["metrics"])
     found += _episodes_differences(old["episodes"], new["episodes"])
-    for key in old["result"].keys() | new["result"].keys():
+    for key in {**old["result"], **new["result"]}:
         before, now = old["result"].get(key), new["result"].get(key)
         if before != now:
             found.append(f"result.json: {key} was {before} and is {now}")
@@ -258,11 +285,24 @@ def check_code(code: Path) -> None:
         sys.exit(f"golden: there is no rltrain to import in {code}; give the folder of a checkout with --code")
 
 
-def run_all(runs: list[GoldenRun], code: Path, jobs: int, each: Callable[[GoldenRun, Record], None]) -> None:
-    """Record all runs, `jobs` at a time, and call `each` in the order of the list."""
-    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        for run, found in zip(runs, pool.map(functools.partial(record, code=code), runs), strict=True):
+def run_all(runs: list[GoldenRun], args: argparse.Namespace, each: Callable[[GoldenRun, Record], None]) -> None:
+    """Record all runs, `args.jobs` at a time, and call `each` in the order of the list."""
+    starters: queue.SimpleQueue[Starter] = queue.SimpleQueue()
+    for _ in range(args.jobs):
+        starters.put(Starter(args.code, args.fresh))
+
+    def one(run: GoldenRun) -> Record:
+        starter = starters.get()
+        try:
+            return record(run, starter)
+        finally:
+            starters.put(starter)
+
+    with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
+        for run, found in zip(runs, pool.map(one, runs), strict=True):
             each(run, found)
+    for _ in range(args.jobs):
+        starters.get().close()
 
 
 def main_record(args: argparse.Namespace) -> int:
@@ -283,7 +323,7 @@ def main_record(args: argparse.Namespace) -> int:
         if "error" in found:
             failed.append(run.name)
 
-    run_all(runs, args.code, args.jobs, keep)
+    run_all(runs, args, keep)
     ordered = {run.name: kept[run.name] for run in RUNS if run.name in kept}
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps({"machine": here, "runs": ordered}, indent=1) + "\n")
@@ -315,7 +355,7 @@ def main_compare(args: argparse.Namespace) -> int:
         for line in told or ["equal"]:
             print(f"{run.name}: {line}", flush=True)
 
-    run_all(runs, args.code, args.jobs, compare)
+    run_all(runs, args, compare)
     for name in missing:
         print(f"{name}: not in {args.file}")
     print(f"{len(runs) - len(different)} of {len(runs)} runs are equal" + "".join(f"\n  {name}" for name in different))
@@ -340,6 +380,7 @@ def main() -> int:
     how.add_argument(
         "--code", type=Path, default=HERE.parent, help="the checkout whose rltrain runs; default: this one"
     )
+    how.add_argument("--fresh", action="store_true", help="begin a new Python for each training: takes twice as long")
     how.add_argument("--jobs", type=int, default=1, help="runs at the same time")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)

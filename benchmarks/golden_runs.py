@@ -160,7 +160,7 @@ _ATARI: Settings = _PIXELS | {
     "env.fire_reset": True,
     "env.terminal_on_life_loss": False,
     "env.full_action_space": False,
-    "env.max_episode_frames": 400,
+    "env.max_episode_frames": 320,
 }
 
 ENVS: dict[str, Settings] = {
@@ -175,7 +175,7 @@ ENVS: dict[str, Settings] = {
     "doom_basic": _DOOM,
     "pong": _ATARI,
     "airstriker": _PIXELS
-    | {"total_steps": 300, "env.frame_skip": 4, "env.stack_num": 4, "env.max_episode_frames": 400},
+    | {"total_steps": 300, "env.frame_skip": 4, "env.stack_num": 4, "env.max_episode_frames": 320},
 }
 
 
@@ -329,9 +329,9 @@ RUNS: list[GoldenRun] = [
     _run("ppo", "doom_basic", "resumed", num_envs=2, total_steps=128, resume_steps=256),
     _run("ppo", "pong", network="nature_cnn", total_steps=384, algo__reward_clip=1.0),
     _run("ppo", "pong", "bf16", precision="bf16", total_steps=384, algo__clip_value_range=0.2),
-    _run("ppo", "pong", "micro_batch", micro_batch_size=12, total_steps=256),
+    _run("ppo", "pong", "micro_batch", num_envs=2, micro_batch_size=12, total_steps=256),
     _run("ppo", "pong", "impala_cnn", network="impala_cnn", num_envs=2, total_steps=192, algo__num_epochs=1),
-    _run("ppo", "pong", "resumed", total_steps=128, resume_steps=256),
+    _run("ppo", "pong", "resumed", num_envs=2, total_steps=128, resume_steps=256),
     _run("ppo", "airstriker", "buttons", num_envs=2, total_steps=192, env__action_set="buttons", env__actions=[]),
 ]
 """`quick` ones show within a minute or two whether a change touched an algorithm at all."""
