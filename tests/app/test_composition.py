@@ -30,7 +30,7 @@ def compose(command, monkeypatch):
 
     def call(*args):
         got = []
-        monkeypatch.setattr(hydra_app, "train", lambda config, folder=None: got.append(config))
+        monkeypatch.setattr("rltrain.app.train.train", lambda config, folder=None: got.append(config))
         outcome = command(*args)
         return got[0] if got else outcome
 
