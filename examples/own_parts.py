@@ -11,7 +11,7 @@ from gymnasium import spaces
 from torch import nn
 
 from rltrain import plugins
-from rltrain.algos.a2c import evaluate, make_agent, train  # noqa: F401  (what rltrain asks of an algorithm's module)
+from rltrain.algos.a2c import make_agent, train  # noqa: F401  (what rltrain asks of an algorithm's module)
 from rltrain.config.algorithms import A2CConfig
 from rltrain.config.environments import GymConfig
 
@@ -55,4 +55,4 @@ class PatientA2CConfig(A2CConfig):
 gymnasium.register("Corridor-v0", Corridor, max_episode_steps=50)
 plugins.register_environment(GymConfig("corridor", id="Corridor-v0"), "Walk right, ten cells to the far end.")
 plugins.register_network("two_relus", two_relus)
-plugins.register_algorithm(PatientA2CConfig, several_actions=True)
+plugins.register_algorithm(PatientA2CConfig)

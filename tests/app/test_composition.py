@@ -7,7 +7,6 @@ import pytest
 import yaml
 from small_runs import TABULAR
 
-import rltrain.app.train
 from rltrain.algos.registry import module_of
 from rltrain.app import hydra_app
 from rltrain.config import algorithms
@@ -31,7 +30,7 @@ def compose(command, monkeypatch):
 
     def call(*args):
         got = []
-        monkeypatch.setattr(rltrain.app.train, "train", lambda config, folder=None: got.append(config))
+        monkeypatch.setattr("rltrain.app.train.train", lambda config, folder=None: got.append(config))
         outcome = command(*args)
         return got[0] if got else outcome
 

@@ -91,6 +91,8 @@ def test_a_sweep_and_the_lists_know_them(folder):
         ("from rltrain import plugins\nplugins.register_network('mlp', list)", "there is network=mlp already"),
         ("from rltrain import plugins\nfrom rltrain.config.algorithms import PPOConfig\n"
          "plugins.register_algorithm(PPOConfig)", "there is algo=ppo already"),
+        ("from dataclasses import dataclass\nfrom rltrain import plugins\n@dataclass\nclass Mine:\n"
+         "    name: str = 'mine'\nplugins.register_algorithm(Mine)", "Mine is no AlgorithmConfig"),
         ("from rltrain import plugins\nfrom rltrain.config.environments import GymConfig\n"
          "plugins.register_environment(GymConfig('x', family='gim', id='y'))", "did you mean 'gym'"),
     ],
@@ -103,6 +105,37 @@ def test_a_plugin_that_does_not_work_is_code_2_and_leaves_no_folder(source, word
     code, _, err = rltrain(folder, *TRAIN)
     assert code == 2 and words in err.splitlines()[-1], err
     assert not (folder / "runs").exists()
+
+
+def test_an_algorithm_of_ones_own_is_guarded_like_ours(folder):
+    """Bug: only built-in algorithms are kept from actions that they cannot choose, and from what they cannot hold."""
+    (folder / "own_parts.py").write_text(
+        "from dataclasses import dataclass\n"
+        "from typing import ClassVar\n"
+        "from rltrain import plugins\n"
+        "from rltrain.algos.a2c import make_agent, train\n"
+        "from rltrain.config.algorithms import CONTINUOUS, A2CConfig\n"
+        "@dataclass\n"
+        "class Mine(A2CConfig):\n"
+        "    name: str = 'mine'\n"
+        "    action_kinds: ClassVar = (CONTINUOUS,)\n"
+        "    trains_on_gpu: ClassVar = False\n"
+        "    supports_cuda_graphs: ClassVar = False\n"
+        "    supports_compile: ClassVar = False\n"
+        "plugins.register_algorithm(Mine)\n"
+    )
+    args = ["plugins=[own_parts]", "algo=mine", "progress=false", "dry_run=true"]
+    code, _, err = rltrain(folder, *args, "env=pendulum")
+    assert code == 0, err
+    for wrong, said in (
+        (["env=cartpole"], "mine needs continuous actions, and those of cartpole are discrete; algo, env; "),
+        (["env=pendulum", "device=cuda"], "mine learns on the processor's cores alone; device; use device=cpu"),
+        (["env=pendulum", "compile=true"], "compile is not supported by mine; compile; use compile=false"),
+    ):
+        code, _, err = rltrain(folder, *args, *wrong)
+        assert code == 2 and said in err.splitlines()[-1], err
+    code, _, err = rltrain(folder, *args, "env=pendulum", "algo.num_steps=1e11")
+    assert code == 6 and "algo.num_steps" in err.splitlines()[-1], err
 
 
 def test_a_network_for_pixels_is_checked_like_ours(folder):

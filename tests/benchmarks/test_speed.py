@@ -23,7 +23,6 @@ from rltrain.config.algorithms import DQNConfig, PPOConfig
 from rltrain.config.environments import AtariConfig, GymConfig
 from rltrain.config.network import NetworkConfig
 from rltrain.config.run import RunConfig
-from rltrain.fast.accelerate import accelerate
 from rltrain.run import folder as run_folder
 from rltrain.run.run import Run
 
@@ -34,15 +33,9 @@ PAIRS = 5
 
 
 @pytest.fixture(autouse=True)
-def as_in_a_run():
-    """The accelerated twins, as in every run; one thread, as the time of threads that wait for each other is no
-    work."""
-    before = torch.get_num_threads()
-    accelerate(True)
+def one_thread():
+    """Processor time of threads that wait for each other is no work."""
     torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-    accelerate(False)
 
 
 def ratio(ours, reference) -> float:

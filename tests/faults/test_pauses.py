@@ -31,7 +31,7 @@ DOOM = """
 """
 WORKERS = """
     from rltrain.config.environments import GymConfig
-    from rltrain.envs.gym.pool import make_pool
+    from rltrain.envs.gym.family import make_pool
     pool = make_pool(GymConfig("x", id="stuck:Stuck-v0", kwargs={"step_s": 0.6}, workers=2, step_timeout_s=4.0), 2)
 """
 LOOP = """

@@ -149,7 +149,8 @@ def test_emulators_die_with_the_trainer(tmp_path):
     program = tmp_path / "program.py"
     program.write_text(
         "import os, signal, psutil\n"
-        "from rltrain.envs.retro.pool import RetroConfig, make_pool\n"
+        "from rltrain.config.environments import RetroConfig\n"
+        "from rltrain.envs.retro.family import make_pool\n"
         "if __name__ == '__main__':\n"
         "    pool = make_pool(RetroConfig('x'), 2)\n"
         "    pool.reset(0)\n"

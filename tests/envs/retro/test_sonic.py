@@ -9,7 +9,6 @@ import pytest
 import yaml
 from console import emulator
 
-import rltrain.app.train
 from rltrain.config.environments import RetroConfig
 from rltrain.envs.retro.family import make_pool
 
@@ -116,7 +115,7 @@ def test_sonic_runs_as_a_pool(sonic):
 def test_tuned_settings_fit_together_once_the_rom_is_there(algo, env, sonic, command, monkeypatch):
     """Bug: a rollout that its minibatches do not divide, found by the first user who has the ROM."""
     got = []
-    monkeypatch.setattr(rltrain.app.train, "train", lambda config, folder=None: got.append(config))
+    monkeypatch.setattr("rltrain.app.train.train", lambda config, folder=None: got.append(config))
     outcome = command(f"algo={algo}", f"env={env}")
     assert got, outcome.last_line
     assert got[0].env.name == env and got[0].algo.reward_scale == 0.01
