@@ -46,6 +46,7 @@ def register_algorithm(settings_class: Any) -> None:
 def register_environment(settings: Any, text: str = "") -> None:
     """Add an environment of a family that is there: `GymConfig(name="mine", id="Mine-v0")`, `DoomConfig(...)`, ...
 
+    `tuned_as="cartpole"` among its settings gives it the tuned settings of that environment.
     An environment of gymnasium's needs no name here: `env=gym env.id=Mine-v0` finds what the module registered with
     gymnasium. Raises ConfigError.
     """
@@ -56,7 +57,8 @@ def register_environment(settings: Any, text: str = "") -> None:
 def register_environment_family(name: str, module: str, settings_class: type) -> None:
     """Add a family: a module with `spaces(config)` and `make_pool(config, num_envs)` as in rltrain/envs/gym/family.py.
 
-    `settings_class` is a dataclass with `name`, `stack_num` and `family`, which is `name`. Raises ConfigError.
+    `settings_class` is a dataclass with `name`, `stack_num` and `family`, which is `name`; where it derives from
+    `EnvironmentConfig`, its environments may say `tuned_as`. Raises ConfigError.
     """
     if name in ENVIRONMENTS:
         raise ConfigError(f"there is an environment family '{name}' already", "plugins", "give it another name")

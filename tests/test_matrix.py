@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from small_runs import TABULAR, small
 
-from rltrain.config.algorithms import ALGOS
-from rltrain.config.run import SEVERAL_ACTIONS
+from rltrain.config.algorithms import ALGOS, SEVERAL
 
 KINDS = {
     "states": ("frozen_lake", []),
@@ -19,7 +18,7 @@ KINDS = {
     "atari": ("space_invaders", ["network=small_cnn"]),
     "retro": ("airstriker", ["network=small_cnn"]),
 }
-POLICY_GRADIENTS = SEVERAL_ACTIONS
+POLICY_GRADIENTS = {name for name, settings in ALGOS.items() if SEVERAL in settings.action_kinds}
 
 
 def reason(algo: str, kind: str) -> str | None:

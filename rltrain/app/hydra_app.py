@@ -8,6 +8,7 @@ import sys
 import typing
 from collections.abc import Iterable
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rltrain import plugins
 from rltrain.app import sweep
+from rltrain.app.hparams import preset_of, tuned_env
 from rltrain.app.paths import CONFIGS
 from rltrain.app.resolve import resolve
-from rltrain.app.train import train
 from rltrain.config import plugin_modules
-from rltrain.config.algorithms import ALGOS, base_name
+from rltrain.config.algorithms import ALGOS
 from rltrain.config.environments import ENVIRONMENTS, config_class
 from rltrain.config.network import NetworkConfig
 from rltrain.config.run import RunConfig
@@ -35,10 +36,16 @@ from rltrain.system import terminal
 _failures: list[Exception] = []
 
 
-def register_schemas() -> None:
-    """Put every dataclass into Hydra's store under the name that the YAML files give first."""
+def register_schemas(argv: Iterable[str] = ()) -> None:
+    """Put every dataclass into Hydra's store under the name that the YAML files give first.
+
+    argv: the command line, whose `--config-dir` may hold tuned settings too.
+    """
     store = ConfigStore.instance()
+    folders = [Path(folder).absolute() for folder in _config_dirs(argv)]
     OmegaConf.register_new_resolver("preset_of", preset_of, replace=True)
+    # The folders travel with the resolver into the processes of a launcher.
+    OmegaConf.register_new_resolver("tuned_env", partial(tuned_env, folders=folders), replace=True)
     store.store(name="run_schema", node=RunConfig)
     store.store(group="network", name="network_schema", node=NetworkConfig)
     for name, node in ALGOS.items():
@@ -49,17 +56,12 @@ def register_schemas() -> None:
         store.store(group=group, name=name, node=option.settings)
 
 
-def preset_of(algo: str) -> str:
-    """The algorithm whose settings under another name `algo` is, or nothing."""
-    base = base_name(algo) if algo in ALGOS else ""
-    return base if base != algo else ""
-
-
 def run(argv: list[str]) -> int:
     """Compose, train and, in a sweep, rank. Returns the exit code. Raises what ended the job."""
     plugin_modules.load(plugin_modules.given(argv))
     refuse_unknown_choices(argv, groups=["hparams"])  # those of a pair are optional: Hydra would do without
-    register_schemas()
+    _refuse_tuned_as(argv)
+    register_schemas(argv)
     _failures.clear()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # or Hydra prints its own report and exits with 1
     sys.argv = ["rltrain", *normalise(argv)]
@@ -144,7 +146,16 @@ def _train(composed: DictConfig, folder: Path | None) -> None:
         raise _config_error(error, sys.argv[1:]) from error
     _refuse_additions(values, argv=sys.argv[1:])
     config = resolve(values)
+    from rltrain.app.train import train  # brings TensorBoard, which composing does without
+
     train(config, folder=folder)
+
+
+def _refuse_tuned_as(argv: list[str]) -> None:
+    """Tuned settings are chosen before Hydra applies what is typed: this key would come too late."""
+    if typed := next((arg for arg in argv if re.match(r"[+~]*env\.tuned_as(=|$)", arg)), None):
+        what = f"'{typed}' is not for the command line"
+        raise ConfigError(what, "env.tuned_as", "write it into the environment's YAML, or choose with hparams=...")
 
 
 def _refuse_additions(values: Any, argv: list[str]) -> None:
@@ -202,7 +213,7 @@ def composed(argv: list[str]) -> dict[str, Any]:
 
     What null stands for is not filled in.
     """
-    register_schemas()
+    register_schemas(argv)
     settings = [arg for arg in normalise(argv) if re.match(r"[+~]*[A-Za-z][\w.@/]*=", arg)]
     folders = ",".join(f"file://{Path(folder).absolute()}" for folder in _config_dirs(argv))
     try:
@@ -261,9 +272,12 @@ def _schema_name(argv: list[str], group: str, name: str) -> str:
     return first[1].removesuffix("_schema") if first[1].endswith("_schema") else _schema_name(argv, group, first[1])
 
 
-def _config_dirs(argv: list[str]) -> list[str]:
-    """Folders of the user's own, as Hydra takes them: `--config-dir DIR`, `--config-dir=DIR`, `-cd DIR`."""
+def _config_dirs(argv: Iterable[str]) -> list[str]:
+    """Folders of the user's own, as Hydra takes them: `--config-dir DIR`, `-cd DIR`, `hydra.searchpath=[DIR,...]`."""
+    argv = list(argv)
     after = itertools.pairwise(argv)
-    return [word for before, word in after if before in ("--config-dir", "-cd")] + [
-        arg.partition("=")[2] for arg in argv if arg.startswith("--config-dir=")
-    ]
+    given = [word for before, word in after if before in ("--config-dir", "-cd")]
+    given += [arg.partition("=")[2] for arg in argv if arg.startswith("--config-dir=")]
+    lists = [arg.partition("=")[2].strip("[]") for arg in argv if arg.startswith("hydra.searchpath=")]
+    searched = [path.removeprefix("file://") for text in lists for path in text.split(",")]
+    return given + [path for path in searched if path and "://" not in path]

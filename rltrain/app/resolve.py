@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 from rltrain.config import network as network_config
-from rltrain.config.algorithms import ACTION_WORDS, ALGOS, CONTINUOUS, DQNConfig, action_kind, frame_bytes
+from rltrain.config.algorithms import ACTION_WORDS, ALGOS, CONTINUOUS, action_kind, frame_bytes
 from rltrain.config.environments import ENVIRONMENTS, folder_name
 from rltrain.config.run import RunConfig
 from rltrain.config.validate import in_range
@@ -88,12 +88,15 @@ def check_memory(config: RunConfig, frame_space: Any) -> None:
 
 
 def _frames_on_device(config: RunConfig, frame_space: Any) -> bool:
-    if not isinstance(config.algo, DQNConfig) or config.device == "cpu":
+    choice = getattr(config.algo, "replay_device", "cpu")
+    if choice == "cpu" or config.device == "cpu":
         return False
     from rltrain.nn import device as devices
 
+    device = devices.resolve_device(config.device)
     num_bytes = config.algo.replay_capacity * frame_bytes(frame_space)
-    return devices.takes_replay(config.algo.replay_device, devices.resolve_device(config.device), num_bytes)
+    # Only CUDA devices have memory of their own: `replay_device=device` on others takes the computer's.
+    return device.type == "cuda" and devices.takes_replay(choice, device, num_bytes)
 
 
 def _with_shorthands(config: RunConfig) -> Any:

@@ -13,8 +13,8 @@ from rltrain.run import checkpoint
 from rltrain.run.evaluation import play_episodes
 
 USAGE = (
-    "rltrain eval RUN [episodes=20] [seed=0] [checkpoint=last|best|STEP] [greedy=true|false] [video=false|true]"
-    " [device=...] [env.id=...]"
+    "rltrain eval RUN [episodes=20] [seed=0] [checkpoint=last|best|STEP]"
+    " [greedy=true|false, default: the run's eval_greedy] [video=false|true] [device=...] [env.id=...]"
 )
 
 
@@ -26,9 +26,11 @@ def main(argv: list[str]) -> int:
     words, values = split(argv, {"episodes", "seed", "checkpoint", "greedy", "video", "device", "env.id"}, USAGE)
     episodes = whole_number("episodes", values.get("episodes", "20"))
     seed = whole_number("seed", values.get("seed", "0"), minimum=0)
-    greedy = truth("greedy", values.get("greedy", "true"))
+    greedy = truth("greedy", values["greedy"]) if "greedy" in values else None
     video = truth("video", values.get("video", "false"))
     folder, config, path = open_run(words[0], values)
+    if greedy is None:
+        greedy = config.eval_greedy
     agent = load_agent(config, checkpoint.read(path, without="replay"))
     facts = {"greedy": greedy, "checkpoint": path.name, "run": str(folder)}
     if video:  # first: an environment without pictures is told before a long evaluation

@@ -40,11 +40,28 @@ def main(argv: list[str]) -> int:
 
 def _choices(group: str) -> dict[str, str]:
     """Descriptions by name: of our YAML files and of what plugins registered."""
-    from rltrain.app.hydra_app import CONFIGS
+    from rltrain.app.paths import CONFIGS
     from rltrain.plugins import OPTIONS
 
     lines = {path.stem: description(path) for path in sorted((CONFIGS / group).glob("*.yaml"))}
+    if group == "hparams":
+        for name, envs in _borrowers(list(lines)).items():
+            lines[name] += f" (also for {', '.join(envs)})"
     return lines | {name: option.text for (of, name), option in OPTIONS.items() if of == group}
+
+
+def _borrowers(tuned: list[str]) -> dict[str, list[str]]:
+    """The environments that take the settings of a file because their `tuned_as` names it, by the file's name."""
+    from rltrain.app.hparams import tuned_as, tuned_env
+    from rltrain.config.algorithms import ALGOS
+
+    taken: dict[str, list[str]] = {}
+    for env in _choices("env"):
+        family = tuned_as(env)
+        for algo in ALGOS if family else ():
+            if f"{algo}_{family}" in tuned and tuned_env(algo, env) == family:
+                taken.setdefault(f"{algo}_{family}", []).append(env)
+    return taken
 
 
 def description(path: Path) -> str:

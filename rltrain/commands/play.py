@@ -15,8 +15,8 @@ from rltrain.watching import screens
 from rltrain.watching.watch import watch
 
 USAGE = (
-    "rltrain play RUN [episodes=1] [seed=0] [checkpoint=last|best|STEP] [greedy=true|false] [video=true|false]"
-    " [device=...] [env.id=...]"
+    "rltrain play RUN [episodes=1] [seed=0] [checkpoint=last|best|STEP]"
+    " [greedy=true|false, default: the run's eval_greedy] [video=true|false] [device=...] [env.id=...]"
 )
 
 
@@ -25,9 +25,11 @@ def main(argv: list[str]) -> int:
     words, values = split(argv, {"episodes", "seed", "checkpoint", "greedy", "video", "device", "env.id"}, USAGE)
     episodes = whole_number("episodes", values.get("episodes", "1"))
     seed = whole_number("seed", values.get("seed", "0"), minimum=0)
-    greedy = truth("greedy", values.get("greedy", "true"))
+    greedy = truth("greedy", values["greedy"]) if "greedy" in values else None
     video = truth("video", values.get("video", "false" if screens.has_display() else "true"))
     folder, config, path = open_run(words[0], values)
+    if greedy is None:
+        greedy = config.eval_greedy
     agent = load_agent(config, checkpoint.read(path, without="replay"))
     if video:
         film, played = watch_in_file(folder, path.name, config, agent, episodes, seed, greedy)

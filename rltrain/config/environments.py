@@ -11,11 +11,20 @@ from rltrain.errors import ConfigError, nearest
 
 
 @dataclass
-class GymConfig:
-    """Any environment of gymnasium's registry."""
+class EnvironmentConfig:
+    """What every family has. A family of a plugin may do without `tuned_as`."""
 
     name: str
     """Name in run folders."""
+    tuned_as: str | None = None
+    """Another environment, or a family of them, whose tuned settings (`rltrain list hparams`) are taken where this one
+    has none with an algorithm; only in an environment's YAML."""
+
+
+@dataclass
+class GymConfig(EnvironmentConfig):
+    """Any environment of gymnasium's registry."""
+
     family: str = "gym"
     id: str = ""
     """gymnasium's id: `CartPole-v1`; `package.module:Name-v0` imports the module, which registers the id."""
@@ -64,11 +73,9 @@ PROTOCOLS: dict[str | None, dict[str, Any]] = {
 
 
 @dataclass
-class AtariConfig:
+class AtariConfig(EnvironmentConfig):
     """An Atari game with DQN's preprocessing: gray frames, the maximum over the last two of each skip."""
 
-    name: str
-    """Name in run folders."""
     family: str = "atari"
     game: str = ""
     """ROM name in snake case: `ms_pacman`. `env=atari` has none of its own."""
@@ -112,11 +119,9 @@ class AtariConfig:
 
 
 @dataclass
-class DoomConfig:
+class DoomConfig(EnvironmentConfig):
     """A ViZDoom scenario for one player."""
 
-    name: str
-    """Name in run folders."""
     family: str = "doom"
     scenario: str = "basic"
     """One of ViZDoom's own scenarios."""
@@ -175,11 +180,9 @@ class DoomConfig:
 
 
 @dataclass
-class RetroConfig:
+class RetroConfig(EnvironmentConfig):
     """A game of stable-retro, for one player."""
 
-    name: str
-    """Name in run folders."""
     family: str = "retro"
     game: str = "Airstriker-Genesis-v0"
     """stable-retro's name of the game. Airstriker comes with it; any other needs a ROM of yours, which

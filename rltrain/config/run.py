@@ -55,7 +55,8 @@ class RunConfig:
     final_eval_episodes: int = 20
     """Episodes of the evaluation after the last step."""
     eval_greedy: bool = True
-    """Evaluate the likeliest action; false: sample as in training."""
+    """Evaluate with the most probable action; false: sample as in training. `rltrain eval` and `play` do the same,
+    unless they are given greedy=true or greedy=false."""
     checkpoint_every_steps: int | None = None
     """Agent steps between checkpoints; null: a fifth of total_steps, and at most an eighth of a replay of more than
     1 GB; 0: only at the end."""

@@ -36,6 +36,10 @@ def fingerprints(config: RunConfig, folder: Path) -> set[str]:
 
 
 def _fingerprint(values: dict[str, Any]) -> str:
+    # Where tuned settings came from says nothing about a checkpoint, and older runs have no such key.
+    env = values.get("env")
+    if isinstance(env, dict):
+        values = {**values, "env": {key: value for key, value in env.items() if key != "tuned_as"}}
     text = json.dumps({key: values.get(key) for key in ("algo", "env", "network")}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 

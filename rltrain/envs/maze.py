@@ -40,23 +40,23 @@ class MazeEnv(gymnasium.Env):
             for state in range(2 * len(CELLS))
         }
         """P[state][action] lists (probability, next state, reward, terminated), as in gymnasium's toy-text."""
-        self._state = 0
+        self.s = 0  # as gymnasium's toy text calls the state, which checkpoints save
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
         """Put the mouse and the small cheese back."""
         super().reset(seed=seed)
-        self._state = 0
-        return self._state, {}
+        self.s = 0
+        return self.s, {}
 
     def step(self, action: int) -> tuple[int, float, bool, bool, dict[str, Any]]:
         """Move the mouse."""
-        _, self._state, reward, terminated = self.P[self._state][int(action)][0]
-        return self._state, reward, terminated, False, {}
+        _, self.s, reward, terminated = self.P[self.s][int(action)][0]
+        return self.s, reward, terminated, False, {}
 
     def render(self) -> np.ndarray:
         """The maze from above, [128, 192, 3] uint8."""
         picture = np.full((NUM_ROWS * CELL_PIXELS, NUM_COLUMNS * CELL_PIXELS, 3), 235, np.uint8)
-        eaten, mouse = divmod(self._state, len(CELLS))
+        eaten, mouse = divmod(self.s, len(CELLS))
         for cell, colour in COLOURS.items():
             if not (cell == SMALL_CHEESE and eaten):
                 _square(picture, cell, margin=12)[:] = colour

@@ -94,7 +94,7 @@ class PoolViewer:
 def action_name(action: Any, names: Sequence[str]) -> str:
     """A discrete action's name where there is one, else its numbers."""
     numbers = np.atleast_1d(action)
-    if len(numbers) == 1 and numbers.dtype.kind in "iu" and numbers[0] < len(names):
+    if len(numbers) == 1 and numbers.dtype.kind in "iu" and 0 <= numbers[0] < len(names):
         return names[int(numbers[0])]
     return " ".join(f"{number:.3g}" for number in numbers)
 

@@ -251,19 +251,20 @@ def test_an_engine_that_never_starts_is_an_error_and_no_crash(script, tmp_path):
     """Bug: ViZDoom reads a null pointer when its engine ends before it has started, and the trainer is gone."""
     code = f"""
         from pathlib import Path
-        from rltrain.envs import doom_engine
-        from rltrain.envs.doom import DoomConfig, make_pool
+        from rltrain.config.environments import DoomConfig
+        from rltrain.envs.doom import engine
+        from rltrain.envs.doom.scenario import make_pool
         from rltrain.errors import EnvironmentFailure
         place = Path("{tmp_path}") / "broken"
         place.mkdir()
         (place / "vizdoom").write_text("#!/bin/sh\\necho no such library\\n{script}\\n")
         (place / "vizdoom").chmod(0o700)
-        real, doom_engine.PACKAGE = doom_engine.PACKAGE, place
+        real, engine.PACKAGE = engine.PACKAGE, place
         try:
             make_pool(DoomConfig("x"), 2)
         except EnvironmentFailure as error:
             print(error)
-        doom_engine.PACKAGE = real
+        engine.PACKAGE = real
         pool = make_pool(DoomConfig("x"), 2)  # it can still be put right in the same process
         pool.reset(0)
         pool.close()
@@ -277,7 +278,8 @@ def test_an_engine_that_never_starts_is_an_error_and_no_crash(script, tmp_path):
 
 TRAINER = """
     import sys, numpy as np
-    from rltrain.envs.doom import DoomConfig, make_pool
+    from rltrain.config.environments import DoomConfig
+    from rltrain.envs.doom.scenario import make_pool
     print("starting", flush=True)
     pool = make_pool(DoomConfig("x", scenario="take_cover"), 3)
     pool.reset(0)
@@ -333,7 +335,7 @@ def test_nothing_outlives_a_killed_trainer(attempt, tmp_path, monkeypatch):
 
 def test_without_a_parent_death_signal_the_next_start_ends_the_engines(tmp_path, monkeypatch):
     code = TRAINER.replace(
-        "print(", "from rltrain.envs import doom_process\n    doom_process._dies_with_parent = str\n    print(", 1
+        "print(", "from rltrain.envs.doom import process\n    process._dies_with_parent = str\n    print(", 1
     )
     process = run(code, tmp_path)
     assert process.stdout.readline() == "starting\n" and process.stdout.readline() == "started\n"

@@ -25,11 +25,13 @@ def _importable(monkeypatch):
 
 
 DOOM = """
-    from rltrain.envs.doom import DoomConfig, make_pool
+    from rltrain.config.environments import DoomConfig
+    from rltrain.envs.doom.scenario import make_pool
     pool = make_pool(DoomConfig("x", scenario="take_cover", step_timeout_s=4.0), 2)
 """
 WORKERS = """
-    from rltrain.envs.gym import GymConfig, make_pool
+    from rltrain.config.environments import GymConfig
+    from rltrain.envs.gym.pool import make_pool
     pool = make_pool(GymConfig("x", id="stuck:Stuck-v0", kwargs={"step_s": 0.6}, workers=2, step_timeout_s=4.0), 2)
 """
 LOOP = """

@@ -2,6 +2,7 @@
 
 import os
 
+import gate_table
 import pytest
 
 from rltrain.system import process
@@ -29,4 +30,4 @@ def trained(command):
 @pytest.fixture
 def final(trained):
     """The mean return of a run's final evaluation: raw rewards, fresh environments."""
-    return lambda *args: trained(*args).json("result.json")["final"]["mean_reward"]
+    return lambda *args: gate_table.final(trained(*args).folder)

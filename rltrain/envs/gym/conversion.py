@@ -1,4 +1,7 @@
-"""What algorithms make of a gymnasium environment's observations and actions."""
+"""Between a gymnasium environment and the algorithms: its observations as frames, their actions as it counts them."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -7,21 +10,49 @@ from gymnasium import spaces as gym_spaces
 from rltrain.errors import ConfigError
 
 
-def channels_first(pixels: np.ndarray) -> np.ndarray:
-    """[B, H, W] or [B, H, W, C] to [B, C, H, W]; a view."""
-    return pixels[:, None] if pixels.ndim == 3 else np.moveaxis(pixels, -1, 1)
+class Conversion:
+    """What stands between an environment and whoever steps it: pool, worker and viewer use the same.
+
+    Algorithms count states and choices from 0; an environment may count from elsewhere. Pixels become [C, H, W].
+    """
+
+    frame_space: gymnasium.Space
+    """A single frame: Box [C, H, W] uint8, Box [K] float32 or Discrete from 0."""
+    action_space: gymnasium.Space
+    """What algorithms give: Discrete or MultiDiscrete from 0, or Box [A] float32. Buttons that are pressed together are
+    choices of two each."""
+
+    def __init__(self, env: gymnasium.Env, env_id: str) -> None:
+        """Raises ConfigError for observations that no network takes, and for actions that no algorithm gives."""
+        self.frame_space, self.action_space = _frame_space(env, env_id), _action_space(env, env_id)
+        self._discrete = isinstance(env.action_space, gym_spaces.Discrete)
+        self._first_action = getattr(env.action_space, "start", 0)
+        self._first_state = getattr(env.observation_space, "start", 0)
+        self._shifts_actions, self._shifts_states = bool(np.any(self._first_action)), bool(self._first_state)
+        self._moves_channels = _is_pixels(env.observation_space) and not _has_channels_first(env.observation_space)
+
+    def actions(self, action: np.ndarray) -> Sequence[Any] | np.ndarray:
+        """Return what each environment's `step` takes, B of them, for [B] or [B, K] int64 or [B, A] float32."""
+        if self._shifts_actions:
+            action = action + self._first_action
+        # Python numbers: environments index with them and compare them, which NumPy's scalars slow down.
+        return action.tolist() if self._discrete else action
+
+    def frames(self, obs: np.ndarray) -> np.ndarray:
+        """Return observations [B, ...] as frames [B, *frame_shape]; `obs` itself where nothing is to change."""
+        if self._moves_channels:
+            return np.ascontiguousarray(_channels_first(obs))
+        return obs - self._first_state if self._shifts_states else obs
 
 
-def frame_space(env: gymnasium.Env, env_id: str) -> gymnasium.Space:
-    """A single frame: Box [C, H, W] uint8, Box [K] float32 or Discrete. Raises ConfigError for anything else."""
+def _frame_space(env: gymnasium.Env, env_id: str) -> gymnasium.Space:
     space = env.observation_space
     if isinstance(space, gym_spaces.Discrete):
-        return space
-    if isinstance(space, gym_spaces.Box) and space.dtype == np.uint8 and len(space.shape) in (2, 3):
-        # Channels are few; an image that has them in front already is left as it is.
-        if len(space.shape) == 3 and space.shape[0] <= 4 < space.shape[2]:
+        return gym_spaces.Discrete(int(space.n))
+    if isinstance(space, gym_spaces.Box) and _is_pixels(space):
+        if _has_channels_first(space):
             return space
-        low, high = channels_first(space.low[None])[0], channels_first(space.high[None])[0]
+        low, high = _channels_first(space.low[None])[0], _channels_first(space.high[None])[0]
         return gym_spaces.Box(low, high, dtype=np.uint8)
     if isinstance(space, gym_spaces.Box) and len(space.shape) == 1:
         return gym_spaces.Box(space.low.astype(np.float32), space.high.astype(np.float32), dtype=np.float32)
@@ -30,11 +61,7 @@ def frame_space(env: gymnasium.Env, env_id: str) -> gymnasium.Space:
     )
 
 
-def action_space(env: gymnasium.Env, env_id: str) -> gymnasium.Space:
-    """What algorithms are to give: choices count from 0, and buttons pressed together are choices of two each.
-
-    Raises ConfigError for actions that none gives.
-    """
+def _action_space(env: gymnasium.Env, env_id: str) -> gymnasium.Space:
     space = env.action_space
     if isinstance(space, gym_spaces.Discrete):
         return gym_spaces.Discrete(int(space.n))
@@ -45,3 +72,18 @@ def action_space(env: gymnasium.Env, env_id: str) -> gymnasium.Space:
     if isinstance(space, gym_spaces.Box) and len(space.shape) == 1 and space.dtype.kind == "f":
         return gym_spaces.Box(space.low.astype(np.float32), space.high.astype(np.float32), dtype=np.float32)
     raise ConfigError(f"'{env_id}' takes actions that no algorithm here gives: {space}", "env.id", "use another")
+
+
+def _is_pixels(space: gymnasium.Space) -> bool:
+    return isinstance(space, gym_spaces.Box) and space.dtype == np.uint8 and len(space.shape) in (2, 3)
+
+
+def _has_channels_first(space: gymnasium.Space) -> bool:
+    """Channels are few, rows and columns many."""
+    shape = space.shape or ()
+    return len(shape) == 3 and shape[0] <= 4 < shape[2]
+
+
+def _channels_first(pixels: np.ndarray) -> np.ndarray:
+    """[B, H, W] or [B, H, W, C] to [B, C, H, W]; a view."""
+    return pixels[:, None] if pixels.ndim == 3 else np.moveaxis(pixels, -1, 1)

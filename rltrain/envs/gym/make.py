@@ -6,7 +6,7 @@ import warnings
 import gymnasium
 
 from rltrain.config.environments import GymConfig
-from rltrain.envs.gym.conversion import action_space, frame_space
+from rltrain.envs.gym.conversion import Conversion
 from rltrain.errors import ConfigError, EnvironmentFailure, nearest
 
 
@@ -47,6 +47,7 @@ def spaces(config: GymConfig) -> tuple[gymnasium.Space, gymnasium.Space]:
     """(single-frame observation, action) spaces as the pool gives them. Raises what `make_env` raises."""
     env = make_env(config)
     try:
-        return frame_space(env, config.id), action_space(env, config.id)
+        conversion = Conversion(env, config.id)
+        return conversion.frame_space, conversion.action_space
     finally:
         env.close()

@@ -7,11 +7,10 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium import spaces as gym_spaces
 
 from rltrain.config.environments import GymConfig
 from rltrain.envs.gym import state as gym_state
-from rltrain.envs.gym.conversion import action_space, channels_first, frame_space
+from rltrain.envs.gym.conversion import Conversion
 from rltrain.envs.gym.make import make_env
 from rltrain.envs.patience import StandsStill, interruptible
 from rltrain.envs.pool import Episode, TimeStep
@@ -33,19 +32,14 @@ class GymPool:
         self._envs = [make_env(config) for _ in range(num_envs)]
         env = self._envs[0]
         self.num_envs = num_envs
-        self.frame_space = frame_space(env, config.id)
-        self.action_space = action_space(env, config.id)
+        self._conversion = Conversion(env, config.id)
+        self.frame_space, self.action_space = self._conversion.frame_space, self._conversion.action_space
         self.stack_num = config.stack_num
         # The wrappers around an environment cost as much as a step of CartPole; what they do is done here.
         self._limit = (env.spec.max_episode_steps if env.spec else None) or 0
         self._inner = [_unwrap(env) for env in self._envs]
         self._first_index = first_index
-        self._discrete = isinstance(self.action_space, gym_spaces.Discrete)
-        # Algorithms count actions from 0; an environment may count from elsewhere.
-        self._first_action = getattr(env.action_space, "start", 0)
-        self._counts_from_zero = not np.any(self._first_action)
-        self._pixels = isinstance(self.frame_space, gym_spaces.Box) and self.frame_space.dtype == np.uint8
-        # Filled as the environment gives them; pixels then become [C, H, W].
+        # Filled as the environment gives them.
         raw_shape = env.observation_space.shape or ()
         self._shape, self._dtype = (num_envs, *raw_shape), self.frame_space.dtype
         self._action: np.ndarray | None = None
@@ -63,11 +57,11 @@ class GymPool:
         self._reward_sum = [0.0] * self.num_envs
         self._length_steps = [0] * self.num_envs
         self._action = None
-        return self._frames(obs)
+        return self._conversion.frames(obs)
 
     def send(self, action: np.ndarray) -> None:
         """Note the action, [B] or [B, K] int64 or [B, A] float32; not clipped to the action space."""
-        self._action = action if self._counts_from_zero else action + self._first_action
+        self._action = action
 
     def recv(self) -> TimeStep:
         """Take the step. Raises EnvironmentFailure where an environment raises."""
@@ -75,8 +69,7 @@ class GymPool:
             raise RuntimeError("recv without send")
         num_envs, limit = self.num_envs, self._limit
         reward_sum, length_steps = self._reward_sum, self._length_steps
-        # Python numbers: environments index with them and compare them, which NumPy's scalars slow down.
-        actions = self._action.tolist() if self._discrete else self._action
+        actions = self._conversion.actions(self._action)
         self._action = None
         if self._stands_still:
             return self._cut()
@@ -104,8 +97,8 @@ class GymPool:
         if self._stands_still:
             return self._cut()
         self._obs = obs
-        first = terminated | truncated
-        return TimeStep(self._frames(obs), self._frames(next_obs), reward, terminated, truncated, first, episodes)
+        first, frames = terminated | truncated, self._conversion.frames
+        return TimeStep(frames(obs), frames(next_obs), reward, terminated, truncated, first, episodes)
 
     def step(self, action: np.ndarray) -> TimeStep:
         """`send`, then `recv`."""
@@ -114,7 +107,7 @@ class GymPool:
 
     def _cut(self) -> TimeStep:
         """A step of environments that stand still."""
-        obs, no, yes = self._frames(self._obs), np.zeros(self.num_envs, bool), np.ones(self.num_envs, bool)
+        obs, no, yes = self._conversion.frames(self._obs), np.zeros(self.num_envs, bool), np.ones(self.num_envs, bool)
         return TimeStep(obs, obs.copy(), np.zeros(self.num_envs, np.float32), no, yes, yes)
 
     def state_dict(self) -> dict[str, Any] | None:
@@ -150,11 +143,6 @@ class GymPool:
             what = f"environment '{self._id}' raised {type(error).__name__}: {error}"
             fix = "the fault is in the environment; with env.workers=1 or more it would be replaced"
             raise EnvironmentFailure(what, "env.id", fix) from error
-
-    def _frames(self, obs: np.ndarray) -> np.ndarray:
-        if not self._pixels:
-            return obs
-        return np.ascontiguousarray(channels_first(obs)) if obs.shape[1:] != self.frame_space.shape else obs
 
 
 def _unwrap(env: gymnasium.Env) -> gymnasium.Env:

@@ -4,10 +4,10 @@ import dataclasses
 import os
 from typing import Any
 
-import gymnasium
 import numpy as np
 
 from rltrain.config.environments import GymConfig
+from rltrain.envs.gym.conversion import Conversion
 from rltrain.envs.gym.make import make_env
 from rltrain.envs.seeding import env_seed
 from rltrain.envs.tabular.toy_text import ACTION_NAMES
@@ -39,7 +39,7 @@ class GymViewer:
             raise EnvironmentFailure(f"'{config.id}' draws no pictures", "env.id", "it cannot be watched or filmed")
         self._env = make_env(dataclasses.replace(config, kwargs={**config.kwargs, "render_mode": "rgb_array"}))
         self.fps = float(self._env.metadata.get("render_fps") or 30)
-        self._discrete = isinstance(self._env.action_space, gymnasium.spaces.Discrete)
+        self._conversion = Conversion(self._env, config.id)
         self._action_names = _ACTION_NAMES.get(type(self._env.unwrapped).__name__, ())
 
     def reset(self, seed: int) -> np.ndarray:
@@ -49,7 +49,7 @@ class GymViewer:
 
     def step(self, action: Any) -> Shown:
         """One picture."""
-        _, reward, terminated, truncated, _ = self._env.step(int(action) if self._discrete else action)
+        _, reward, terminated, truncated, _ = self._env.step(self._converted(action))
         return Shown([self._picture()], float(reward), bool(terminated or truncated))
 
     def restart(self) -> np.ndarray:
@@ -58,12 +58,15 @@ class GymViewer:
         return self._picture()
 
     def action_name(self, action: Any) -> str:
-        """A word where there is one, else the numbers."""
-        return action_name(action, self._action_names)
+        """A word where there is one, else the numbers as the environment counts them."""
+        return action_name(self._converted(action), self._action_names)
 
     def close(self) -> None:
         """Close the environment."""
         self._env.close()
+
+    def _converted(self, action: Any) -> Any:
+        return self._conversion.actions(np.asarray(action)[None])[0]
 
     def _picture(self) -> np.ndarray:
         picture = np.asarray(self._env.render())

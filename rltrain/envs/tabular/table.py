@@ -53,17 +53,21 @@ def transition_table(config: GymConfig) -> TransitionTable:
                 "tabular algorithms need a toy-text environment: taxi, frozen_lake, cliff_walking, maze",
             )
         num_states, num_actions = int(state_space.n), int(action_space.n)
+        first_state, first_action = int(state_space.start), int(action_space.start)
         limit = (env.spec.max_episode_steps if env.spec else None) or DEFAULT_MAX_EPISODE_STEPS
     finally:
         env.close()
-    width = max(len(table[s][a]) for s in range(num_states) for a in range(num_actions))
+    # The environment may count from elsewhere, the arrays count from 0 as the pool does.
+    outcomes = [[table[s + first_state][a + first_action] for a in range(num_actions)] for s in range(num_states)]
+    width = max(len(of_action) for of_state in outcomes for of_action in of_state)
     shape = (num_states, num_actions, width)
     probability, next_state = np.zeros(shape), np.zeros(shape, np.int64)
     reward, terminated = np.zeros(shape), np.zeros(shape, bool)
     for s in range(num_states):
         for a in range(num_actions):
-            for k, outcome in enumerate(table[s][a]):
-                probability[s, a, k], next_state[s, a, k], reward[s, a, k], terminated[s, a, k] = outcome
+            for k, (chance, successor, gain, ends) in enumerate(outcomes[s][a]):
+                probability[s, a, k], next_state[s, a, k] = chance, successor - first_state
+                reward[s, a, k], terminated[s, a, k] = gain, ends
     return TransitionTable(
         probability, next_state, reward, terminated, np.asarray(initial, np.float64), limit, num_states, num_actions
     )

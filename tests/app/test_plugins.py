@@ -1,0 +1,126 @@
+"""Parts of a user's own: chosen like built-in ones, in every process, imported because of the command line alone."""
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+TRAIN = ["plugins=[own_parts]", "algo=patient_a2c", "env=corridor", "network=two_relus", "device=cpu"]
+TRAIN += ["progress=false", "eval_every_steps=0", "final_eval_episodes=2"]
+
+
+def rltrain(cwd, *args):
+    """A process of its own, as what a plugin registers stays in one; started by its script, so without cwd in its
+    path."""
+    code = "import sys; sys.path.pop(0); from rltrain.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, args)], cwd=cwd, capture_output=True, text=True, timeout=300,
+        env=os.environ | {"PYTHONPATH": str(EXAMPLES.parent)},
+    )  # fmt: skip
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A user's folder with a module of his own."""
+    (tmp_path / "own_parts.py").write_text((EXAMPLES / "own_parts.py").read_text())
+    return tmp_path
+
+
+def test_parts_of_ones_own_are_trained_resumed_and_evaluated(folder):
+    """Bugs: registered after the command line was composed; not known to worker processes, to a resumed run or to
+    `eval`; the values of the plugin's settings lost."""
+    code, _, err = rltrain(folder, *TRAIN, "total_steps=512", "env.workers=2", "num_envs=4")
+    assert code == 0, err
+    run = (folder / "runs" / "latest").resolve()
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert config["algo"]["name"] == "patient_a2c" and config["algo"]["num_steps"] == 16
+    assert config["network"]["name"] == "two_relus" and config["env"]["id"] == "Corridor-v0"
+    assert run.parts[-3:-1] == ("corridor", "patient_a2c")
+    code, _, err = rltrain(folder, "resume", "last", "total_steps=1024", "progress=false", "plugins=[own_parts]")
+    assert code == 0, err
+    assert json.loads((run / "result.json").read_text())["steps"] == 1024
+    code, out, err = rltrain(folder, "eval", "last", "episodes=2", "plugins=own_parts")
+    assert code == 0, err
+    assert json.loads(out.splitlines()[-1])["episodes"] == 2
+
+
+def test_the_commands_to_copy_at_the_end_name_the_plugins_again(folder):
+    code, _, err = rltrain(folder, *TRAIN, "total_steps=80", "progress=true")
+    assert code == 0, err
+    play, resume = (shlex.split(line)[1:] for line in err.splitlines()[-2:])
+    assert (play[0], play[-1], resume[0]) == ("play", "plugins=[own_parts]", "resume")
+    code, _, err = rltrain(folder, *resume, "progress=false")
+    assert code == 0, err
+
+
+def test_a_saved_configuration_imports_nothing(folder):
+    """Bug: a run folder from somebody else runs his code."""
+    assert rltrain(folder, *TRAIN, "total_steps=80")[0] == 0
+    (folder / "own_parts.py").write_text("open('ran', 'w')\n")
+    for command in (["resume", "last", "total_steps=160"], ["eval", "last"], ["export", "last"]):
+        code, _, err = rltrain(folder, *command)
+        assert code == 2, err
+        assert "needs own_parts" in err and "add plugins=[own_parts] to the command" in err.splitlines()[-1]
+    assert not (folder / "ran").exists()
+
+
+def test_a_sweep_and_the_lists_know_them(folder):
+    code, out, err = rltrain(folder, "list", "envs", "corridor", "plugins=[own_parts]")
+    assert code == 0 and "Walk right" in out, err
+    code, out, err = rltrain(folder, "plugins=[own_parts]", "algo=patient_a2c", "env=corridor", "--help")
+    assert code == 0 and "  algo.num_steps=16 " in out and "  algo.gae_lambda=" in out, err
+    assert "algo.double=" not in out, "the keys of an algorithm that nobody asked for"
+    code, _, err = rltrain(folder, "-m", *TRAIN, "total_steps=80", "seed=0,1")
+    assert code == 0 and "2 of 2 jobs done" in err
+    code, _, err = rltrain(folder, *TRAIN, "env=coridor")
+    assert code == 2 and "did you mean 'corridor'" in err
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        (None, "the plugin 'own_parts' cannot be imported: ModuleNotFoundError"),
+        ("1 / 0", "cannot be imported: ZeroDivisionError"),
+        ("from rltrain import plugins\nplugins.register_network('mlp', list)", "there is network=mlp already"),
+        ("from rltrain import plugins\nfrom rltrain.config.algorithms import PPOConfig\n"
+         "plugins.register_algorithm(PPOConfig)", "there is algo=ppo already"),
+        ("from rltrain import plugins\nfrom rltrain.config.environments import GymConfig\n"
+         "plugins.register_environment(GymConfig('x', family='gim', id='y'))", "did you mean 'gym'"),
+    ],
+)  # fmt: skip
+def test_a_plugin_that_does_not_work_is_code_2_and_leaves_no_folder(source, words, folder):
+    if source is None:
+        (folder / "own_parts.py").unlink()
+    else:
+        (folder / "own_parts.py").write_text(source)
+    code, _, err = rltrain(folder, *TRAIN)
+    assert code == 2 and words in err.splitlines()[-1], err
+    assert not (folder / "runs").exists()
+
+
+def test_a_network_for_pixels_is_checked_like_ours(folder):
+    (folder / "own_parts.py").write_text(
+        "from torch import nn\n"
+        "from rltrain import plugins\n"
+        "def make(shape):\n"
+        "    channels, height, width = shape\n"
+        "    size = 4 * (height // 8) * (width // 8)\n"
+        "    return [nn.Conv2d(channels, 4, 8, 8), nn.ReLU(), nn.Flatten(), nn.Linear(size, 16), nn.ReLU()]\n"
+        "plugins.register_network('patches', make, smallest_frame=8)\n"
+        "plugins.register_network('flat', lambda shape: make(shape)[2:], smallest_frame=8)\n"
+    )
+    args = ["plugins=[own_parts]", "algo=ppo", "network=patches", "device=cpu", "progress=false", "num_envs=2"]
+    args += ["algo.num_steps=8", "batch_size=16", "dry_run=true"]
+    code, _, err = rltrain(folder, *args, "env=doom")
+    assert code == 0, err
+    code, _, err = rltrain(folder, *args, "env=cartpole")
+    assert code == 2 and "patches needs pixels" in err
+    code, _, err = rltrain(folder, *args, "env=doom", "network=flat")
+    assert code == 2 and "flat begins with no convolution" in err

@@ -1,0 +1,70 @@
+"""The configuration that a run folder keeps."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import yaml
+
+from rltrain.app.resolve import resolve
+from rltrain.config import saved as saved_config
+from rltrain.config.algorithms import DQNConfig
+from rltrain.config.environments import DoomConfig, GymConfig
+from rltrain.config.run import RunConfig
+from rltrain.errors import CheckpointError, ConfigError
+
+CONFIG = resolve(RunConfig(DQNConfig(), GymConfig("cartpole", id="CartPole-v1", kwargs={}), name="x"))
+
+
+def test_a_saved_config_is_read_back_as_it_was(tmp_path):
+    saved_config.save(CONFIG, tmp_path / "config.yaml")
+    assert saved_config.load(tmp_path / "config.yaml") == CONFIG
+
+
+@pytest.mark.parametrize(
+    ("where", "key", "value", "hint"),
+    [
+        (None, "total_steps", "many", "int"),
+        (None, "total_steps", 1.5, "int"),
+        (None, "total_steps", True, "int"),
+        (None, "progress", "yes", "bool"),
+        ("algo", "gamma", "high", "float"),
+        ("network", "hidden_sizes", [64, "wide"], "list"),
+        ("env", "kwargs", [], "dict"),
+        ("algo", "gama", 0.9, "gamma"),
+        ("algo", "name", "dqnn", "dqn"),
+        ("env", "family", "gymm", "gym"),
+        ("algo", "gamma", 1.5, "[0, 1]"),
+    ],
+)
+def test_a_saved_config_that_was_changed_by_hand_is_checked(where, key, value, hint, tmp_path):
+    saved_config.save(CONFIG, tmp_path / "config.yaml")
+    values = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    (values[where] if where else values)[key] = value
+    with pytest.raises(ConfigError) as caught:
+        saved_config.from_dict(values)
+    assert key in caught.value.where
+    assert hint in caught.value.fix
+
+
+def test_the_values_of_a_saved_mapping_are_checked():
+    values = dataclasses.asdict(RunConfig(DQNConfig(), DoomConfig("doom", shaping={"HEALTH": 1.0})))
+    values["env"]["shaping"]["HEALTH"] = "much"
+    with pytest.raises(ConfigError, match=r"env\.shaping"):
+        saved_config.from_dict(values)
+
+
+@pytest.mark.parametrize("text", ["{broken", "!!python/object/apply:os.getcwd []", None])
+def test_a_config_that_cannot_be_read_runs_nothing_and_is_no_bug_of_ours(text, tmp_path):
+    path: Path = tmp_path / "config.yaml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(CheckpointError):
+        saved_config.load(path)
+
+
+def test_an_int_is_a_float_and_none_only_where_it_may_be():
+    values = dataclasses.asdict(CONFIG)
+    assert saved_config.from_dict(values | {"log_every_s": 2}).log_every_s == 2
+    with pytest.raises(ConfigError):
+        saved_config.from_dict(values | {"seed": None})

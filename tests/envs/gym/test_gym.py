@@ -1,0 +1,212 @@
+"""The pool of gymnasium environments, in this process and in workers."""
+
+import multiprocessing
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gymnasium.spaces import Discrete, MultiBinary, MultiDiscrete
+
+from rltrain.config.environments import GymConfig
+from rltrain.envs.gym import pool as gym
+from rltrain.envs.gym.family import make_pool
+from rltrain.envs.gym.make import make_env, spaces
+from rltrain.errors import ConfigError, EnvironmentFailure
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+@pytest.fixture(autouse=True)
+def _counter_importable(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1]))
+
+
+def counter(**fields):
+    return GymConfig("counter", id="counter:Counter-v0", **fields)
+
+
+def collect(pool, num_steps, seed=0):
+    """Steps as (obs acted on, TimeStep)."""
+    obs, taken = pool.reset(seed), []
+    for _ in range(num_steps):
+        step = pool.step(np.zeros(pool.num_envs, np.int64))
+        taken.append((obs, step))
+        obs = step.obs
+    return taken
+
+
+def check_counter(taken, num_envs):
+    """The property itself: raises AssertionError where a transition spans episodes or a step is lost."""
+    transitions = np.zeros(num_envs, int)
+    length_sum = np.zeros(num_envs, int)
+    kinds = set()
+    for obs, step in taken:
+        assert (step.next_obs[:, 0] == obs[:, 0]).all(), "a transition spans two episodes"
+        assert (step.next_obs[:, 1] == obs[:, 1] + 1).all(), "a step is lost or repeated"
+        ended = step.terminated | step.truncated
+        assert not (step.terminated & step.truncated).any()
+        assert (step.first == ended).all()
+        assert (step.obs[ended, 0] == obs[ended, 0] + 1).all() and (step.obs[ended, 1] == 0).all()
+        assert (step.obs[~ended] == step.next_obs[~ended]).all()
+        assert (step.reward == step.next_obs[:, 1]).all() and step.reward.dtype == np.float32
+        transitions += 1
+        assert [episode.env_index for episode in step.episodes] == np.flatnonzero(ended).tolist()
+        for episode in step.episodes:
+            length = int(step.next_obs[episode.env_index, 1])
+            assert episode.length_steps == episode.length_frames == length
+            assert episode.reward == length * (length + 1) / 2
+            length_sum[episode.env_index] += length
+            kinds.add((bool(step.terminated[episode.env_index]), length == 20))
+    assert (transitions == length_sum + taken[-1][1].obs[:, 1]).all(), "transitions other than the episodes' steps"
+    return kinds
+
+
+@pytest.mark.parametrize("num_envs", [1, 3, 8])
+def test_no_transition_spans_episodes_and_none_is_lost(num_envs):
+    """Bugs: next_obs taken after the reset; a step wasted on an autoreset; statistics of the wrong environment."""
+    pool = make_pool(counter(), num_envs)
+    kinds = check_counter(collect(pool, 24_000 // num_envs), num_envs)
+    pool.close()
+    pool.close()
+    # A control: ends of every kind did occur (the limit of 20 steps, as well as before it).
+    assert {(True, False), (False, False), (False, True)} <= kinds
+
+
+def test_the_property_can_fail():
+    """Control: the check refuses next_obs taken from the new episode."""
+    taken = collect(make_pool(counter(), 3), 100)
+    wrong = [(obs, type(step)(**{**vars(step), "next_obs": step.obs})) for obs, step in taken]
+    with pytest.raises(AssertionError, match="two episodes"):
+        check_counter(wrong, 3)
+
+
+def test_workers_give_the_same_transitions_as_this_process_and_leave_none_behind():
+    """Bugs: environments seeded by worker, shares swapped, episodes numbered within a worker, zombies."""
+    here, there = make_pool(counter(), 5), make_pool(counter(workers=2), 5)
+    for _ in range(2):  # the second time after a reset in the middle of a run
+        ours, theirs = collect(here, 150, seed=3), collect(there, 150, seed=3)
+        check_counter(theirs, 5)
+        for (_, a), (_, b) in zip(ours, theirs, strict=True):
+            assert (a.obs == b.obs).all() and (a.next_obs == b.next_obs).all() and a.episodes == b.episodes
+    there.close()
+    there.close()
+    assert multiprocessing.active_children() == []
+
+
+def test_environment_i_depends_on_seed_and_i_alone():
+    """Bugs: all environments alike; seeds that change with num_envs; seed + i for a seed."""
+    lengths = {}
+    for seed, num_envs in ((0, 2), (0, 4), (1, 4)):
+        taken = collect(make_pool(counter(), num_envs), 200, seed)
+        for i in range(num_envs):
+            lengths[seed, num_envs, i] = tuple(np.flatnonzero([step.first[i] for _, step in taken]))
+    assert lengths[0, 2, 0] == lengths[0, 4, 0] and lengths[0, 2, 1] == lengths[0, 4, 1]
+    assert len({lengths[seed, 4, i] for seed in (0, 1) for i in range(4)}) == 8
+
+
+def test_arrays_belong_to_the_receiver():
+    """Bug: a buffer reused, so that a stored transition changes later."""
+    pool = make_pool(counter(), 2)
+    taken = collect(pool, 50)
+    before = [step.obs.copy() for _, step in taken]
+    for _, step in taken:
+        step.next_obs[...] = -1
+    assert all((a == step.obs).all() for a, (_, step) in zip(before, taken, strict=True))
+
+
+def test_spaces_and_dtypes():
+    """Bugs: float64 observations; discrete ones as [B, 1]; continuous actions cut to one number."""
+    cases = {"CartPole-v1": (np.float32, (4,)), "Taxi-v4": (np.int64, ()), "Pendulum-v1": (np.float32, (3,))}
+    for name, (dtype, shape) in cases.items():
+        config = GymConfig("x", id=name)
+        pool = make_pool(config, 3)
+        obs = pool.reset(0)
+        assert obs.dtype == dtype and obs.shape == (3, *shape)
+        assert (pool.frame_space, pool.action_space) == spaces(config)
+        continuous = pool.action_space.shape != ()
+        step = pool.step(np.zeros((3, 1), np.float32) if continuous else np.zeros(3, np.int64))
+        assert step.next_obs.dtype == dtype and step.next_obs.shape == obs.shape
+        assert pool.frame_space.contains(step.obs[0])
+        pool.close()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(
+    ("theirs", "ours", "action", "arrives"),
+    [
+        (Discrete(3, start=-1), Discrete(3), [0, 2], [[-1] * 3, [1] * 3]),
+        (MultiDiscrete([2, 5, 3]), MultiDiscrete([2, 5, 3]), [[1, 4, 0], [0, 2, 2]], [[1, 4, 0], [0, 2, 2]]),
+        (MultiDiscrete([2, 5, 3], start=[1, 0, -2]), MultiDiscrete([2, 5, 3]), [[1, 4, 0], [0, 0, 2]],
+         [[2, 4, -2], [1, 0, 0]]),
+        (MultiBinary(3), MultiDiscrete([2, 2, 2]), [[1, 0, 1], [0, 0, 0]], [[1, 0, 1], [0, 0, 0]]),
+    ],
+)  # fmt: skip
+def test_choices_count_from_zero_and_reach_the_environment_as_it_counts_them(theirs, ours, action, arrives, workers):
+    """Bugs: several choices cut to one; rows given to the wrong environment; a first action other than 0 ignored."""
+    pool = make_pool(GymConfig("x", id="counter:Buttons-v0", kwargs={"action_space": theirs}, workers=workers), 2)
+    assert pool.action_space == ours
+    pool.reset(0)
+    assert pool.step(np.array(action)).obs.tolist() == arrives
+    pool.close()
+
+
+def test_own_time_limit_truncates():
+    """Bug: max_episode_steps ignored, or taken for an end without value."""
+    pool = make_pool(GymConfig("x", id="CartPole-v1", max_episode_steps=4), 2)
+    pool.reset(0)
+    steps = [pool.step(np.zeros(2, np.int64)) for _ in range(4)]
+    assert not any(step.first.any() for step in steps[:3])
+    assert steps[3].truncated.all() and not steps[3].terminated.any()
+    assert steps[3].episodes[0].length_steps == 4
+
+
+def test_wrong_configurations_are_refused_with_a_hint():
+    """Bugs: tracebacks of gymnasium; a missing package taken for a wrong configuration."""
+    with pytest.raises(ConfigError, match=r"env\.id"):
+        GymConfig("x")
+    with pytest.raises(ConfigError, match="CartPole-v1"):
+        spaces(GymConfig("x", id="CartPool-v1"))
+    with pytest.raises(ConfigError, match="Taxi-v4"):
+        spaces(GymConfig("x", id="Taxi-v3"))
+    with pytest.raises(ConfigError, match="no_such"):
+        spaces(GymConfig("x", id="CartPole-v1", kwargs={"no_such": 1}))
+    with pytest.raises(ConfigError, match="observations"):
+        spaces(GymConfig("x", id="Blackjack-v1"))
+    with pytest.raises(EnvironmentFailure):
+        make_env(GymConfig("x", id="no_such_package_here:Thing-v0"))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_broken_environment_is_reported_as_such(workers):
+    """Bug: a worker's error lost, the trainer waiting for ever."""
+    pool = make_pool(counter(kwargs={"fail_at": 1}, workers=workers, max_restarts=0), 2)
+    pool.reset(0)
+    with pytest.raises(EnvironmentFailure, match="broken"):
+        pool.step(np.zeros(2, np.int64))
+    pool.close()
+
+
+def test_an_environment_that_raises_in_its_reset_is_reported_as_such():
+    """Bug: taken for a bug of ours."""
+    pool = make_pool(counter(kwargs={"fail_at": -1}), 1)
+    with pytest.raises(EnvironmentFailure, match="broken"):
+        pool.reset(0)
+    pool.close()
+
+
+def test_a_killed_worker_is_reported():
+    """Bug: waiting for ever for the answer of a dead process."""
+    pool = make_pool(counter(workers=2, max_restarts=0), 2)
+    pool.reset(0)
+    multiprocessing.active_children()[0].kill()
+    with pytest.raises(EnvironmentFailure, match="worker"):
+        for _ in range(10):
+            pool.step(np.zeros(2, np.int64))
+    pool.close()
+
+
+def test_a_hint_names_no_environment_whose_package_is_missing(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name in ("mujoco", "jax") else name)
+    offered = gym._installed()
+    assert "CartPole-v1" in offered and "LunarLander-v3" in offered
+    assert not [name for name in offered if name.startswith(("Ant-", "Hopper-", "phys2d/", "tabular/"))]

@@ -1,0 +1,74 @@
+"""A run whose screen is gone ends as it would have ended."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+CODE = "from rltrain.cli import main; main()"
+UNGUARDED = "from rltrain.system import terminal; terminal.guard = lambda: None; " + CODE
+TRAIN = ["algo=q_learning", "env=maze", "total_steps=300", "log_every_s=0.05"]
+
+
+def run(tmp_path, args, code=CODE, **streams):
+    """Exit code of rltrain with such streams; `closed` ones have no descriptor at all."""
+    return subprocess.run([sys.executable, "-c", code, *args], cwd=tmp_path, timeout=120, **streams).returncode
+
+
+@pytest.fixture
+def no_reader():
+    """The writing end of a pipe that nobody reads."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    yield writing
+    os.close(writing)
+
+
+def statuses(tmp_path):
+    """What every run folder says of itself."""
+    return [
+        json.loads(path.read_text()) for path in (tmp_path / "runs").rglob("status.json") if "latest" not in str(path)
+    ]
+
+
+@pytest.mark.parametrize("args", [TRAIN, ["-m", *TRAIN, "seed=0,1"]], ids=["run", "sweep"])
+@pytest.mark.parametrize("both", [True, False], ids=["both", "stderr"])
+def test_a_reader_that_left_fails_no_run(args, both, tmp_path, no_reader):
+    assert run(tmp_path, args, stderr=no_reader, stdout=no_reader if both else subprocess.DEVNULL) == 0
+    assert {(status["state"], status["exit_code"]) for status in statuses(tmp_path)} == {("done", 0)}
+
+
+def test_the_control_fails_where_nothing_guards_the_screen(tmp_path, no_reader):
+    assert run(tmp_path, TRAIN, UNGUARDED, stderr=no_reader, stdout=no_reader) != 0
+    assert {status["state"] for status in statuses(tmp_path)} == {"failed"}
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+def test_a_log_on_a_full_disk_fails_no_run(tmp_path):
+    with open("/dev/full", "w") as full:
+        assert run(tmp_path, TRAIN, stderr=full, stdout=subprocess.DEVNULL) == 0
+        assert [status["state"] for status in statuses(tmp_path)] == ["done"]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+def test_output_that_a_full_disk_has_lost_is_code_7(tmp_path):
+    """Bugs: a list that is not there is a success, or a bug of ours with a traceback."""
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run([sys.executable, "-c", CODE, "list"], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert ended.returncode == 7, ended.stderr
+    (line,) = ended.stderr.splitlines()
+    assert line == "rltrain: error: the output cannot be written: No space left on device; stdout; free some space"
+
+
+def test_a_reader_that_has_seen_enough_hears_nothing(tmp_path):
+    command = f'"{sys.executable}" -c "{CODE}" list envs; echo "code $?" >&2'
+    ended = subprocess.run(["sh", "-c", f"({command}) | head -1"], capture_output=True, text=True, timeout=120)
+    assert len(ended.stdout.splitlines()) == 1 and ended.stderr == "code 0\n"
+
+
+def test_streams_that_were_never_open_fail_no_run_and_no_file_gets_their_numbers(tmp_path):
+    command = f'"{sys.executable}" -c "{CODE}" {" ".join(TRAIN)} >&- 2>&-'
+    assert subprocess.run(["sh", "-c", command], cwd=tmp_path, timeout=120).returncode == 0
+    assert [status["state"] for status in statuses(tmp_path)] == ["done"]
