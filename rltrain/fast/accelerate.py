@@ -48,6 +48,8 @@ def set_up(config: RunConfig) -> None:
     Call it before torch's first work that several threads share: it counts for this thread and those that it starts.
     """
     accelerate(config.fast)
+    if config.cuda_graphs == "false":
+        returns.gae.current = returns.gae.plain  # its twin is a graph, and sees no configuration
     large_layers = config.network.name in SMALLEST_FRAME and config.network.name != "small_cnn"
     # Every core for large layers, one for small ones: threads that share a small layer gain little and wait for each
     # other. On two cores an update of Doom's small_cnn took 11 ms with two threads and 16 ms with one, but 140 ms with

@@ -9,6 +9,7 @@ in float32.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -48,12 +49,7 @@ def _fuse_actor_critic(network: ActorCritic) -> None:
     if value_torso is not None and value is not None:
         layers.append([*value_torso.layers.parameters(), *value.parameters()])
     fused = FullyConnected(layers, torso.activation, linear_end=True)
-
-    def heads(obs: Tensor) -> tuple[Tensor, Tensor | None]:
-        outputs, *values = fused(torso.flat(obs))
-        return outputs, values[0] if values else None
-
-    network.heads = heads  # type: ignore[method-assign]
+    network.heads = partial(_heads, fused, torso)  # type: ignore[method-assign]
     network.flat_parameters = fused
 
 
@@ -62,12 +58,24 @@ def _fuse_q_network(network: QNetwork) -> None:
     if network.value is not None:  # dueling streams: only what they share
         fused = FullyConnected([list(torso.layers.parameters())], torso.activation, linear_end=False)
         torso.flat_parameters = fused
-        torso.forward = lambda obs: fused(torso.flat(obs))[0]  # type: ignore[method-assign]
+        torso.forward = partial(_first, fused, torso)  # type: ignore[method-assign]
         return
     layers = [*torso.layers.parameters(), *network.advantage.parameters()]
     fused = FullyConnected([layers], torso.activation, linear_end=True)
     network.flat_parameters = fused
-    network.forward = lambda obs: fused(torso.flat(obs))[0]  # type: ignore[method-assign]
+    network.forward = partial(_first, fused, torso)  # type: ignore[method-assign]
+
+
+# Partial functions and not closures: a copy of a network (`copy.deepcopy`) computes with its own parameters.
+
+
+def _heads(fused: "FullyConnected", torso: Torso, obs: Tensor) -> tuple[Tensor, Tensor | None]:
+    outputs, *values = fused(torso.flat(obs))
+    return outputs, values[0] if values else None
+
+
+def _first(fused: "FullyConnected", torso: Torso, obs: Tensor) -> Tensor:
+    return fused(torso.flat(obs))[0]
 
 
 class FullyConnected:

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from rltrain.fast.deferred import Deferred
+from rltrain.nn import device as devices
 from rltrain.nn import optimizers
-from rltrain.nn.device import runs_ahead
 from rltrain.nn.trained import Trained
 
 
@@ -28,7 +28,7 @@ def make(name: str, trained: Trained, learning_rate: float, eps: float) -> torch
         ours = Adam(trained.tensors, lr=learning_rate, eps=eps, fused=True)
     else:
         ours = RMSprop(trained.tensors, lr=learning_rate, alpha=optimizers.RMSPROP_DECAY, eps=eps)
-    if runs_ahead(device):
+    if devices.runs_ahead(device):
         trained.deferred = ours.deferred = Deferred(trained.tensors, learning_rate)
     return ours
 

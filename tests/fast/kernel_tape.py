@@ -11,10 +11,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from rltrain.fast import cnn as convolutional
-from rltrain.fast import graphs as cuda_graphs
-from rltrain.fast import mlp as fully_connected
+from rltrain.fast import accelerate, cnn, graphs, mlp
 from rltrain.nn import device as devices
+from rltrain.nn import layout, recording
 
 
 def _tensors(values: Any) -> list[torch.Tensor]:
@@ -70,30 +69,32 @@ class Tape(TorchDispatchMode):
                     kept.copy_(leaves[place])
 
 
-def _record(graphed: cuda_graphs.Graphed, inputs: dict[str, Any]) -> tuple[Callable[[], None], Any]:
+def _record(graphed: graphs.Graphed, inputs: dict[str, Any]) -> tuple[Callable[[], None], Any]:
     tape = Tape()
-    cuda_graphs._recording = True
-    try:
-        with tape:
-            outputs = graphed._function(**inputs)
-    finally:
-        cuda_graphs._recording = False
+    with recording.recording(), tape:
+        outputs = graphed._function(**inputs)
     tape.undo()
     return tape.replay, outputs
 
 
-def pretend_cuda(monkeypatch: Any) -> list[cuda_graphs.Graphed]:
-    """Let the CPU take the ways of CUDA: modules, checks afterwards, graphs. Returns a list of what was recorded."""
+def pretend_cuda(monkeypatch: Any) -> list[graphs.Graphed]:
+    """Let the CPU take the ways of CUDA: modules, checks afterwards, graphs. Returns a list of what was recorded.
+
+    The twins that are for the processor alone are left out.
+    """
     recorded = []
 
-    def record(graphed: cuda_graphs.Graphed, inputs: dict[str, Any]) -> tuple[Callable[[], None], Any]:
+    def record(graphed: graphs.Graphed, inputs: dict[str, Any]) -> tuple[Callable[[], None], Any]:
         recorded.append(graphed)
         return _record(graphed, inputs)
 
     monkeypatch.setattr(devices, "runs_ahead", lambda device: True)
-    monkeypatch.setattr(fully_connected.FullyConnected, "holds", False)
-    monkeypatch.setattr(convolutional, "possible", lambda obs, layers: False)
-    monkeypatch.setattr(convolutional, "_by_torch", lambda obs: True)
-    monkeypatch.setattr(cuda_graphs.Graphed, "_aside", lambda graphed, inputs: graphed._function(**inputs))
-    monkeypatch.setattr(cuda_graphs.Graphed, "_record", record)
+    monkeypatch.setattr(mlp, "_fits", lambda torso: False)
+    monkeypatch.setattr(cnn, "fits", lambda layers: False)
+    twins = [(function, twin) for function, twin in accelerate.TWINS if function is not layout.channels_last]
+    monkeypatch.setattr(accelerate, "TWINS", twins)
+    monkeypatch.setattr(layout.channels_last, "current", layout.channels_last.plain)
+    graphs._graphed_gae.cache_clear()
+    monkeypatch.setattr(graphs.Graphed, "_aside", lambda graphed, inputs: graphed._function(**inputs))
+    monkeypatch.setattr(graphs.Graphed, "_record", record)
     return recorded

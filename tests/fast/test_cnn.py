@@ -6,8 +6,7 @@ import torch
 from gymnasium import spaces
 
 from rltrain.config.network import NetworkConfig
-from rltrain.fast import cnn as convolutional
-from rltrain.nn import networks
+from rltrain.nn import layout, networks
 
 PIXELS = spaces.Box(0, 255, (1, 84, 84), np.uint8)
 
@@ -25,13 +24,8 @@ def pixels(num=5):
 
 def gradients(module, obs, as_modules):
     """Features, and the gradients of every parameter for a gradient of the features that has both signs."""
-    strides = module._strides
-    assert strides
-    if as_modules:
-        module._strides = None
     module.zero_grad()
-    features = module(obs)
-    module._strides = strides
+    features = networks.Torso.forward(module, obs) if as_modules else module(obs)
     assert ("_Convolutional" in type(features.grad_fn).__name__) != as_modules
     if not as_modules:
         assert {tensor.dtype for tensor in features.grad_fn.saved_tensors} == {module.dtype}
@@ -78,14 +72,23 @@ def test_parameters_that_change_before_the_backward_pass_are_an_error(dtype):
 @pytest.mark.parametrize("shape", [(3, 4, 5, 7), (1, 4, 84, 84), (2, 3, 6, 6), (2, 4, 1, 1), (2, 1, 5, 5)])
 def test_channels_last_changes_the_layout_and_no_number(shape):
     obs = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(4))
-    changed = convolutional.channels_last(obs)
+    changed = layout.channels_last(obs)
     assert torch.equal(changed, obs)
     assert changed.is_contiguous(memory_format=torch.channels_last)
-    assert torch.equal(convolutional.channels_last(changed), obs)
-    assert torch.equal(convolutional.channels_last(obs[:, :, :4, 1:]), obs[:, :, :4, 1:])
+    assert torch.equal(layout.channels_last(changed), obs)
+    assert torch.equal(layout.channels_last(obs[:, :, :4, 1:]), obs[:, :, :4, 1:])
 
 
-def test_other_layers_stay_modules():
-    assert torso(torch.float32, layer_norm=True)._strides is None
-    assert torso(torch.float32, "impala_cnn")._strides is None
-    assert torso(torch.float32, "course_cnn")._strides is None
+@pytest.mark.parametrize(
+    ("name", "layer_norm", "in_one_node"),
+    [
+        ("nature_cnn", False, True),
+        ("small_cnn", False, True),
+        ("nature_cnn", True, False),
+        ("impala_cnn", False, False),
+        ("course_cnn", False, False),
+    ],
+)
+def test_other_layers_stay_modules(name, layer_norm, in_one_node):
+    features = torso(torch.float32, name, layer_norm)(pixels())
+    assert ("_Convolutional" in type(features.grad_fn).__name__) == in_one_node

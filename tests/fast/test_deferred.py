@@ -1,7 +1,7 @@
 """Updates that are not waited for, as on CUDA, here on the CPU: the same steps, and what is not finite stops later."""
 
+import contextlib
 import copy
-import importlib
 import json
 
 import numpy as np
@@ -13,8 +13,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from rltrain.errors import NonFiniteError
 from rltrain.nn import device as devices
 from rltrain.nn import optimizers
+from rltrain.nn.learner import Learner
 from rltrain.nn.trained import Trained
 from rltrain.run import checkpoint
+from rltrain.run.run import Run
 
 
 @pytest.fixture
@@ -29,7 +31,8 @@ def network():
 
 
 def learn(module, trained, optimizer, seed, scale=1.0, max_grad_norm=0.5):
-    trained.forget_gradients()
+    for tensor in trained.tensors:
+        tensor.grad = None
     x = torch.randn(16, 5, generator=torch.Generator().manual_seed(seed))
     (scale * module(x).square().sum()).backward()
     norm = optimizers.clip_gradients(trained, max_grad_norm)
@@ -125,24 +128,27 @@ def test_control_the_counter_sees_what_waits():
     assert waits.count == 2
 
 
-@pytest.mark.parametrize("algo", ["DQN", "PPO", "A2C", "Reinforce"])
+@pytest.mark.parametrize("algo", ["dqn", "ppo", "a2c", "reinforce"])
 @pytest.mark.parametrize("is_ahead", [True, False])
-def test_an_update_reads_no_number_back(algo, is_ahead, command, monkeypatch):
-    """The control: on the processor, the norm is read."""
+def test_learning_reads_no_number_back(algo, is_ahead, command, monkeypatch):
+    """The control: on the processor, every update reads its norm."""
     monkeypatch.setattr(devices, "runs_ahead", lambda device: is_ahead)
-    owner = getattr(importlib.import_module(f"rltrain.algos.{algo.lower()}"), algo)
-    counts, update = [], owner.update
+    counts, phase, step = [], Run.phase, Learner.step
+    num_updates = []
 
-    def watched(*args, **kwargs):
-        with Waits() as waits:
-            result = update(*args, **kwargs)
-        counts.append(waits.count)
-        return result
+    @contextlib.contextmanager
+    def watched(run, name):
+        before = len(num_updates)
+        with phase(run, name), Waits() if name == "learn" else contextlib.nullcontext() as waits:
+            yield
+        if waits is not None:
+            counts.append((waits.count, len(num_updates) - before))
 
-    monkeypatch.setattr(owner, "update", watched)
-    outcome = command(*small(algo.lower(), "cartpole"), "total_steps=192", "eval_every_steps=0", "cuda_graphs=false")
+    monkeypatch.setattr(Run, "phase", watched)
+    monkeypatch.setattr(Learner, "step", lambda *args, **more: (num_updates.append(1), step(*args, **more))[1])
+    outcome = command(*small(algo, "cartpole"), "total_steps=192", "eval_every_steps=0", "cuda_graphs=false")
     assert outcome.code == 0, outcome.err
-    assert set(counts) == ({0} if is_ahead else {1})
+    assert num_updates and all(waits == (0 if is_ahead else updates) for waits, updates in counts), counts
 
 
 @pytest.mark.parametrize("algo", ["dqn", "a2c", "ppo", "reinforce"])

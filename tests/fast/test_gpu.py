@@ -11,8 +11,10 @@ from gymnasium import spaces
 from small_runs import small
 
 from rltrain.config.network import NetworkConfig
+from rltrain.config.run import RunConfig
 from rltrain.errors import NonFiniteError
 from rltrain.fast import graphs as cuda_graphs
+from rltrain.fast.accelerate import set_up
 from rltrain.fast.graphs import WARM_UPS, Graphed
 from rltrain.nn import device as devices
 from rltrain.nn import networks, optimizers
@@ -28,7 +30,7 @@ CUDA = torch.device("cuda")
 
 def torso(dtype):
     space = spaces.Box(0, 255, (1, 84, 84), np.uint8)
-    return networks.Torso(space, 4, NetworkConfig("nature_cnn"), dtype, init=True).to(CUDA)
+    return networks.build(0, lambda: networks.Torso(space, 4, NetworkConfig("nature_cnn"), dtype, init=True), CUDA)
 
 
 def pixels(number, size=32):
@@ -36,11 +38,10 @@ def pixels(number, size=32):
     return torch.randint(256, (size, 4, 84, 84), dtype=torch.uint8, generator=generator).to(CUDA)
 
 
-class Learner:
+class Updates:
     """A torso, its optimizer, and an update of it, plain or recorded."""
 
     def __init__(self, dtype, graphs, optimizer="adam"):
-        torch.manual_seed(0)
         self.torso = torso(dtype)
         self.trained = Trained(self.torso)
         self.optimizer = optimizers.make(optimizer, self.trained, 1e-3, 1e-5)
@@ -61,7 +62,7 @@ class Learner:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("optimizer", ["adam", "rmsprop"])
 def test_recorded_updates_are_the_plain_ones_also_with_annealing(dtype, optimizer):
-    plain, graph = Learner(dtype, False, optimizer), Learner(dtype, True, optimizer)
+    plain, graph = Updates(dtype, False, optimizer), Updates(dtype, True, optimizer)
     for number in range(WARM_UPS + 8):
         metrics = []
         for learner in (plain, graph):
@@ -71,7 +72,7 @@ def test_recorded_updates_are_the_plain_ones_also_with_annealing(dtype, optimize
         with torch.no_grad():  # acting, with the weights that were converted for it
             outputs = [learner.torso(pixels(99)) for learner in (plain, graph)]
         torch.testing.assert_close(*outputs, rtol=2e-2, atol=2e-2)
-    moved = (plain.parameters() - Learner(dtype, False).parameters()).abs().mean()
+    moved = (plain.parameters() - Updates(dtype, False).parameters()).abs().mean()
     apart = (plain.parameters() - graph.parameters()).abs().mean()
     assert apart < 0.05 * moved, f"moved by {moved}, apart by {apart}"
     optimizers.check_finite(graph.trained)
@@ -80,7 +81,7 @@ def test_recorded_updates_are_the_plain_ones_also_with_annealing(dtype, optimize
 @pytest.mark.parametrize("graphs", [False, True])
 @pytest.mark.parametrize("optimizer", ["adam", "rmsprop"])
 def test_a_bad_gradient_moves_nothing_and_is_told(graphs, optimizer):
-    learner = Learner(torch.float32, graphs, optimizer)
+    learner = Updates(torch.float32, graphs, optimizer)
     for number in range(WARM_UPS + 2):
         learner.learn(obs=pixels(number), scale=1.0)
     before = learner.parameters()
@@ -96,7 +97,7 @@ def test_a_bad_gradient_moves_nothing_and_is_told(graphs, optimizer):
 
 
 def test_an_update_waits_for_nothing():
-    learner = Learner(torch.bfloat16, False)
+    learner = Updates(torch.bfloat16, False)
     learner.learn(obs=pixels(0), scale=1.0)
     obs = pixels(1)
     torch.cuda.synchronize()
@@ -109,7 +110,7 @@ def test_an_update_waits_for_nothing():
 
 
 def test_acting_in_bf16_follows_what_recorded_updates_change():
-    learner = Learner(torch.bfloat16, True)
+    learner = Updates(torch.bfloat16, True)
     act = Graphed(learner.torso, CUDA, required=True)
     for number in range(2 * WARM_UPS + 4):
         with torch.inference_mode():
@@ -130,7 +131,7 @@ def test_the_torsos_compute_in_bf16():
 
 def test_tf32_is_what_precision_says():
     for precision, wanted in (("tf32", True), ("fp32", False)):
-        devices.set_up_tensor_cores(precision, CUDA)
+        set_up(RunConfig(precision=precision, device="cuda"))
         assert torch.backends.cuda.matmul.allow_tf32 == torch.backends.cudnn.allow_tf32 == wanted
         x = torch.randn(512, 512, device=CUDA)
         error = (x @ x - (x.double() @ x.double()).float()).abs().max()
