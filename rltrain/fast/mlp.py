@@ -8,6 +8,7 @@ tensor, of which the modules' own are views: what clips and steps them does it w
 in float32.
 """
 
+import copy
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -105,6 +106,10 @@ class FullyConnected:
         self._views: list[list[Tensor]] = []
         self._gradient_views: list[list[Tensor]] = []
         self._arrays: list[list[np.ndarray]] = []
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "FullyConnected":
+        """torch copies each parameter to memory of its own: bring the copies together again."""
+        return FullyConnected(copy.deepcopy(self.networks, memo), self.activation, self.linear_end)
 
     def parts(self, whole: Tensor) -> list[Tensor]:
         """What of `whole` [P] belongs to each of `parameters`, views of their shapes."""
