@@ -74,7 +74,8 @@ def ppo_loss(
 
 class _PPO(torch.autograd.Function):
     """By log pi: -ratio A where min takes it and 0 where it takes the clipped one, which is a constant. By V: V - R,
-    and 0 where the larger loss is that of a V held back. By H: 1. Times the weights, over the size of the batch."""
+    and 0 where the larger loss is that of a V held back; half where both are equal, as autograd has it. By H: 1. Times
+    the weights, over the size of the batch."""
 
     @staticmethod
     def forward(
@@ -100,7 +101,8 @@ class _PPO(torch.autograd.Function):
             moved_B = value_B - old_value_B
             kept_B = moved_B.clamp(-clip_value_range, clip_value_range)
             kept_square_B = (old_value_B + kept_B - return_B).square_()
-            error_B = error_B.masked_fill_((kept_square_B > square_B) & (kept_B != moved_B), 0.0)
+            share_B = torch.heaviside(square_B - kept_square_B, square_B.new_full((), 0.5))
+            error_B = torch.where(kept_B == moved_B, error_B, error_B * share_B)
             square_B = torch.maximum(square_B, kept_square_B)
         value_loss, entropy = square_B.mean().mul_(0.5), entropy_B.mean()
         loss = policy_loss + value_weight * value_loss - entropy_weight * entropy

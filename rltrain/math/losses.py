@@ -44,7 +44,7 @@ def td_loss(
     huber_delta: None takes e^2 / 2, a number Huber's loss (Huber 1964), which is that up to delta and
     delta * (|e| - delta / 2) beyond: at 1 its gradient is the td error clipped to [-1, 1] (Mnih et al. 2015, methods).
     Returns the loss, (), and without gradient the td errors, [batch]; gradients flow through q_BA alone. The gradient
-    of an infinite td error is NaN under both losses, so that it is found before the optimizer steps.
+    of an infinite td error is not finite under both losses, so that it is found before the optimizer steps.
     """
     check_batch(q_BA, action_B, target_B, *([] if weight_B is None else [weight_B]))
     td_error_B = target_B.detach() - q_BA.gather(-1, action_B[:, None]).squeeze(-1)
