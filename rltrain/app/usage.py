@@ -61,13 +61,15 @@ def text(argv: list[str]) -> str:
     schemas, chosen = _chosen(argv)
     what = "what this command line makes of them" if chosen else "what they are by themselves"
     parts = [short(), _KEYS, f"Keys of every run, with {what}:", ""]
-    parts += _keys((PACKAGE / "config" / "run.py").read_text(), "RunConfig", "", chosen)
+    parts += _keys((PACKAGE / "config" / "run.py").read_text(), "RunConfig", "", chosen).values()
     for prefix, schema in schemas.items():
         group = prefix.removesuffix(".")
         parts += ["", f"Keys of {group}:", ""]
         values = {field.name: field.default for field in dataclasses.fields(schema)} | chosen.get(group, {})
+        keys: dict[str, str] = {}
         for owner in reversed(schema.__mro__[:-1]):
-            parts += _keys(inspect.getsource(inspect.getmodule(owner) or owner), owner.__name__, prefix, values)
+            keys |= _keys(inspect.getsource(inspect.getmodule(owner) or owner), owner.__name__, prefix, values)
+        parts += keys.values()
     return "\n".join(parts)
 
 
@@ -83,24 +85,26 @@ def _chosen(argv: list[str]) -> tuple[dict[str, type], dict[str, Any]]:
     return hydra_app.chosen_schemas(argv), hydra_app.composed(argv)
 
 
-def _keys(source: str, class_name: str, prefix: str, values: dict[str, Any] | None = None) -> list[str]:
-    """`key=default` and the docstring under each field of a dataclass; fields without one explain themselves.
+def _keys(source: str, class_name: str, prefix: str, values: dict[str, Any] | None = None) -> dict[str, str]:
+    """`key=default` and the docstring under each field of a dataclass, by key; fields without one explain themselves.
 
     values: what stands for the defaults, where a class that inherits these fields or a command line has others.
     """
     classes = [node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)]
     body = next(node.body for node in classes if node.name == class_name)
-    lines = []
+    lines = {}
     for field, doc in zip(body, [*body[1:], None], strict=True):
         if not isinstance(field, ast.AnnAssign) or not isinstance(doc, ast.Expr):
             continue
         assert isinstance(field.target, ast.Name) and isinstance(doc.value, ast.Constant)
+        if values and field.target.id not in values:
+            continue  # a ClassVar, which tells of the class and is no key
         default = _default(field.value)
         if values and values[field.target.id] is not dataclasses.MISSING:
             default = _written(values[field.target.id])
         head = f"  {prefix}{field.target.id}={default}"
         words = " ".join(str(doc.value.value).split())
-        lines.append(textwrap.fill(words, 118, initial_indent=f"{head:<36} ", subsequent_indent=" " * 37))
+        lines[field.target.id] = textwrap.fill(words, 118, initial_indent=f"{head:<36} ", subsequent_indent=" " * 37)
     return lines
 
 
