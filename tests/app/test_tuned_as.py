@@ -166,6 +166,8 @@ def test_each_job_of_a_sweep_takes_the_numbers_of_its_own_algorithm(launcher, mi
     (mine / "env" / "ice.yaml").write_text(text)
     args = ["--config-dir", mine, "algo=q_learning,sarsa,monte_carlo", "env=ice", "total_steps=200", *QUICK]
     outcome = command("-m", *args, f"hydra/launcher={launcher}")
+    if launcher == "joblib":
+        pytest.importorskip("joblib.externals.loky").get_reusable_executor().shutdown(wait=True)  # kept for a next call
     assert outcome.code == 0, outcome.err
     configs = [saved.load(path) for path in sorted(outcome.run_dir.glob("sweeps/*/*/config.yaml"))]
     found = {config.algo.name: (config.algo.learning_rate, config.algo.epsilon_end) for config in configs}
