@@ -21,7 +21,7 @@ _HYDRA_WORDS = (
 
 
 def main() -> None:
-    """Entry point of the console script; ends the process with an exit code of docs/design.md."""
+    """Entry point of the console script; ends the process with an exit code: docs/design.md lists them."""
     process.prepare()
     terminal.guard()
     sys.exit(run(sys.argv[1:]))

@@ -96,6 +96,8 @@ def _keys(source: str, class_name: str, prefix: str, values: dict[str, Any] | No
     for field, doc in zip(body, [*body[1:], None], strict=True):
         if not isinstance(field, ast.AnnAssign) or not isinstance(doc, ast.Expr):
             continue
+        if ast.unparse(field.annotation).startswith("ClassVar"):  # of the class, and no setting
+            continue
         assert isinstance(field.target, ast.Name) and isinstance(doc.value, ast.Constant)
         if values and field.target.id not in values:
             continue  # a ClassVar, which tells of the class and is no key
