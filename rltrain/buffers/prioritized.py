@@ -25,7 +25,7 @@ class PrioritizedReplay:
         self.replay = replay
         self.alpha, self.epsilon = alpha, epsilon
         self.beta = beta
-        """The exponent of the importance weights: 0 corrects no bias, 1 corrects it fully. The training loop anneals it."""
+        """Exponent of the importance weights: 1 corrects the bias fully, 0 not at all. The training loop anneals it."""
         self.max_priority = 1.0
         """The largest |td error| so far, at least 1. New transitions get it as their priority."""
         self._tree = SumTree(replay.capacity)

@@ -166,7 +166,7 @@ class Replay:
         return self.gather(self._draw(batch_size), np.ones(batch_size, np.float32))
 
     def batches(self, num_batches: int, batch_size: int) -> Iterator[Batch]:
-        """Yield `num_batches` minibatches as from `sample`. Several minibatches of small observations are built at once."""
+        """Yield `num_batches` minibatches as from `sample`. Small observations are gathered for several at once."""
         bytes_per_batch = 2 * batch_size * math.prod(self._obs_shape) * self._frames.rows.itemsize
         at_once = max(GATHERED_BYTES // bytes_per_batch, 1)
         for done in range(0, num_batches, at_once):
@@ -176,7 +176,7 @@ class Replay:
                 yield many.rows(slice(first, first + batch_size)) if count > 1 else many
 
     def gather(self, index: np.ndarray, weight: np.ndarray) -> Batch:
-        """Return the transitions that start at slots `index` [N] int64, with importance weights `weight` [N] float32."""
+        """Return the transitions that start at slots `index` [N] int64, with importance weights [N] float32."""
         base = index // self.slots_per_env * self.slots_per_env
         window_NS = base[:, None] + (index[:, None] - base[:, None] + np.arange(self.n_step)) % self.slots_per_env
         counted_NS = np.ones(window_NS.shape, np.bool_)  # true up to the first end of an episode or life, inclusive

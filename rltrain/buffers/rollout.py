@@ -109,7 +109,7 @@ class Rollout:
         return self.obs[t]
 
     def obs_at(self, index: Tensor) -> Tensor:
-        """Return a copy of the flat rollout's observations at `index` [N] int64, [N, *obs_shape], in its memory layout."""
+        """Return the flat rollout's observations at `index` [N] int64, [N, *obs_shape]: a copy in its memory layout."""
         return self._stored_obs.index_select(0, index).permute(self._to_obs)
 
     def shuffled(self, batch_size: int, generator: np.random.Generator) -> Iterator[Tensor]:

@@ -220,7 +220,7 @@ class ActorCritic(nn.Module):
         return outputs, outputs.new_zeros(outputs.shape[0]) if value is None else value.squeeze(-1)
 
     def heads(self, obs: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the outputs of the linear heads: policy [B, O] (Gaussian: the means [B, A]) and value [B, 1] or None."""
+        """Return the outputs of the heads: policy [B, O] (Gaussian: the means [B, A]), and value [B, 1] or None."""
         features = self.torso(obs)
         outputs = self.policy(features)
         if self.value is None:
