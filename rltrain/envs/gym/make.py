@@ -32,7 +32,7 @@ def make_env(config: GymConfig) -> gymnasium.Env:
 
 
 def _installed() -> list[str]:
-    """Return the registered ids, without gymnasium's own ids that cannot be made: retired ones or ones without package."""
+    """Return the registered ids, without gymnasium's own ids that are retired or whose package is missing."""
     needs = {"mujoco": "mujoco", "box2d": "Box2D", "phys2d": "jax", "tabular": "jax"}
     missing = [module for module, package in needs.items() if importlib.util.find_spec(package) is None]
     # The entry point of a retired id (Ant-v2) is a function in the module `gymnasium.envs` that raises an error.

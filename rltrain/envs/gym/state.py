@@ -11,7 +11,7 @@ _ATTRIBUTES = ("state", "steps_beyond_terminated", "last_u", "s", "lastaction", 
 
 
 def can_save(env: gymnasium.Env) -> bool:
-    """Return true if all of the environment's state is known. It must be one of `_MODULES` without a wrapper."""
+    """Return true if all of the state can be saved: an environment of `_MODULES` without wrapper, but not Blackjack."""
     return (
         env is env.unwrapped
         and type(env).__module__.startswith(_MODULES)

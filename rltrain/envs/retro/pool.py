@@ -45,7 +45,7 @@ class RetroPool:
         self.frame_space, self.action_space = spaces(config)
         self.num_envs = num_envs
         self.stack_num = config.stack_num
-        self._cut = Outcome(0.0, terminated=False, truncated=True, num_frames=0)
+        self._truncated = Outcome(0.0, terminated=False, truncated=True, num_frames=0)
         shape = (2, num_envs, *config.frame_shape)
         shared = multiprocessing.get_context("spawn").RawArray("B", int(np.prod(shape)))
         self._frames = np.frombuffer(shared, np.uint8).reshape(shape)
@@ -87,7 +87,7 @@ class RetroPool:
                 self._frames[1, i] = self._last[i]  # the emulator may have died while it wrote its frame
                 if is_stopping():  # the emulator was not replaced
                     self._frames[0, i] = self._last[i]
-                outcomes[i] = self._cut
+                outcomes[i] = self._truncated
                 broken.add(i)
         obs, next_obs = self._frames.copy()
         self._last[...] = obs  # a copy, because the caller may change obs

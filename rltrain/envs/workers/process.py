@@ -36,7 +36,7 @@ class Failure(NamedTuple):
 
 
 def serve(pipe: Connection, make: Callable[..., Any], arguments: tuple[Any, ...], plugins: list[str]) -> None:
-    """Answer calls from the pipe until the trainer closes it. The first call makes the object with `make(*arguments)`."""
+    """Answer calls from the pipe until the trainer closes it. The first call makes the object `make(*arguments)`."""
     # Ctrl-C and a scheduler's signals reach the whole process group. The trainer decides when its workers end.
     for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP"):
         if hasattr(signal, name):
