@@ -122,7 +122,7 @@ def train(config: RunConfig, run: Run) -> None:
         replay.add(Transition(frame, action, reward, terminated, truncated, timestep.next_obs, first, timestep.first))
         run.advance(c.num_envs, timestep.episodes)
 
-        # One round for each multiple of train_every_steps that the last step of all environments has reached.
+        # The number of multiples of train_every_steps among the last num_envs agent steps.
         num_rounds = run.step // c.train_every_steps - (run.step - c.num_envs) // c.train_every_steps
         if num_rounds and run.step >= c.learning_starts and replay.size >= c.batch_size:
             agent.learner.anneal(run.step)

@@ -163,7 +163,7 @@ class Workers:
         """Hold the lock, so that no update changes the parameters or statistics while they are read."""
         while not self._shared.lock.acquire(timeout=1):
             self._check_alive()  # a worker that was killed may have held the lock
-        # Cached copies of parameters are refreshed when a version changes, but updates of other processes do not count.
+        # Cached conversions are refreshed when a parameter's version changes, which updates of other processes do not.
         torch.autograd.graph.increment_version(self._shared.tensors)
         try:
             yield

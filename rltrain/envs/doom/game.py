@@ -30,8 +30,8 @@ def make_game(config: DoomConfig, setup: Setup, supervisor: Path) -> tuple[vizdo
         getattr(game, f"set_{buffer}_buffer_enabled")(False)
     game.set_objects_info_enabled(False)
     game.set_sectors_info_enabled(False)
-    # rltrain applies the time limit itself: after its own time limit the engine has no picture, and it does not tell it
-    # apart from an end of the game in the same tic.
+    # rltrain applies the time limit itself. After the engine's own time limit there is no picture, and an end of the
+    # game in the same tic would look like the time limit.
     timeout = game.get_episode_timeout()
     end_tic = game.get_episode_start_time() + timeout if timeout > 0 else None
     game.set_episode_timeout(0)

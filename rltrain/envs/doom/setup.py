@@ -112,7 +112,7 @@ def _crop(config: "DoomConfig") -> tuple[slice, slice]:
     rows = slice(round(top * height), height - round(bottom * height))
     columns = slice(round(left * width), width - round(right * width))
     if rows.start >= rows.stop or columns.start >= columns.stop:
-        raise ConfigError(f"{config.crop} leaves nothing of {width} x {height} pixels", "env.crop", "crop less")
+        raise ConfigError(f"{config.crop} leaves no pixels of {width} x {height}", "env.crop", "crop less")
     return rows, columns
 
 

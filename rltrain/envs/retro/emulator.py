@@ -118,7 +118,7 @@ class Emulator:
         top, bottom, left, right = self._config.crop
         rows, columns, _ = picture.shape
         if top + bottom >= rows or left + right >= columns:
-            what = f"env.crop={list(self._config.crop)} leaves no pixels of '{self._config.game}'"
+            what = f"{list(self._config.crop)} leaves no pixels of '{self._config.game}'"
             raise ConfigError(what, "env.crop", f"crop less: its picture has {rows} x {columns} pixels")
         picture = picture[top : rows - bottom, left : columns - right]
         if self._config.gray:

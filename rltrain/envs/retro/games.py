@@ -12,7 +12,7 @@ try:
     from stable_retro import data
 except ImportError as import_error:
     what = f"stable-retro is missing: {import_error}"
-    raise EnvironmentFailure(what, "env", "pip install 'rltrain[retro]'") from import_error
+    raise EnvironmentFailure(what, "env", "run `pip install 'rltrain[retro]'`") from import_error
 
 if TYPE_CHECKING:
     from rltrain.config.environments import RetroConfig
