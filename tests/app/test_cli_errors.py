@@ -57,7 +57,7 @@ COMMAND_LINE = [
     (["algo=dqn", "env=cartpole", "algo.gamma=1.5"], "; algo.gamma; give a value in [0, 1]"),
     (["algo=dqn", "env=taxi", "env.stack_num=4"], "4 is out of range; env.stack_num; give a value in [1, 1]"),
     (["algo=dqn", "env=cartpole", "env.stack_num=300"], "300 is out of range; env.stack_num; give a value in [1, 255]"),
-    (["algo=ppo", "env=cartpole", "network.hidden_sizes=[]"], "a network without layers; network.hidden_sizes; "),
+    (["algo=ppo", "env=cartpole", "network.hidden_sizes=[]"], "the network has no layers; network.hidden_sizes; "),
     (["algo=dqn", "env=cartpole", "precision=fp8"], "unknown value 'fp8'; precision; "),
     (
         ["algo=dqn", "env=cartpole", "device=cpu", "precision=tf32"],
@@ -71,20 +71,23 @@ COMMAND_LINE = [
     (["algo=dqn", "env=cartpole", "seed=["], "command line"),
     (["algo=dqn", "env=cartpole", "word"], "'word' has no value; command line; settings are written key=value"),
     (["algo=dqn", "env=cartpole", "seed=0,1"], "several values for one run; seed; start a sweep of runs with: "),
-    (["algo=ppo", "env=atari"], "no game is chosen; env.game; add one, such as env.game=breakout"),
-    (["algo=q_learning", "env=pong"], "q_learning needs states that can be counted, and pong has pixels"),
+    (["algo=ppo", "env=atari"], "no game given; env.game; add one, such as env.game=breakout"),
+    (["algo=q_learning", "env=pong"], "q_learning needs discrete states, but pong has pixels"),
     (["algo=q_learning", "env=cartpole"], "cartpole has continuous observations"),
-    (["algo=dqn", "env=pendulum"], "dqn needs discrete actions, and those of pendulum are continuous"),
+    (["algo=dqn", "env=pendulum"], "dqn needs one discrete action per step, but pendulum has continuous actions"),
     (["algo=q_learning", "env=taxi", "num_envs=4"], "one transition at a time"),
     (["algo=dqn", "env=cartpole", "network=nature_cnn"], "nature_cnn needs pixels"),
-    (["algo=ppo", "env=pong", "network=mlp"], "mlp does not read the pixels of pong"),
+    (["algo=ppo", "env=pong", "network=mlp"], "mlp cannot process the pixels of pong"),
     (["algo=dqn", "env=taxi", "network=table"], "dqn needs a network"),
     (["algo=dqn", "env=doom", "env.cfg=/nowhere/my.cfg"], "there is no file '/nowhere/my.cfg'; env.cfg; "),
     (["evl", "runs/x"], "unknown command 'evl'; rltrain evl; did you mean 'eval'?"),
-    (["algo.name=ppo", "env=cartpole"], "these settings are not those of 'ppo'; algo.name; choose with algo="),
-    (["algo.name=zzz"], "these settings are not those of 'zzz'; algo.name; choose with algo="),
-    (["algo=dqn", "env=cartpole", "env.family=doom"], "these settings are not those of 'doom'; env.family; choose"),
-    (["algo=q_learning", "env=taxi", "run_dir="], "the folder of the runs has no name; run_dir; "),
+    (["algo.name=ppo", "env=cartpole"], "algo.name=ppo does not choose the algorithm; algo.name; use algo="),
+    (["algo.name=zzz"], "algo.name=zzz does not choose the algorithm; algo.name; use algo="),
+    (
+        ["algo=dqn", "env=cartpole", "env.family=doom"],
+        "env.family=doom does not choose the environment; env.family; use env=",
+    ),
+    (["algo=q_learning", "env=taxi", "run_dir="], "run_dir is empty; run_dir; "),
     (["doctor", "torch"], "doctor takes no words, not 1; rltrain doctor torch; usage: rltrain doctor"),
     (["algo=ppo", "env=doom", "hparams=ppo_dom"], "unknown hparams 'ppo_dom'; hparams; did you mean 'ppo_doom'"),
     (["-m", "algo=q_learning,qq", "env=maze"], "unknown algo 'qq'; algo; "),
@@ -302,7 +305,7 @@ def test_help_names_commands_and_explains_every_key_without_our_insides(command)
     for word in [*usage.COMMANDS, *(key for key in vars(RunConfig()) if key not in ("algo", "env", "network"))]:
         assert re.search(rf"^  (rltrain )?{word}\b", out, re.MULTILINE), word
     assert "schema" not in out and "powered by" not in out
-    assert re.search(r"^  seed=0 +Source of every random number\.$", out, re.MULTILINE)
+    assert re.search(r"^  seed=0 +Seed of all random numbers\.$", out, re.MULTILINE)
 
 
 def test_help_of_a_pair_explains_its_keys(command):

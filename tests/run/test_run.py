@@ -312,7 +312,7 @@ def test_one_failed_job_does_not_stop_a_sweep_and_is_named_at_its_end(command):
     assert outcome.code == 1
     (sweep,) = (outcome.run_dir / "sweeps").iterdir()
     failed, done = sorted(path for path in sweep.iterdir() if path.is_dir())
-    assert f"failed: {failed.name}: q_learning needs states that can be counted" in outcome.err
+    assert f"failed: {failed.name}: q_learning needs discrete states" in outcome.err
     assert "1 of 2 jobs done, 1 failed" in outcome.last_line
     assert json.loads((failed / "status.json").read_text())["exit_code"] == 2
     assert json.loads((done / "status.json").read_text())["state"] == "done"
