@@ -91,7 +91,7 @@ COMMAND_LINE = [
         "env.family=doom does not choose the environment; env.family; use env=",
     ),
     (["algo=q_learning", "env=taxi", "run_dir="], "run_dir is empty; run_dir; "),
-    (["doctor", "torch"], "doctor takes no words, not 1; rltrain doctor torch; usage: rltrain doctor"),
+    (["doctor", "torch"], "doctor takes no words, but got 1; rltrain doctor torch; usage: rltrain doctor"),
     (["algo=ppo", "env=doom", "hparams=ppo_dom"], "unknown hparams 'ppo_dom'; hparams; did you mean 'ppo_doom'"),
     (["-m", "algo=q_learning,qq", "env=maze"], "unknown algo 'qq'; algo; "),
     (["algo", "=", "ppo"], "there is a space beside '='; algo = ppo; write algo=VALUE"),
@@ -101,9 +101,9 @@ COMMAND_LINE = [
     (["algo=ppo", "--total-steps", "100"], "settings take no dashes; --total-steps; write total_steps=100"),
     (["algo=ppo", "--dry-run", "env=cartpole"], "settings take no dashes; --dry-run; write dry_run=VALUE"),
     (["train", "algo=ppo", "env=cartpole"], "rltrain train; leave it out: rltrain algo=ppo env=cartpole"),
-    (["list", "envs", "cartpol3"], "no env has 'cartpol3' in it; rltrain list; did you mean 'cartpole'?"),
-    (["list", "envs", "doom", "word"], "3 words where at most 2 belong"),
-    (["list", "algo"], "there is no list of 'algo'; rltrain list; did you mean 'algos'"),
+    (["list", "envs", "cartpol3"], "no env contains 'cartpol3'; rltrain list; did you mean 'cartpole'?"),
+    (["list", "envs", "doom", "word"], "list takes at most 2 words, but got 3"),
+    (["list", "algo"], "unknown list 'algo'; rltrain list; did you mean 'algos'"),
     (["eval"], "eval needs a run; rltrain eval; usage: rltrain eval RUN"),
     (["eval", "runs/x", "episode=3"], "unknown key 'episode'; episode; did you mean 'episodes'?"),
     (["eval", "runs/x", "episodes=0"], "; episodes; "),
@@ -115,15 +115,15 @@ COMMAND_LINE = [
     (["play", "runs/x", "video=maybe"], "; video; "),
     (["play", "runs/x", "vidoe=true"], "unknown key 'vidoe'; vidoe; did you mean 'video'?"),
     (["plot"], "plot needs runs; "),
-    (["plot", "runs/x", "out=a.jpeg"], "'a.jpeg' is no picture; out; "),
+    (["plot", "runs/x", "out=a.jpeg"], "'a.jpeg' is not a picture file; out; "),
     (["plot", "runs/x", "center=median"], "unknown value 'median'; center; "),
     (["plot", "runs/x", "metrics=a"], "unknown key 'metrics'; metrics; did you mean 'metric'?"),
     (["runs", "sort=scor"], "unknown value 'scor'; sort; did you mean 'score'"),
-    (["runs", "a", "b"], "runs takes one word, not 2; rltrain runs a b; "),
+    (["runs", "a", "b"], "runs takes one word, but got 2; rltrain runs a b; "),
     (["export", "runs/x", "format=tflite"], "unknown value 'tflite'; format; "),
     (["export"], "export needs a run; "),
-    (["resume", "runs/x", "seed=3"], "a run keeps this setting for life; seed; start a new run"),
-    (["resume", "runs/x", "algo.learning_rate=.1"], "a run keeps this setting for life; algo.learning_rate; "),
+    (["resume", "runs/x", "seed=3"], "`resume` cannot change this setting; seed; start a new run"),
+    (["resume", "runs/x", "algo.learning_rate=.1"], "`resume` cannot change this setting; algo.learning_rate; "),
     (["resume", "runs/x", "algo.lerning_rate=.1"], "unknown key 'algo.lerning_rate'"),
     (["resume", "runs/x", "progress=maybe"], "; progress; "),
 ]
@@ -257,7 +257,7 @@ def test_a_checkpoint_that_is_not_there_is_no_usable_one(command, finished):
 def test_a_run_that_is_done_says_how_to_go_on(command, finished):
     outcome = command("resume", finished)
     assert outcome.code == 2
-    assert "the run is done at step 100 of 100; total_steps; give more" in outcome.last_line
+    assert "the run is done at step 100 of 100; total_steps; give a larger value" in outcome.last_line
     assert f"rltrain resume {finished} total_steps=200" in outcome.last_line
     shorter = command("resume", finished, "total_steps=30")  # bug: twice what was typed would be refused again
     assert f"rltrain resume {finished} total_steps=200" in shorter.last_line
@@ -374,7 +374,7 @@ def test_a_dry_run_names_no_folder_that_is_gone(command):
 def test_an_evaluation_ends_with_a_line_for_people_and_json_for_scripts(command, finished):
     outcome = command("eval", finished, "episodes=3")
     result = json.loads(outcome.out.splitlines()[-1])
-    said, where = outcome.last_line.split("; all of them in ")
+    said, where = outcome.last_line.split("; saved to ")
     assert said == f"{result['mean_reward']:.2f} +- {result['std_reward']:.2f} over 3 episodes with step_000000100"
     assert json.loads(Path(where).read_text()) == result
 
