@@ -226,7 +226,7 @@ def test_what_an_evaluation_left_is_nothing_to_go_on_from(command, agent_alone):
 
 def test_it_can_be_evaluated_and_the_error_says_so(command, agent_alone):
     outcome = command("eval", agent_alone)
-    assert outcome.code == 3 and outcome.last_line.endswith("use checkpoint=best, which an evaluation has left")
+    assert outcome.code == 3 and outcome.last_line.endswith("use checkpoint=best, which an evaluation saved")
     assert command("eval", agent_alone, "checkpoint=best", "episodes=1").code == 0
 
 
@@ -251,7 +251,7 @@ def test_a_run_is_found_by_its_name_and_by_its_path_below_runs(command, finished
 def test_a_checkpoint_that_is_not_there_is_no_usable_one(command, finished):
     outcome = command("eval", finished, "checkpoint=777")
     assert outcome.code == 3
-    assert outcome.last_line.endswith("step_000000777; there are last, best, 10, 80, 100")
+    assert outcome.last_line.endswith("step_000000777; use one of last, best, 10, 80, 100")
 
 
 def test_a_run_that_is_done_says_how_to_go_on(command, finished):

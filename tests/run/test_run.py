@@ -268,7 +268,7 @@ def test_a_folder_in_use_is_left_alone(run, command):
     outcome = command("resume", folder, "total_steps=200")
     lock.release()
     assert outcome.code == 8
-    assert outcome.last_line.startswith("rltrain: error: another process trains in this folder; ")
+    assert outcome.last_line.startswith("rltrain: error: another process uses this folder; ")
     assert sorted(path.name for path in folder.iterdir()) == files
     assert json.loads((folder / "status.json").read_text())["state"] == "done"
     assert command("resume", folder, "total_steps=200").code == 0
@@ -355,7 +355,7 @@ def test_a_signal_stops_a_run_that_can_be_resumed(algo, number, exit_code, comma
     folder = found[0].parent
     assert process.returncode == exit_code, error
     what, where, fix = error.strip().splitlines()[-1].split("; ")
-    assert error.count("rltrain: stopping: saves first; Ctrl-C leaves at once\n") == 1
+    assert error.count("rltrain: stopping: saving first; press Ctrl-C again to exit without saving\n") == 1
     assert what.startswith("rltrain: error: stopped by ") and what.strip(")").endswith(number.name)
     assert fix.endswith(f"rltrain resume {where}"), "no command to copy"
     assert (tmp_path / where).resolve() == folder.resolve()
