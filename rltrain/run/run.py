@@ -273,7 +273,7 @@ class Run:
         )
 
     def conclude(self) -> None:
-        """Make the final evaluation, save, and write result.json. Raises Stopped; a resumed run then concludes again."""
+        """Make the final evaluation, save, and write result.json. Raises Stopped; a resumed run concludes again."""
         train_s = self._clock.train_s
         try:
             with self._clock.paused(self.step):
