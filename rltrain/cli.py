@@ -91,11 +91,11 @@ def _compose(argv: list[str]) -> int:
 
 
 def _check_form(argv: list[str]) -> None:
-    """Raise ConfigError for common mistakes that Hydra would not explain: spaces beside `=`, dashes, wrong commands."""
+    """Raise ConfigError for mistakes that Hydra would not explain: spaces next to `=`, dashes, unknown commands."""
     for word, after in zip(argv, [*argv[1:], ""], strict=True):
         if word == "=" or after == "=" or (word.endswith("=") and after and "=" not in after and after[0] not in "-+~"):
             key = argv[0] if word == "=" else word.rstrip("=")
-            raise ConfigError("there is a space beside '='", " ".join(argv), f"write {key}=VALUE")
+            raise ConfigError("there is a space next to '='", " ".join(argv), f"write {key}=VALUE")
         dashed = re.fullmatch(r"--?([a-z_]+(?:\.\w+)*)=(.*)", word)
         if dashed and dashed[1] not in _HYDRA_OPTIONS:
             raise ConfigError("settings take no dashes", word, f"write {dashed[1]}={dashed[2]}")

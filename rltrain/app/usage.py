@@ -69,7 +69,7 @@ def text(argv: list[str]) -> str:
         group = prefix.removesuffix(".")
         parts += ["", f"Keys of {group}:", ""]
         values = {field.name: field.default for field in dataclasses.fields(schema)} | chosen.get(group, {})
-        lines: dict[str, str] = {}  # a class may explain a key of its base class anew
+        lines: dict[str, str] = {}  # a class can replace the text of a key of its base class
         for owner in reversed(schema.__mro__[:-1]):
             lines |= _keys(inspect.getsource(inspect.getmodule(owner) or owner), owner.__name__, prefix, values)
         parts += lines.values()

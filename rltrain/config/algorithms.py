@@ -147,7 +147,7 @@ class TabularConfig(AlgorithmConfig):
             )
 
     def until_first_update(self) -> tuple["AlgorithmConfig", int]:
-        """Return 1,000 steps: Monte Carlo updates only at the end of an episode."""
+        """Return 1,000 steps, because Monte Carlo updates only at the end of an episode."""
         return self, 1000
 
 

@@ -60,7 +60,7 @@ def _read(path: Path) -> Any:
     try:
         return yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise CheckpointError("the run's configuration cannot be read", str(path), str(error)) from error
+        raise CheckpointError(f"the run's config.yaml cannot be read: {error}", str(path), "use another run") from error
 
 
 def from_dict(values: Any) -> RunConfig:

@@ -190,9 +190,11 @@ def read(path: Path, without: str | None = None) -> dict[str, Any]:
 def _read(path: Path, made_for: Container[str] | None) -> dict[str, Any]:
     facts = files.manifest(path)
     if made_for is not None and facts.get("made_for") not in made_for:
-        raise CheckpointError("it belongs to another configuration", str(path), "use the run's own checkpoints")
+        raise CheckpointError(
+            "the checkpoint belongs to another configuration", str(path), "use the run's own checkpoints"
+        )
     if not facts.get("complete"):
-        what = "it holds only the agent, saved by an evaluation"
+        what = "the checkpoint holds only the agent, saved by an evaluation"
         raise CheckpointError(what, str(path), "eval, play and export can use it")
     return files.read(path)
 

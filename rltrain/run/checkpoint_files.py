@@ -71,11 +71,12 @@ def manifest(folder: Path) -> dict[str, Any]:
         members = values["members"]
         whole = all(isinstance(facts["size"], int) and isinstance(facts["sha256"], str) for facts in members.values())
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise CheckpointError("its manifest cannot be read", str(folder), f"{type(error).__name__}: {error}") from error
+        what = f"the checkpoint's manifest cannot be read: {type(error).__name__}: {error}"
+        raise CheckpointError(what, str(folder), "use an older checkpoint") from error
     if not whole or "state.json" not in members:
-        raise CheckpointError("its manifest is incomplete", str(folder), "use an older checkpoint")
+        raise CheckpointError("the checkpoint's manifest is incomplete", str(folder), "use an older checkpoint")
     if values.get("format") != FORMAT:
-        what = f"its format is {values.get('format')}, not {FORMAT}"
+        what = f"the checkpoint's format is {values.get('format')}, not {FORMAT}"
         raise CheckpointError(what, str(folder), "use the version of rltrain that wrote it")
     return values
 
@@ -91,9 +92,11 @@ def verify(folder: Path, known: Collection[str] = (), without: str | None = None
     for name, facts in values["members"].items():
         path = folder / name
         if Path(name).name != name or path.is_symlink() or not path.is_file():
-            raise CheckpointError("a file is missing", str(path), "use an older checkpoint")
+            raise CheckpointError("a file of the checkpoint is missing", str(path), "use an older checkpoint")
         if path.stat().st_size != facts["size"] or (name not in known and digest(path) != facts["sha256"]):
-            raise CheckpointError("a file does not match its manifest", str(path), "use an older checkpoint")
+            raise CheckpointError(
+                "a file of the checkpoint does not match the manifest", str(path), "use an older checkpoint"
+            )
     return values
 
 
@@ -116,7 +119,8 @@ def read(folder: Path, without: str | None = None) -> dict[str, Any]:
                 flat[name.removesuffix(".npy")] = np.load(folder / name, mmap_mode=mode, allow_pickle=False)
         return _nest(flat)
     except Exception as error:  # a file can match its manifest and still have any content
-        raise CheckpointError("it cannot be read", str(folder), f"{type(error).__name__}: {error}") from error
+        what = f"the checkpoint cannot be read: {type(error).__name__}: {error}"
+        raise CheckpointError(what, str(folder), "use an older checkpoint") from error
 
 
 def _split(state: dict[str, Any], prefix: str = "") -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
