@@ -44,7 +44,8 @@ def td_loss(
     delta * (|e| - delta / 2). With delta = 1 its gradient is e clipped to [-1, 1] (Mnih et al. 2015, methods).
 
     Returns the loss, (), and the td errors, [batch], without gradient. Gradients flow only through q_BA. An infinite td
-    error gives a gradient that is not finite under both losses, so the check of the gradients finds it before the optimizer steps.
+    error gives a gradient that is not finite under both losses, so the check of the gradients finds it before the
+    optimizer steps.
     """
     check_batch(q_BA, action_B, target_B, *([] if weight_B is None else [weight_B]))
     td_error_B = target_B.detach() - q_BA.gather(-1, action_B[:, None]).squeeze(-1)

@@ -88,11 +88,11 @@ def test_a_sweep_and_the_lists_know_them(folder):
     [
         (None, "the plugin 'own_parts' cannot be imported: ModuleNotFoundError"),
         ("1 / 0", "cannot be imported: ZeroDivisionError"),
-        ("from rltrain import plugins\nplugins.register_network('mlp', list)", "there is network=mlp already"),
+        ("from rltrain import plugins\nplugins.register_network('mlp', list)", "network=mlp already exists"),
         ("from rltrain import plugins\nfrom rltrain.config.algorithms import PPOConfig\n"
-         "plugins.register_algorithm(PPOConfig)", "there is algo=ppo already"),
+         "plugins.register_algorithm(PPOConfig)", "algo=ppo already exists"),
         ("from dataclasses import dataclass\nfrom rltrain import plugins\n@dataclass\nclass Mine:\n"
-         "    name: str = 'mine'\nplugins.register_algorithm(Mine)", "Mine is no AlgorithmConfig"),
+         "    name: str = 'mine'\nplugins.register_algorithm(Mine)", "Mine is not derived from AlgorithmConfig"),
         ("from rltrain import plugins\nfrom rltrain.config.environments import GymConfig\n"
          "plugins.register_environment(GymConfig('x', family='gim', id='y'))", "did you mean 'gym'"),
     ],
