@@ -1,9 +1,9 @@
-"""Memory of a replay of Atari frames, ours and Stable-Baselines3's: predicted for a million, measured for fewer.
+"""Compare the memory of a replay buffer of Atari frames with Stable-Baselines3's.
 
     python benchmarks/replay_memory.py --peer ../peer-sb3/bin/python
 
-Measured is what the process grows by while the replay is filled; a million frames of the peer would not fit in most
-machines. Written to benchmarks/results/replay_memory.json.
+Measures the growth of the process while 20,000 frames are stored, and predicts the memory for a million frames. (A
+million frames of Stable-Baselines3 would not fit in most machines.) Writes benchmarks/results/replay_memory.json.
 """
 
 import argparse
@@ -16,13 +16,15 @@ FULL, MEASURED = 1_000_000, 20_000
 
 OURS = """
 import sys, numpy as np, psutil
-from rltrain.memory.replay import Replay, bytes_per_transition
+from rltrain.buffers.batch import Transition
+from rltrain.buffers.replay import Replay, bytes_per_transition
 size = int(sys.argv[1])
 before = psutil.Process().memory_info().rss
 replay = Replay(size, 1, (1, 84, 84), np.uint8, (), np.int64, 4, 1, 0.99, np.random.default_rng(0))
 no, frame = np.zeros(1, bool), np.ones((1, 1, 84, 84), np.uint8)
 for step in range(size):
-    replay.add(frame, np.zeros(1, np.int64), np.zeros(1, np.float32), no, no, frame, ~no if step == 0 else no, no)
+    action, reward, first = np.zeros(1, np.int64), np.zeros(1, np.float32), ~no if step == 0 else no
+    replay.add(Transition(frame, action, reward, no, no, frame, first, no))
 print(psutil.Process().memory_info().rss - before, bytes_per_transition((1, 84, 84), np.uint8, (), np.int64))
 """
 PEER = """
@@ -41,7 +43,7 @@ print(psutil.Process().memory_info().rss - before, sum(array.nbytes for array in
 
 
 def side(python: str, code: str) -> dict:
-    """Bytes measured at the smaller size, and predicted for the full one."""
+    """Return the measured memory for MEASURED frames, and the predicted memory for MEASURED and FULL frames, in GB."""
     output = subprocess.run([python, "-c", code, str(MEASURED)], check=True, capture_output=True, text=True).stdout
     grown, each = map(float, output.split())
     return {
@@ -52,7 +54,7 @@ def side(python: str, code: str) -> dict:
 
 
 def main() -> None:
-    """Measure both and report."""
+    """Measure both replay buffers, and print and write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer", required=True, help="python of the peer's virtual environment")
     options = parser.parse_args()

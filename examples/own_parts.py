@@ -1,6 +1,6 @@
-"""Parts of your own, without a fork: an environment, a network and an algorithm.
+"""A plugin with its own environment, network and algorithm.
 
-From this folder:  rltrain plugins=[own_parts] algo=patient_a2c env=corridor network=two_relus total_steps=20000
+Run it in this folder:  rltrain plugins=[own_parts] algo=patient_a2c env=corridor network=two_relus total_steps=20000
 """
 
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from gymnasium import spaces
 from torch import nn
 
 from rltrain import plugins
-from rltrain.algos.a2c import make_agent, train  # noqa: F401  (what rltrain asks of an algorithm's module)
+from rltrain.algos.a2c import make_agent, train  # noqa: F401  (an algorithm's module must have these)
 from rltrain.config.algorithms import A2CConfig
 from rltrain.config.environments import GymConfig
 
 
 class Corridor(gymnasium.Env):
-    """Walk right: 1 at the far end, ten cells away; -0.01 a step; 50 steps at most."""
+    """Walk right. Reward 1 at the far end, ten cells away, and -0.01 for each step before; at most 50 steps."""
 
     def __init__(self, length: int = 10) -> None:
         self.observation_space = spaces.Box(0, 1, (1,), np.float32)
@@ -39,13 +39,13 @@ class Corridor(gymnasium.Env):
 
 
 def two_relus(num_inputs: int) -> list[nn.Module]:
-    """Two layers of 32 with ReLU."""
+    """Return two layers of 32 units with ReLU."""
     return [nn.Linear(num_inputs, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU()]
 
 
 @dataclass
 class PatientA2CConfig(A2CConfig):
-    """A2C with longer rollouts, to show where an algorithm of your own goes: its settings here, its loop in `train`."""
+    """A2C with longer rollouts. Your own algorithm has its settings in such a class and its loop in `train`."""
 
     name: str = "patient_a2c"
     num_steps: int = 16

@@ -1,6 +1,6 @@
 #!/bin/bash
-# A training that outlives its time limit: two minutes before it, Slurm sends SIGUSR1 to the trainer, which saves and ends
-# with code 143; the job then puts itself back into the queue and resumes.
+# Train beyond the time limit of a Slurm job. Two minutes before the limit Slurm sends SIGUSR1. The trainer then saves
+# and exits with code 143, and this script puts the job back into the queue. The next start of the job resumes the run.
 #
 #   sbatch examples/slurm.sh algo=ppo env=pong total_steps=1e7
 #SBATCH --job-name=rltrain
@@ -21,12 +21,12 @@ else
     rltrain "$@" run_dir="$root" &
 fi
 trainer=$!
-# Slurm signals this shell (B: above); bash answers once `wait` returns, so the signal is passed on from a trap.
+# B: in --signal sends the signal to this shell only, so a trap forwards it to the trainer.
 trap 'kill -USR1 "$trainer"' USR1
 trap 'kill -TERM "$trainer"' TERM
 wait "$trainer"
 code=$?
-while kill -0 "$trainer" 2>/dev/null; do # the first `wait` ended with the signal; the trainer is still saving
+while kill -0 "$trainer" 2>/dev/null; do # the signal interrupts the first `wait` while the trainer still saves
     wait "$trainer"
     code=$?
 done

@@ -1,4 +1,4 @@
-"""The `rltrain` command: a bare first word is a command, anything else belongs to the Hydra application that trains."""
+"""The `rltrain` command. A first word such as `eval` runs that command; anything else goes to Hydra, which trains."""
 
 import importlib
 import re
@@ -11,24 +11,24 @@ from rltrain.errors import ConfigError, OutOfMemory, RltrainError, nearest
 from rltrain.system import process, terminal
 
 _HYDRA_OPTIONS = {"cfg", "package", "info", "experimental_rerun", "c", "p", "i"}
-"""Options that can be written with one word before the `=`; those with dashes in them are no keys anyway."""
+"""Hydra options that look like settings with dashes, such as `--cfg=job`."""
 
 _HYDRA_WORDS = (
     *("cfg", "config-dir", "config-name", "config-path", "experimental-rerun", "hydra-help", "info", "multirun"),
     *("package", "resolve", "run", "shell-completion"),
 )
-"""Options that stand alone or before their value, with two dashes; they may be cut short."""
+"""Hydra options with two dashes and without `=`. Hydra accepts abbreviations of them."""
 
 
 def main() -> None:
-    """Entry point of the console script; ends the process with an exit code of docs/design.md."""
+    """Run the console script and end the process with an exit code, as listed in docs/design.md."""
     process.prepare()
     terminal.guard()
     sys.exit(run(sys.argv[1:]))
 
 
 def run(argv: list[str]) -> int:
-    """Route the command line and turn every error into one line and its exit code."""
+    """Run a command line. Returns the exit code; every error becomes one line on stderr."""
     try:
         code = _route(argv)
         terminal.check_stdout()
@@ -37,29 +37,29 @@ def run(argv: list[str]) -> int:
         print_error(error)
         return error.exit_code
     except KeyboardInterrupt:
-        print("rltrain: error: interrupted; before the run had begun; start it again", file=sys.stderr)
+        print("rltrain: error: interrupted; before the run started; start it again", file=sys.stderr)
         return 130
     except Exception as error:
         from rltrain.system import out_of_memory
 
         if out_of_memory.is_shortage(error):
-            fix = "use device=cpu, or end what else runs here"
+            fix = "use device=cpu, or stop other programs"
             print_error(OutOfMemory(out_of_memory.describe(error), argv[0], fix))
             return OutOfMemory.exit_code
         traceback.print_exc()
         what = " ".join(f"{type(error).__name__}: {error}".split())
-        print(f"rltrain: error: {what}; a bug of rltrain; please report the lines above", file=sys.stderr)
+        print(f"rltrain: error: {what}; a bug in rltrain; please report the lines above", file=sys.stderr)
         return 1
 
 
 def print_error(error: RltrainError) -> None:
-    """The last line on stderr."""
+    """Print an error as the last line on stderr."""
     print(f"rltrain: error: {error}", file=sys.stderr, flush=True)
 
 
 def _route(argv: list[str]) -> int:
     if not argv:
-        print(f"{usage.short()}\n\n  rltrain --help     all of it")
+        print(f"{usage.short()}\n\n  rltrain --help     explain all keys")
         return 0
     first = argv[0]
     if first in usage.COMMANDS:
@@ -91,11 +91,11 @@ def _compose(argv: list[str]) -> int:
 
 
 def _check_form(argv: list[str]) -> None:
-    """What neither a command nor Hydra would understand. Raises ConfigError."""
+    """Raise ConfigError for mistakes that Hydra would not explain: spaces next to `=`, dashes, unknown commands."""
     for word, after in zip(argv, [*argv[1:], ""], strict=True):
         if word == "=" or after == "=" or (word.endswith("=") and after and "=" not in after and after[0] not in "-+~"):
             key = argv[0] if word == "=" else word.rstrip("=")
-            raise ConfigError("there is a space beside '='", " ".join(argv), f"write {key}=VALUE")
+            raise ConfigError("there is a space next to '='", " ".join(argv), f"write {key}=VALUE")
         dashed = re.fullmatch(r"--?([a-z_]+(?:\.\w+)*)=(.*)", word)
         if dashed and dashed[1] not in _HYDRA_OPTIONS:
             raise ConfigError("settings take no dashes", word, f"write {dashed[1]}={dashed[2]}")
@@ -106,8 +106,6 @@ def _check_form(argv: list[str]) -> None:
     first = argv[0]
     if first == "train":
         settings = " ".join(argv[1:]) or "algo=ppo env=cartpole"
-        raise ConfigError(
-            "training is no command but what settings alone do", "rltrain train", f"leave it out: rltrain {settings}"
-        )
+        raise ConfigError("there is no command `train`", "rltrain train", f"leave it out: rltrain {settings}")
     if "=" not in first and first[:1] not in ("-", "+", "~"):
         raise ConfigError(f"unknown command '{first}'", f"rltrain {first}", nearest(first, usage.COMMANDS))

@@ -1,4 +1,4 @@
-"""Errors that a user can cause, each with its exit code; what is not one of these is a bug of ours."""
+"""Errors that a user can cause, each with an exit code. Any other exception is a bug of rltrain."""
 
 import contextlib
 import difflib
@@ -10,7 +10,7 @@ from typing import Any
 
 
 class RltrainError(Exception):
-    """`what; where; what to do`, one line, and the exit code that goes with it."""
+    """An error with a message of one line, `<what is wrong>; <where>; <what to do>`, and an exit code."""
 
     exit_code = 1
 
@@ -26,13 +26,13 @@ class ConfigError(RltrainError):
 
 
 class CheckpointError(RltrainError):
-    """There is no usable checkpoint, or no run."""
+    """The run or a usable checkpoint is missing."""
 
     exit_code = 3
 
 
 class UnfitCheckpoint(CheckpointError):
-    """A checkpoint that is whole and not for this run."""
+    """The checkpoint is intact but belongs to another configuration."""
 
 
 class EnvironmentFailure(RltrainError):
@@ -42,30 +42,30 @@ class EnvironmentFailure(RltrainError):
 
 
 class NonFiniteError(RltrainError):
-    """A loss, gradient, reward or observation stopped being finite; `facts` go to nonfinite.json in the run folder."""
+    """A loss, gradient, reward or observation is NaN or infinite. `facts` are written to the run's nonfinite.json."""
 
     exit_code = 5
 
     def __init__(self, what: str, where: str, fix: str, facts: dict[str, Any] | None = None) -> None:
         super().__init__(what, where, fix)
-        self.facts = facts or {}  # those of a worker process stay there: its error line names the tensor
+        self.facts = facts or {}  # not sent from worker processes, whose error line names the tensor
 
 
 class OutOfMemory(RltrainError):
-    """Host or device memory does not suffice."""
+    """Host or device memory is too small."""
 
     exit_code = 6
 
 
 class DiskError(RltrainError):
-    """The disk is full or cannot be written."""
+    """The disk is full or not writable."""
 
     exit_code = 7
 
 
 @contextlib.contextmanager
 def disk_errors(what: str, where: object, fix: str = "free some space") -> Iterator[None]:
-    """Turn what the system says of a disk into a DiskError: `what` cannot be written."""
+    """Turn an OSError inside into a DiskError that says that `what` cannot be written."""
     try:
         yield
     except OSError as error:
@@ -74,49 +74,49 @@ def disk_errors(what: str, where: object, fix: str = "free some space") -> Itera
 
 @contextlib.contextmanager
 def fitting(folder: Path) -> Iterator[None]:
-    """What comes up while a saved state is taken over: it is whole, and of something else."""
+    """Turn an error inside, while a saved state is loaded, into UnfitCheckpoint."""
     try:
         yield
     except (KeyError, ValueError, TypeError, RuntimeError, AttributeError, IndexError) as error:
         what = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise UnfitCheckpoint(f"the checkpoint does not fit: {what}", str(folder), "use another") from error
+        raise UnfitCheckpoint(f"the checkpoint does not fit: {what}", str(folder), "use another checkpoint") from error
 
 
 class FolderInUse(RltrainError):
-    """Another process has the run folder."""
+    """Another process uses the run folder."""
 
     exit_code = 8
 
 
 class Stopped(RltrainError):
-    """A signal asked the run to stop; its state is saved in the folder `where`, if one is given."""
+    """A signal stopped the run. If `where` is given, the state is saved in that folder."""
 
     def __init__(self, signal_number: int, where: str = "") -> None:
         name = signal.Signals(signal_number).name
         by = f"Ctrl-C ({name})" if signal_number == signal.SIGINT else name
-        fix = f"all is saved, go on with: rltrain resume {shlex.quote(where)}" if where else "nothing was kept"
+        fix = f"everything is saved; to resume: rltrain resume {shlex.quote(where)}" if where else "nothing was kept"
         super().__init__(f"stopped by {by}", where, fix)
         self.signal_number = signal_number
-        # SIGUSR1 is what schedulers send ahead of a SIGTERM, and means the same.
+        # Cluster schedulers send SIGUSR1 before SIGTERM, with the same meaning.
         self.exit_code = 128 + (signal.SIGTERM if signal_number == signal.SIGUSR1 else signal_number)
 
 
 def by_exit_code(exit_code: int) -> type[RltrainError]:
-    """The error class of an exit code, for errors that come from another process."""
+    """Return the error class of an exit code, for errors from another process."""
     kinds = [kind for kind in RltrainError.__subclasses__() if kind is not Stopped]
     return next((kind for kind in kinds if kind.exit_code == exit_code), RltrainError)
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """A hint that names what the user may have meant, or lists the first few where nothing is near.
+    """Return a hint with up to three known names similar to `word`, or with the first 12 names if none is similar.
 
-    Capitals do not count: PPO is near to ppo. What is much less near than the nearest is not named.
+    Case is ignored. Names much less similar than the best one are left out.
     """
     known = sorted(known)
-    nearness = {name: difflib.SequenceMatcher(None, name.lower(), word.lower()).ratio() for name in known}
-    best = max(nearness.values(), default=0.0)
+    similarity = {name: difflib.SequenceMatcher(None, name.lower(), word.lower()).ratio() for name in known}
+    best = max(similarity.values(), default=0.0)
     matches = sorted(
-        (name for name in known if nearness[name] >= max(0.55, best - 0.2)), key=lambda name: -nearness[name]
+        (name for name in known if similarity[name] >= max(0.55, best - 0.2)), key=lambda name: -similarity[name]
     )
     if matches:
         matches = matches[:3]

@@ -1,6 +1,7 @@
-"""What a module of your own calls to add an algorithm, an environment or a network: `plugins=[my_module]` imports it.
+"""Functions that your own module calls to register an algorithm, an environment or a network.
 
-What is registered is chosen like anything else: `rltrain plugins=[my_module] algo=... env=... network=...`.
+`plugins=[my_module]` imports the module, so that its parts can be chosen by name:
+`rltrain plugins=[my_module] algo=... env=... network=...`.
 """
 
 import dataclasses
@@ -16,27 +17,27 @@ from rltrain.errors import ConfigError, RltrainError
 
 
 class Option(NamedTuple):
-    """A choice of a configuration group: its settings and a line for `rltrain list`."""
+    """A choice of a configuration group: its settings and its line in `rltrain list`."""
 
     settings: Any
     text: str
 
 
 OPTIONS: dict[tuple[str, str], Option] = {}
-"""What was registered, by group and name."""
+"""The registered choices, by group and name."""
 
 
 def register_algorithm(settings_class: Any) -> None:
-    """Add an algorithm under the name that its settings give by default.
+    """Register an algorithm under the default `name` of its settings.
 
-    `settings_class` is a dataclass below `AlgorithmConfig` of rltrain/config/algorithms.py, such as a `PPOConfig` with
-    other defaults. The module that defines it (or, for a module X_config, the module X beside it) has
-    `train(config, run)` and `make_agent(config, frame_space, action_space, seed)` like those in rltrain/algos.
-    Raises ConfigError.
+    `settings_class` is a dataclass derived from `AlgorithmConfig` in rltrain/config/algorithms.py, such as a
+    `PPOConfig` with other defaults. The module that defines it must have `train(config, run)` and
+    `make_agent(config, frame_space, action_space, seed)`, as in rltrain/algos. If that module is named X_config, the
+    functions are in module X. Raises ConfigError.
     """
     if not issubclass(settings_class, AlgorithmConfig):
         fix = "derive the class from rltrain.config.algorithms.LearningConfig"
-        raise RltrainError(f"{settings_class.__name__} is no AlgorithmConfig", "plugins", fix)
+        raise RltrainError(f"{settings_class.__name__} is not derived from AlgorithmConfig", "plugins", fix)
     settings = settings_class()
     _add("algo", settings.name, settings, settings_class.__doc__, taken=settings.name in ALGOS)
     ALGOS[settings.name] = settings_class
@@ -44,34 +45,38 @@ def register_algorithm(settings_class: Any) -> None:
 
 
 def register_environment(settings: Any, text: str = "") -> None:
-    """Add an environment of a family that is there: `GymConfig(name="mine", id="Mine-v0")`, `DoomConfig(...)`, ...
+    """Register an environment of an existing family: `GymConfig(name="mine", id="Mine-v0")`, `DoomConfig(...)`, ...
 
-    `tuned_as="cartpole"` among its settings gives it the tuned settings of that environment.
-    An environment of gymnasium's needs no name here: `env=gym env.id=Mine-v0` finds what the module registered with
-    gymnasium. Raises ConfigError.
+    text: the line in `rltrain list`. The setting `tuned_as="cartpole"` uses the tuned settings of that environment.
+    A gymnasium environment works without this call: `env=gym env.id=Mine-v0` finds any id that the module registers
+    with gymnasium. Raises ConfigError.
     """
     config_class(settings.family)
     _add("env", settings.name, settings, text, taken=False)
 
 
 def register_environment_family(name: str, module: str, settings_class: type) -> None:
-    """Add a family: a module with `spaces(config)` and `make_pool(config, num_envs)` as in rltrain/envs/gym/family.py.
+    """Register a family of environments.
 
-    `settings_class` is a dataclass with `name`, `stack_num` and `family`, which is `name`; where it derives from
-    `EnvironmentConfig`, its environments may say `tuned_as`. Raises ConfigError.
+    `module` is the name of a module with `spaces(config)` and `make_pool(config, num_envs)`, as in
+    rltrain/envs/gym/family.py. `settings_class` is a dataclass with `name`, `stack_num` and `family`; the default of
+    `family` is the family's name. If the class derives from `EnvironmentConfig`, its environments can set `tuned_as`.
+    Raises ConfigError.
     """
     if name in ENVIRONMENTS:
-        raise ConfigError(f"there is an environment family '{name}' already", "plugins", "give it another name")
+        raise ConfigError(f"the environment family '{name}' already exists", "plugins", "use another name")
     ENVIRONMENTS[name] = settings_class
     registry.MODULES[name] = module
 
 
 def register_network(name: str, layers: Callable[..., Any], smallest_frame: int | None = None) -> None:
-    """Add a torso: a function that returns its layers in order, among them a linear one; for pixels a convolution is
-    the first. What the heads read is what comes after the last linear layer and its activation.
+    """Register a torso.
 
-    With `smallest_frame`, the pixels that a frame's shorter side needs, it is for pixels and is called with the shape
-    [channels, height, width]; without, it is for vectors and states and is called with their size. Raises ConfigError.
+    `layers` is a function that returns the torch modules of the torso in order. One of them must be linear, and for
+    pixels the first must be a convolution. The heads get the output of the last linear layer and its activation.
+    smallest_frame: the smallest frame side in pixels that the torso supports. With it, the torso is for pixels and
+    `layers` gets the shape [channels, height, width]. Without it, the torso is for vectors and discrete states, and
+    `layers` gets their size. Raises ConfigError.
     """
     settings = network_config.NetworkConfig()
     _add("network", name, settings, layers.__doc__, taken=name in network_config.names())
@@ -83,7 +88,7 @@ def register_network(name: str, layers: Callable[..., Any], smallest_frame: int 
 
 def _add(group: str, name: str, settings: Any, text: str | None, taken: bool) -> None:
     if taken or (group, name) in OPTIONS:
-        raise ConfigError(f"there is {group}={name} already", "plugins", "give it another name")
+        raise ConfigError(f"{group}={name} already exists", "plugins", "use another name")
     if not dataclasses.is_dataclass(settings):
-        raise RltrainError(f"the settings of {name} are no dataclass", f"plugins, {group}", "decorate them")
+        raise RltrainError(f"the settings of {name} are not a dataclass", f"plugins, {group}", "add @dataclass")
     OPTIONS[group, name] = Option(settings, (text or "").strip().split("\n")[0])

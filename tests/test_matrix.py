@@ -24,7 +24,7 @@ POLICY_GRADIENTS = {name for name, settings in ALGOS.items() if SEVERAL in setti
 def reason(algo: str, kind: str) -> str | None:
     """Why a pair does not fit."""
     if algo in TABULAR and kind != "states":
-        return f"{algo} needs states that can be counted"
+        return f"{algo} needs discrete states"
     if algo not in POLICY_GRADIENTS and kind in ("continuous actions", "several actions"):
         return f"{algo} needs "
     return None

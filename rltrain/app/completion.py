@@ -1,4 +1,4 @@
-"""TAB: the words that can come next. Hydra completes settings; commands and what follows them are ours."""
+"""TAB completion. Hydra completes settings; this module completes the commands and their arguments."""
 
 import ast
 import contextlib
@@ -13,9 +13,9 @@ from rltrain.app.paths import PACKAGE
 
 
 def query(argv: list[str], hydra: Callable[[list[str]], int]) -> int:
-    """Answer `-sc query=SHELL` for the line in COMP_LINE; `hydra` answers for settings. Always returns 0.
+    """Answer `-sc query=SHELL` for the line in COMP_LINE; `hydra` completes settings. Always returns 0.
 
-    Nothing but words is printed: a message would stand in the middle of the line that is being typed.
+    It prints only the completions, because the shell would insert any message into the command line.
     """
     words = os.environ.get("COMP_LINE", "").split(" ")[1:] or [""]
     words = [word for word in words[:-1] if word] + words[-1:]
@@ -32,14 +32,14 @@ def query(argv: list[str], hydra: Callable[[list[str]], int]) -> int:
     return 0
 
 
-def _after_command(command: str, begun: str) -> list[str]:
-    """`last`, folders and the command's keys, read from its usage without importing it."""
+def _after_command(command: str, typed: str) -> list[str]:
+    """Return `last`, folders and the command's keys, read from its USAGE without importing the command."""
     tree = ast.parse((PACKAGE / "commands" / f"{command}.py").read_text())
     named = [node for node in tree.body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "USAGE"]
     text = str(ast.literal_eval(named[0].value))
     found = [f"{key}=" for key in re.findall(r"\[([\w.]+)=", text)]
     if "RUN" in text:
-        found += ["last", *(f"{path}/" for path in sorted(Path().glob(f"{begun}*")) if path.is_dir())]
+        found += ["last", *(f"{path}/" for path in sorted(Path().glob(f"{typed}*")) if path.is_dir())]
     if command == "list":
         found += ["algos", "envs", "networks", "hparams"]
     return found

@@ -1,4 +1,4 @@
-"""Which files of configs/hparams a pair of algorithm and environment takes; config.yaml asks while Hydra composes."""
+"""Choose the files of configs/hparams for an algorithm and an environment. Hydra calls this for config.yaml."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,16 +12,16 @@ from rltrain.config.algorithms import ALGOS, base_name
 
 
 def preset_of(algo: str) -> str:
-    """Return the algorithm of which `algo` is a preset, or "" where it is none."""
+    """Return the base algorithm of a preset, such as dqn for double_dqn, or "" if `algo` is not a preset."""
     base = base_name(algo) if algo in ALGOS else ""
     return base if base != algo else ""
 
 
 def tuned_env(algo: str, env: str, folders: Iterable[Path] = ()) -> str:
-    """Return the environment whose tuned settings `algo` takes for `env`: `env` itself, or what its `tuned_as` names.
+    """Return the environment whose tuned settings `algo` uses for `env`: `env` itself or its `tuned_as`.
 
-    `env` itself wins where a file is there for the algorithm or for the one of which it is a preset. `folders` are the
-    user's own, searched after ours as Hydra does.
+    `env` itself wins if there is a file for `algo` or for its base algorithm. `folders` are the user's own config
+    folders, which are searched after rltrain's, as Hydra does.
     """
     folders = [CONFIGS, *folders]
     names = [f"{name}_{env}.yaml" for name in (algo, preset_of(algo)) if name]
@@ -31,9 +31,9 @@ def tuned_env(algo: str, env: str, folders: Iterable[Path] = ()) -> str:
 
 
 def tuned_as(env: str, folders: Iterable[Path] = (CONFIGS,)) -> str | None:
-    """Return the key `tuned_as` of an environment: of its YAML file, of a file it is based on, or of a plugin.
+    """Return the key `tuned_as` of an environment, from its YAML file, the file's defaults, or a plugin.
 
-    A file that cannot be read gives None: Hydra, which reads it too, reports the error.
+    Returns None for a file that cannot be read: Hydra reads it too and reports the error.
     """
     folders = list(folders)
     path = next((path for folder in folders if (path := folder / "env" / f"{env}.yaml").is_file()), None)
@@ -48,7 +48,7 @@ def tuned_as(env: str, folders: Iterable[Path] = (CONFIGS,)) -> str | None:
         return None
     bases = values.get("defaults") or []
     if "_self_" not in bases:
-        bases = ["_self_", *bases]  # what Hydra does
+        bases = ["_self_", *bases]  # as Hydra does
     found = None
     for base in bases:  # the last one wins
         if base == "_self_":

@@ -1,4 +1,4 @@
-"""The training application: the only module that knows Hydra and OmegaConf. Past it, a config is a dataclass."""
+"""The Hydra application that trains. Only this module uses Hydra and OmegaConf; others get dataclasses."""
 
 import dataclasses
 import itertools
@@ -37,14 +37,14 @@ _failures: list[Exception] = []
 
 
 def register_schemas(argv: Iterable[str] = ()) -> None:
-    """Put every dataclass into Hydra's store under the name that the YAML files give first.
+    """Register every settings class in Hydra's store under the name that the YAML files use in their defaults.
 
-    argv: the command line, whose `--config-dir` may hold tuned settings too.
+    argv: the command line; its `--config-dir` may have tuned settings too.
     """
     store = ConfigStore.instance()
     folders = [Path(folder).absolute() for folder in _config_dirs(argv)]
     OmegaConf.register_new_resolver("preset_of", preset_of, replace=True)
-    # The folders travel with the resolver into the processes of a launcher.
+    # partial, so that a launcher's processes get the folders together with the resolver.
     OmegaConf.register_new_resolver("tuned_env", partial(tuned_env, folders=folders), replace=True)
     store.store(name="run_schema", node=RunConfig)
     store.store(group="network", name="network_schema", node=NetworkConfig)
@@ -57,17 +57,17 @@ def register_schemas(argv: Iterable[str] = ()) -> None:
 
 
 def run(argv: list[str]) -> int:
-    """Compose, train and, in a sweep, rank. Returns the exit code. Raises what ended the job."""
+    """Compose and train; after a sweep, print the ranked table. Returns the exit code. Raises the error of the job."""
     plugin_modules.load(plugin_modules.given(argv))
-    refuse_unknown_choices(argv, groups=["hparams"])  # those of a pair are optional: Hydra would do without
+    refuse_unknown_choices(argv, groups=["hparams"])  # hparams are optional: Hydra would ignore a misspelt name
     _refuse_tuned_as(argv)
     register_schemas(argv)
     _failures.clear()
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # or Hydra prints its own report and exits with 1
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # without it Hydra prints its own report and exits with code 1
     sys.argv = ["rltrain", *normalise(argv)]
     os.environ.pop("RLTRAIN_SWEEP_DIR", None)
     sweeps = Path(next((arg[8:] for arg in reversed(argv) if arg.startswith("run_dir=")), "runs")) / "sweeps"
-    # Named here and not by Hydra, so that no other sweep's folder is taken for this one's.
+    # The folder is named here, not by Hydra, so that this process knows which sweep folder is its own.
     os.environ["RLTRAIN_SWEEP_TIME"] = f"{datetime.now():%Y%m%d-%H%M%S-%f}"
     own = sweeps / os.environ["RLTRAIN_SWEEP_TIME"]
     try:
@@ -78,15 +78,15 @@ def run(argv: list[str]) -> int:
         raise _config_error(error, argv) from error
     if _failures:
         raise _failures[0]
-    # Jobs of a launcher with processes of its own leave no word here, but a folder.
+    # A launcher's processes set the variable in their own environment only; their sweep folder is visible here.
     sweep_dir = os.environ.get("RLTRAIN_SWEEP_DIR") or (own if own.is_dir() else None)
     return sweep.report(Path(sweep_dir)) if sweep_dir else 0
 
 
 def normalise(argv: list[str]) -> list[str]:
-    """Write `1e6` as the integer it is, and `env=doom env.scenario=X` as `env=doom_X` where that file exists.
+    """Rewrite arguments for Hydra: `1e6` as an integer, and `env=doom env.scenario=X` as `env=doom_X` if it exists.
 
-    Keys that hold a mapping get `++`, without which Hydra takes no new name into it.
+    Keys of a mapping get the prefix `++`, because Hydra adds no new name to a mapping without it.
     """
     argv = [re.sub(r"(?<=[=,])\d[\d_]*(?:\.\d+)?[eE]\+?\d+(?=,|$)", _as_integer, arg) for arg in argv]
     mappings = "|".join(sorted(_mappings()))
@@ -99,7 +99,7 @@ def normalise(argv: list[str]) -> list[str]:
 
 
 def _mappings() -> set[str]:
-    """Fields of environments that hold a mapping: `shaping`, `kwargs`."""
+    """Return the environment settings that are mappings: `shaping`, `kwargs`."""
     schemas = [config_class(family) for family in ENVIRONMENTS]
     hints = [item for schema in schemas for item in typing.get_type_hints(schema).items()]
     return {name for name, hint in hints if typing.get_origin(hint) is dict}
@@ -111,8 +111,8 @@ def _as_integer(match: re.Match[str]) -> str:
 
 
 def _job(composed: DictConfig) -> None:
-    """One job. A failure is kept for `run` (or for the sweep's table) instead of raised: Hydra would end the sweep."""
-    terminal.guard()  # a sweep's job may have a process of its own
+    """Train one job. Failures are stored for `run` or the sweep's table, not raised: Hydra would end the sweep."""
+    terminal.guard()  # a sweep's job may run in its own process
     hydra_config = HydraConfig.get()
     in_sweep = hydra_config.mode == RunMode.MULTIRUN
     folder = None
@@ -127,7 +127,7 @@ def _job(composed: DictConfig) -> None:
         if not in_sweep:
             _failures.append(error)
             return
-        raise SystemExit(error.exit_code) from error  # the one way past Hydra's sweeper: no further job begins
+        raise SystemExit(error.exit_code) from error  # only SystemExit ends Hydra's sweeper: no further job starts
     except Exception as error:
         if not in_sweep:
             _failures.append(error)
@@ -139,34 +139,34 @@ def _job(composed: DictConfig) -> None:
 
 
 def _train(composed: DictConfig, folder: Path | None) -> None:
-    plugin_modules.load(composed.plugins)  # a launcher's process has not seen the command line
+    plugin_modules.load(composed.plugins)  # a launcher's process has not parsed the command line
     try:
         values: Any = OmegaConf.to_object(composed)
     except OmegaConfBaseException as error:
         raise _config_error(error, sys.argv[1:]) from error
     _refuse_additions(values, argv=sys.argv[1:])
     config = resolve(values)
-    from rltrain.app.train import train  # brings TensorBoard, which composing does without
+    from rltrain.app.train import train  # imports TensorBoard, so only after composing
 
     train(config, folder=folder)
 
 
 def _refuse_tuned_as(argv: list[str]) -> None:
-    """Tuned settings are chosen before Hydra applies what is typed: this key would come too late."""
+    """Raise ConfigError for env.tuned_as: Hydra chooses tuned settings before it applies the command line."""
     if typed := next((arg for arg in argv if re.match(r"[+~]*env\.tuned_as(=|$)", arg)), None):
-        what = f"'{typed}' is not for the command line"
-        raise ConfigError(what, "env.tuned_as", "write it into the environment's YAML, or choose with hparams=...")
+        what = f"'{typed}' cannot be set on the command line"
+        raise ConfigError(what, "env.tuned_as", "set it in the environment's YAML file, or choose with hparams=...")
 
 
 def _refuse_additions(values: Any, argv: list[str]) -> None:
-    """`+key=value` gets past a structured config; nothing would read it."""
+    """Raise ConfigError for an unknown key: Hydra accepts `+key=value` for any key, but nothing reads it."""
     for prefix, node in (("", values), ("algo.", values.algo), ("env.", values.env), ("network.", values.network)):
         for key in vars(node).keys() - {field.name for field in dataclasses.fields(node)}:
             raise ConfigError(f"unknown key '{prefix}{key}'", prefix + key, nearest(prefix + key, _known_keys(argv)))
 
 
 def _config_error(error: Exception, argv: list[str]) -> ConfigError:
-    """One line for what Hydra or OmegaConf say in several."""
+    """Turn an error of Hydra or OmegaConf, which has several lines, into a ConfigError of one line."""
     text = str(error)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         missing = error.missing_cfg_file
@@ -181,21 +181,21 @@ def _config_error(error: Exception, argv: list[str]) -> ConfigError:
         name = key[1] if key else ""
         return ConfigError(f"unknown key '{name}'", name, nearest(name, _known_keys(argv)))
     if several := re.search(r"Ambiguous value for argument '([^'=]+)", text):
-        return ConfigError("several values for one run", several[1], "start a sweep of runs with: rltrain -m ...")
+        return ConfigError(f"{several[1]} has several values", several[1], "to start a sweep use: rltrain -m ...")
     if unread := re.search(r"Error parsing override '([^'=]+)'", text):
-        return ConfigError(f"'{unread[1]}' has no value", "command line", "settings are written key=value")
+        return ConfigError(f"'{unread[1]}' has no value", "command line", "write settings as key=value")
     first_line = cause.strip().splitlines()[0] if cause.strip() else type(error).__name__
-    return ConfigError(first_line, key[1] if key else "command line", "see `rltrain --help` for keys and types")
+    return ConfigError(first_line, key[1] if key else "command line", "see `rltrain --help` for the keys")
 
 
 def _known_keys(argv: list[str]) -> list[str]:
-    """Every key of the root and of the chosen groups, dotted."""
+    """Return every key of a run and of the chosen groups, such as `algo.gamma`."""
     nodes = {"": RunConfig, **chosen_schemas(argv)}
     return [prefix + field.name for prefix, node in nodes.items() for field in dataclasses.fields(node)]
 
 
 def chosen_schemas(argv: list[str]) -> dict[str, Any]:
-    """The schemas of the groups that a command line chooses, by the prefix of their keys."""
+    """Return the settings classes that a command line chooses, by the prefix of their keys."""
     algo, env = [*_chosen(argv, "algo"), "dqn"][0], [*_chosen(argv, "env"), "cartpole"][0]
     if ("env", env) in plugins.OPTIONS:
         family = plugins.OPTIONS["env", env].settings.family
@@ -209,10 +209,7 @@ def chosen_schemas(argv: list[str]) -> dict[str, Any]:
 
 
 def composed(argv: list[str]) -> dict[str, Any]:
-    """The values that a command line would train with, nested; empty for a sweep, or where something is wrong with it.
-
-    What null stands for is not filled in.
-    """
+    """Return the nested values of a command line, with null unresolved; empty for a sweep or a wrong command line."""
     register_schemas(argv)
     settings = [arg for arg in normalise(argv) if re.match(r"[+~]*[A-Za-z][\w.@/]*=", arg)]
     folders = ",".join(f"file://{Path(folder).absolute()}" for folder in _config_dirs(argv))
@@ -226,9 +223,9 @@ def composed(argv: list[str]) -> dict[str, Any]:
 
 
 def refuse_unknown_choices(argv: list[str], groups: Iterable[str] = ("algo", "env", "hparams")) -> None:
-    """Raise ConfigError where a command line chooses what neither we nor a plugin has.
+    """Raise ConfigError if a command line chooses a name that neither rltrain nor a plugin has.
 
-    What a folder of the user's own adds is not looked into.
+    With a config folder of the user the check is skipped.
     """
     if _config_dirs(argv):
         return
@@ -236,33 +233,34 @@ def refuse_unknown_choices(argv: list[str], groups: Iterable[str] = ("algo", "en
         names = {path.stem for path in (CONFIGS / group).glob("*.yaml")}
         names |= {name for of, name in plugins.OPTIONS if of == group}
         for name in _chosen(argv, group):
-            if name not in names and re.fullmatch(r"[\w.-]+", name):  # no choice(a,b) or glob(*) of a sweep
+            if name not in names and re.fullmatch(r"[\w.-]+", name):  # skip Hydra's choice(a,b) and glob(*)
                 raise _unknown_choice(group, name, names)
 
 
 def _chosen(argv: list[str], group: str) -> list[str]:
-    """The names that a command line gives for a group: a sweep gives several; of two settings the last one counts."""
+    """Return the names that a command line gives for a group; a sweep gives several. The last argument wins."""
     given = [arg.partition("=")[2] for arg in argv if arg.startswith(f"{group}=")]
     return given[-1].split(",") if given else []
 
 
 def _unknown_choice(group: str, name: str, names: Iterable[str]) -> ConfigError:
     if group == "hydra/launcher":
-        fix = "jobs side by side need: pip install 'rltrain[sweep]'" if name == "joblib" else nearest(name, names)
+        fix = "install it: pip install 'rltrain[sweep]'" if name == "joblib" else nearest(name, names)
         return ConfigError(f"unknown {group} '{name}'", group, fix)
-    stem = re.sub(r"^ALE/|(NoFrameskip)?-v\d+$", "", name) if group == "env" else name  # ids of gymnasium, as others do
-    hint = nearest(stem, names) + f" `rltrain list {group.removesuffix('s')}s` shows all"
+    stem = re.sub(r"^ALE/|(NoFrameskip)?-v\d+$", "", name) if group == "env" else name  # the user gave a gymnasium id
+    hint = nearest(stem, names)
+    hint += f"{'' if hint.endswith('?') else ';'} `rltrain list {group.removesuffix('s')}s` shows all"
     if stem != name:
         atari = "ALE/" in name or "NoFrameskip" in name
-        hint += ", and any Atari game" if atari else ", and any id of gymnasium"
-        hint += " works as " + ("env=atari env.game=NAME" if atari else f"env=gym env.id={name}")
+        hint += "; for any Atari game use " if atari else "; for any gymnasium id use "
+        hint += "env=atari env.game=NAME" if atari else f"env=gym env.id={name}"
     return ConfigError(f"unknown {group} '{name}'", group, hint)
 
 
 def _schema_name(argv: list[str], group: str, name: str) -> str:
-    """The schema below one of our YAML files, or of a user's own in `--config-dir`: what its defaults begin with.
+    """Return the settings class name of a YAML file, which is the first entry of its defaults (followed recursively).
 
-    The name itself where there is no such file: that of a schema, or of a plugin's.
+    The file may be in the user's `--config-dir`. If there is no file, the name itself is a settings class or a plugin.
     """
     folders = [CONFIGS, *(Path(folder) for folder in _config_dirs(argv))]
     path = next((path for folder in folders if (path := folder / group / f"{name}.yaml").is_file()), None)
@@ -273,7 +271,7 @@ def _schema_name(argv: list[str], group: str, name: str) -> str:
 
 
 def _config_dirs(argv: Iterable[str]) -> list[str]:
-    """Folders of the user's own, as Hydra takes them: `--config-dir DIR`, `-cd DIR`, `hydra.searchpath=[DIR,...]`."""
+    """Return the user's config folders: `--config-dir DIR`, `-cd DIR` or `hydra.searchpath=[DIR,...]`."""
     argv = list(argv)
     after = itertools.pairwise(argv)
     given = [word for before, word in after if before in ("--config-dir", "-cd")]

@@ -1,4 +1,4 @@
-"""From a composed configuration to one that can be trained: fill in what null and auto stand for, check every pair."""
+"""Resolve a composed configuration: replace null and auto by values, and check that all settings fit together."""
 
 import dataclasses
 from typing import Any
@@ -14,19 +14,21 @@ from rltrain.errors import ConfigError
 from rltrain.system import ram
 
 _USABLE = 0.9
-"""Part of the free memory that a suggestion fills: networks and emulators need some too."""
+"""Fraction of the free memory that a suggested size may fill; networks and emulators need the rest."""
 
 
 def resolve(config: RunConfig) -> RunConfig:
-    """Fill in what null stands for and check every combination. Raises ConfigError or EnvironmentFailure."""
+    """Replace null and auto by values and check every combination.
+
+    Raises ConfigError, EnvironmentFailure or OutOfMemory.
+    """
     _check_names(config)
     config = dataclasses.replace(config, env=dataclasses.replace(config.env, name=folder_name(config.env)))
     algo = _with_shorthands(config)
     if not algo.trains_on_gpu and config.device != "cpu":
-        # A table on a named GPU was never refused: `device` says where networks compute.
+        # Tabular algorithms accept device=cuda and ignore it: only networks use a device.
         if config.device != "auto" and not algo.is_tabular:
-            fix = "use device=cpu, or algo=a2c"
-            raise ConfigError(f"{algo.name} learns on the processor's cores alone", "device", fix)
+            raise ConfigError(f"{algo.name} trains on the CPU only", "device", "use device=cpu, or algo=a2c")
         if config.device == "auto":
             config = dataclasses.replace(config, device="cpu")
     frame_space, action_space = registry.spaces(config.env)
@@ -53,9 +55,9 @@ def resolve(config: RunConfig) -> RunConfig:
 
 
 def check_device(config: RunConfig) -> None:
-    """Raise ConfigError where the device is not there, or cannot do what is asked of it.
+    """Raise ConfigError if the device is missing, or does not support the precision, CUDA graphs or compilation.
 
-    Only where something is asked, as this imports torch.
+    The check imports torch, so it is skipped if the settings ask for none of these.
     """
     wants_cuda = {"cuda_graphs": config.cuda_graphs == "true", "precision": config.precision == "tf32"}
     if config.device in ("auto", "cpu") and not config.compile and not any(wants_cuda.values()):
@@ -77,9 +79,9 @@ def check_device(config: RunConfig) -> None:
 
 
 def check_memory(config: RunConfig, frame_space: Any) -> None:
-    """Raise OutOfMemory, with the key that would mend it, where the replay or the rollout cannot fit."""
+    """Raise OutOfMemory, with a value that fits, if the replay buffer or the rollout is larger than the free memory."""
     need = config.algo.memory(frame_space, config.env.stack_num, frames_on_device=False)
-    # Asking the device imports torch, so only where the answer matters.
+    # _frames_on_device imports torch: call it only if the answer matters.
     if need is not None and need.num_bytes > ram.free_bytes() and _frames_on_device(config, frame_space):
         need = config.algo.memory(frame_space, config.env.stack_num, frames_on_device=True)
     if need is not None:
@@ -95,36 +97,36 @@ def _frames_on_device(config: RunConfig, frame_space: Any) -> bool:
 
     device = devices.resolve_device(config.device)
     num_bytes = config.algo.replay_capacity * frame_bytes(frame_space)
-    # Only CUDA devices have memory of their own: `replay_device=device` on others takes the computer's.
+    # Only CUDA devices have their own memory; on other devices `replay_device=device` uses host memory.
     return device.type == "cuda" and devices.takes_replay(choice, device, num_bytes)
 
 
 def _with_shorthands(config: RunConfig) -> Any:
-    """Return the algorithm's settings with the root's `num_envs` and `batch_size` written into them."""
+    """Return the algorithm's settings with the run's `num_envs` and `batch_size` filled in. Raises ConfigError."""
     algo = dataclasses.asdict(config.algo)
     for key in ("num_envs", "batch_size"):
         if getattr(config, key) is not None:
             if key not in algo:
                 raise ConfigError(
-                    f"{algo['name']} has no batch_size: it learns from a whole rollout at once",
+                    f"{algo['name']} has no batch_size: it makes one update from each whole rollout",
                     key,
-                    "use algo.num_steps and num_envs, or micro_batch_size for less memory",
+                    "use algo.num_steps and num_envs, or micro_batch_size to save memory",
                 )
             algo[key] = getattr(config, key)
     return type(config.algo)(**algo)
 
 
 def _check_names(config: RunConfig) -> None:
-    """`algo.name=ppo` would run one algorithm with the settings of another: a choice is made by its group."""
+    """Raise ConfigError if `algo.name` or `env.family` was set directly: the other settings would not match it."""
     algo, env = config.algo, config.env
     if ALGOS.get(algo.name) is not type(algo):
-        raise ConfigError(f"these settings are not those of '{algo.name}'", "algo.name", "choose with algo=...")
+        raise ConfigError(f"algo.name={algo.name} does not choose the algorithm", "algo.name", "use algo=NAME")
     if ENVIRONMENTS.get(env.family) is not type(env):
-        raise ConfigError(f"these settings are not those of '{env.family}'", "env.family", "choose with env=...")
+        raise ConfigError(f"env.family={env.family} does not choose the environment", "env.family", "use env=NAME")
 
 
 def _choose_network(shape: tuple[int, ...], device: str) -> str:
-    """Return what network=auto stands for, given one frame's shape. Raises ConfigError for a device that is missing."""
+    """Return the network that network=auto means for one frame's shape. Raises ConfigError if the device is missing."""
     if len(shape) != 3:
         return "mlp"
     side, smallest = min(shape[1:]), network_config.SMALLEST_FRAME
@@ -142,22 +144,22 @@ def _has_accelerator(device: str) -> bool:
 
 
 def _check_fits(config: RunConfig, frame_space: Any, action_space: Any) -> None:
-    """Raise ConfigError where the algorithm or the network does not fit the observations or the actions."""
+    """Raise ConfigError if the algorithm or the network does not support the observations or the actions."""
     algo, env, network = config.algo, config.env.name, config.network.name
     pixels = len(frame_space.shape or ()) == 3
     discrete_states = hasattr(frame_space, "n")
     in_range("env.stack_num", config.env.stack_num, 1, 1 if discrete_states else 255)
     if algo.is_tabular and not discrete_states:
         seen = "pixels" if pixels else "continuous observations"
-        what = f"{algo.name} needs states that can be counted, and {env} has {seen}"
+        what = f"{algo.name} needs discrete states, but {env} has {seen}"
         raise ConfigError(what, "algo, env", "use algo=dqn, or env=taxi")
     kind = action_kind(action_space)
     if kind not in algo.action_kinds:
-        needs, has = ACTION_WORDS[algo.action_kinds[0]][0], ACTION_WORDS[kind][1]
-        fix = "use algo=ppo" if kind == CONTINUOUS else "use algo=ppo, or an environment with one"
-        raise ConfigError(f"{algo.name} needs {needs}, and those of {env} {has}", "algo, env", fix)
+        needs, has = ACTION_WORDS[algo.action_kinds[0]], ACTION_WORDS[kind]
+        fix = "use algo=ppo" if kind == CONTINUOUS else "use algo=ppo, or an environment with one action per step"
+        raise ConfigError(f"{algo.name} needs {needs}, but {env} has {has}", "algo, env", fix)
     network_config.check_fits(network, pixel_shape(frame_space), env)
     if network == "table" and not algo.is_tabular:
         raise ConfigError(f"{algo.name} needs a network", "network", "use network=auto")
     if algo.is_tabular and network != "table":
-        raise ConfigError(f"{algo.name} keeps a table, not a network", "network", "use network=auto")
+        raise ConfigError(f"{algo.name} uses a table, not a network", "network", "use network=auto")

@@ -1,4 +1,4 @@
-"""What a sweep adds to single runs: a folder for each job, failures that do not stop the others, a ranked table."""
+"""Sweeps: a folder for each job, records of failed jobs, and a ranked table at the end."""
 
 import contextlib
 import gc
@@ -14,13 +14,13 @@ from rltrain.run import folder as run_folder
 
 
 def job_folder(sweep_dir: Path, number: int, overrides: list[str]) -> Path:
-    """`<sweep>/<NN>_<slug>`; the slug has none of the characters that a shell or Hydra would read."""
+    """Return `<sweep>/<NN>_<slug>`. The slug of the overrides has no character that a shell or Hydra interprets."""
     slug = "_".join(re.sub(r"[^A-Za-z0-9.]+", "-", override).strip("-") for override in overrides)
     return sweep_dir / f"{number:02d}_{slug[:120]}"
 
 
 def record_failure(folder: Path | None, error: Exception) -> None:
-    """Leave the reason in the job's folder."""
+    """Write the reason of a failure to status.json in the job's folder, and the traceback of a bug to error.log."""
     assert folder is not None
     folder.mkdir(parents=True, exist_ok=True)
     code = error.exit_code if isinstance(error, RltrainError) else 1
@@ -33,9 +33,9 @@ def record_failure(folder: Path | None, error: Exception) -> None:
 
 
 def let_go(error: BaseException | None) -> None:
-    """Free what a job held, a network or a replay, before the next one begins in the same process.
+    """Free the memory of a job (network, replay buffer) before the next job starts in the same process.
 
-    A failed job's traceback holds its frames, and with them everything, for as long as somebody holds the error.
+    error: the error of a failed job, or None. Its traceback references all local variables, so they are cleared.
     """
     while error is not None:
         traceback.clear_frames(error.__traceback__)
@@ -47,30 +47,30 @@ def let_go(error: BaseException | None) -> None:
 
 
 def remove_empty(sweep_dir: Path) -> None:
-    """Remove what Hydra writes before it reads the jobs, where no job came of it; folders that hold more stay."""
+    """Remove a sweep folder that contains only Hydra's multirun.yaml, because no job started."""
     if {path.name for path in sweep_dir.iterdir()} == {"multirun.yaml"}:
         (sweep_dir / "multirun.yaml").unlink()
-        with contextlib.suppress(OSError):  # a folder that is not empty stays
+        with contextlib.suppress(OSError):  # rmdir fails on a folder that is not empty: keep it
             for folder in (sweep_dir, sweep_dir.parent, sweep_dir.parent.parent):
                 folder.rmdir()
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """A JSON file; nothing where there is none, or half of one."""
+    """Return the content of a JSON file, or {} if the file is missing or incomplete."""
     with contextlib.suppress(OSError, ValueError):
         return dict(json.loads(path.read_text()))
     return {}
 
 
 def report(sweep_dir: Path) -> int:
-    """Print the jobs, best first, and the count of failures. Returns 0, or 1 if a job failed."""
+    """Print the jobs, best first, and the number of failures. Returns 0, or 1 if a job failed."""
     rows, failed = [], []
     for folder in sorted(path for path in sweep_dir.iterdir() if path.is_dir()):
         status, result = _read(folder / "status.json"), _read(folder / "result.json")
         if status.get("state") == "done" and "final" in result:
             rows.append((result["final"]["mean_reward"], result["final"]["std_reward"], folder.name))
-        else:  # one that was killed has left no reason, or nothing at all
-            failed.append((folder.name, status.get("reason") or "it ended without a word"))
+        else:  # a killed job leaves no reason, or not even status.json
+            failed.append((folder.name, status.get("reason") or "it ended without giving a reason"))
     print(run_folder.from_here(sweep_dir), file=sys.stderr)
     for rank, (mean, std, name) in enumerate(sorted(rows, reverse=True), start=1):
         print(f"{rank:>3}  {mean:>10.2f} +- {std:<8.2f} {name}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""From a checked configuration to a finished run: folder, lock, signals, the algorithm, and how it ended."""
+"""Train from a checked configuration: make and lock the folder, handle signals, run the algorithm, record the end."""
 
 import contextlib
 import dataclasses
@@ -24,15 +24,19 @@ _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
 
 def train(config: RunConfig, folder: Path | None = None, restored: tuple[int, dict[str, Any]] | None = None) -> None:
-    """Train from a checked configuration, or go on from `restored` in an existing folder. Raises RltrainError."""
+    """Train from a checked configuration.
+
+    folder: the run folder; None: make one in run_dir. restored: step and state of the checkpoint from which to resume
+    in `folder`; None: start a new run. Raises RltrainError.
+    """
     if config.dry_run:
         with tempfile.TemporaryDirectory() as place:
             short = _until_first_update(dataclasses.replace(config, run_dir=place))
             try:
                 _train_in(short, run_folder.create(short, Path(place) / "run"), None)
             except Stopped as error:
-                raise Stopped(error.signal_number) from error  # its folder goes
-        print("dry run: built everything and learned once; nothing was kept", file=sys.stderr)
+                raise Stopped(error.signal_number) from error  # without the folder, which is deleted
+        print("dry run: built everything and made one update; nothing was kept", file=sys.stderr)
         return
     if restored is None:
         folder = run_folder.create(config, folder)
@@ -41,7 +45,7 @@ def train(config: RunConfig, folder: Path | None = None, restored: tuple[int, di
 
 
 def _train_in(config: RunConfig, folder: Path, restored: tuple[int, dict[str, Any]] | None) -> None:
-    """Train in a folder that is there, locked meanwhile."""
+    """Lock an existing folder and train in it."""
     lock = run_folder.Lock(folder)
     try:
         _train_locked(config, folder, restored)
@@ -50,17 +54,17 @@ def _train_in(config: RunConfig, folder: Path, restored: tuple[int, dict[str, An
 
 
 def _train_locked(config: RunConfig, folder: Path, restored: tuple[int, dict[str, Any]] | None) -> None:
-    """Signals, the algorithm, and how it ended, in status.json and error.log."""
+    """Install the signal handlers, run the algorithm, and write its end to status.json and error.log."""
     algorithm = algorithms.module_of(config.algo.name)
     run = Run(config, folder, restored, getattr(algorithm, "evaluate", play_episodes))
-    # nohup lets SIGHUP be ignored: who asked for that keeps it.
+    # nohup makes a process ignore SIGHUP: keep it ignored.
     ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else set()
     handlers = {number: signal.signal(number, run.on_signal) for number in _STOP_SIGNALS if number not in ignored}
     handlers[signal.SIGALRM] = signal.signal(signal.SIGALRM, patience.interrupt)
     run.write_status("running")
     try:
-        with _shortage_told(config):
-            if not config.algo.is_tabular:  # a table's loop is numba's, and needs no torch
+        with _memory_errors(config):
+            if not config.algo.is_tabular:  # tabular algorithms run without torch
                 from rltrain.fast.accelerate import set_up
 
                 set_up(config)
@@ -90,8 +94,8 @@ def _train_locked(config: RunConfig, folder: Path, restored: tuple[int, dict[str
 
 
 @contextlib.contextmanager
-def _shortage_told(config: RunConfig) -> Iterator[None]:
-    """Raise OutOfMemory in place of a shortage outside of updates: in acting, in making a network or a replay."""
+def _memory_errors(config: RunConfig) -> Iterator[None]:
+    """Turn a memory error outside of updates (acting, making a network or a replay buffer) into OutOfMemory."""
     try:
         yield
     except Exception as error:
@@ -102,7 +106,7 @@ def _shortage_told(config: RunConfig) -> Iterator[None]:
 
 
 def _smaller(config: RunConfig, host: bool) -> tuple[str, str]:
-    """The key that decides how much is held, and half of what it is now."""
+    """Return the key that determines the memory use, and advice to halve it. host: host memory ran out."""
     algo, num_envs = config.algo, config.algo.num_envs
     if host and hasattr(algo, "replay_capacity"):
         return "algo.replay_capacity", f"use algo.replay_capacity={algo.replay_capacity // 2}"
@@ -110,14 +114,14 @@ def _smaller(config: RunConfig, host: bool) -> tuple[str, str]:
         return "network, device", "use a smaller network or another device; `rltrain list networks` shows all"
     fewer = num_envs // 2
     fix = f"use num_envs={fewer}"
-    if hasattr(algo, "num_steps") and hasattr(algo, "batch_size"):  # minibatches are to divide the smaller rollout
+    if hasattr(algo, "num_steps") and hasattr(algo, "batch_size"):  # batch_size must divide the smaller rollout
         size = math.gcd(fewer * algo.num_steps, algo.batch_size)
         fix += f" batch_size={size}" if size != algo.batch_size else ""
     return "num_envs", fix
 
 
 def _until_first_update(config: RunConfig) -> RunConfig:
-    """The same run, so short that it learns once."""
+    """Return the configuration with so few steps that the algorithm makes one update."""
     algo, steps = config.algo.until_first_update()
     return dataclasses.replace(
         config, algo=algo, total_steps=steps, eval_every_steps=0, checkpoint_every_steps=0, final_eval_episodes=1

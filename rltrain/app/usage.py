@@ -1,4 +1,4 @@
-"""What `rltrain --help` and `--version` say; read from the sources, so that help comes at once, without torch."""
+"""Text of `rltrain --help` and `--version`. It is read from the sources without importing torch, so it is fast."""
 
 import ast
 import dataclasses
@@ -12,39 +12,39 @@ from rltrain.app.paths import PACKAGE
 from rltrain.config import plugin_modules
 
 COMMANDS = {
-    "resume": "go on with a run",
-    "eval": "evaluate a run's checkpoint in fresh environments",
-    "play": "watch a run's agent in a window, or film it where there is no display",
-    "runs": "a table of runs: state, steps, score, speed, age",
-    "plot": "learning curves over seeds, as PNG and CSV",
-    "export": "a run's network as ONNX, TorchScript or pt2, for use without rltrain",
-    "list": "what there is: algorithms, environments, networks, tuned settings",
-    "doctor": "what works on this machine, what is missing, and how to mend it",
+    "resume": "continue a run from its last checkpoint",
+    "eval": "evaluate a checkpoint in new environments",
+    "play": "watch an agent in a window, or record a video if there is no display",
+    "runs": "show a table of runs: state, steps, score, speed, age",
+    "plot": "plot learning curves over seeds, as PNG and CSV",
+    "export": "write an agent's network as ONNX, TorchScript or pt2, for use without rltrain",
+    "list": "list algorithms, environments, networks and tuned settings",
+    "doctor": "check what works on this machine, what is missing, and how to fix it",
 }
 
 _START = """rltrain trains deep reinforcement learning agents.
 
   rltrain algo=dqn env=doom                       train; settings are key=value
-  rltrain -m algo=dqn,ppo env=cartpole seed=0,1   sweep: every combination is a run
+  rltrain -m algo=dqn,ppo env=cartpole seed=0,1   sweep: one run for each combination
 """
 
 _KEYS = """
-RUN is a run folder, a checkpoint in one, the name that name=... gave it, or `last`. `rltrain COMMAND --help` shows a
-command's keys.
+RUN is a run folder, a checkpoint in it, the name given with name=..., or `last`. `rltrain COMMAND --help` shows the
+keys of a command.
 
-Settings are written key=value, without spaces and dashes: total_steps=1e6 algo.gamma=0.95 env.frame_skip=4
+Write settings as key=value, without spaces or dashes: total_steps=1e6 algo.gamma=0.95 env.frame_skip=4
 
-  rltrain list                              the choices of algo, env and network
-  rltrain algo=ppo env=doom --help          the keys of a pair, explained, with its tuned values
-  rltrain algo=ppo env=doom --cfg job       their values, tuned ones included
-  rltrain algo=ppo env=doom dry_run=true    try it: build everything, learn once, keep nothing
-  eval "$(rltrain -sc install=bash)"        completion with TAB
-  rltrain --hydra-help                      the options of Hydra, which reads the settings
+  rltrain list                              list the choices for algo, env and network
+  rltrain algo=ppo env=doom --help          explain the keys of a pair, with its tuned values
+  rltrain algo=ppo env=doom --cfg job       show all values, including the tuned ones
+  rltrain algo=ppo env=doom dry_run=true    build everything, make one update, keep nothing
+  eval "$(rltrain -sc install=bash)"        turn on TAB completion
+  rltrain --hydra-help                      show the options of Hydra, which reads the settings
 """
 
 
 def version() -> str:
-    """rltrain's version: of the installed package, or of the checkout."""
+    """Return the version of the installed package, or of the checkout."""
     try:
         return metadata.version("rltrain")
     except metadata.PackageNotFoundError:
@@ -52,28 +52,35 @@ def version() -> str:
 
 
 def short() -> str:
-    """What to type: for `rltrain` alone."""
+    """Return the text that `rltrain` prints without arguments."""
     return _START + "".join(f"\n  rltrain {command:<10} {text}" for command, text in COMMANDS.items())
 
 
 def text(argv: list[str]) -> str:
-    """For `rltrain [algo=...] [env=...] --help`: every key of a run and, where a choice is given, the keys of that."""
+    """Return the text of `rltrain [algo=...] [env=...] --help`.
+
+    It explains the keys of every run and, if the command line chooses algo or env, the keys of these choices.
+    """
     schemas, chosen = _chosen(argv)
-    what = "what this command line makes of them" if chosen else "what they are by themselves"
+    what = "the values of this command line" if chosen else "their defaults"
     parts = [short(), _KEYS, f"Keys of every run, with {what}:", ""]
-    parts += _keys((PACKAGE / "config" / "run.py").read_text(), "RunConfig", "", chosen)
+    parts += _keys((PACKAGE / "config" / "run.py").read_text(), "RunConfig", "", chosen).values()
     for prefix, schema in schemas.items():
         group = prefix.removesuffix(".")
         parts += ["", f"Keys of {group}:", ""]
         values = {field.name: field.default for field in dataclasses.fields(schema)} | chosen.get(group, {})
+        lines: dict[str, str] = {}  # a class can replace the text of a key of its base class
         for owner in reversed(schema.__mro__[:-1]):
-            parts += _keys(inspect.getsource(inspect.getmodule(owner) or owner), owner.__name__, prefix, values)
+            lines |= _keys(inspect.getsource(inspect.getmodule(owner) or owner), owner.__name__, prefix, values)
+        parts += lines.values()
     return "\n".join(parts)
 
 
 def _chosen(argv: list[str]) -> tuple[dict[str, type], dict[str, Any]]:
-    """The schemas of what the command line chooses, by prefix, and its values. Raises ConfigError where there is no
-    such choice."""
+    """Return the settings classes that the command line chooses, by prefix, and all values.
+
+    Raises ConfigError for an unknown choice.
+    """
     if not any(arg.startswith(("algo=", "env=")) for arg in argv):
         return {}, {}
     from rltrain.app import hydra_app
@@ -83,16 +90,18 @@ def _chosen(argv: list[str]) -> tuple[dict[str, type], dict[str, Any]]:
     return hydra_app.chosen_schemas(argv), hydra_app.composed(argv)
 
 
-def _keys(source: str, class_name: str, prefix: str, values: dict[str, Any] | None = None) -> list[str]:
-    """`key=default` and the docstring under each field of a dataclass; fields without one explain themselves.
+def _keys(source: str, class_name: str, prefix: str, values: dict[str, Any] | None = None) -> dict[str, str]:
+    """Return `key=default` with the docstring of each field of a dataclass, by field; fields without one are left out.
 
-    values: what stands for the defaults, where a class that inherits these fields or a command line has others.
+    values: values that replace the defaults, from a derived class or a command line.
     """
     classes = [node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)]
     body = next(node.body for node in classes if node.name == class_name)
-    lines = []
+    lines = {}
     for field, doc in zip(body, [*body[1:], None], strict=True):
         if not isinstance(field, ast.AnnAssign) or not isinstance(doc, ast.Expr):
+            continue
+        if ast.unparse(field.annotation).startswith("ClassVar"):  # no setting
             continue
         assert isinstance(field.target, ast.Name) and isinstance(doc.value, ast.Constant)
         default = _default(field.value)
@@ -100,7 +109,7 @@ def _keys(source: str, class_name: str, prefix: str, values: dict[str, Any] | No
             default = _written(values[field.target.id])
         head = f"  {prefix}{field.target.id}={default}"
         words = " ".join(str(doc.value.value).split())
-        lines.append(textwrap.fill(words, 118, initial_indent=f"{head:<36} ", subsequent_indent=" " * 37))
+        lines[field.target.id] = textwrap.fill(words, 118, initial_indent=f"{head:<36} ", subsequent_indent=" " * 37)
     return lines
 
 
@@ -111,6 +120,6 @@ def _default(value: ast.expr | None) -> str:
 
 
 def _written(value: Any) -> str:
-    """As the command line has it."""
+    """Return a value as it is written on the command line."""
     text = str(value).replace("'", "").replace(", ", ",")
     return {"None": "null", "True": "true", "False": "false"}.get(text, text)

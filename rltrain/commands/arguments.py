@@ -1,4 +1,4 @@
-"""The arguments of the commands that are not Hydra's: words and key=value pairs."""
+"""Parse the arguments of rltrain's own commands: words and key=value pairs."""
 
 import dataclasses
 import math
@@ -12,13 +12,13 @@ from rltrain.run import checkpoint
 from rltrain.run import folder as run_folder
 
 MANY = 1_000_000
-"""As many words as one likes."""
+"""`max_words` without a limit."""
 
 
 def split(
     argv: list[str], keys: set[str], usage: str, min_words: int = 1, max_words: int = 1
 ) -> tuple[list[str], dict[str, str]]:
-    """Words and values. Raises ConfigError for an unknown key or a wrong number of words."""
+    """Return the words and the values by key. Raises ConfigError for an unknown key or a wrong number of words."""
     words = [arg for arg in argv if "=" not in arg]
     values = dict(arg.split("=", 1) for arg in argv if "=" in arg)
     for key in values:
@@ -28,46 +28,46 @@ def split(
         command = usage.split()[1]
         runs = "a run" if max_words == 1 else "runs"
         most = "one word" if max_words == 1 else "no words"
-        what = f"{command} needs {runs}" if len(words) < min_words else f"{command} takes {most}, not {len(words)}"
+        what = f"{command} needs {runs}" if len(words) < min_words else f"{command} takes {most}, but got {len(words)}"
         where = " ".join([f"rltrain {command}", *argv])
         raise ConfigError(what, where, f"usage: {usage}")
     return words, values
 
 
 def whole_number(key: str, text: str, minimum: int = 1) -> int:
-    """An integer such as 5000, 1_000 or 1e6. Raises ConfigError."""
+    """Parse an integer such as 5000, 1_000 or 1e6. Raises ConfigError."""
     try:
         value = float(text.replace("_", "")) if re.search(r"[eE]", text) else int(text)
     except ValueError as error:
-        raise ConfigError(f"'{text}' is no number", key, "give an integer, such as 1e6") from error
+        raise ConfigError(f"'{text}' is not a number", key, "give an integer, such as 1e6") from error
     if abs(value) == math.inf or value != int(value) or value < minimum:
         raise ConfigError(f"{text} is not allowed", key, f"give an integer of at least {minimum}")
     return int(value)
 
 
 def truth(key: str, text: str) -> bool:
-    """true or false. Raises ConfigError."""
+    """Parse true or false. Raises ConfigError."""
     if text.lower() not in ("true", "false"):
-        raise ConfigError(f"'{text}' is neither true nor false", key, "give one of them")
+        raise ConfigError(f"'{text}' is neither true nor false", key, f"give {key}=true or {key}=false")
     return text.lower() == "true"
 
 
 def refuse_imports(config: RunConfig, values: dict[str, str]) -> None:
-    """Let a saved configuration import no module that this very command line does not name again.
+    """Raise ConfigError if a saved `env.id` would import a module and the command line does not repeat the `env.id`.
 
-    A run folder may be somebody else's, and importing a module runs it. Raises ConfigError.
+    A run folder may come from somebody else, and importing a module runs its code.
     """
     saved = getattr(config.env, "id", "")
     if values.get("env.id", saved) != saved:
-        raise ConfigError(f"the run's environment is '{saved}'", "env.id", "give the same, or leave it out")
+        raise ConfigError(f"the run's environment is '{saved}'", "env.id", f"give env.id={saved}, or leave it out")
     module = saved.partition(":")[0] if ":" in saved else ""
     if module and module.split(".")[0] != "rltrain" and "env.id" not in values:
         what = f"the run's configuration would import the module '{module}'"
-        raise ConfigError(what, "env.id", f"if you trust it, say so: add env.id={saved}")
+        raise ConfigError(what, "env.id", f"if you trust it, add env.id={saved}")
 
 
 def open_run(word: str, values: dict[str, str]) -> tuple[Path, RunConfig, Path]:
-    """The folder, configuration and checkpoint that RUN and the keys `checkpoint`, `device` and `env.id` name.
+    """Return the folder, configuration and checkpoint of RUN, with the keys `checkpoint`, `device` and `env.id`.
 
     Raises CheckpointError, ConfigError.
     """

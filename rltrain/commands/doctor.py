@@ -1,4 +1,4 @@
-"""`rltrain doctor`: what works on this machine, what is missing, and how to mend it."""
+"""`rltrain doctor`: check what works on this machine, what is missing, and how to fix it."""
 
 import contextlib
 import importlib
@@ -43,13 +43,13 @@ class Finding(NamedTuple):
     """One line of the report."""
 
     state: str
-    """ok; note: nothing to mend; missing."""
+    """ok, missing, or note (for information)."""
     what: str
     fix: str = ""
 
 
 def main(argv: list[str]) -> int:
-    """Print one line a finding. Returns 0 whatever is found: nothing here decides what a user needs."""
+    """Print one line for each finding. Always returns 0: only the user knows which parts are needed."""
     split(argv, set(), USAGE, min_words=0, max_words=0)
     checks: list[tuple[str, Callable[[], list[Finding]]]] = [
         ("versions", _versions),
@@ -57,11 +57,11 @@ def main(argv: list[str]) -> int:
         ("disk", _disk),
         ("torch", _torch),
         *((name, lambda name=name: _in_process(name)) for name in EMULATORS),
-        ("film", _film),
+        ("video", _video),
         ("display", _display),
         ("extras", _extras),
     ]
-    with ThreadPoolExecutor() as pool:  # what starts processes waits for them beside the others
+    with ThreadPoolExecutor() as pool:  # several checks start a process and wait for it
         reports = list(pool.map(lambda check: _safe(check[1]), checks))
     missing = 0
     for (name, _), findings in zip(checks, reports, strict=True):
@@ -119,21 +119,20 @@ def _torch() -> list[Finding]:
         name = torch.cuda.get_device_name(index)
         findings.append(Finding("ok", f"cuda:{index} {name}, {free / 1e9:.1f} of {total / 1e9:.1f} GB free"))
     if not findings and shutil.which("nvidia-smi"):
-        built = torch.version.cuda or "the CPU alone"
-        findings.append(
-            Finding("missing", f"a GPU that torch cannot use (it was built for {built})", "see pytorch.org/get-started")
-        )
+        built = f"CUDA {torch.version.cuda}" if torch.version.cuda else "CPU only"
+        what = f"torch cannot use the GPU (torch was built for {built})"
+        findings.append(Finding("missing", what, "install another torch: see pytorch.org/get-started"))
     if not findings and torch.backends.mps.is_available():
         findings.append(Finding("ok", "mps"))
-    findings = findings or [Finding("note", "no GPU here; training runs on the CPU")]
+    findings = findings or [Finding("note", "no GPU; training runs on the CPU")]
     precision = str(resolve_precision("auto", resolve_device("auto"), pixels=True)).removeprefix("torch.")
     return [*findings, Finding("ok", f"device=auto is {resolve_device('auto')}; precision=auto is {precision}")]
 
 
-def _film() -> list[Finding]:
+def _video() -> list[Finding]:
     program = screens.ffmpeg()
     if program is None:
-        return [Finding("missing", "no ffmpeg, so films are GIFs", "pip install 'rltrain[video]'")]
+        return [Finding("missing", "no ffmpeg, so videos are GIFs", "pip install 'rltrain[video]'")]
     done = subprocess.run([program, "-version"], capture_output=True, text=True, timeout=_TIMEOUT_S)
     return [Finding("ok", " ".join(done.stdout.split()[:3]))]
 
@@ -141,7 +140,7 @@ def _film() -> list[Finding]:
 def _display() -> list[Finding]:
     if screens.has_display():
         return [Finding("ok", "`rltrain play` opens a window")]
-    return [Finding("note", "no display here; `rltrain play` writes a film")]
+    return [Finding("note", "no display; `rltrain play` writes a video file")]
 
 
 def _extras() -> list[Finding]:
@@ -156,7 +155,7 @@ def _extras() -> list[Finding]:
 
 
 def _in_process(name: str) -> list[Finding]:
-    """An emulator that crashes or hangs takes its own process with it, not the report."""
+    """Check an emulator in a process of its own, so that a crash or hang does not end the report."""
     program = [sys.executable, "-m", "rltrain.commands.doctor", name]
     try:
         done = subprocess.run(program, capture_output=True, text=True, timeout=_TIMEOUT_S)
@@ -165,8 +164,8 @@ def _in_process(name: str) -> list[Finding]:
     findings = [Finding(*line.split("\t")) for line in done.stdout.splitlines() if line.count("\t") == 2]
     if findings:
         return findings
-    said = (done.stderr.strip().splitlines() or ["nothing was said"])[-1]
-    return [Finding("missing", f"it ended with code {done.returncode}: {said}", "reinstall its package")]
+    reason = (done.stderr.strip().splitlines() or ["without a message"])[-1]
+    return [Finding("missing", f"the check ended with code {done.returncode}: {reason}", "reinstall its package")]
 
 
 def _doom() -> list[Finding]:
@@ -196,19 +195,19 @@ def _retro() -> list[Finding]:
     try:
         import stable_retro
     except ImportError:
-        return [Finding("note", "stable-retro is not installed, so no Sonic", "pip install 'rltrain[retro]'")]
+        return [Finding("note", "no stable-retro, so no console games", "pip install 'rltrain[retro]'")]
     findings = []
     for game in _RETRO_GAMES:
         try:
             stable_retro.data.get_romfile_path(game, stable_retro.data.Integrations.ALL)
-            findings.append(Finding("ok", f"{game}: the ROM is there"))
+            findings.append(Finding("ok", f"{game}: ROM found"))
         except FileNotFoundError:
             findings.append(Finding("note", f"{game}: no ROM", "python -m stable_retro.import FOLDER_WITH_YOUR_ROM"))
     return findings
 
 
 def _step(config: object) -> None:
-    """Really play: one step of one environment."""
+    """Make one step in one environment."""
     import numpy as np
 
     from rltrain.envs import registry

@@ -1,4 +1,4 @@
-"""`rltrain eval RUN`: play whole episodes with a checkpoint, in fresh environments built from the run's own config."""
+"""`rltrain eval RUN`: evaluate a checkpoint over whole episodes, in new environments with the run's own settings."""
 
 import json
 import os
@@ -19,9 +19,9 @@ USAGE = (
 
 
 def main(argv: list[str]) -> int:
-    """Write eval/<time>.json and print it as the last line on stdout; `video` films the first episode.
+    """Write eval/<time>.json and print it as the last line on stdout. `video` records the first episode.
 
-    Raises RltrainError.
+    Returns the exit code. Raises RltrainError.
     """
     words, values = split(argv, {"episodes", "seed", "checkpoint", "greedy", "video", "device", "env.id"}, USAGE)
     episodes = whole_number("episodes", values.get("episodes", "20"))
@@ -33,16 +33,16 @@ def main(argv: list[str]) -> int:
         greedy = config.eval_greedy
     agent = load_agent(config, checkpoint.read(path, without="replay"))
     facts = {"greedy": greedy, "checkpoint": path.name, "run": str(folder)}
-    if video:  # first: an environment without pictures is told before a long evaluation
-        film, _ = watch_in_file(folder, path.name, config, agent, 1, seed, greedy)
-        print(f"video: {film}", file=sys.stderr)
-        facts["video"] = str(film)
+    if video:  # before the evaluation, which may be long: an environment without pictures fails here
+        video_path, _ = watch_in_file(folder, path.name, config, agent, 1, seed, greedy)
+        print(f"video: {video_path}", file=sys.stderr)
+        facts["video"] = str(video_path)
     result = play_episodes(config, agent, episodes, seed, greedy) | facts
-    print(json.dumps(result))  # first: a full disk then loses nothing
+    print(json.dumps(result))  # before writing the file: a full disk then loses nothing
     out = folder / "eval" / f"{datetime.now():%Y%m%d-%H%M%S-%f}.json"
     with disk_errors("the result", folder / "eval"):
         out.parent.mkdir(exist_ok=True)
         out.write_text(json.dumps(result))
     reached = f"{result['mean_reward']:.2f} +- {result['std_reward']:.2f} over {result['episodes']} episodes"
-    print(f"{reached} with {path.name}; all of them in {os.path.relpath(out)}", file=sys.stderr)
+    print(f"{reached} with {path.name}; saved to {os.path.relpath(out)}", file=sys.stderr)
     return 0

@@ -1,4 +1,4 @@
-"""`rltrain export RUN`: the network of a run's agent, for use without rltrain."""
+"""`rltrain export RUN`: write the network of a run's agent in a format for use without rltrain."""
 
 import contextlib
 import dataclasses
@@ -27,23 +27,24 @@ _ENDINGS = {"onnx": ".onnx", "torchscript": ".pt", "pt2": ".pt2"}
 
 
 def main(argv: list[str]) -> int:
-    """Write the network, and beside it a JSON file that says what goes in and what comes out. Raises RltrainError."""
+    """Write the network, and a JSON file that describes its inputs and outputs.
+
+    Returns the exit code. Raises RltrainError.
+    """
     words, values = split(argv, {"format", "checkpoint", "out", "env.id"}, USAGE)
     kind = values.get("format", "onnx")
     one_of("format", kind, _ENDINGS)
     folder, config, path = open_run(words[0], values)
     if kind == "onnx" and not config.algo.is_tabular:
         _look_for_onnx()
-    # In fp32 on the CPU and of plain layers, whatever it was trained in: a file for other machines.
+    # Other machines use the file: export plain layers in fp32 on the CPU, however the run was trained.
     config = dataclasses.replace(config, precision="fp32", device="cpu", fast=False)
     agent = load_agent(config, checkpoint.read(path, without="replay"))
     network = network_of(agent)
     if network is None:
         table = path / "q_table.npy"
-        where = f"read {table} with numpy, or q_table.csv in the run folder"
-        raise ConfigError(
-            f"{config.algo.name} has a table, not a network, so there is no {kind} of it", "format", where
-        )
+        fix = f"read {table} with numpy, or q_table.csv in the run folder"
+        raise ConfigError(f"{config.algo.name} has a table and no network to export as {kind}", "format", fix)
     out = Path(values.get("out", folder / "export" / (path.name + _ENDINGS[kind])))
     example = example_obs(config)
     network.eval()
@@ -59,12 +60,12 @@ def main(argv: list[str]) -> int:
 
 
 def network_of(agent: Agent) -> Any:
-    """The module that acts; None where there is none, as in a table."""
+    """Return the agent's torch module, or None for a tabular agent."""
     return getattr(agent, "network", None)
 
 
 def example_obs(config: RunConfig) -> Any:
-    """Two observations of zeros, [2, *obs_shape], of the dtype that the environment gives."""
+    """Return a batch of two zero observations, [2, *obs_shape], with the dtype of the environment."""
     import torch
 
     from rltrain.nn.networks import obs_shape
@@ -74,7 +75,7 @@ def example_obs(config: RunConfig) -> Any:
 
 
 def describe(config: RunConfig, network: Any, example: Any) -> dict[str, Any]:
-    """What a user of the file needs to know: shapes and dtypes, and how the game was played."""
+    """Return the JSON description of an exported network: shapes, dtypes and the settings of the environment."""
     import torch
 
     with torch.inference_mode():
@@ -90,17 +91,17 @@ def describe(config: RunConfig, network: Any, example: Any) -> dict[str, Any]:
             {"name": name, "shape": ["batch", *output.shape[1:]], "dtype": str(output.dtype)[6:]}
             for name, output in zip(names, outputs, strict=True)
         ],
-        "about": "pixels go in as they are, 0 to 255; the network scales them itself; frames are stacked oldest first",
+        "about": "give pixels unscaled, 0 to 255: the network scales them; stack frames with the oldest first",
     }
 
 
 def output_names(outputs: Any) -> list[str]:
-    """An actor-critic gives its policy's outputs and the value; a Q-network the value of every action."""
+    """Return the names of the outputs: policy and value of an actor-critic, or the Q-values."""
     return ["policy", "value"] if isinstance(outputs, tuple) else ["q_values"]
 
 
 def _torchscript(network: Any, example: Any, out: Path) -> None:
-    """The older format, which C++ and phones read; torch calls its tracer deprecated and keeps it."""
+    """Write TorchScript, which C++ and mobile runtimes can load. torch deprecates its tracer but still has it."""
     import torch
 
     with warnings.catch_warnings(), torch.inference_mode():
@@ -115,7 +116,7 @@ def _pt2(network: Any, example: Any, out: Path) -> None:
 
 
 def _look_for_onnx() -> None:
-    """Raise EnvironmentFailure where torch would miss what it writes this format with: before it is loaded itself."""
+    """Raise EnvironmentFailure if a package that torch needs for ONNX is missing, before torch is imported."""
     for package in ("onnx", "onnxscript"):
         if importlib.util.find_spec(package) is None:
             raise _missing(package)
@@ -130,11 +131,11 @@ def _onnx(network: Any, example: Any, out: Path) -> None:
     try:
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
-    except ImportError as error:  # they are there and miss something themselves
+    except ImportError as error:  # a package is installed, but one of its own dependencies is missing
         raise _missing(error.name) from error
     import torch
 
-    # It warns about every package that it could translate and does not find.
+    # The exporter warns about every optional package that is not installed.
     logging.getLogger("torch.onnx._internal.exporter").setLevel(logging.ERROR)
     with torch.inference_mode():
         names = output_names(network(example))
@@ -153,7 +154,7 @@ def _onnx(network: Any, example: Any, out: Path) -> None:
 
 
 def _exported(network: Any, example: Any) -> Any:
-    """torch's own form, for batches of any size."""
+    """Return the network in torch's export format, for batches of any size."""
     import torch
 
     with warnings.catch_warnings():

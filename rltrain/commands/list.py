@@ -1,4 +1,4 @@
-"""`rltrain list [algos|envs|networks|hparams] [WORD]`: what there is, one line each."""
+"""`rltrain list [algos|envs|networks|hparams] [WORD]`: list the choices, one per line."""
 
 import difflib
 import re
@@ -13,15 +13,15 @@ _PACKAGE = "@package"
 
 
 def main(argv: list[str]) -> int:
-    """One line for each choice whose name or description holds WORD, in one list or in all of them.
+    """Print each choice whose name or description contains WORD, from one list or from all lists.
 
     Returns the exit code. Raises ConfigError.
     """
     titles, words = (argv[:1], argv[1:]) if argv and argv[0] in GROUPS else (list(GROUPS), argv)
     if words == argv and words and (len(words) > 1 or difflib.get_close_matches(words[0], GROUPS)):
-        raise ConfigError(f"there is no list of '{argv[0]}'", "rltrain list", nearest(argv[0], GROUPS))
+        raise ConfigError(f"unknown list '{argv[0]}'", "rltrain list", nearest(argv[0], GROUPS))
     if len(words) > 1:
-        raise ConfigError(f"{len(argv)} words where at most 2 belong", "command line", f"usage: {USAGE}")
+        raise ConfigError(f"list takes at most 2 words, but got {len(argv)}", "command line", f"usage: {USAGE}")
     word = words[0].lower() if words else ""
     choices = {title: _choices(GROUPS[title]) for title in titles}
     num_found = 0
@@ -34,12 +34,12 @@ def main(argv: list[str]) -> int:
     if word and not num_found:
         what = GROUPS[titles[0]] if len(titles) == 1 else "choice"
         known = {name for lines in choices.values() for name in lines}
-        raise ConfigError(f"no {what} has '{word}' in it", "rltrain list", nearest(word, known))
+        raise ConfigError(f"no {what} contains '{word}'", "rltrain list", nearest(word, known))
     return 0
 
 
 def _choices(group: str) -> dict[str, str]:
-    """Descriptions by name: of our YAML files and of what plugins registered."""
+    """Return the descriptions of a group's choices by name, from rltrain's YAML files and from plugins."""
     from rltrain.app.paths import CONFIGS
     from rltrain.plugins import OPTIONS
 
@@ -51,7 +51,7 @@ def _choices(group: str) -> dict[str, str]:
 
 
 def _borrowers(tuned: list[str]) -> dict[str, list[str]]:
-    """The environments that take the settings of a file because their `tuned_as` names it, by the file's name."""
+    """Return the environments that use a file of tuned settings through `tuned_as`, by the file's name."""
     from rltrain.app.hparams import tuned_as, tuned_env
     from rltrain.config.algorithms import ALGOS
 
@@ -65,9 +65,9 @@ def _borrowers(tuned: list[str]) -> dict[str, list[str]]:
 
 
 def description(path: Path) -> str:
-    """The first comment line of a YAML file, which says to a person what the choice is; empty where there is none.
+    """Return the first comment line of a YAML file, which describes the choice, or "" if there is none.
 
-    Where its last sentence goes on below, what is shown ends with the last part of it that can stand alone.
+    If the last sentence continues on the next line, the description ends with the last part that can stand alone.
     """
     for line in path.read_text().splitlines():
         if not line.startswith("#"):
@@ -79,7 +79,7 @@ def description(path: Path) -> str:
 
 
 def _whole(text: str) -> str:
-    """`First, second; third, and` as `First, second`."""
+    """Cut an unfinished sentence: `First, second; third, and` becomes `First, second`."""
     if text.endswith("."):
         return text
     for ends in (r"(?<=[.])\s", r"[;:](\s|$)", r",(\s|$)"):

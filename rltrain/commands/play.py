@@ -1,4 +1,4 @@
-"""`rltrain play RUN`: watch a run's agent, in a window where there is a display, else in a film below videos/."""
+"""`rltrain play RUN`: watch a run's agent in a window or, without a display, record a video in videos/."""
 
 import sys
 from datetime import datetime
@@ -21,7 +21,10 @@ USAGE = (
 
 
 def main(argv: list[str]) -> int:
-    """Play; prints each episode, and the film's path as the last line on stdout. Raises RltrainError."""
+    """Play and print each episode. The last line on stdout is the path of the video, if there is one.
+
+    Returns the exit code. Raises RltrainError.
+    """
     words, values = split(argv, {"episodes", "seed", "checkpoint", "greedy", "video", "device", "env.id"}, USAGE)
     episodes = whole_number("episodes", values.get("episodes", "1"))
     seed = whole_number("seed", values.get("seed", "0"), minimum=0)
@@ -32,9 +35,9 @@ def main(argv: list[str]) -> int:
         greedy = config.eval_greedy
     agent = load_agent(config, checkpoint.read(path, without="replay"))
     if video:
-        film, played = watch_in_file(folder, path.name, config, agent, episodes, seed, greedy)
+        video_path, played = watch_in_file(folder, path.name, config, agent, episodes, seed, greedy)
         _report(played)
-        print(film)
+        print(video_path)
     else:
         title = f"rltrain: {config.algo.name} plays {config.env.name}"
         played, is_true = watch(config, agent, episodes, seed, greedy, lambda fps: screens.Window(title, fps))
@@ -46,15 +49,15 @@ def main(argv: list[str]) -> int:
 def watch_in_file(
     folder: Path, name: str, config: RunConfig, agent: Agent, episodes: int, seed: int, greedy: bool
 ) -> tuple[Path, list[Episode]]:
-    """Film episodes into videos/ of the run folder; returns the file and what was played. Raises RltrainError."""
+    """Record episodes in videos/ of the run folder. Returns the file and the episodes. Raises RltrainError."""
     videos = folder / "videos"
     try:
         videos.mkdir(exist_ok=True)
     except OSError as error:
-        raise DiskError(f"the film cannot be written: {error.strerror}", str(videos), "free some space") from error
+        raise DiskError(f"the video cannot be written: {error.strerror}", str(videos), "free some space") from error
     path = screens.film_path(videos / f"{datetime.now():%Y%m%d-%H%M%S-%f}-{name}")
     if path.suffix == ".gif":
-        print("rltrain: no ffmpeg here, so the film is a GIF; pip install 'rltrain[video]' brings mp4", file=sys.stderr)
+        print("rltrain: no ffmpeg, so the video is a GIF; for mp4: pip install 'rltrain[video]'", file=sys.stderr)
     played, is_true = watch(config, agent, episodes, seed, greedy, lambda fps: screens.film(path, fps))
     _warn(is_true)
     return path, played
@@ -68,7 +71,7 @@ def _report(played: list[Episode]) -> None:
 def _warn(is_true: bool) -> None:
     if not is_true:
         print(
-            "rltrain: warning: the pictures are not of the very game that was scored: the environment does not repeat"
-            " itself with the same seed and actions",
+            "rltrain: warning: the pictures can differ from the scored game: the environment is not deterministic for a"
+            " given seed and actions",
             file=sys.stderr,
         )

@@ -1,4 +1,4 @@
-"""`rltrain plot RUN...`: learning curves over seeds with a band, as a picture and as CSV."""
+"""`rltrain plot RUN...`: plot learning curves over seeds with a confidence band, as a picture and as CSV."""
 
 import csv
 from pathlib import Path
@@ -14,30 +14,30 @@ from rltrain.run.curves import Band, band, group, read_curves
 
 USAGE = (
     "rltrain plot RUN... [by=algo] [metric=eval/mean_reward] [center=mean|iqm] [out=curves.png]"
-    " (RUN may be a sweep or any folder of runs, `by` any keys such as env or algo.learning_rate,seed)"
+    " (RUN: a run, a sweep or any folder of runs; by: any keys, such as env or algo.learning_rate,seed)"
 )
 
 _CENTERS = {"mean": (mean, "mean"), "iqm": (interquartile_mean, "interquartile mean")}
 _NAMES = {"eval/mean_reward": "evaluation return", "rollout/ep_rew_mean": "training return, last 100 episodes"}
-# Okabe and Ito's colours, which the colour-blind can tell apart.
+# The colours of Okabe and Ito, which colour-blind people can distinguish.
 _COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#B8A800"]
 _MAX_COLUMNS = 3
 
 
 def main(argv: list[str]) -> int:
-    """Write the figure and, beside it, its numbers. Returns the exit code. Raises RltrainError."""
+    """Write the figure and a CSV file with its numbers. Returns the exit code. Raises RltrainError."""
     words, values = split(argv, {"by", "metric", "center", "out"}, USAGE, max_words=MANY)
     center = values.get("center", "mean")
     one_of("center", center, _CENTERS)
     metric = values.get("metric", "eval/mean_reward")
     out = Path(values.get("out", "curves.png"))
     if out.suffix not in (".png", ".pdf", ".svg"):
-        raise ConfigError(f"'{out.name}' is no picture", "out", "use an ending of .png, .pdf or .svg")
-    statistic, words_for_it = _CENTERS[center]
-    generator = np.random.default_rng(0)  # the same runs give the same band
+        raise ConfigError(f"'{out.name}' is not a picture file", "out", "use .png, .pdf or .svg")
+    statistic, center_name = _CENTERS[center]
+    generator = np.random.default_rng(0)  # fixed seed: the same runs give the same band
     groups = group(read_curves(words, metric), values.get("by", "algo"))
     bands = [band(env, label, curves, statistic, generator) for (env, label), curves in groups.items()]
-    figure = draw(bands, _NAMES.get(metric, metric), words_for_it)
+    figure = draw(bands, _NAMES.get(metric, metric), center_name)
     numbers = out.with_suffix(".csv")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -55,7 +55,7 @@ def main(argv: list[str]) -> int:
 
 
 def draw(bands: list[Band], metric: str, center: str) -> Any:
-    """A matplotlib figure with one panel for each environment. Raises EnvironmentFailure without matplotlib."""
+    """Return a matplotlib figure with one panel per environment. Raises EnvironmentFailure without matplotlib."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -66,7 +66,7 @@ def draw(bands: list[Band], metric: str, center: str) -> Any:
     columns = min(len(envs), _MAX_COLUMNS)
     rows = -(-len(envs) // columns)
     figure = Figure(figsize=(1.0 + 5.6 * columns, 0.6 + 3.8 * rows), layout="constrained")
-    FigureCanvasAgg(figure)  # draws into memory: no display is looked for
+    FigureCanvasAgg(figure)  # draws in memory, without a display
     for position, env in enumerate(envs):
         axes = figure.add_subplot(rows, columns, position + 1)
         for drawn in (drawn for drawn in bands if drawn.env == env):
@@ -90,7 +90,7 @@ def draw(bands: list[Band], metric: str, center: str) -> Any:
 
 
 def short_number(value: float) -> str:
-    """1500 as 1.5k, 2000000 as 2M."""
+    """Format 1500 as 1.5k and 2000000 as 2M."""
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
             return f"{value / size:.6g}{letter}"
@@ -103,9 +103,9 @@ def _count(drawn: Band) -> str:
 
 
 def _reached(drawn: Band) -> str:
-    """What an end is made of that not every run came to."""
-    num_there = int(drawn.runs[-1])
-    return "" if num_there == drawn.num_runs else f", which {num_there} of them reached"
+    """Return a note with the number of runs that reached the last step, or "" if all did."""
+    num_reached = int(drawn.runs[-1])
+    return "" if num_reached == drawn.num_runs else f", which {num_reached} of them reached"
 
 
 def _write_numbers(path: Path, bands: list[Band]) -> None:

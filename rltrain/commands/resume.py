@@ -1,4 +1,4 @@
-"""`rltrain resume RUN [total_steps=...]`: go on with a run in its own folder, with its own config."""
+"""`rltrain resume RUN [total_steps=...]`: continue a run in its own folder, with its own settings."""
 
 import dataclasses
 import sys
@@ -24,11 +24,11 @@ _KEYS = {"total_steps", "micro_batch_size", "oom", "progress", "env.id"}
 
 
 def main(argv: list[str]) -> int:
-    """Returns the exit code. Raises RltrainError."""
+    """Continue a run. Returns the exit code. Raises RltrainError."""
     for key in (arg.split("=")[0] for arg in argv if "=" in arg):
         if key not in _KEYS and _is_setting(key):
             fix = "start a new run with it; `resume` takes " + ", ".join(sorted(_KEYS))
-            raise ConfigError("a run keeps this setting for life", key, fix)
+            raise ConfigError("`resume` cannot change this setting", key, fix)
     words, values = split(argv, _KEYS, USAGE)
     changes: dict[str, Any] = {}
     if "progress" in values:
@@ -40,7 +40,7 @@ def main(argv: list[str]) -> int:
         changes["oom"] = values["oom"]
     folder, which = run_folder.find_trained(words[0], checkpoint.resumable)
     folder = run_folder.from_here(folder)
-    run_folder.Lock(folder).release()  # before anything is written: a folder in use is left as it is
+    run_folder.Lock(folder).release()  # raises before anything is written if the folder is in use
     config = saved_config.load(folder / "config.yaml")
     resumes = len(list(folder.glob("config.resume-*.yaml")))
     if resumes:
@@ -50,11 +50,11 @@ def main(argv: list[str]) -> int:
     check_device(config)
     candidates = checkpoint.candidates(folder, which or "last", saved_config.fingerprints(config, folder))
     step, state = next(candidates)
-    if step >= config.total_steps and (folder / "result.json").is_file():  # without it, the last evaluation is to do
+    if step >= config.total_steps and (folder / "result.json").is_file():  # without it, the final evaluation is missing
         raise ConfigError(
             f"the run is done at step {step:,} of {config.total_steps:,}",
             "total_steps",
-            f"give more: rltrain resume {words[0]} total_steps={2 * step}",
+            f"give a larger value: rltrain resume {words[0]} total_steps={2 * step}",
         )
     if changes.keys() - {"progress"}:
         with disk_errors("the configuration", folder):
@@ -69,7 +69,7 @@ def main(argv: list[str]) -> int:
 
 
 def _is_setting(key: str) -> bool:
-    """Whether some run has a key of this name."""
+    """Return True if the key is a setting of some run."""
     group, _, name = key.rpartition(".")
     schemas = {
         "": [RunConfig],

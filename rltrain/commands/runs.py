@@ -1,4 +1,4 @@
-"""`rltrain runs [PATTERN]`: a table of runs, with what became of each."""
+"""`rltrain runs [PATTERN]`: show a table of runs with their state and score."""
 
 import contextlib
 import fnmatch
@@ -23,27 +23,27 @@ from rltrain.run import folder as run_folder
 USAGE = "rltrain runs [PATTERN] [sort=age|score|best|steps|speed|state|name] [run_dir=runs]"
 
 _TAIL_BYTES = 65_536
-"""The end of metrics.jsonl, where the newest values of each tag stand."""
+"""Bytes to read from the end of metrics.jsonl for the newest values."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One run."""
+    """One row of the table: one run."""
 
     name: str
-    """Its folder, from run_dir on."""
+    """Run folder, relative to run_dir."""
     state: str
-    """running, done, stopped, failed; died: it says running and its process is gone."""
+    """running, done, stopped, failed, or died (status.json says running, but the process is gone)."""
     step: int
     total_steps: int | None
     score: float | None
-    """Final evaluation, else the newest one, else the training return."""
+    """Mean return of the final evaluation, else of the newest evaluation, else of training."""
     source: str
-    """Which of the three: final, eval, train."""
+    """Source of the score: final, eval or train."""
     best: float | None
     fps: float | None
     age_s: float
-    """Since it began."""
+    """Seconds since the run started."""
 
 
 _SORTS: dict[str, Callable[[Row], Any]] = {
@@ -58,7 +58,7 @@ _SORTS: dict[str, Callable[[Row], Any]] = {
 
 
 def main(argv: list[str]) -> int:
-    """Print one line a run, under a headline. Returns the exit code. Raises ConfigError, CheckpointError."""
+    """Print a header and one line per run. Returns the exit code. Raises ConfigError, CheckpointError."""
     words, values = split(argv, {"sort", "run_dir"}, USAGE, min_words=0)
     sort = values.get("sort", "age")
     one_of("sort", sort, _SORTS)
@@ -72,9 +72,9 @@ def main(argv: list[str]) -> int:
         pattern = words[0] if any(sign in words[0] for sign in "*?[") else f"*{words[0]}*"
         rows = [row for row in rows if fnmatch.fnmatch(row.name, pattern) or fnmatch.fnmatch(row.state, pattern)]
         if not rows:
-            raise CheckpointError(f"no run fits '{words[0]}'", str(run_dir), "`rltrain runs` shows all")
+            raise CheckpointError(f"no run matches '{words[0]}'", str(run_dir), "`rltrain runs` shows all runs")
     table = [["state", "steps", "", "score", "of", "best", "steps/s", "age", "run"]]
-    # With run_dir before it, so that the name can be given to the other commands as it stands.
+    # The name includes run_dir, so that it can be copied into other commands.
     table += [[*_cells(row), str(run_dir / row.name)] for row in sorted(rows, key=_SORTS[sort])]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     right = {1, 2, 3, 5, 6, 7}
@@ -88,10 +88,10 @@ def main(argv: list[str]) -> int:
 
 
 def read(folder: Path, run_dir: Path) -> Row:
-    """What a run folder says of itself; a missing or cut file leaves its columns empty."""
+    """Read one run folder. Columns whose file is missing or incomplete stay empty."""
     status, result, meta = (_json(folder / f"{name}.json") for name in ("status", "result", "meta"))
     newest = _newest(folder / "metrics.jsonl")
-    # After a resume that goes on, the old result stands until there is a new one.
+    # A resumed run has an old result.json until it is done again: ignore it.
     done = status.get("state") == "done"
     final = result.get("final", {}).get("mean_reward") if done else None
     scores = [(final, "final"), (newest.get("eval/mean_reward"), "eval"), (newest.get("rollout/ep_rew_mean"), "train")]
@@ -105,12 +105,12 @@ def read(folder: Path, run_dir: Path) -> Row:
         source=source,
         best=result.get("best", {}).get("mean_reward") if done else newest.get("best"),
         fps=result.get("fps") if done else newest.get("time/fps"),
-        age_s=time.time() - _began(meta, folder),
+        age_s=time.time() - _start_time(meta, folder),
     )
 
 
 def short_time(seconds: float) -> str:
-    """42s, 7m, 3h, 12d."""
+    """Format seconds as 42s, 7m, 3h or 12d."""
     for size, letter in ((86_400, "d"), (3_600, "h"), (60, "m")):
         if seconds >= size:
             return f"{seconds / size:.0f}{letter}"
@@ -125,11 +125,11 @@ def _cells(row: Row) -> list[str]:
 
 
 def _died(status: dict[str, Any], meta: dict[str, Any], folder: Path) -> bool:
-    """It says `running`, on this machine, and no process has its number since before it said so."""
+    """Return True if status.json says running on this machine, but the run's process is gone."""
     if status.get("state") != "running" or meta.get("host") not in (None, platform.node()):
         return False
     try:
-        # A number is given again: a process that began after the run last wrote its status is another one.
+        # The system reuses process ids: a process younger than status.json is a different one.
         return psutil.Process(status["pid"]).create_time() > (folder / "status.json").stat().st_mtime
     except psutil.NoSuchProcess:
         return True
@@ -138,7 +138,7 @@ def _died(status: dict[str, Any], meta: dict[str, Any], folder: Path) -> bool:
 
 
 def _newest(path: Path) -> dict[str, Any]:
-    """The newest value of each tag near the end of metrics.jsonl, and `best`, the highest evaluation there."""
+    """Return the newest value of each tag in the last part of metrics.jsonl, and `best`, the best evaluation there."""
     newest: dict[str, Any] = {}
     with contextlib.suppress(OSError), path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
@@ -153,14 +153,14 @@ def _newest(path: Path) -> dict[str, Any]:
 
 
 def _total_steps(folder: Path) -> int | None:
-    """As the newest resume has it."""
+    """Return total_steps from the newest configuration of a run (the last resume), or None."""
     configs = sorted(folder.glob("config.resume-*.yaml"), key=lambda path: path.stat().st_mtime)
     with contextlib.suppress(OSError, yaml.YAMLError, UnicodeDecodeError, AttributeError, TypeError, ValueError):
         return int(yaml.safe_load([folder / "config.yaml", *configs][-1].read_text()).get("total_steps"))
     return None
 
 
-def _began(meta: dict[str, Any], folder: Path) -> float:
+def _start_time(meta: dict[str, Any], folder: Path) -> float:
     with contextlib.suppress(KeyError, TypeError, ValueError):
         return datetime.fromisoformat(meta["created"]).timestamp()
     return folder.stat().st_mtime

@@ -1,6 +1,6 @@
-"""The settings of every algorithm, and what each algorithm needs of environments and of memory.
+"""Settings of every algorithm, with the actions that it supports and the memory that it needs.
 
-The schemas stand apart from the algorithms, so that composing a configuration imports neither torch nor numba.
+The settings are in a module of their own so that Hydra can compose a configuration without torch or numba.
 """
 
 import math
@@ -11,115 +11,116 @@ from rltrain.config.validate import at_least, in_range, one_of
 from rltrain.errors import ConfigError
 
 DISCRETE, SEVERAL, CONTINUOUS = "discrete", "several", "continuous"
-"""Kinds of actions: one choice (Discrete), several choices at once (MultiDiscrete), real numbers (Box)."""
+"""Kinds of action spaces: one choice (Discrete), several choices at once (MultiDiscrete), real numbers (Box)."""
 
 ACTION_WORDS = {
-    DISCRETE: ("one discrete action", "are discrete"),
-    SEVERAL: ("several choices at once", "are several at once"),
-    CONTINUOUS: ("continuous actions", "are continuous"),
+    DISCRETE: "one discrete action per step",
+    SEVERAL: "several discrete actions per step",
+    CONTINUOUS: "continuous actions",
 }
-"""How a message says what an algorithm needs, and what an environment's actions are."""
+"""Words of error messages for each kind of action space."""
 
 _SLOT_BYTES = 8 + 4 + 1 + 1 + 1 + 1
-"""What a slot of a replay holds beside its frame: action (int64), reward, terminated, ended, history, valid."""
+"""Bytes of a replay buffer slot without its frame: action (int64), reward, terminated, ended, history, valid."""
 
 _TREE_BYTES = 2 * 8 * 2
-"""A prioritized slot's two leaves and its share of the nodes above them, float64."""
+"""Extra bytes of a slot with priorities: two leaves and a share of the nodes above them, in float64."""
 
 _LARGE_REPLAY_BYTES = 1e9
-"""A replay of this size takes seconds to save."""
+"""Above this size a replay buffer takes seconds to save."""
 
 
 class Memory(NamedTuple):
-    """What a run will hold for as long as it trains: an estimate from its settings alone."""
+    """Memory that a run holds throughout the training, estimated from its settings."""
 
     num_bytes: int
-    """Bytes in the computer's own memory."""
+    """Bytes of host memory (not GPU memory)."""
     what: str
-    """`a replay of 100,000 frames`."""
+    """Name for messages, such as `a replay buffer of 100,000 frames`."""
     key: str
-    """The setting that decides it."""
+    """The setting that determines the size."""
     bytes_per_unit: float
     """Bytes for each unit of `key`."""
 
 
 def action_kind(action_space: Any) -> str:
-    """Return the kind of an action space."""
+    """Return the kind of an action space: DISCRETE, SEVERAL or CONTINUOUS."""
     if hasattr(action_space, "nvec"):
         return SEVERAL
     return DISCRETE if hasattr(action_space, "n") else CONTINUOUS
 
 
 def frame_bytes(frame_space: Any) -> int:
-    """Return the bytes of one frame."""
+    """Return the size of one frame in bytes."""
     return math.prod(frame_space.shape or ()) * int(frame_space.dtype.itemsize)
 
 
 @dataclass
 class AlgorithmConfig:
-    """What every algorithm tells of itself. The defaults suit an algorithm that learns by gradients from rollouts."""
+    """Base of all algorithm settings. The defaults suit an algorithm that trains a network on rollouts."""
 
     name: str
     num_envs: int
-    """Environments stepped side by side."""
+    """Environments stepped in parallel."""
 
     action_kinds: ClassVar[tuple[str, ...]] = (DISCRETE, SEVERAL, CONTINUOUS)
-    """The kinds of actions that the algorithm can choose."""
+    """Kinds of action spaces that the algorithm supports."""
     is_tabular: ClassVar[bool] = False
-    """Whether it needs states that can be counted, and keeps a table in place of a network."""
+    """True if the algorithm needs discrete states and has a table instead of a network."""
     trains_on_gpu: ClassVar[bool] = True
-    """Whether it can use a device other than the processor."""
+    """True if the algorithm can use a device other than the CPU."""
     supports_cuda_graphs: ClassVar[bool] = True
     supports_compile: ClassVar[bool] = True
 
     def check(self, frame_space: Any, action_space: Any, stack_num: int) -> None:
-        """Raise ConfigError where sizes do not fit each other, once the environment's spaces are known."""
+        """Raise ConfigError if sizes do not fit each other or the environment's spaces."""
 
     def memory(self, frame_space: Any, stack_num: int, frames_on_device: bool) -> Memory | None:
-        """Return the largest thing that the algorithm holds; None where it is small.
+        """Return the memory of the algorithm's largest buffer, or None if it is small.
 
-        frames_on_device: frames of a replay lie in the memory of the GPU.
+        frames_on_device: the frames of a replay buffer are in GPU memory.
         """
         return None
 
     def checkpoint_every_steps(self, frame_space: Any, total_steps: int) -> int:
-        """Return the steps between checkpoints, unless the user says otherwise: a fifth of total_steps."""
+        """Return the default number of steps between checkpoints: a fifth of total_steps."""
         return max(1, total_steps // 5)
 
     def until_first_update(self) -> tuple["AlgorithmConfig", int]:
-        """Return settings and a number of steps with which exactly one update is made: for a dry run."""
+        """Return the settings and the number of steps of a dry run, which makes exactly one update."""
         return self, 1
 
 
 @dataclass
 class TabularConfig(AlgorithmConfig):
-    """Settings of an algorithm that keeps a table of action values."""
+    """Settings of an algorithm that learns a table of action values."""
 
     name: str
     learning_rate: float = 0.1
-    """Step size of the table update at the first step, (0, 1]. Near 1 is right where transitions are deterministic."""
+    """Learning rate at the first step, (0, 1]. Use a value near 1 if transitions are deterministic."""
     learning_rate_end: float | None = None
-    """Step size at the last step, reached in a straight line, [0, 1]; null keeps it constant. A small one averages the
-    noise away where outcomes are random or the policy explores."""
+    """Learning rate at the last step, reached linearly, [0, 1]; null: constant. A small value averages out the noise of
+    random transitions and of exploration."""
     gamma: float = 0.99
     """Discount per step, [0, 1]."""
     epsilon_schedule: str = "linear"
     """linear: from epsilon_start to epsilon_end in a straight line over steps; exponential: epsilon_end +
-    (epsilon_start - epsilon_end) * exp(-epsilon_decay * episode), the course's form. Equal ends keep it constant."""
+    (epsilon_start - epsilon_end) * exp(-epsilon_decay * episode), as in the Deep Reinforcement Learning Course. If
+    epsilon_start equals epsilon_end, epsilon is constant."""
     epsilon_start: float = 1.0
-    """Share of random actions at the first step, [0, 1]."""
+    """Probability of a random action at the first step, [0, 1]."""
     epsilon_end: float = 0.05
-    """Share of random actions once the decay is over, [0, 1]."""
+    """Probability of a random action after the decay, [0, 1]."""
     exploration_fraction: float = 0.5
-    """linear only: part of total_steps over which epsilon falls, (0, 1]."""
+    """linear only: fraction of total_steps over which epsilon falls, (0, 1]."""
     epsilon_decay: float = 0.01
     """exponential only: rate per episode, at least 0."""
     show_steps: int = 0
-    """Steps at the beginning after each of which the terminal shows the table."""
+    """Print the table after each of the first show_steps steps."""
     num_envs: int = 1
-    """A table is updated step by step: one environment."""
+    """Always 1: the table is updated step by step in one environment."""
     batch_size: int = 1
-    """One transition an update, by definition."""
+    """Always 1: each update uses one transition."""
 
     action_kinds: ClassVar[tuple[str, ...]] = (DISCRETE,)
     is_tabular: ClassVar[bool] = True
@@ -140,13 +141,13 @@ class TabularConfig(AlgorithmConfig):
         at_least("algo.show_steps", self.show_steps, 0)
         if self.num_envs != 1 or self.batch_size != 1:
             raise ConfigError(
-                f"{self.name} updates its table one transition at a time",
+                f"{self.name} updates its table one transition at a time, in one environment",
                 "num_envs, batch_size",
                 "leave both at 1, or use algo=dqn",
             )
 
     def until_first_update(self) -> tuple["AlgorithmConfig", int]:
-        """A thousand steps: Monte Carlo learns at the end of an episode."""
+        """Return 1,000 steps, because Monte Carlo updates only at the end of an episode."""
         return self, 1000
 
 
@@ -170,28 +171,28 @@ class MonteCarloConfig(TabularConfig):
 
     name: str = "monte_carlo"
     first_visit: bool = True
-    """Learn from the first visit of a state and action in an episode alone; false: from every visit."""
+    """Update only at the first visit of a state-action pair in an episode; false: at every visit."""
 
 
 @dataclass
 class LearningConfig(AlgorithmConfig):
-    """Settings of an algorithm that learns by gradients. Each algorithm has its own values of the first four."""
+    """Settings of an algorithm that trains a network. Each algorithm sets its own values of the first four."""
 
     name: str
     num_envs: int
-    """Environments stepped side by side."""
+    """Environments stepped in parallel."""
     learning_rate: float
-    """The optimizer's step size at the first step."""
+    """Learning rate of the optimizer at the first step."""
     max_grad_norm: float
-    """Gradients are scaled down to this global L2 norm."""
+    """Maximum global L2 norm of the gradients; larger gradients are scaled down."""
     learning_rate_end: float | None = None
-    """Linear schedule of learning_rate to this value at the last step; null: constant."""
+    """Learning rate at the last step, reached linearly; null: constant."""
     gamma: float = 0.99
     """Discount per agent step, [0, 1]."""
     reward_scale: float = 1.0
-    """The agent learns from the reward times this; logs show the raw reward."""
+    """The agent trains on rewards multiplied by this factor. Logs show the raw reward."""
     reward_clip: float | None = None
-    """The agent learns from rewards clipped to plus or minus this, after scaling; null: not clipped."""
+    """The agent trains on rewards clipped to [-reward_clip, reward_clip], after reward_scale; null: not clipped."""
 
     def __post_init__(self) -> None:
         at_least("algo.num_envs", self.num_envs, 1)
@@ -202,7 +203,7 @@ class LearningConfig(AlgorithmConfig):
         at_least("algo.reward_clip", self.reward_clip, 1e-9)
 
     def memory(self, frame_space: Any, stack_num: int, frames_on_device: bool) -> Memory | None:
-        """The observations of one rollout."""
+        """Return the memory of the observations of one rollout."""
         num_steps = getattr(self, "num_steps", None)
         if num_steps is None:
             return None
@@ -212,7 +213,7 @@ class LearningConfig(AlgorithmConfig):
         return Memory(samples * obs_bytes, what, "algo.num_steps", obs_bytes * self.num_envs)
 
     def until_first_update(self) -> tuple["AlgorithmConfig", int]:
-        """One rollout; one step of REINFORCE, which goes on to the end of its episodes."""
+        """Return the steps of one rollout; for REINFORCE one step, because it always completes its episodes."""
         return self, self.num_envs * getattr(self, "num_steps", 1)
 
 
@@ -223,7 +224,7 @@ PRESETS: dict[str, tuple[str, ...]] = {
     "per_dqn": ("prioritized",),
     "d3qn_per": ("double", "dueling", "prioritized"),
 }
-"""Every name of DQN, with the switches that the name promises."""
+"""The presets of DQN, with the switches that each preset turns on."""
 
 
 @dataclass
@@ -235,42 +236,43 @@ class DQNConfig(LearningConfig):
     learning_rate: float = 1e-4
     max_grad_norm: float = 10.0
     double: bool = False
-    """The online network chooses the next action, the target network judges it (van Hasselt et al. 2016)."""
+    """Double DQN: the online network selects the next action and the target network evaluates it (van Hasselt et al.
+    2016)."""
     dueling: bool = False
-    """Separate value and advantage streams (Wang et al. 2016)."""
+    """Dueling network: separate value and advantage streams (Wang et al. 2016)."""
     prioritized: bool = False
-    """Sample the replay in proportion to the TD error (Schaul et al. 2016)."""
+    """Prioritized replay: sample transitions in proportion to their TD error (Schaul et al. 2016)."""
     n_step: int = 1
     """Rewards summed before the bootstrap."""
     adam_eps: float = 1e-8
-    """Adam's denominator offset."""
+    """Epsilon of Adam."""
     loss: str = "huber"
-    """huber (linear beyond a TD error of 1: Mnih et al. 2015 clip it there) or squared."""
+    """huber (linear beyond a TD error of 1, the error clipping of Mnih et al. 2015) or squared."""
     batch_size: int = 32
-    """Transitions an update."""
+    """Transitions in a minibatch."""
     train_every_steps: int = 4
-    """Agent steps between rounds of updates."""
+    """Agent steps, over all environments, between rounds of updates."""
     updates_per_round: int = 1
     """Optimizer updates in a round."""
     target_period_updates: int = 1_000
-    """Optimizer updates between copies of the online network into the target network."""
+    """Optimizer updates between copies of the online network to the target network."""
     learning_starts: int = 1_000
-    """Agent steps taken at random before the first update."""
+    """Agent steps with random actions before the first update."""
     replay_capacity: int = 100_000
-    """Frames that the replay keeps, over all environments."""
+    """Frames that the replay buffer stores, over all environments."""
     replay_device: str = "auto"
-    """Where those frames lie: cpu, device (the run's), or auto: on a CUDA device with room for them, else cpu. It does
-    not change what is sampled."""
+    """Where the replay buffer stores its frames: cpu, device (the run's device), or auto (a CUDA device if the frames
+    fit there, else cpu). The samples are the same."""
     epsilon_start: float = 1.0
-    """Share of random actions at the first step."""
+    """Probability of a random action at the first step."""
     epsilon_end: float = 0.05
-    """Share of random actions once the decay is over."""
+    """Probability of a random action after the decay."""
     exploration_fraction: float = 0.1
-    """Part of total_steps over which epsilon falls linearly."""
+    """Fraction of total_steps over which epsilon falls linearly."""
     priority_alpha: float = 0.6
-    """Exponent of the priorities; 0 is uniform."""
+    """Exponent of the priorities; 0 samples uniformly."""
     priority_beta_start: float = 0.4
-    """Exponent of the importance weights at the first step; it rises linearly to 1 at the last."""
+    """Exponent of the importance weights at the first step. It rises linearly to 1 at the last step."""
 
     action_kinds: ClassVar[tuple[str, ...]] = (DISCRETE,)
 
@@ -279,7 +281,9 @@ class DQNConfig(LearningConfig):
         for switch in PRESETS.get(self.name, ()):
             if not getattr(self, switch):
                 raise ConfigError(
-                    f"{self.name} without {switch} is another algorithm", f"algo.{switch}", "use algo=dqn and switches"
+                    f"algo={self.name} needs algo.{switch}=true",
+                    f"algo.{switch}",
+                    "use algo=dqn to choose the switches yourself",
                 )
         one_of("algo.loss", self.loss, ("huber", "squared"))
         one_of("algo.replay_device", self.replay_device, ("auto", "cpu", "device"))
@@ -295,25 +299,25 @@ class DQNConfig(LearningConfig):
         at_least("algo.replay_capacity", self.replay_capacity, 1)
 
     def check(self, frame_space: Any, action_space: Any, stack_num: int) -> None:
-        """The replay must be able to fill a batch."""
+        """Raise ConfigError if the replay buffer cannot fill a minibatch."""
         needed = self.num_envs * (self.n_step + stack_num + 1) + self.batch_size
         if self.replay_capacity < needed:
             raise ConfigError(
-                f"a replay of {self.replay_capacity} frames cannot fill batches of {self.batch_size}",
+                f"a replay buffer of {self.replay_capacity} frames cannot fill minibatches of {self.batch_size}",
                 "algo.replay_capacity",
                 f"give at least {needed}",
             )
 
     def memory(self, frame_space: Any, stack_num: int, frames_on_device: bool) -> Memory | None:
-        """The replay, without its frames where they lie on the device."""
+        """Return the memory of the replay buffer, without its frames if they are on the device."""
         each = self._slot_bytes(frame_space) - frames_on_device * frame_bytes(frame_space)
-        what = f"a replay of {self.replay_capacity:,} frames"
+        what = f"a replay buffer of {self.replay_capacity:,} frames"
         return Memory(self.replay_capacity * each, what, "algo.replay_capacity", each)
 
     def checkpoint_every_steps(self, frame_space: Any, total_steps: int) -> int:
-        """A fifth of total_steps, or less where a large replay would otherwise have changed too much.
+        """Return a fifth of total_steps; with a large replay buffer, at most an eighth of its capacity.
 
-        A signal must be answered within 10 s, and a save writes all that the replay got since the last checkpoint but
+        A run must save and stop within 10 s of a signal, and a save writes all frames since the last checkpoint but
         one.
         """
         steps = super().checkpoint_every_steps(frame_space, total_steps)
@@ -322,7 +326,7 @@ class DQNConfig(LearningConfig):
         return steps
 
     def until_first_update(self) -> tuple["AlgorithmConfig", int]:
-        """As many steps as fill a batch, and the next round of updates."""
+        """Return the steps that fill a minibatch, plus those until the next round of updates."""
         starts = self.batch_size + self.num_envs * (self.n_step + 1)
         return replace(self, learning_starts=starts), starts + self.train_every_steps + self.num_envs
 
@@ -341,19 +345,19 @@ class PQNConfig(LearningConfig):
     num_steps: int = 32
     """Agent steps of each environment in one rollout."""
     num_epochs: int = 2
-    """Passes over a rollout."""
+    """Passes over each rollout."""
     batch_size: int = 128
-    """Transitions in a minibatch; divides num_envs * num_steps."""
+    """Transitions in a minibatch; must divide num_envs * num_steps."""
     q_lambda: float = 0.65
-    """Weight of longer returns, [0, 1]: 0 looks one step ahead, 1 to the end of the rollout."""
+    """Lambda of the Q(lambda) returns, [0, 1]: 0 is the one-step return, 1 uses all rewards of the rollout."""
     layer_norm: bool = True
-    """Normalise the output of every layer, in place of a target network; false only to see what it does."""
+    """Layer normalisation after every layer, which replaces the target network. false is for experiments only."""
     epsilon_start: float = 1.0
-    """Share of random actions at the first step."""
+    """Probability of a random action at the first step."""
     epsilon_end: float = 0.05
-    """Share of random actions once the decay is over."""
+    """Probability of a random action after the decay."""
     exploration_fraction: float = 0.1
-    """Part of total_steps over which epsilon falls linearly."""
+    """Fraction of total_steps over which epsilon falls linearly."""
 
     action_kinds: ClassVar[tuple[str, ...]] = (DISCRETE,)
     supports_cuda_graphs: ClassVar[bool] = False
@@ -368,7 +372,7 @@ class PQNConfig(LearningConfig):
             at_least(f"algo.{key}", getattr(self, key), 1)
 
     def check(self, frame_space: Any, action_space: Any, stack_num: int) -> None:
-        """Minibatches must divide the rollout."""
+        """Raise ConfigError if batch_size does not divide the rollout."""
         _check_minibatches(self.num_envs, self.num_steps, self.batch_size)
 
 
@@ -381,19 +385,19 @@ class ReinforceConfig(LearningConfig):
     learning_rate: float = 2e-3
     max_grad_norm: float = 0.5
     batch_size: int = 1000
-    """Agent steps of a batch, at least: its episodes are whole."""
+    """Minimum number of agent steps in a batch. A batch holds whole episodes, so it can be longer."""
     baseline: bool = False
-    """Learn a value of each state and subtract it from the return, which lowers the variance and not the mean."""
+    """Train a value function and subtract it from the return. This lowers the variance of the gradient only."""
     optimizer: str = "adam"
     """rmsprop or adam."""
     optimizer_eps: float = 1e-8
-    """The optimizer's denominator offset."""
+    """Epsilon of the optimizer."""
     value_weight: float = 0.5
-    """Weight of the baseline's loss (half the mean squared error)."""
+    """Weight of the value loss of the baseline (half the mean squared error)."""
     entropy_weight: float = 0.0
     """Weight of the entropy bonus."""
     normalize_advantage: bool = True
-    """Shift and scale the factor of log pi to mean 0 and deviation 1 over each batch."""
+    """Normalise the returns (minus the baseline) to mean 0 and standard deviation 1 over each batch."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -406,9 +410,9 @@ class ReinforceConfig(LearningConfig):
 
 @dataclass
 class ActorCriticConfig(LearningConfig):
-    """Settings of an actor-critic that learns once from each rollout.
+    """Settings of an actor-critic that makes one update from each rollout.
 
-    A2C and A3C share them: the two differ in who collects, and in when the parameters change.
+    A2C and A3C share them. A2C updates from all environments at once, A3C from each worker's own rollout.
     """
 
     learning_rate: float = 7e-4
@@ -416,17 +420,17 @@ class ActorCriticConfig(LearningConfig):
     num_steps: int = 5
     """Agent steps of each environment in one rollout."""
     gae_lambda: float = 1.0
-    """Weight of longer advantage estimates, [0, 1]; 1 is the n-step return of Mnih et al. 2016."""
+    """Lambda of generalized advantage estimation, [0, 1]; 1 is the n-step return of Mnih et al. 2016."""
     optimizer: str = "rmsprop"
     """rmsprop or adam."""
     optimizer_eps: float = 1e-5
-    """The optimizer's denominator offset."""
+    """Epsilon of the optimizer."""
     value_weight: float = 0.5
     """Weight of the value loss (half the mean squared error)."""
     entropy_weight: float = 0.01
     """Weight of the entropy bonus."""
     normalize_advantage: bool = False
-    """Shift and scale advantages to mean 0 and deviation 1 over each rollout."""
+    """Normalise advantages to mean 0 and standard deviation 1 over each rollout."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -448,13 +452,14 @@ class A2CConfig(ActorCriticConfig):
 
 @dataclass
 class A3CConfig(ActorCriticConfig):
-    """Settings of asynchronous advantage actor-critic; the workers share num_envs evenly."""
+    """Settings of asynchronous advantage actor-critic. num_workers must divide num_envs."""
 
     name: str = "a3c"
     num_envs: int = 4
     num_steps: int = 20
     num_workers: int = 4
-    """Processes that act and learn on the shared parameters, each on one thread and with its share of num_envs."""
+    """Processes that act and update the shared parameters. Each has one thread and num_envs / num_workers
+    environments."""
 
     trains_on_gpu: ClassVar[bool] = False
     supports_cuda_graphs: ClassVar[bool] = False
@@ -465,7 +470,7 @@ class A3CConfig(ActorCriticConfig):
         at_least("algo.num_workers", self.num_workers, 1)
         if self.num_envs % self.num_workers:
             raise ConfigError(
-                f"{self.num_envs} environments cannot be shared evenly by {self.num_workers} workers",
+                f"{self.num_workers} workers cannot share {self.num_envs} environments evenly",
                 "num_envs, algo.num_workers",
                 f"use num_envs={self.num_workers * max(1, round(self.num_envs / self.num_workers))}",
             )
@@ -482,26 +487,26 @@ class PPOConfig(LearningConfig):
     num_steps: int = 128
     """Agent steps of each environment in one rollout."""
     num_epochs: int = 4
-    """Passes over a rollout."""
+    """Passes over each rollout."""
     batch_size: int = 256
-    """Transitions in a minibatch; divides num_envs * num_steps."""
+    """Transitions in a minibatch; must divide num_envs * num_steps."""
     gae_lambda: float = 0.95
-    """Weight of longer advantage estimates, [0, 1]."""
+    """Lambda of generalized advantage estimation, [0, 1]."""
     clip_range: float = 0.2
-    """The probability ratio is clipped to 1 plus or minus this."""
+    """The probability ratio is clipped to [1 - clip_range, 1 + clip_range]."""
     clip_range_end: float | None = None
-    """Linear schedule of clip_range to this value at the last step; null: constant."""
+    """Clip range at the last step, reached linearly; null: constant."""
     clip_value_range: float | None = None
-    """Bound on how far a value may move from the one of the rollout; null: none. OpenAI's code has this bound;
-    Andrychowicz et al. 2021 found no use in it."""
+    """Clip the new value to within this distance of the value in the rollout; null: not clipped. OpenAI's code clips
+    it. Andrychowicz et al. 2021 found no benefit."""
     adam_eps: float = 1e-5
-    """Adam's denominator offset."""
+    """Epsilon of Adam."""
     value_weight: float = 0.5
     """Weight of the value loss (half the mean squared error)."""
     entropy_weight: float = 0.01
     """Weight of the entropy bonus."""
     normalize_advantage: bool = True
-    """Shift and scale advantages to mean 0 and deviation 1 over each minibatch."""
+    """Normalise advantages to mean 0 and standard deviation 1 over each minibatch."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -514,7 +519,7 @@ class PPOConfig(LearningConfig):
         at_least("algo.clip_value_range", self.clip_value_range, 1e-9)
 
     def check(self, frame_space: Any, action_space: Any, stack_num: int) -> None:
-        """Minibatches must divide the rollout."""
+        """Raise ConfigError if batch_size does not divide the rollout."""
         _check_minibatches(self.num_envs, self.num_steps, self.batch_size)
 
 
@@ -529,11 +534,11 @@ ALGOS: dict[str, type[AlgorithmConfig]] = {
     "a3c": A3CConfig,
     "ppo": PPOConfig,
 }
-"""The schema of every algorithm, and of every preset of one."""
+"""The settings class of every algorithm and of every preset."""
 
 
 def base_name(name: str) -> str:
-    """Return the name of the algorithm of which `name` is a preset: dqn for double_dqn; elsewhere the name itself."""
+    """Return the algorithm behind a preset, such as dqn for double_dqn; for any other name, the name itself."""
     schema: Any = ALGOS[name]
     return str(schema.name)
 
@@ -544,7 +549,7 @@ def _check_minibatches(num_envs: int, num_steps: int, batch_size: int) -> None:
         divisors = [size for size in range(1, rollout + 1) if rollout % size == 0]
         fitting = min(divisors, key=lambda size: abs(size - batch_size))
         raise ConfigError(
-            f"minibatches of {batch_size} do not divide a rollout of {num_envs} x {num_steps}",
+            f"batch_size={batch_size} does not divide the rollout of {num_envs} x {num_steps} steps",
             "batch_size",
-            f"use batch_size={fitting}, or another algo.num_steps",
+            f"use batch_size={fitting}, or change algo.num_steps",
         )

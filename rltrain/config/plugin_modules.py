@@ -1,6 +1,7 @@
-"""Modules of a user's own that register algorithms, environments or networks: named, imported, remembered.
+"""Import the user's modules that register algorithms, environments or networks.
 
-Only the command line names them. A run's saved configuration does too, but nothing is ever imported because of it.
+Only modules named on the command line are imported. A saved configuration names them too, but it may come from
+somebody else, so rltrain never imports a module because of it.
 """
 
 import importlib
@@ -12,20 +13,20 @@ from collections.abc import Iterable
 from rltrain.errors import ConfigError
 
 LOADED: list[str] = []
-"""Modules that were imported as plugins, in order."""
+"""Names of the imported plugins, in order of import."""
 
 
 def given(argv: Iterable[str]) -> list[str]:
-    """The modules that `plugins=[a,b]` names on a command line."""
+    """Return the module names in the `plugins=[a,b]` argument of a command line."""
     return [name for arg in argv if arg.startswith("plugins=") for name in re.findall(r"[^\[\],\s'\"]+", arg[8:])]
 
 
 def load(names: Iterable[str]) -> None:
-    """Import modules that are not yet: installed ones, or files in the working directory. Raises ConfigError."""
+    """Import modules that are installed or in the working directory, each once. Raises ConfigError."""
     for name in names:
         if name in LOADED:
             continue
-        if os.getcwd() not in sys.path:  # last, so that no file there stands in for a package
+        if os.getcwd() not in sys.path:  # append, so that no local file shadows an installed package
             sys.path.append(os.getcwd())
         try:
             importlib.import_module(name)
@@ -33,14 +34,14 @@ def load(names: Iterable[str]) -> None:
             raise
         except Exception as error:
             what = f"the plugin '{name}' cannot be imported: {type(error).__name__}: {error}"
-            fix = "give modules that are installed or lie in this folder: plugins=[my_package.my_module]"
+            fix = "give a module that is installed or in this folder: plugins=[my_package.my_module]"
             raise ConfigError(what, "plugins", fix) from error
         LOADED.append(name)
 
 
 def require(names: Iterable[str]) -> None:
-    """Raise ConfigError unless all were imported already: for what a saved configuration names."""
+    """Raise ConfigError if a plugin of a saved configuration has not been imported."""
     missing = [name for name in names if name not in LOADED]
     if missing:
-        what = f"the run needs {', '.join(missing)}, and nothing is imported because a saved configuration says so"
-        raise ConfigError(what, "plugins", f"add plugins=[{','.join(missing)}] to the command, if you trust them")
+        what = f"the run needs {', '.join(missing)}, which only the command line can import"
+        raise ConfigError(what, "plugins", f"if you trust it, add plugins=[{','.join(missing)}] to the command")

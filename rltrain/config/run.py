@@ -1,4 +1,4 @@
-"""The settings of a run. Nothing here imports torch, Hydra or an emulator."""
+"""Settings of a run. This module imports neither torch nor Hydra nor an emulator."""
 
 import re
 from dataclasses import dataclass, field
@@ -11,76 +11,77 @@ from rltrain.errors import ConfigError
 
 @dataclass
 class RunConfig:
-    """Everything that defines a run. `algo`, `env` and `network` hold the schema of the chosen option."""
+    """All settings of a run. `algo`, `env` and `network` hold the settings of the chosen option."""
 
     algo: Any = None
     env: Any = None
     network: NetworkConfig = field(default_factory=NetworkConfig)
     seed: int = 0
-    """Source of every random number."""
+    """Seed of all random numbers."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
     precision: str = "auto"
-    """fp32, bf16 (torsos only; heads stay fp32), tf32 (fp32 of which CUDA multiplies 10 bits of the fraction), or auto:
-    bf16 for convolutions where that is the quicker one, else fp32."""
+    """fp32; bf16 (torso only, heads stay fp32); tf32 (fp32 with 10-bit fractions in CUDA multiplications); or auto:
+    bf16 for convolutions on processors where it is faster, else fp32."""
     fast: bool = True
-    """Compute with accelerated twins of the plain functions: the same results to rounding. false: the plain functions,
-    to rule the fast ones out."""
+    """Use accelerated versions of the plain PyTorch functions, with the same results to rounding. Set false to rule
+    them out as a cause."""
     cuda_graphs: str = "auto"
-    """Record the kernels of acting and of updates once and launch them together: true, false, or auto: on CUDA."""
+    """Record the CUDA kernels of acting and of updates once and replay them together: true, false or auto (true on
+    CUDA, if the algorithm supports it)."""
     compile: bool = False
-    """Let torch.compile make kernels of the network for its updates: half a minute or more at the start, then quicker
-    updates; the metric time/compile_s says how long."""
+    """Compile the network's updates with torch.compile. The start takes 30 s or more longer, then updates are faster.
+    The metric time/compile_s shows the compile time."""
     total_steps: int = 100_000
-    """Agent decisions, over all environments."""
+    """Agent steps (decisions) over all environments."""
     num_envs: int | None = None
-    """null: the algorithm's tuned value."""
+    """Environments stepped in parallel; null: the algorithm's tuned value."""
     batch_size: int | None = None
-    """null: the algorithm's tuned value."""
+    """Samples in a minibatch; null: the algorithm's tuned value."""
     micro_batch_size: int | None = None
-    """Samples whose gradients are computed at once and then added up to the batch's: the same mathematics in less
-    memory. null: whole batches."""
+    """Split each minibatch into parts of this size and accumulate their gradients: the same update in less memory;
+    null: no split."""
     oom: str = "fail"
-    """Where an update runs out of memory: `fail` ends the run with code 6 and the micro_batch_size that fits; `split`
-    takes it from then on and repeats the update."""
+    """What to do if an update runs out of memory. fail: end the run with exit code 6 and print a micro_batch_size that
+    fits. split: set that micro_batch_size and repeat the update."""
     log_every_s: float = 2.0
-    """Seconds between refreshes of the progress line."""
+    """Seconds between updates of the progress line."""
     log_every_steps: int | None = None
-    """Agent steps between lines of metrics.jsonl; null: a hundredth of total_steps. In steps, so that the same seed
-    gives the same lines."""
+    """Agent steps between lines of metrics.jsonl; null: 1% of total_steps. It counts steps, not seconds, so that the
+    same seed gives the same lines."""
     eval_every_steps: int | None = None
-    """Agent steps between evaluations; null: a tenth of total_steps; 0: never."""
+    """Agent steps between evaluations; null: 10% of total_steps; 0: only at the end."""
     eval_episodes: int = 10
     """Episodes of an evaluation during training."""
     final_eval_episodes: int = 20
     """Episodes of the evaluation after the last step."""
     eval_greedy: bool = True
-    """Evaluate with the most probable action; false: sample as in training. `rltrain eval` and `play` do the same,
-    unless they are given greedy=true or greedy=false."""
+    """Evaluate the greedy policy; false: sample actions as in training. `rltrain eval` and `play` use this setting
+    unless you give them greedy=true or greedy=false."""
     checkpoint_every_steps: int | None = None
-    """Agent steps between checkpoints; null: a fifth of total_steps, and at most an eighth of a replay of more than
-    1 GB; 0: only at the end."""
+    """Agent steps between checkpoints; null: 20% of total_steps, and at most an eighth of the capacity of a replay
+    buffer of more than 1 GB; 0: only at the end."""
     checkpoint_keep_every_steps: int | None = None
-    """Agent steps between checkpoints that stay for good, beside the newest two and the best; null: none."""
+    """Agent steps between checkpoints that are kept forever, besides the newest two and the best; null: none."""
     run_dir: str = "runs"
-    """Folder that holds the run folders."""
+    """Folder for the run folders."""
     name: str | None = None
-    """Appended to the run folder's name."""
+    """Text to append to the name of the run folder."""
     plugins: list[str] = field(default_factory=list)
-    """Modules of yours that register algorithms, environments or networks: see rltrain/plugins.py. They are imported
-    because of the command line alone, so `resume`, `eval` and the others want them named again."""
+    """Your modules that register algorithms, environments or networks (see rltrain/plugins.py). For security only the
+    command line imports them, so name them again for `resume`, `eval`, `play` and `export`."""
     dry_run: bool = False
-    """Build everything, do one update in a temporary folder, print shapes and sizes."""
+    """Build everything, make one update in a temporary folder, print shapes and sizes, keep nothing."""
     progress: bool = True
-    """Show the panel and the progress line."""
+    """Show the start panel and the progress line."""
 
     def __post_init__(self) -> None:
         in_range("seed", self.seed, 0, 2**63 - 1)
         if not self.run_dir:
-            raise ConfigError("the folder of the runs has no name", "run_dir", "leave it out, or give run_dir=DIR")
+            raise ConfigError("run_dir is empty", "run_dir", "leave it out, or give run_dir=DIR")
         one_of("oom", self.oom, ("fail", "split"))
         one_of("precision", self.precision, ("auto", "fp32", "tf32", "bf16"))
-        self.cuda_graphs = self.cuda_graphs.lower()  # Hydra makes a truth value of `true` and text of that
+        self.cuda_graphs = self.cuda_graphs.lower()  # Hydra turns `true` into a bool and then into "True"
         one_of("cuda_graphs", self.cuda_graphs, ("auto", "true", "false"))
         if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
             raise ConfigError(f"unknown device '{self.device}'", "device", "use auto, cpu, cuda, cuda:1 or mps")

@@ -1,10 +1,11 @@
-"""A run's own config.yaml: written, read again as plain data checked against the schema, and told apart from others.
+"""Write, read and compare a run's config.yaml.
 
-Nothing is composed and nothing imported because of what such a file says.
+The file is plain data and is checked against the settings classes. Reading it composes and imports nothing.
 """
 
 import dataclasses
 import hashlib
+import inspect
 import json
 import types
 import typing
@@ -23,20 +24,21 @@ from rltrain.errors import CheckpointError, ConfigError, nearest
 
 
 def fingerprint(config: RunConfig) -> str:
-    """What a checkpoint must have been made for to fit: the same algorithm, environment and network, in hexadecimal."""
+    """Return a hexadecimal hash of the algorithm, environment and network; a checkpoint fits only an equal hash."""
     return _fingerprint(dataclasses.asdict(config))
 
 
 def fingerprints(config: RunConfig, folder: Path) -> set[str]:
-    """Those of the checkpoints in a run's folder: also of an rltrain that did not yet have all settings of this one.
+    """Return the fingerprints that the checkpoints of a run may have.
 
-    What is missing from the run's own file has its default, which is to mean what was done before there was a choice.
+    The second one is the hash of the saved file as it is: an older rltrain, which lacked some settings, wrote it.
+    The default of a new setting must therefore mean what rltrain did before the setting existed.
     """
     return {fingerprint(config), _fingerprint(_read(folder / "config.yaml"))}
 
 
 def _fingerprint(values: dict[str, Any]) -> str:
-    # Where tuned settings came from says nothing about a checkpoint, and older runs have no such key.
+    # `tuned_as` does not change what a checkpoint holds, and older runs lack this key.
     env = values.get("env")
     if isinstance(env, dict):
         values = {**values, "env": {key: value for key, value in env.items() if key != "tuned_as"}}
@@ -50,7 +52,7 @@ def save(config: RunConfig, path: Path) -> None:
 
 
 def load(path: Path) -> RunConfig:
-    """Read a saved configuration: plain data, checked against the schema. Raises CheckpointError, ConfigError."""
+    """Read a saved configuration and check it against the settings classes. Raises CheckpointError, ConfigError."""
     return from_dict(_read(path))
 
 
@@ -58,11 +60,11 @@ def _read(path: Path) -> Any:
     try:
         return yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise CheckpointError("the run's configuration cannot be read", str(path), str(error)) from error
+        raise CheckpointError(f"the run's config.yaml cannot be read: {error}", str(path), "use another run") from error
 
 
 def from_dict(values: Any) -> RunConfig:
-    """Build the dataclasses from plain data. Raises ConfigError on an unknown name, key or a wrong type."""
+    """Build the settings from plain data. Raises ConfigError for an unknown name, an unknown key or a wrong type."""
     if not isinstance(values, dict):
         raise ConfigError("the configuration is not a mapping", "config.yaml", "use a run folder that rltrain wrote")
     values = dict(values)
@@ -83,12 +85,13 @@ def _build(schema: Any, values: dict[str, Any], prefix: str) -> Any:
         if key not in hints:
             raise ConfigError("unknown key", f"{prefix}{key}", nearest(str(key), hints))
         if not _matches(value, hints[key]):
-            raise ConfigError(f"{value!r} has the wrong type", f"{prefix}{key}", f"expected {hints[key]}")
+            fix = f"give a value of type {inspect.formatannotation(hints[key])}"
+            raise ConfigError(f"{value!r} has the wrong type", f"{prefix}{key}", fix)
     return schema(**values)
 
 
 def _matches(value: Any, hint: Any) -> bool:
-    """Whether plain data fits a field's annotation; an int is a float too, a bool is no number."""
+    """Return True if plain data fits a type annotation. An int fits float; a bool fits neither int nor float."""
     if hint is Any:
         return True
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:

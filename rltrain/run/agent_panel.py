@@ -1,4 +1,4 @@
-"""The facts of the start panel for an agent with a network; apart from panel.py, which a table needs without torch."""
+"""Facts of the start panel for an agent with a network. Unlike panel.py, this module imports torch."""
 
 from typing import Any
 
@@ -19,7 +19,10 @@ def facts(
     agent: Any,
     replay_bytes: int | None = None,
 ) -> dict[str, str]:
-    """What the panel says, by name. The agent has a `network`."""
+    """Return the facts of the start panel by name, for an agent with a `network`.
+
+    replay_bytes: size of the full replay buffer; None without one.
+    """
     network, device = agent.network, resolve_device(config.device)
     torso = network.torso
     assert isinstance(torso, Torso)
@@ -27,17 +30,17 @@ def facts(
     found = {
         "algorithm": config.algo.name,
         "seed": str(config.seed),
-        "environment": config.env.name + (f", {num_envs} side by side" if num_envs != 1 else ""),
+        "environment": config.env.name + (f", {num_envs} in parallel" if num_envs != 1 else ""),
         "network": f"{torso.name}, {num_parameters(network):,} parameters, {str(torso.dtype).removeprefix('torch.')}",
         "observation": _observation(frame_space, config.env.stack_num),
         "action": str(action_space),
         "device": f"{device}, {_free_memory(device)}",
     }
     if isinstance(frame_space, PixelsAndVariables):
-        found["observation"] += f", the last rows: {', '.join(config.env.game_variables)}"
+        found["observation"] += f", last rows: {', '.join(config.env.game_variables)}"
     if getattr(config.env, "shaping", None):
         weights = ", ".join(f"{name} {weight:g}" for name, weight in config.env.shaping.items())
-        found["reward"] = f"shaped for learning only: {weights}"
+        found["reward"] = f"shaped in training only: {weights}"
     if replay_bytes is not None:
         found["replay"] = f"{config.algo.replay_capacity:,} frames, {replay_bytes / 1e9:.2f} GB when full"
     return found

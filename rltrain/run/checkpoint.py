@@ -1,7 +1,7 @@
-"""Checkpoints: a folder of safetensors, npy and JSON, committed by a rename and checked against its manifest.
+"""Checkpoints: folders of safetensors, npy and JSON files, committed by a rename and checked against a manifest.
 
-A folder is written under a name that is never read, every member is synced, and only then renamed: whatever carries
-the name `step_000123456` is whole. Nothing here runs code from a file.
+A checkpoint is written in a folder with a temporary name. When all files are synced to the disk, the folder is renamed
+to `step_000123456`, so a folder with such a name is complete. Loading runs no code from a file.
 """
 
 import contextlib
@@ -19,18 +19,18 @@ from rltrain.run import checkpoint_files as files
 
 _NAME = re.compile(r"step_(\d{9,})")
 TOLD_BYTES = 500_000_000
-"""A checkpoint that takes so many new bytes is announced: it may take seconds."""
+"""A save of more new bytes prints a message, because it may take seconds."""
 
 
 class Stateful(Protocol):
-    """A part of a training that a checkpoint holds beside the agent: a replay, a loop's counters."""
+    """A part of a training that a checkpoint saves besides the agent, such as a replay buffer or counters."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Arrays, tensors and JSON values, nested."""
+        """Return the state as nested dicts of arrays, tensors and JSON values."""
         ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """Restore a state that `state_dict` returned."""
         ...
 
 
@@ -46,15 +46,18 @@ def save(
     keep: int = 2,
     keep_every_steps: int | None = None,
 ) -> Path:
-    """Commit `checkpoints/step_<step>`, read it back, and remove older ones but `best` and the newest `keep`.
+    """Commit the checkpoint `checkpoints/step_<step>`, verify it, and remove old checkpoints. Returns its folder.
 
-    state: nested dicts of torch tensors, numpy arrays and JSON values. complete: training can go on from it, so `last`
-    points to it; one that holds the agent alone is for evaluation. made_for: what `load` is to find again, a
-    fingerprint of the configuration. previous: the step of the complete checkpoint that the run came from or wrote
-    last; later ones belong to a history that was abandoned, and go. best_step: the best evaluation so far; its
-    checkpoint stays as long as one from which a run would go on with it. keep_every_steps: the first complete
-    checkpoint from each multiple on stays too.
-    Raises DiskError; older checkpoints stay.
+    The newest `keep` complete checkpoints and `best` are kept.
+
+    state: nested dicts of torch tensors, numpy arrays and JSON values.
+    complete: the run can resume from it, so `last` points to it. A checkpoint of the agent only is for evaluation.
+    made_for: fingerprint of the configuration, which `load` compares.
+    previous: step of the complete checkpoint that the run resumed from or saved last. Later checkpoints belong to an
+        abandoned process of the run and are removed.
+    best_step: step of the best evaluation so far. Its checkpoint is kept as long as a kept checkpoint refers to it.
+    keep_every_steps: also keep the first complete checkpoint at or after each multiple.
+    Raises DiskError; the older checkpoints then stay.
     """
     checkpoints = folder / "checkpoints"
     final = checkpoints / f"step_{step:09d}"
@@ -64,7 +67,7 @@ def save(
         checkpoints.mkdir(exist_ok=True)
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
-        if previous == step:  # again, with more in it
+        if previous == step:  # replaces the checkpoint of the same step
             previous = _number(final, "previous")
             source: Path | None = final
         else:
@@ -77,7 +80,7 @@ def save(
         if needed > TOLD_BYTES:
             print(f"saving {needed / 1e9:.2f} GB at step {step:,}", file=sys.stderr)
         files.write(partial, state, facts, links)
-        if final.exists():  # move the old one out of the way first
+        if final.exists():  # a rename cannot replace a folder: move the old one away first
             replaced = checkpoints / f".replaced-{step:09d}-{os.getpid()}"
             final.rename(replaced)
             partial.rename(final)
@@ -92,24 +95,24 @@ def save(
         shutil.rmtree(partial, ignore_errors=True)
         free = shutil.disk_usage(folder).free
         what = f"the checkpoint ({needed:,} bytes needed, {free:,} free)"
-        with disk_errors(what, checkpoints, "free some space, then `rltrain resume` from the checkpoint before"):
+        with disk_errors(what, checkpoints, "free some space, then run `rltrain resume`"):
             raise
     _remove_old(checkpoints, final.name, previous, keep, keep_every_steps)
     return final
 
 
 def point(folder: Path, name: str, target: Path) -> None:
-    """Let the link `checkpoints/<name>` (last, best) point to a checkpoint, at once. Raises DiskError."""
+    """Point the link `checkpoints/<name>` (last or best) to a checkpoint, atomically. Raises DiskError."""
     link = folder / "checkpoints" / name
-    aside = link.with_name(f".{name}-{os.getpid()}")
+    temporary = link.with_name(f".{name}-{os.getpid()}")
     with disk_errors(f"the link `{name}`", link):
-        aside.unlink(missing_ok=True)
-        aside.symlink_to(target.name)
-        aside.replace(link)
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(target.name)
+        temporary.replace(link)
 
 
 def go_on_from(folder: Path, step: int, best_step: int | None) -> None:
-    """Point `last` and `best` to where a resumed run stands; an abandoned process may have gone further."""
+    """Point `last` and `best` to the checkpoints of a resumed run. The links may point to a later, abandoned one."""
     for name, where in (("last", step), ("best", best_step)):
         target = folder / "checkpoints" / f"step_{where or 0:09d}"
         if target.is_dir():
@@ -117,13 +120,13 @@ def go_on_from(folder: Path, step: int, best_step: int | None) -> None:
 
 
 def find(run: Path, which: str = "last") -> Path:
-    """The checkpoint `last`, `best` or STEP of a run folder. Raises CheckpointError."""
+    """Return the checkpoint `last`, `best` or STEP of a run folder. Raises CheckpointError."""
     if which in ("last", "best"):
         path = run / "checkpoints" / which
     elif re.fullmatch(r"\d+(_\d+)*", which):
         path = run / "checkpoints" / f"step_{int(which):09d}"
     else:
-        raise CheckpointError(f"'{which}' is no checkpoint", "checkpoint", "use last, best or a step")
+        raise CheckpointError(f"'{which}' is not a checkpoint", "checkpoint", "use last, best or a step")
     if path.is_dir():
         return path.resolve()
     if which == "last":
@@ -131,27 +134,28 @@ def find(run: Path, which: str = "last") -> Path:
         if complete:
             return complete[-1]
     folder = run / "checkpoints"
-    there = [name for name in ("last", "best") if (folder / name).is_dir()]
-    there += [str(int(step.name[5:])) for step in sorted(folder.glob("step_*")) if step.name[5:].isdigit()]
-    fix = f"there are {', '.join(there)}" if there else "there is none yet"
+    names = [name for name in ("last", "best") if (folder / name).is_dir()]
+    names += [str(int(step.name[5:])) for step in sorted(folder.glob("step_*")) if step.name[5:].isdigit()]
+    fix = f"use one of {', '.join(names)}" if names else "the run has no checkpoint yet"
     if which == "last" and (folder / "best").is_dir():
-        fix = "use checkpoint=best, which an evaluation has left"
+        fix = "use checkpoint=best, which an evaluation saved"
     raise CheckpointError("there is no such checkpoint", str(path), fix)
 
 
 def resumable(run: Path) -> bool:
-    """Whether there is a checkpoint that training may go on from, or one that is too damaged to tell."""
+    """Return True if a run has a checkpoint to resume from, or one that is too damaged to tell."""
     return any(_facts(path).get("complete", True) for path in _committed(run / "checkpoints"))
 
 
 def candidates(
     run: Path, which: str = "last", made_for: Container[str] | None = None
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Steps and states (arrays as numpy, tensors as torch) to go on from, the wanted one first.
+    """Yield the step and state of each checkpoint to resume from, starting with `which`, then older ones.
 
-    made_for: what `save` may have been told that they are made for; None: anything.
-    A damaged `last` gives way, with a warning, to the next older one; so does one that its taker found unfit, who then
-    asks for the next. Raises CheckpointError where none is left, and for one asked for by its step that is damaged.
+    Arrays are numpy arrays and tensors are torch tensors. made_for: the accepted fingerprints; None: any.
+    If `last` is damaged, or the caller asks for the next one because it did not fit, this prints a warning and tries
+    the next older checkpoint. If `which` is a step or `best`, no other checkpoint is tried. Raises CheckpointError if
+    none is left.
     """
     chosen = find(run, which)
     paths = [chosen]
@@ -169,39 +173,41 @@ def candidates(
         print(f"rltrain: warning: checkpoint {path} cannot be used ({reason}); {follow}", file=sys.stderr)
     fix = f"the oldest failed with: {reason}"
     if _facts(run / "checkpoints" / "best"):
-        fix += "; eval, play and export may still take checkpoint=best"
+        fix += "; eval, play and export can still use checkpoint=best"
     raise CheckpointError("no usable checkpoint is left", str(run / "checkpoints"), fix)
 
 
 def load(run: Path, which: str = "last", made_for: Container[str] | None = None) -> tuple[int, dict[str, Any]]:
-    """The first of `candidates`. Raises CheckpointError."""
+    """Return the first of `candidates`. Raises CheckpointError."""
     return next(candidates(run, which, made_for))
 
 
 def read(path: Path, without: str | None = None) -> dict[str, Any]:
-    """The state in a checkpoint folder; `without` the arrays of a part, if given. Raises CheckpointError."""
+    """Return the state in a checkpoint folder, without the arrays of the part `without`. Raises CheckpointError."""
     return files.read(path, without)
 
 
 def _read(path: Path, made_for: Container[str] | None) -> dict[str, Any]:
     facts = files.manifest(path)
     if made_for is not None and facts.get("made_for") not in made_for:
-        raise CheckpointError("it belongs to another configuration", str(path), "use the run's own checkpoints")
+        raise CheckpointError(
+            "the checkpoint belongs to another configuration", str(path), "use the run's own checkpoints"
+        )
     if not facts.get("complete"):
-        what = "it holds the agent alone, as an evaluation left it"
-        raise CheckpointError(what, str(path), "eval, play and export take it")
+        what = "the checkpoint holds only the agent, saved by an evaluation"
+        raise CheckpointError(what, str(path), "eval, play and export can use it")
     return files.read(path)
 
 
 def _step(path: Path) -> int:
     match = _NAME.fullmatch(path.name)
     if match is None:
-        raise CheckpointError("this is no checkpoint folder", str(path), "give a folder named step_<number>")
+        raise CheckpointError("this is not a checkpoint folder", str(path), "give a folder named step_<number>")
     return int(match[1])
 
 
 def _committed(checkpoints: Path) -> list[Path]:
-    """Whole checkpoints, oldest first."""
+    """Return the committed checkpoints, oldest first."""
     if not checkpoints.is_dir():
         return []
     committed = [path for path in checkpoints.iterdir() if _NAME.fullmatch(path.name) and path.is_dir()]
@@ -209,14 +215,14 @@ def _committed(checkpoints: Path) -> list[Path]:
 
 
 def _complete(checkpoints: Path) -> list[Path]:
-    """Those that training can go on from, oldest first; one whose manifest cannot be read is left out."""
+    """Return the checkpoints to resume from, oldest first, without those whose manifest cannot be read."""
     return [path for path in _committed(checkpoints) if _facts(path).get("complete")]
 
 
 def _before(checkpoints: Path, previous: int | None) -> Path | None:
-    """The checkpoint that the second newest came from: what the next one may share files with.
+    """Return the checkpoint before `previous`, with which the next checkpoint may share files.
 
-    So no file belongs to both of the newest two, and damage to one of them leaves the other whole.
+    The newest two checkpoints thus share no file, so a damaged file cannot damage both.
     """
     if previous is None:
         return None
@@ -225,14 +231,14 @@ def _before(checkpoints: Path, previous: int | None) -> Path | None:
 
 
 def _facts(path: Path) -> dict[str, Any]:
-    """The manifest; nothing where it cannot be read."""
+    """Return the manifest of a checkpoint, or {} if it cannot be read."""
     with contextlib.suppress(CheckpointError):
         return files.manifest(path)
     return {}
 
 
 def _number(path: Path, key: str) -> int | None:
-    """A step in the manifest, which may be of any origin."""
+    """Return an integer of the manifest, or None: a damaged or foreign manifest can hold any value."""
     value = _facts(path).get(key)
     return value if isinstance(value, int) else None
 
@@ -245,16 +251,16 @@ def _remove_old(checkpoints: Path, newest: str, previous: int | None, keep: int,
     if keep_every_steps:
         first_of = {_step(path) // keep_every_steps: path.name for path in reversed(complete)}
         kept |= set(first_of.values())
-    # The link `best` may be of a process that was killed before its next checkpoint; these are what resumes go by.
+    # A process killed after an evaluation may have moved the link `best`. A resumed run uses `best_step` instead.
     kept |= {f"step_{_number(path, 'best_step') or 0:09d}" for path in complete if path.name in kept}
     for path in _committed(checkpoints):
         if path.name not in kept:
             shutil.rmtree(path, ignore_errors=True)
-    for path in checkpoints.glob(".*-*"):  # what a killed process was writing; the run's lock says it is not ours
+    for path in checkpoints.glob(".*-*"):  # left by a killed process: the run's lock excludes a living one
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
 
 
 def _size(state: dict[str, Any]) -> int:
-    """Bytes of the arrays and tensors."""
+    """Return the size of all arrays and tensors in bytes."""
     return sum(_size(value) if isinstance(value, dict) else getattr(value, "nbytes", 0) for value in state.values())

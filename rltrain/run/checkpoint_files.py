@@ -1,6 +1,6 @@
-"""What lies in a checkpoint folder: tensors as safetensors, arrays as npy, the rest as JSON, and the manifest.
+"""Files of a checkpoint: tensors as safetensors, arrays as npy, other values as JSON, and the manifest.
 
-Nothing here runs code from a file: whatever is wrong with one ends in a CheckpointError.
+Reading runs no code from a file. A damaged file raises CheckpointError.
 """
 
 import contextlib
@@ -20,9 +20,9 @@ FORMAT = 1
 
 
 def link_pieces(folder: Path, state: dict[str, Any], source: Path) -> dict[str, Any]:
-    """Make links to those pieces of the state that the checkpoint `source` holds unchanged.
+    """Hard-link the pieces of the state that are unchanged since the checkpoint `source`.
 
-    Returns their facts in the manifest by name. What cannot be linked is left to `write`.
+    Returns the manifest entries of the linked files by name. `write` writes the other pieces.
     """
     links: dict[str, Any] = {}
     with contextlib.suppress(CheckpointError):
@@ -30,25 +30,25 @@ def link_pieces(folder: Path, state: dict[str, Any], source: Path) -> dict[str, 
         for key, piece in _split(state)[1].items():
             facts = members.get(f"{key}.npy", {})
             if isinstance(piece, Piece) and facts.get("stamp") == piece.stamp:
-                with contextlib.suppress(OSError):  # a file system without hard links, a member that is gone
+                with contextlib.suppress(OSError):  # no hard links on this file system, or a missing file
                     os.link(source / f"{key}.npy", folder / f"{key}.npy")
                     links[f"{key}.npy"] = facts
     return links
 
 
 def write(folder: Path, state: dict[str, Any], facts: dict[str, Any], links: dict[str, Any] | None = None) -> None:
-    """Write every member and, last, the manifest with their sizes and SHA-256 and `facts`; all synced to the disk.
+    """Write all files and, last, the manifest with `facts` and each file's size and SHA-256. Syncs all to the disk.
 
-    links: what `link_pieces` returned; it is on the disk already.
+    links: the result of `link_pieces`; these files are already on the disk.
     """
     tensors, arrays, values = _split(state)
     members = dict(links or {})
     if tensors:
         from safetensors.torch import save
 
-        # Not `save_file`: where the disk is full, it raises an error of its own kind.
-        whole = save({key: tensor.clone().contiguous() for key, tensor in tensors.items()})
-        (folder / "tensors.safetensors").write_bytes(whole)
+        # Not `save_file`: on a full disk it raises an error of its own type instead of OSError.
+        content = save({key: tensor.clone().contiguous() for key, tensor in tensors.items()})
+        (folder / "tensors.safetensors").write_bytes(content)
     for key, array in arrays.items():
         if f"{key}.npy" not in members:
             np.save(folder / f"{key}.npy", array.array() if isinstance(array, Piece) else array, allow_pickle=False)
@@ -65,24 +65,26 @@ def write(folder: Path, state: dict[str, Any], facts: dict[str, Any], links: dic
 
 
 def manifest(folder: Path) -> dict[str, Any]:
-    """The manifest, checked for its form. Raises CheckpointError."""
+    """Return the manifest after checking its structure. Raises CheckpointError."""
     try:
         values = json.loads((folder / "manifest.json").read_text())
         members = values["members"]
         whole = all(isinstance(facts["size"], int) and isinstance(facts["sha256"], str) for facts in members.values())
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise CheckpointError("its manifest cannot be read", str(folder), f"{type(error).__name__}: {error}") from error
+        what = f"the checkpoint's manifest cannot be read: {type(error).__name__}: {error}"
+        raise CheckpointError(what, str(folder), "use an older checkpoint") from error
     if not whole or "state.json" not in members:
-        raise CheckpointError("its manifest is not whole", str(folder), "use an older checkpoint")
+        raise CheckpointError("the checkpoint's manifest is incomplete", str(folder), "use an older checkpoint")
     if values.get("format") != FORMAT:
-        raise CheckpointError(f"its format is {values.get('format')}", str(folder), f"this rltrain reads {FORMAT}")
+        what = f"the checkpoint's format is {values.get('format')}, not {FORMAT}"
+        raise CheckpointError(what, str(folder), "use the version of rltrain that wrote it")
     return values
 
 
 def verify(folder: Path, known: Collection[str] = (), without: str | None = None) -> dict[str, Any]:
-    """The manifest, after every member was read and compared with it. Raises CheckpointError.
+    """Read every file and compare it with the manifest. Returns the manifest. Raises CheckpointError.
 
-    known: members that are not read again. without: a part of the state that is not looked at.
+    known: files to check by size only. without: a part of the state to skip.
     """
     values = manifest(folder)
     if without:
@@ -90,17 +92,19 @@ def verify(folder: Path, known: Collection[str] = (), without: str | None = None
     for name, facts in values["members"].items():
         path = folder / name
         if Path(name).name != name or path.is_symlink() or not path.is_file():
-            raise CheckpointError("a member is missing", str(path), "use an older checkpoint")
+            raise CheckpointError("a file of the checkpoint is missing", str(path), "use an older checkpoint")
         if path.stat().st_size != facts["size"] or (name not in known and digest(path) != facts["sha256"]):
-            raise CheckpointError("a member does not match its manifest", str(path), "use an older checkpoint")
+            raise CheckpointError(
+                "a file of the checkpoint does not match the manifest", str(path), "use an older checkpoint"
+            )
     return values
 
 
 def read(folder: Path, without: str | None = None) -> dict[str, Any]:
-    """The state in a checkpoint folder, after `verify`. Raises CheckpointError.
+    """Verify a checkpoint folder and return its state. Raises CheckpointError.
 
-    Pieces are read-only and lie in memory only while they are used. without: a part of the state, such as the replay,
-    whose arrays are left out.
+    Pieces are read-only and memory-mapped, so they take memory only while they are used. without: a part of the state
+    whose arrays to leave out, such as the replay.
     """
     members = verify(folder, without=without)["members"]
     try:
@@ -114,12 +118,13 @@ def read(folder: Path, without: str | None = None) -> dict[str, Any]:
                 mode: Literal["r"] | None = "r" if "stamp" in members[name] else None
                 flat[name.removesuffix(".npy")] = np.load(folder / name, mmap_mode=mode, allow_pickle=False)
         return _nest(flat)
-    except Exception as error:  # a file that matches its own manifest can still hold anything
-        raise CheckpointError("it cannot be read", str(folder), f"{type(error).__name__}: {error}") from error
+    except Exception as error:  # a file can match its manifest and still have any content
+        what = f"the checkpoint cannot be read: {type(error).__name__}: {error}"
+        raise CheckpointError(what, str(folder), "use an older checkpoint") from error
 
 
 def _split(state: dict[str, Any], prefix: str = "") -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """Flatten nested dicts to dotted keys, by kind: tensors, arrays, JSON values."""
+    """Flatten nested dicts to keys joined by `/` (`~` for arrays). Returns tensors, arrays and JSON values."""
     tensors: dict[str, Any] = {}
     arrays: dict[str, Any] = {}
     values: dict[str, Any] = {}
@@ -131,7 +136,7 @@ def _split(state: dict[str, Any], prefix: str = "") -> tuple[dict[str, Any], dic
                 whole.update(part)
         elif isinstance(value, np.ndarray | Piece):
             arrays[name.replace("/", "~").removeprefix("agent~")] = value
-        elif hasattr(value, "untyped_storage"):  # a torch tensor, told without importing torch
+        elif hasattr(value, "untyped_storage"):  # a torch tensor, recognised without importing torch
             tensors[name] = value.detach().cpu()
         else:
             values[name] = value
@@ -156,13 +161,13 @@ def _nest(flat: dict[str, Any]) -> dict[str, Any]:
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
+    """Return the SHA-256 of a file in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sync(path: Path) -> None:
-    """Bring a file, or a folder's entries, to the disk."""
+    """Sync a file, or the entries of a folder, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

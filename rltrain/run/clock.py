@@ -1,4 +1,4 @@
-"""The times of a run: since its start, in training, and how a window between two log lines was spent."""
+"""Times of a run: total, in training, and the shares of each window between two log lines."""
 
 import time
 from collections.abc import Iterator
@@ -7,9 +7,10 @@ from typing import Any
 
 
 class Clock:
-    """Counts on from what an earlier process of the same run had spent."""
+    """Measures the times of a run, over all processes of the run."""
 
     def __init__(self, step: int, saved: dict[str, Any]) -> None:
+        """saved: the times of earlier processes, from a checkpoint."""
         self._wall_before_s = float(saved.get("wall_time_s", 0.0))
         self._train_s = float(saved.get("train_time_s", 0.0))
         self._start_s = self._window_s = time.perf_counter()
@@ -17,26 +18,26 @@ class Clock:
         self._phase_s = {"env": 0.0, "learn": 0.0}
 
     def phase(self, name: str) -> "Phase":
-        """Count the time of `env` or `learn`."""
+        """Return a context manager that counts the time inside as `env` or `learn`."""
         return Phase(self._phase_s, name)
 
     def spend(self, name: str, seconds: float) -> None:
-        """Count time of `env` or `learn` that was measured elsewhere."""
+        """Add seconds of `env` or `learn` that were measured elsewhere."""
         self._phase_s[name] += seconds
 
     @property
     def wall_s(self) -> float:
-        """Seconds since the start, over all processes of the run."""
+        """Seconds since the start of the run, over all its processes."""
         return round(self._wall_before_s + time.perf_counter() - self._start_s, 3)
 
     @property
     def train_s(self) -> float:
-        """Seconds without evaluations."""
+        """Seconds of training, without evaluations."""
         return round(self._train_s + time.perf_counter() - self._window_s, 3)
 
     @contextmanager
     def paused(self, step: int) -> Iterator[None]:
-        """Leave what happens inside out of training time and speed."""
+        """Exclude the time inside from the training time and speed."""
         self._train_s = self.train_s
         try:
             yield
@@ -44,13 +45,13 @@ class Clock:
             self._begin_window(step)
 
     def end_window(self, step: int) -> dict[str, float]:
-        """Speed and shares of the time since the last call, for a log line."""
+        """Return time/fps and the fraction of each phase since the last call, and start a new window."""
         window_s = max(time.perf_counter() - self._window_s, 1e-9)
         values = {}
         if step > self._window_step:
             values["time/fps"] = round((step - self._window_step) / window_s, 1)
             for name, seconds in self._phase_s.items():
-                # Workers of their own go on while the trainer evaluates, and report it in the next window.
+                # Worker processes go on while the trainer evaluates and report this time in the next window.
                 values[f"time/{name}_fraction"] = round(min(seconds / window_s, 1.0), 4)
         self._train_s += window_s
         self._begin_window(step)
@@ -63,7 +64,10 @@ class Clock:
 
 
 class Phase:
-    """Adds the time spent inside to its sum, which an error leaves as it was; a generator would take twice as long."""
+    """A context manager that adds the time inside to its sum, unless an error occurs.
+
+    It is a class because a generator-based context manager takes twice as long.
+    """
 
     __slots__ = ("_name", "_start_s", "_sums_s")
 

@@ -1,4 +1,4 @@
-"""Learning curves from run folders: read, grouped, and summed up over seeds. metrics.jsonl is the only source."""
+"""Read learning curves from the metrics.jsonl of run folders, group them, and summarise them over seeds."""
 
 import json
 from collections.abc import Iterable
@@ -20,35 +20,38 @@ class Curve:
 
     folder: Path
     config: dict[str, Any]
-    """Every key of the run's configuration, dotted; `algo`, `env` and `network` are their names."""
+    """The run's configuration with dotted keys. `algo`, `env` and `network` are the names of the choices."""
     step: np.ndarray
-    """Agent steps, [T] int64, rising."""
+    """Agent steps in ascending order, [T] int64."""
     value: np.ndarray
-    """[T] float64."""
+    """Values of the metric, [T] float64."""
 
 
 @dataclass(frozen=True)
 class Band:
-    """What the runs of one group say together, at each of the steps T of any of them."""
+    """Statistics over the runs of one group, at every step T at which any of the runs has a value."""
 
     env: str
     group: str
     num_runs: int
     seeds: int
+    """Number of different seeds."""
     step: np.ndarray
-    """[T] int64."""
+    """Agent steps, [T] int64."""
     center: np.ndarray
     """Mean or interquartile mean over the runs that reach the step, [T] float64."""
     low: np.ndarray
+    """Lower end of the 95% bootstrap interval, [T] float64."""
     high: np.ndarray
+    """Upper end of the 95% bootstrap interval, [T] float64."""
     runs: np.ndarray
-    """How many runs reach the step, [T] int64."""
+    """Number of runs that reach the step, [T] int64."""
 
 
 def read_curves(words: Iterable[str], metric: str) -> list[Curve]:
-    """The metric of every run in the folders that `words` name.
+    """Read a metric of every run in the folders that `words` name.
 
-    Raises CheckpointError where there is no run or none has metrics yet, ConfigError for a metric that none has.
+    Raises CheckpointError if there is no run, or no run with metrics. Raises ConfigError if no run has this metric.
     """
     words = list(words)
     folders: dict[Path, None] = {}
@@ -73,7 +76,7 @@ def read_curves(words: Iterable[str], metric: str) -> list[Curve]:
 
 
 def group(curves: list[Curve], by: str) -> dict[tuple[str, str], list[Curve]]:
-    """Curves by (environment, label); `by` is one or more configuration keys with commas between them.
+    """Group curves by (environment, label). `by`: configuration keys, separated by commas, that make up the label.
 
     Raises ConfigError for a key that no run has.
     """
@@ -93,8 +96,11 @@ def group(curves: list[Curve], by: str) -> dict[tuple[str, str], list[Curve]]:
 
 
 def band(env: str, label: str, curves: list[Curve], statistic: Statistic, generator: np.random.Generator) -> Band:
-    """Centre and 95% bootstrap interval over runs. A run counts between its own first and last step, where it is read
-    off by a straight line between its points: runs need not have logged at the same steps, nor be equally long."""
+    """Return the center and the 95% bootstrap interval over runs.
+
+    Runs may have different lengths and log at different steps: each run is interpolated linearly between its points
+    and counts only from its first to its last step.
+    """
     step = np.unique(np.concatenate([curve.step for curve in curves]))
     value_RT = np.array([np.interp(step, curve.step, curve.value, np.nan, np.nan) for curve in curves])
     present_RT = ~np.isnan(value_RT)
@@ -113,7 +119,7 @@ def band(env: str, label: str, curves: list[Curve], statistic: Statistic, genera
 
 
 def _lines(path: Path) -> Iterable[dict[str, Any]]:
-    """Whole lines; the last one of a running or killed run may be cut."""
+    """Yield the complete lines of metrics.jsonl. The last line of a running or killed run may be incomplete."""
     if not path.is_file():
         return
     for text in path.read_text().splitlines():
@@ -126,11 +132,12 @@ def _lines(path: Path) -> Iterable[dict[str, Any]]:
 
 
 def _config(folder: Path) -> dict[str, Any]:
-    """Read as plain data and not checked: runs of other versions can be plotted too."""
+    """Read config.yaml with dotted keys and without checks, so that runs of other versions can be plotted too."""
     try:
         values = yaml.safe_load((folder / "config.yaml").read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise CheckpointError("the run's configuration cannot be read", str(folder / "config.yaml"), "") from error
+        path = str(folder / "config.yaml")
+        raise CheckpointError("the run's configuration cannot be read", path, "leave this run out") from error
     flat: dict[str, Any] = {}
     pending = [("", values if isinstance(values, dict) else {})]
     while pending:
@@ -144,7 +151,7 @@ def _config(folder: Path) -> dict[str, Any]:
 
 
 def _natural(label: str) -> list[tuple[int, float, str]]:
-    """Sorts n_step=3 before n_step=10."""
+    """Return a sort key that puts n_step=3 before n_step=10."""
     parts = []
     for part in label.replace("=", " ").replace(",", " ").split():
         try:

@@ -1,6 +1,6 @@
-"""Evaluation in fresh environments, and the evaluations of a run.
+"""Evaluation in new environments, and the state of a run's evaluations.
 
-The agent only reads its network, so that training goes on as if nothing had happened.
+An evaluation does not change the agent, the training environments or their random numbers.
 """
 
 from collections.abc import Callable
@@ -14,22 +14,22 @@ from rltrain.envs.frame_stack import FrameStack
 
 
 class Interrupted(Exception):
-    """The run was asked to stop in the middle of an evaluation."""
+    """A signal stopped the run during an evaluation."""
 
 
 class Agent(Protocol):
-    """What can be evaluated and kept in a checkpoint."""
+    """An agent that can be evaluated and saved in a checkpoint."""
 
     def policy(self, obs: np.ndarray, greedy: bool, generator: np.random.Generator) -> np.ndarray:
-        """Actions [B] int64 or [B, A] float32 for observations [B, *obs_shape]."""
+        """Return actions [B] int64 or [B, A] float32 for observations [B, *obs_shape]."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors, arrays and JSON values, nested."""
+        """Return the state as nested dicts of tensors, arrays and JSON values."""
         ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """Restore a state that `state_dict` returned."""
         ...
 
 
@@ -41,13 +41,13 @@ def play_episodes(
     greedy: bool,
     stopping: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
-    """Play whole episodes; returns mean_reward, std_reward, episodes, returns, lengths (raw rewards, agent steps).
+    """Play whole episodes in up to 8 new environments.
 
-    `env_restarts` of the result counts environments that were replaced: their episodes were begun again.
-
-    Each environment plays a fixed share of the episodes: taking those that finish first would prefer the short ones.
-    Raises Interrupted as soon as `stopping`, asked before every step, says so: an evaluation can take many minutes.
+    Returns mean_reward, std_reward, mean_ep_length, episodes, env_restarts, returns, lengths and seed. Returns are
+    raw, lengths are in agent steps. `env_restarts` is the number of replaced environments, whose episodes started
+    again. stopping: called before every step; the evaluation raises Interrupted when it returns True.
     """
+    # Each environment plays a fixed number of episodes: taking the first to finish would prefer short episodes.
     num_envs = min(episodes, 8)
     share = [episodes // num_envs + (index < episodes % num_envs) for index in range(num_envs)]
     played: list[list[tuple[float, int]]] = [[] for _ in range(num_envs)]
@@ -81,30 +81,27 @@ def play_episodes(
 
 
 class Evaluations:
-    """The evaluations of a run: which was the best, and whether one is owed.
-
-    It goes on from what an earlier process of the same run had found.
-    """
+    """The state of a run's evaluations, over all processes of the run: the best one, and whether one is due."""
 
     def __init__(self, config: RunConfig, saved: dict[str, Any], evaluate: Callable[..., dict[str, Any]]) -> None:
-        """`evaluate` is `play_episodes`, or a function like it."""
+        """saved: the state of earlier processes, from a checkpoint. evaluate: `play_episodes` or a similar function."""
         self._config, self._evaluate = config, evaluate
         self.best: dict[str, Any] | None = saved.get("best") or None
-        """mean_reward, std_reward, episodes and step of the best so far."""
+        """mean_reward, std_reward, episodes and step of the best evaluation so far."""
         self.best_step = int(self.best["step"]) if self.best else None
         self.due = bool(saved.get("evaluation_due", False))
-        """Whether one is owed at this very step: a signal may interrupt it, and a resumed run makes it up."""
+        """True if an evaluation is due at the current step. If a signal interrupts it, the resumed run makes it."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint holds of it."""
+        """Return the state for a checkpoint."""
         return {"best": self.best or {}, "evaluation_due": self.due}
 
     def make(
         self, agent: Agent, step: int, seed: int, final: bool, stopping: Callable[[], bool]
     ) -> tuple[dict[str, Any], dict[str, float]]:
-        """Play the episodes of one evaluation; returns its summary, which is `best` if it is, and its tags.
+        """Make one evaluation and return its summary and its metrics by tag. Raises Interrupted.
 
-        Raises Interrupted.
+        If it is the best evaluation so far, the summary is the object `self.best`.
         """
         config = self._config
         episodes = config.final_eval_episodes if final else config.eval_episodes

@@ -1,4 +1,4 @@
-"""The folder of a run: its name, its lock, and the facts about how the run came to be."""
+"""The folder of a run: find it, create it with its config.yaml, command.txt and meta.json, and lock it."""
 
 import contextlib
 import errno
@@ -25,12 +25,12 @@ _PACKAGES = ("rltrain", "torch", "numpy", "gymnasium", "ale-py", "vizdoom", "hyd
 
 
 def create(config: RunConfig, folder: Path | None) -> Path:
-    """Make the run's folder (a sweep gives its own) and write config.yaml, command.txt and meta.json.
+    """Create a run folder with config.yaml, command.txt and meta.json, and return it.
 
-    Raises DiskError where the place cannot be written.
+    folder: the folder of a sweep's job; None: a new one in run_dir. Raises DiskError if it cannot be written.
     """
     root = Path(config.run_dir)
-    fix = "give a run_dir that can be written, with space on its disk"
+    fix = "give a writable run_dir with free disk space"
     with disk_errors("the run folder", folder or root, fix):
         if folder is None:
             stamp = datetime.now().strftime("%Y%m%d-%H%M%S-%f")
@@ -45,9 +45,9 @@ def create(config: RunConfig, folder: Path | None) -> Path:
 
 
 def find(word: str, run_dir: str = "runs") -> tuple[Path, str | None]:
-    """The run folder that RUN names, and the checkpoint where RUN is one.
+    """Return the run folder that RUN names, and the checkpoint if RUN is the path of one, else None.
 
-    RUN is a path, also one from `run_dir` on, or `last`, or the end of a folder's name: what `name=` put there. Raises
+    RUN is a path, a path relative to `run_dir`, `last`, or the name that `name=...` gave the run. Raises
     CheckpointError.
     """
     path = Path(run_dir) / "latest" if word == "last" else Path(word)
@@ -55,9 +55,9 @@ def find(word: str, run_dir: str = "runs") -> tuple[Path, str | None]:
         named = _named(word, Path(run_dir))
         if len(named) > 1:
             first = ", ".join(map(str, named[:3]))
-            raise CheckpointError(f"{len(named)} runs are called '{word}'", run_dir, f"give one by its folder: {first}")
+            raise CheckpointError(f"{len(named)} runs are called '{word}'", run_dir, f"give the folder of one: {first}")
         if not named:
-            fix = "give a run folder, a checkpoint in one, a run's name, or `last`"
+            fix = "give a run folder, a checkpoint in it, a run's name, or `last`"
             raise CheckpointError("there is no such run", str(path), fix)
         path = named[0]
     path = path.resolve()
@@ -66,12 +66,13 @@ def find(word: str, run_dir: str = "runs") -> tuple[Path, str | None]:
         which = path.name.removeprefix("step_")
         path = path.parent.parent
     if not (path / "config.yaml").is_file():
-        raise CheckpointError("this is no run folder: it has no config.yaml", str(path), "give a folder below runs/")
+        what = "this is not a run folder: it has no config.yaml"
+        raise CheckpointError(what, str(path), "give a run folder, as `rltrain runs` shows them")
     return path, which
 
 
 def _named(word: str, run_dir: Path) -> list[Path]:
-    """The run folders below run_dir that go by this name, newest first."""
+    """Return the run folders below run_dir with this name, newest first."""
     inside = run_dir / word
     if inside.exists():
         return [inside]
@@ -85,8 +86,10 @@ def _has_checkpoint(folder: Path) -> bool:
 
 
 def find_trained(word: str, usable: Callable[[Path], bool] = _has_checkpoint) -> tuple[Path, str | None]:
-    """As `find`, a run that has a checkpoint, a `usable(folder)` one. Raises CheckpointError, which says how to come to
-    one."""
+    """Find a run like `find`, but only one with a checkpoint, for which `usable(folder)` is True.
+
+    Raises CheckpointError with advice how to get a checkpoint.
+    """
     folder, which = find(word)
     if usable(folder):
         return folder, which
@@ -95,36 +98,35 @@ def find_trained(word: str, usable: Callable[[Path], bool] = _has_checkpoint) ->
     try:
         Lock(folder).release()
         command = (folder / "command.txt").read_text().strip()
-        fix = f"there is nothing to go on from; start it again: {command}"
+        fix = f"start it again: {command}"
     except FolderInUse:
-        fix = "it is training: wait for its first"
+        fix = "it is still training: wait for its first checkpoint"
     except OSError:
-        fix = "there is nothing to go on from; start it again"
+        fix = "start it again"
     others = [path.parent for path in Path("runs").rglob("config.yaml") if usable(path.parent)]
     if word == "last" and others:
         newest = max(others, key=lambda path: (path / "config.yaml").stat().st_mtime)
-        fix += f", or use the newest run that has one: {shlex.quote(str(newest))}"
+        fix += f", or use the newest run with a checkpoint: {shlex.quote(str(newest))}"
     raise CheckpointError(what, where, fix)
 
 
 def from_here(folder: Path) -> Path:
-    """As a new run names it: from the working directory on, where it lies below that."""
+    """Return a folder relative to the working directory if it is inside, as a new run prints it."""
     here = Path.cwd()
     return folder.relative_to(here) if folder.is_relative_to(here) else folder
 
 
 def find_all(word: str) -> list[Path]:
-    """The run folders in the folder that `word` names, itself included; `last` is the newest run.
+    """Return all run folders in the folder `word`, or `word` itself if it is one; `last` is the newest run.
 
-    A link such as runs/latest is not followed, or its run would count twice. Raises CheckpointError where there is
-    none.
+    Links such as runs/latest are not followed, so no run counts twice. Raises CheckpointError if there is no run.
     """
     top = find(word)[0] if word == "last" else Path(word).resolve()
     if not top.is_dir():
         raise CheckpointError("there is no such run", word, "give a run folder, a folder of runs, or `last`")
     found = []
     for place, folders, files in os.walk(top):
-        if "config.yaml" in files or "status.json" in files:  # a job of a sweep that failed early has only the latter
+        if "config.yaml" in files or "status.json" in files:  # a sweep's job that failed early has only status.json
             found.append(Path(place))
             folders.clear()
         folders.sort()
@@ -134,10 +136,10 @@ def find_all(word: str) -> list[Path]:
 
 
 class Lock:
-    """An advisory lock on a run folder; a process that dies frees it."""
+    """An advisory lock on a run folder. The system frees it if the process dies."""
 
     def __init__(self, folder: Path) -> None:
-        """Raises FolderInUse, DiskError."""
+        """Lock a folder. Raises FolderInUse, DiskError."""
         with disk_errors("the run folder", folder):
             self._file = (folder / ".lock").open("w")
         try:
@@ -146,19 +148,19 @@ class Lock:
             self._file.close()
             if error.errno not in (errno.EAGAIN, errno.EACCES):
                 raise
-            raise FolderInUse("another process trains in this folder", str(folder), "wait for it or stop it") from error
+            raise FolderInUse("another process uses this folder", str(folder), "wait for it or stop it") from error
 
     def release(self) -> None:
-        """Let others in."""
+        """Free the lock."""
         self._file.close()
 
 
 def _point_latest(root: Path, folder: Path) -> None:
-    aside = root / f".latest-{os.getpid()}"
-    with contextlib.suppress(OSError):  # a convenience: where links cannot be made, training goes on
-        aside.unlink(missing_ok=True)
-        aside.symlink_to(os.path.relpath(folder, root))
-        aside.replace(root / "latest")
+    temporary = root / f".latest-{os.getpid()}"
+    with contextlib.suppress(OSError):  # training does not need the link, and some file systems have none
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(os.path.relpath(folder, root))
+        temporary.replace(root / "latest")
 
 
 def _meta(config: RunConfig) -> dict[str, Any]:
@@ -180,7 +182,7 @@ def _meta(config: RunConfig) -> dict[str, Any]:
 
 
 def _processor() -> str:
-    """Its model where the system tells it, else its kind."""
+    """Return the model of the processor if the system tells it, else its architecture."""
     with contextlib.suppress(OSError):
         model = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
         if model:
@@ -189,9 +191,9 @@ def _processor() -> str:
 
 
 def note_computing(folder: Path) -> None:
-    """Add to meta.json what is known only once the agent is built: thread counts, and the GPU where there is one.
+    """Add the thread counts and the GPU to meta.json, once the agent is built. Raises DiskError.
 
-    Training a table imports no torch, and has one thread. Raises DiskError.
+    Without torch, as for a tabular algorithm, both are None.
     """
     meta = json.loads((folder / "meta.json").read_text())
     torch = sys.modules.get("torch")
@@ -201,7 +203,7 @@ def note_computing(folder: Path) -> None:
 
 
 def _git() -> dict[str, Any]:
-    """Revision and dirtiness of the checkout that rltrain runs from, if it is one."""
+    """Return the revision of the checkout that rltrain runs from, and whether it has changes; None without checkout."""
     here = Path(__file__).resolve().parent.parent.parent
     if not (here / ".git").exists():
         return {"git_revision": None, "git_dirty": None}

@@ -1,7 +1,7 @@
-"""What a run writes while it goes: metrics.jsonl and episodes.csv (the source of truth), TensorBoard, progress.
+"""Logs of a run: metrics.jsonl and episodes.csv (the source of truth), TensorBoard, and the progress line.
 
-TensorBoard's writer comes from the tensorboard package itself: training a table needs no torch. A log that cannot be
-written never ends a training.
+The TensorBoard writer is that of the tensorboard package, which needs no torch. A log that cannot be written prints a
+warning and does not end the training.
 """
 
 import contextlib
@@ -25,19 +25,20 @@ from rltrain.errors import DiskError, disk_errors
 from rltrain.system import atomic
 
 _WIDE = 1000
-"""Columns of a terminal that does not tell."""
+"""Columns of a terminal whose width is unknown."""
 
 
 class Logger:
-    """The three logs of one run folder.
-
-    start_step: where a resumed run goes on; later lines are dropped, and with `evaluates_again` that step's evaluation.
-    """
+    """The three logs of one run folder."""
 
     def __init__(
         self, folder: Path, hparams: dict[str, Any], start_step: int | None, evaluates_again: bool = False
     ) -> None:
-        """Raises DiskError where they cannot be opened."""
+        """Open the logs.
+
+        hparams: nested settings for TensorBoard's HParams tab. start_step: step from which the run resumes; later lines
+        are dropped; None: a new run. evaluates_again: also drop the evaluation of start_step. Raises DiskError.
+        """
         self._warned = False
         self._metrics = folder / "metrics.jsonl"
         self._episodes = folder / "episodes.csv"
@@ -63,7 +64,7 @@ class Logger:
             self._event(Event(wall_time=time.time(), step=start_step + 1, session_log=start))
 
     def metrics(self, step: int, values: dict[str, float]) -> None:
-        """One line of metrics.jsonl and its scalars; what is not finite (an undefined ratio, say) is left out."""
+        """Write one line of metrics.jsonl and the same scalars to TensorBoard, without values that are not finite."""
         values = {tag: value for tag, value in values.items() if math.isfinite(value)}
         with self.warned():
             self._metrics_file.write(json.dumps({"step": step, **values}) + "\n")
@@ -72,7 +73,7 @@ class Logger:
         self._event(Event(wall_time=time.time(), step=step, summary=Summary(value=scalars)))
 
     def episodes(self, step: int, episodes: list[Episode]) -> None:
-        """One line of episodes.csv for each finished episode."""
+        """Write one line of episodes.csv for each finished episode."""
         with self.warned():
             for episode in episodes:
                 self._episodes_file.write(
@@ -90,7 +91,7 @@ class Logger:
             self._writer.add_event(event)
 
     def _write_hparams(self, hparams: dict[str, Any]) -> None:
-        """Fill TensorBoard's HParams tab, in this run's own file."""
+        """Write the settings for TensorBoard's HParams tab."""
         metric = api_pb2.MetricInfo(name=api_pb2.MetricName(tag="eval/mean_reward"))
         infos, session = [], plugin_data_pb2.SessionStartInfo()
         for key, value in sorted(hparams.items()):
@@ -116,7 +117,7 @@ class Logger:
 
     @contextlib.contextmanager
     def warned(self) -> Iterator[None]:
-        """What cannot be written inside is told and lost: nothing that a resume needs."""
+        """Turn write errors inside into one warning. Use it only for files that `resume` does not need."""
         try:
             yield
         except (OSError, DiskError) as error:
@@ -129,7 +130,7 @@ class Logger:
 
 
 def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested keys joined by dots."""
+    """Return nested values as one dict with keys joined by dots."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, dict):
@@ -140,12 +141,12 @@ def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _repeated(values: dict[str, Any], step: int) -> bool:
-    """Whether a line of metrics is the evaluation of `step`."""
+    """Return True if a line of metrics is the evaluation of `step`."""
     return values["step"] == step and "eval/mean_reward" in values
 
 
 def _drop_after(path: Path, step: int, step_of: Callable[[str], float], header_lines: int = 0) -> None:
-    """Keep the lines up to a step: what came after it is about to be trained again."""
+    """Keep the lines up to a step and drop the later ones, whose steps the resumed run trains again."""
     if not path.exists():
         return
     kept = []
@@ -153,17 +154,17 @@ def _drop_after(path: Path, step: int, step_of: Callable[[str], float], header_l
         try:
             keep = number < header_lines or (line.endswith("\n") and step_of(line) <= step)
         except (ValueError, KeyError, TypeError):
-            keep = False  # a line that the killed process had half written
+            keep = False  # an incomplete line of a killed process
         if keep:
             kept.append(line)
     atomic.write_text(path, "".join(kept))
 
 
 class Progress:
-    """One line on stderr that stays; plain lines, ten times rarer, where stderr is no terminal."""
+    """A progress line on stderr that is redrawn in place. If stderr is no terminal: plain lines, a tenth as often."""
 
     def __init__(self, total_steps: int, every_s: float, enabled: bool, train_s: Callable[[], float]) -> None:
-        """train_s: the seconds of the run so far without its evaluations."""
+        """train_s: returns the seconds of training so far, without evaluations."""
         self._total_steps = total_steps
         self._terminal = sys.stderr.isatty()
         self._every_s = every_s if self._terminal else every_s * 10
@@ -171,16 +172,16 @@ class Progress:
         self._train_s = train_s
         self._shown_s = time.monotonic()
         self._begin: tuple[int, float] | None = None
-        """Step and time of the first call: what comes before it, such as starting emulators, comes once."""
+        """Step and time of the first call. The time left excludes the time before it, such as starting emulators."""
         self._window: tuple[int, float] = (0, 0.0)
-        """Step and training time of the last line, from which the speed is counted."""
+        """Step and training time of the last line, to compute the speed."""
         self.facts: dict[str, str] = {}
-        """What else the line says, by name."""
+        """Further values to show in the line, by name."""
 
     def show(self, step: int, doing: str = "") -> None:
-        """Print where the run stands, when it is due; called after every step, as lines of metrics can be far apart.
+        """Print the progress line if it is due. Call this after every step.
 
-        doing: what keeps the steps waiting.
+        doing: the current activity to show instead of the speed, such as `evaluating`.
         """
         now = time.monotonic()
         if self._begin is None:
@@ -204,13 +205,13 @@ class Progress:
         sys.stderr.flush()
 
     def end(self) -> None:
-        """Leave the line."""
+        """End the progress line with a newline."""
         if self._enabled and self._terminal:
             print(file=sys.stderr)
 
 
 def _columns() -> int:
-    """Width of the terminal: a line that is longer goes on in the next one, which stays when the line is drawn anew."""
+    """Return the width of the terminal. A longer line would wrap, and redrawing would not remove the wrapped part."""
     with contextlib.suppress(OSError):
         return os.get_terminal_size(sys.stderr.fileno()).columns or _WIDE
     return _WIDE

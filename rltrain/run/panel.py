@@ -1,4 +1,4 @@
-"""What the terminal shows before the first step and after the last."""
+"""The start panel and the end message of a training."""
 
 import shlex
 import sys
@@ -14,7 +14,7 @@ from rltrain.system.ram import free_bytes
 
 
 def table_facts(config: RunConfig, agent: Any) -> dict[str, str]:
-    """What the panel says of an agent with a table `q` [states, actions], by name."""
+    """Return the facts of the start panel by name, for an agent with a table `q` [states, actions]."""
     num_states, num_actions = agent.q.shape
     return {
         "algorithm": config.algo.name,
@@ -28,10 +28,14 @@ def table_facts(config: RunConfig, agent: Any) -> dict[str, str]:
 
 
 def show_start(folder: Path | None, facts: dict[str, str]) -> None:
-    """One panel on stderr: where the run is (None: nowhere that stays), what trains on what, and what it needs."""
+    """Print the start panel on stderr; plain lines if stderr is no terminal.
+
+    folder: the run folder, or None for a dry run, which keeps none.
+    """
     lines = dict(facts)
     if folder is not None:
-        # The runs beside this one; from the root, TensorBoard would follow runs/latest and show its run twice.
+        # The parent folder shows this run next to similar ones. In run_dir itself, TensorBoard would follow the link
+        # `latest` and show one run twice.
         curves = f"tensorboard --logdir {shlex.quote(str(folder.parent))}"
         lines = {"run": str(folder), **facts, "curves": curves}
     console = Console(file=sys.stderr, highlight=False)
@@ -41,16 +45,16 @@ def show_start(folder: Path | None, facts: dict[str, str]) -> None:
         return
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")  # a path too long for the terminal goes on in the next line
+    table.add_column(overflow="fold")  # wrap long paths instead of cutting them
     for key, value in lines.items():
         table.add_row(key, value)
     console.print(Panel(table, title="rltrain", expand=False))
 
 
 def show_end(folder: Path, config: RunConfig, result: dict[str, Any]) -> None:
-    """What was reached, and three commands to copy: what to look at, to watch, and to go on with.
+    """Print the final score and the commands to show curves, to play, and to resume.
 
-    Modules that such a command imports are named in it again: they are never imported because a run folder says so.
+    The commands name the run's plugins and module of `env.id` again, because a saved configuration imports nothing.
     """
     final, best = result["final"], result["best"]
     run = shlex.quote(str(folder))
@@ -58,7 +62,7 @@ def show_end(folder: Path, config: RunConfig, result: dict[str, Any]) -> None:
     named = [f"env.id={env_id}"] if ":" in env_id and not env_id.startswith("rltrain.") else []
     named += [f"plugins=[{','.join(config.plugins)}]"] if config.plugins else []
     again = "".join(f" {shlex.quote(word)}" for word in named)
-    exact = config.network.name == "table"  # computed and not played; its `episodes` are the states to begin in
+    exact = config.network.name == "table"  # exact evaluation: `episodes` is the number of start states
     played = ("start" if exact else "episode") + ("s" if final["episodes"] != 1 else "")
     played += ", computed exactly" if exact else ""
     print(

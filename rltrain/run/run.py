@@ -1,8 +1,8 @@
-"""A run: its folder, environments, random numbers, and everything that happens beside learning, when it is due.
+"""A run: its folder, environments and random numbers, and its logs, evaluations, checkpoints and end.
 
-An algorithm makes its agent and calls `begin` with all that a checkpoint must hold. From then on it calls `advance`
-with what its environments did and `after_step` after each round; logging, evaluation, checkpoints, stopping and the
-ending follow from the configuration.
+An algorithm makes its agent and calls `begin` with all parts that a checkpoint must save. During training it calls
+`advance` after its environments stepped, and `after_step` after each round of training. `after_step` logs, evaluates,
+saves and stops as the settings say.
 """
 
 import dataclasses
@@ -36,11 +36,11 @@ from rltrain.system import atomic
 from rltrain.system.ram import peak_rss_mb
 
 STATUS_EVERY_S = 30.0
-"""Lines of metrics can be far apart: so often status.json says anew where the run stands."""
+"""Seconds after which status.json is written again if no line of metrics was due."""
 
 
 class Run:
-    """The state of one run that does not belong to its algorithm."""
+    """One run, apart from its algorithm."""
 
     def __init__(
         self,
@@ -49,16 +49,19 @@ class Run:
         restored: tuple[int, dict[str, Any]] | None,
         evaluate: Callable[..., dict[str, Any]] = play_episodes,
     ) -> None:
-        """restored: step and state of the checkpoint to go on from. evaluate: how the agent is evaluated."""
+        """restored: step and state of the checkpoint to resume from. evaluate: function that evaluates the agent.
+
+        Raises DiskError if the logs cannot be opened, UnfitCheckpoint if the state does not fit.
+        """
         self.config = config
         self.folder = folder
         self.step = 0
-        """Agent decisions so far, over all environments."""
+        """Agent steps so far, over all environments."""
         self._restored = restored[1] if restored else None
         if restored:
             self.step = restored[0]
         self._saved_step = self.step if restored else None
-        """That of the complete checkpoint which the run goes on from, or wrote last."""
+        """Step of the complete checkpoint that the run resumed from or saved last."""
         with fitting(folder):
             saved = self._restored["run"] if self._restored else {}
             self.statistics = Statistics(saved)
@@ -71,42 +74,42 @@ class Run:
         self._signal: int | None = None
         self._status_s = time.monotonic()
         self._next_due_step = 0
-        """Before it `after_step` has nothing to do."""
-        # The evaluation of this very step is about to be made again, where an earlier attempt was killed after it.
-        again = self.evaluations.due or self.finished
-        self.logger = Logger(folder, dataclasses.asdict(config), self.step if restored else None, again)
+        """The next step at which `after_step` must log, evaluate or save."""
+        # The log may have an evaluation of this step from a killed process. If it is due again, drop the old one.
+        evaluates_again = self.evaluations.due or self.finished
+        self.logger = Logger(folder, dataclasses.asdict(config), self.step if restored else None, evaluates_again)
         self._progress = Progress(config.total_steps, config.log_every_s, config.progress, lambda: self._clock.train_s)
 
     def generator(self, consumer: str) -> np.random.Generator:
-        """The random numbers of one consumer: its own stream, kept in checkpoints."""
+        """Return the random number generator of a consumer. Checkpoints save its state."""
         return self._streams.generator(consumer)
 
     def seed_of(self, consumer: str) -> int:
-        """A seed for a consumer with random numbers of its own: an emulator, a network's first weights."""
+        """Return a seed for a consumer with its own random numbers, such as an emulator or the initial weights."""
         return self._streams.seed_of(consumer)
 
     def env_seed(self) -> int:
-        """The seed of the training environments; a resumed run begins new episodes, not the first ones again."""
+        """Return the seed of the training environments. It depends on the step, so a resumed run has new episodes."""
         return self.seed_of(f"environments-{self.step}" if self.step else "environments")
 
     @property
     def pool(self) -> Pool:
-        """The training environments, started when they are first asked for."""
+        """The training environments, which start at the first access."""
         if self._pool is None:
             self._pool = registry.make_pool(self.config.env, self.config.algo.num_envs)
         return self._pool
 
     @property
     def spaces(self) -> tuple[gymnasium.Space, gymnasium.Space]:
-        """(single-frame observation, action) spaces of the training environments, which this starts."""
+        """Spaces (single frame, action) of the training environments. The first access starts the environments."""
         return self.pool.frame_space, self.pool.action_space
 
     def begin(self, agent: Agent, **parts: Stateful) -> bool:
-        """Show the panel, and give a resumed run's agent and parts their saved state; returns whether there was one.
+        """Show the panel and, in a resumed run, load the saved state of the agent and its parts.
 
-        `parts` are all that a checkpoint holds beside the agent and the random numbers. An evaluation that a signal
-        interrupted is made now. Raises UnfitCheckpoint where the state is not of this kind of agent or of these shapes,
-        and Stopped.
+        Returns True in a resumed run. `parts`: all that a checkpoint saves besides the agent and the random numbers. If
+        a signal interrupted an evaluation, it is made now. Raises UnfitCheckpoint if the state does not fit the agent
+        or its parts, and Stopped.
         """
         self._agent, self._parts = agent, parts
         replay_bytes = getattr(parts.get("replay"), "nbytes", None)
@@ -120,18 +123,18 @@ class Run:
         with fitting(self.folder):
             agent.load_state_dict(self._restored["agent"])
             for name, part in parts.items():
-                # An empty part leaves no trace in a checkpoint: environments that could not tell where they stood.
+                # A part with an empty state is missing in the checkpoint, such as environments that cannot be saved.
                 part.load_state_dict(self._restored.get(name, {}))
-            # Last, as making the parts may have drawn numbers.
+            # After the parts, because making them may have drawn random numbers.
             self._streams.rewind(self._restored.get("generators", {}))
-        where = f"resumed at step {self.step:,}"
+        message = f"resumed at step {self.step:,}"
         if "environments" in parts and not self._restored.get("environments"):
-            where += (
-                ": networks, optimizer, replay and random generators are exact; these environments cannot save where"
-                " they stood and begin new episodes"
+            message += (
+                ": networks, optimizer, replay and random generators are exact; these environments cannot save their"
+                " state and begin new episodes"
             )
+        print(message, file=sys.stderr)
         self._show(agent, replay_bytes)
-        print(where, file=sys.stderr)
         self._restored = None
         checkpoint.go_on_from(self.folder, self.step, self.evaluations.best_step)
         self._evaluate_if_due()
@@ -139,7 +142,6 @@ class Run:
         return True
 
     def _show(self, agent: Agent, replay_bytes: int | None) -> None:
-        """The panel."""
         if not self.config.progress:
             return
         if self.config.algo.is_tabular:
@@ -147,51 +149,51 @@ class Run:
         else:
             from rltrain.run import agent_panel  # imports torch
 
-            # Environments that are started elsewhere, such as A3C's, are not started here for their spaces.
+            # Do not start environments only for their spaces: A3C starts its own in its workers.
             spaces = self.spaces if self._pool is not None else registry.spaces(self.config.env)
             facts = agent_panel.facts(self.config, *spaces, agent, replay_bytes)
         panel.show_start(None if self.config.dry_run else self.folder, facts)
 
     def close(self) -> None:
-        """End the training environments, if they were started."""
+        """Close the training environments, if they were started."""
         if self._pool is not None:
             self._pool.close()
 
     @property
     def agent(self) -> Agent:
-        """What `begin` was given."""
+        """The agent that `begin` was called with."""
         assert self._agent is not None, "the algorithm has not called run.begin"
         return self._agent
 
     @property
     def finished(self) -> bool:
-        """Whether total_steps are done."""
+        """True if all total_steps are done."""
         return self.step >= self.config.total_steps
 
     def phase(self, name: str) -> AbstractContextManager[None]:
-        """Count the time of `env` or `learn` towards time/<name>_fraction."""
+        """Return a context manager that counts the time inside as `env` or `learn`, for time/<name>_fraction."""
         return self._clock.phase(name)
 
     def spend(self, name: str, seconds: float) -> None:
-        """Count time of `env` or `learn` that was measured elsewhere."""
+        """Add seconds of `env` or `learn` that were measured elsewhere."""
         self._clock.spend(name, seconds)
 
     def advance(self, num_steps: int, episodes: list[Episode]) -> None:
-        """Count agent steps and take note of the episodes that finished."""
+        """Count agent steps and log the finished episodes."""
         self.step += num_steps
         if episodes:
             self.statistics.add(episodes)
             self.logger.episodes(self.step, episodes)
 
     def record(self, metrics: dict[str, Any] | Callable[[], dict[str, Any]]) -> None:
-        """Keep the latest value of each tag for the next line of metrics; tensors are read only then.
+        """Store the latest value of each tag for the next line of metrics.
 
-        A function of metrics, such as `Learner.metrics`, is called only when a line is due.
+        Tensors are read, and a function such as `Learner.metrics` is called, only when the line is due.
         """
         self.statistics.record(metrics)
 
     def after_step(self, num_steps: int) -> None:
-        """Log, evaluate, save and stop where the last num_steps made it due. Raises Stopped."""
+        """Log, evaluate, save and stop if the last num_steps made it due. Raises Stopped."""
         if self.step < self._next_due_step and self._signal is None:
             self._progress.show(self.step)
             if time.monotonic() - self._status_s > STATUS_EVERY_S:
@@ -212,11 +214,11 @@ class Run:
 
     @property
     def stopping(self) -> bool:
-        """Whether a signal asked for a stop: for loops that take long from one `after_step` to the next."""
+        """True if a signal asked the run to stop. Long loops between two `after_step` calls should check it."""
         return self._signal is not None
 
     def stop_if_asked(self) -> None:
-        """Save and raise Stopped where a signal asked for it."""
+        """Save and raise Stopped if a signal asked the run to stop."""
         if self._signal is not None:
             self._stop()
 
@@ -227,7 +229,7 @@ class Run:
         raise Stopped(self._signal, str(self.folder))
 
     def mark(self) -> Callable[[], None]:
-        """Note where the run stands; what it returns takes back all that was counted and drawn since."""
+        """Return a function that resets the step, the counts and the random numbers to their current state."""
         step, states, uncount = self.step, self._streams.states(), self.statistics.mark()
 
         def go_back() -> None:
@@ -242,7 +244,7 @@ class Run:
         return lambda every: every is not None and every > 0 and self.step // every > before // every
 
     def save(self) -> None:
-        """Commit a checkpoint of everything."""
+        """Commit a complete checkpoint. Raises DiskError."""
         state: dict[str, Any] = {name: part.state_dict() for name, part in self._parts.items()}
         state["agent"] = self.agent.state_dict()
         state["generators"] = self._streams.states()
@@ -271,7 +273,7 @@ class Run:
         )
 
     def conclude(self) -> None:
-        """Evaluate the trained agent, save it and write result.json. Raises Stopped; a resume then concludes again."""
+        """Make the final evaluation, save, and write result.json. Raises Stopped; a resumed run concludes again."""
         train_s = self._clock.train_s
         try:
             with self._clock.paused(self.step):
@@ -295,31 +297,32 @@ class Run:
             panel.show_end(self.folder, self.config, result)
 
     def write_status(self, state: str, reason: str = "", exit_code: int | None = None) -> None:
-        """Say in status.json where the run stands; like a log, it never ends a training."""
+        """Write status.json. A write error prints a warning and does not end the training."""
         self._status_s = time.monotonic()
         facts = {"state": state, "step": self.step, "pid": os.getpid(), "reason": reason, "exit_code": exit_code}
         with self.logger.warned():
             atomic.write_json(self.folder / "status.json", facts)
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
-        """Ask for a stop after the current step; a second SIGINT leaves at once."""
+        """Handle a stop signal: save and stop after the current step. A second SIGINT exits immediately."""
         if self._signal is not None and number == signal.SIGINT:
             os._exit(128 + number)
         if self._signal is None:
-            with suppress(OSError):  # not print: a signal may come in the midst of one
-                os.write(2, b"\nrltrain: stopping: saves first; Ctrl-C leaves at once\n")
+            with suppress(OSError):  # not print: the signal may interrupt a print, which is not reentrant
+                os.write(2, b"\nrltrain: stopping: saving first; press Ctrl-C again to exit without saving\n")
         self._signal = number
         patience.hurry()
 
     def _evaluate_if_due(self) -> None:
-        """One that a signal interrupts stays due: a resumed run makes it first, and so has the same metrics."""
+        # An interrupted evaluation stays due. The resumed run makes it first, so its metrics are the same.
         if self.evaluations.due:
             with suppress(Interrupted), self._clock.paused(self.step):
                 self._evaluate()
                 self.evaluations.due = False
 
     def _evaluate(self, final: bool = False) -> dict[str, Any]:
-        """The final evaluation plays other episodes than those that chose `best`. Raises Interrupted."""
+        """Evaluate the agent and log it; point `best` to a checkpoint if it is the best. Raises Interrupted."""
+        # The final evaluation has another seed, so that it plays other episodes than those that selected `best`.
         seed = self.seed_of("final evaluation" if final else "evaluation")
 
         def stopping() -> bool:
@@ -329,7 +332,7 @@ class Run:
         summary, tags = self.evaluations.make(self.agent, self.step, seed, final, stopping)
         self.logger.metrics(self.step, {"time_s": self._clock.wall_s, **tags})
         if self.evaluations.best is summary:
-            if self._saved_step == self.step:  # made late, in a resumed run: what there is holds more than the agent
+            if self._saved_step == self.step:  # a complete checkpoint of this step exists: do not save the agent again
                 checkpoint.point(self.folder, "best", checkpoint.find(self.folder, str(self.step)))
             elif not final:
                 checkpoint.point(self.folder, "best", self._commit({"agent": self.agent.state_dict()}, complete=False))

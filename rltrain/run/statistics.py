@@ -1,4 +1,4 @@
-"""What a run counts of its episodes and keeps of its updates until a line of metrics.jsonl is due."""
+"""Episode statistics and latest metrics of a run, collected for the lines of metrics.jsonl."""
 
 import math
 from collections import deque
@@ -13,37 +13,38 @@ from rltrain.system.ram import rss_mb
 
 
 class Statistics:
-    """Counts on from what an earlier process of the same run had counted."""
+    """Statistics of a run, over all processes of the run."""
 
     def __init__(self, saved: dict[str, Any]) -> None:
+        """saved: the statistics of earlier processes, from a checkpoint."""
         self.num_episodes = int(saved.get("num_episodes", 0))
-        """Episodes that finished so far."""
+        """Finished episodes so far."""
         self.recent = deque([(float(reward), int(length)) for reward, length in saved.get("recent", [])], 100)
-        """Return (raw) and length in agent steps of the last hundred of them."""
+        """Raw return and length in agent steps of the last 100 finished episodes."""
         self.latest: dict[str, Any] = dict(saved.get("latest", []))
-        """The last value of each tag that the algorithm gave; tensors are read only when a line is due."""
+        """The latest value of each tag that the algorithm recorded. Tensors are read only when a line is due."""
         self._pending: Callable[[], dict[str, Any]] | None = None
 
     def record(self, metrics: dict[str, Any] | Callable[[], dict[str, Any]]) -> None:
-        """Keep the latest value of each tag; a function is called when the values are needed."""
+        """Store the latest value of each tag. A function is called only when the values are needed."""
         if callable(metrics):
             self._pending = metrics
         else:
             self.latest.update(metrics)
 
     def _read(self) -> dict[str, float]:
-        """The last value of each tag. Raises NonFiniteError where a GPU tells only now that learning has failed."""
+        """Return the latest value of each tag. Raises NonFiniteError, which on a GPU is detected only here."""
         if self._pending is not None:
             self.latest.update(self._pending())
         return {tag: float(value) for tag, value in self.latest.items()}
 
     def add(self, episodes: list[Episode]) -> None:
-        """Take note of episodes that finished."""
+        """Count finished episodes."""
         self.num_episodes += len(episodes)
         self.recent.extend((episode.reward, episode.length_steps) for episode in episodes)
 
     def mark(self) -> Callable[[], None]:
-        """Note what was counted; what this returns takes back all that was counted since."""
+        """Return a function that resets the counts to their current state."""
         num_episodes, recent = self.num_episodes, self.recent.copy()
 
         def go_back() -> None:
@@ -52,7 +53,7 @@ class Statistics:
         return go_back
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint holds of it."""
+        """Return the state for a checkpoint."""
         return {
             "num_episodes": self.num_episodes,
             "recent": list(self.recent),
@@ -60,13 +61,13 @@ class Statistics:
         }
 
     def tags(self, step: int, device: str) -> dict[str, Any]:
-        """The values of a line of metrics by tag. Raises NonFiniteError where learning has gone wrong."""
+        """Return the values of a line of metrics by tag. Raises NonFiniteError if loss or gradient is not finite."""
         values = {}
         if self.recent:
             values["rollout/ep_rew_mean"] = float(np.mean([reward for reward, _ in self.recent]))
             values["rollout/ep_len_mean"] = float(np.mean([length for _, length in self.recent]))
         values["memory/rss_mb"] = round(rss_mb(), 1)
-        if device != "cpu":  # a table's always is, so torch is there by now
+        if device != "cpu":  # tabular algorithms have device cpu, so torch is already imported here
             from rltrain.nn.device import memory_tags
 
             values |= memory_tags(device)
@@ -83,7 +84,7 @@ class Statistics:
 
 
 def progress_facts(values: dict[str, Any], best: dict[str, Any] | None) -> dict[str, str]:
-    """What the progress line says of a line of metrics and of the best evaluation."""
+    """Return the values of the progress line by name, from a line of metrics and the best evaluation."""
     facts = {}
     if "rollout/ep_rew_mean" in values:
         facts["return"] = f"{values['rollout/ep_rew_mean']:.2f}"

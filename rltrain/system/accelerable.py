@@ -1,4 +1,4 @@
-"""Functions that have a faster twin: marked where they are written, switched in one place (`fast/accelerate.py`)."""
+"""Functions that have an accelerated twin. `fast/accelerate.py` switches the twins on."""
 
 import functools
 from collections.abc import Callable
@@ -9,14 +9,14 @@ R = TypeVar("R")
 
 
 class Accelerable(Generic[P, R]):
-    """Call the plain function, or the twin that has taken its place.
+    """A function that calls its plain version, or its accelerated twin if the twin is switched on.
 
-    A twin has the same arguments and results. As long as nobody has switched it on, the plain function is called.
+    The twin has the same arguments and results.
     """
 
     def __init__(self, plain: Callable[P, R]) -> None:
         self.plain = plain
-        """The function as it is written: the oracle that its twin is tested against."""
+        """The plain version. Tests compare the twin with it."""
         self.current = plain
         functools.update_wrapper(self, plain)
 
@@ -25,5 +25,5 @@ class Accelerable(Generic[P, R]):
 
 
 def accelerable(plain: Callable[P, R]) -> Accelerable[P, R]:
-    """Mark a function that `fast` may replace."""
+    """Mark a function that `fast` may replace by a twin."""
     return Accelerable(plain)

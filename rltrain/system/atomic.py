@@ -1,4 +1,4 @@
-"""Small files that are written at once or not at all."""
+"""Write small files atomically."""
 
 import contextlib
 import json
@@ -10,18 +10,18 @@ from rltrain.errors import disk_errors
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a file: a reader sees the old one or the new one. Raises DiskError; then the old one is as it was."""
-    aside = path.with_name(f".{path.name}-{os.getpid()}")
+    """Replace a file atomically: readers see the old or the new content. Raises DiskError and keeps the old content."""
+    temporary = path.with_name(f".{path.name}-{os.getpid()}")
     try:
         with disk_errors(path.name, path.parent):
-            aside.write_text(text)
-            aside.replace(path)
+            temporary.write_text(text)
+            temporary.replace(path)
     except BaseException:
         with contextlib.suppress(OSError):
-            aside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
         raise
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
-    """The same for JSON. Raises DiskError."""
+    """Replace a file with JSON atomically. Raises DiskError and keeps the old content."""
     write_text(path, json.dumps(values, indent=1))

@@ -1,4 +1,4 @@
-"""What a training process asks of the system's libraries; before they are loaded, as most of them ask only once."""
+"""Settings of the system's libraries for a training process. Most libraries read them only once, when loaded."""
 
 import contextlib
 import ctypes
@@ -6,34 +6,34 @@ import os
 import sys
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
-"""Of glibc's mallopt (malloc.h)."""
+"""Parameters of glibc's mallopt (malloc.h)."""
 
 
 def usable_cores() -> int:
-    """Cores that this process may use: a container or `taskset` may give fewer than the machine has."""
+    """Return the number of cores that this process may use. A container or `taskset` can allow fewer than all."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def wanted_threads() -> int:
-    """Threads that large layers may take: every usable core, or the fewer that OMP_NUM_THREADS names.
+    """Return the number of threads for large layers: all usable cores, or fewer if OMP_NUM_THREADS says so.
 
-    joblib sets it to a job's share of the cores for jobs side by side.
+    joblib sets OMP_NUM_THREADS so that parallel jobs share the cores.
     """
-    named = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
-    return min(int(named) if named.isdecimal() and int(named) else sys.maxsize, usable_cores())
+    limit = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return min(int(limit) if limit.isdecimal() and int(limit) else sys.maxsize, usable_cores())
 
 
 def prepare() -> None:
-    """Threads that wait little, and memory that is kept for the next update."""
-    # Threads that wait for each other give their core away soon. With the default, a second busy process on the machine
-    # was seen to slow one update from 27 to 434 ms. Not at once: between two layers of an update of 32 there is work
-    # for one thread alone, and the other, once asleep, is missed by the next layer.
+    """Set short spin waits of threads, one BLAS thread for NumPy, and an allocator that keeps freed memory."""
+    # Waiting threads spin only briefly before they sleep. With OpenMP's default, a second busy process slowed one
+    # update from 27 to 434 ms. Some spinning must stay: between two layers of an update of 32 samples one thread works
+    # alone, and a thread that fell asleep would delay the next layer.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    # NumPy's matrix products are those of small networks, for which a second thread only waits.
+    # NumPy multiplies only the small matrices of small networks, where a second thread does not help.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    # Gradients and activations of megabytes come and go in every update. By default their pages go back to the system
-    # each time and are cleared anew: a third of the time of an update of 32. What is larger, such as a replay, still
-    # gets pages of its own, which cost nothing until they are written to.
+    # Every update allocates and frees megabytes of gradients and activations. By default glibc returns their pages to
+    # the system, which clears them again for the next update: a third of the time of an update of 32 samples. Larger
+    # blocks, such as a replay buffer, still get their own pages, which take no memory until they are written to.
     with contextlib.suppress(OSError, AttributeError):  # other C libraries have no mallopt
         libc = ctypes.CDLL(None)
         libc.mallopt(_M_MMAP_THRESHOLD, 64 << 20) or libc.mallopt(_M_MMAP_THRESHOLD, 32 << 20)

@@ -1,20 +1,20 @@
-"""What a watcher sees: the game, beside it what the network sees, below it the score."""
+"""Compose the picture of a played game: the game, next to it the network's observation, below them the score."""
 
 import cv2
 import numpy as np
 
 _HEIGHT = 420
-"""Small games are enlarged to about so many pixels."""
+"""Small games are enlarged to about this height in pixels."""
 _CAPTION_HEIGHT = 30
 _GAP = 6
 _DARK, _LIGHT = (24, 26, 32), (232, 234, 240)
 
 
 def compose(picture: np.ndarray, obs: np.ndarray | None, num_channels: int, caption: str) -> np.ndarray:
-    """One picture for the screen or the film, [H, W, 3] uint8 with even sides, as video codecs want them.
+    """Return one picture for a screen, [H, W, 3] uint8. H and W are even, because video codecs need that.
 
-    picture: the game, [H, W, 3] uint8. obs: the stacked frames that the network decided on, [stack * num_channels,
-    H, W] uint8, shown oldest first from the top; None where the network does not see pixels.
+    picture: the game, [H, W, 3] uint8. obs: the observation from which the network chose its action, [stack *
+    num_channels, H, W] uint8, shown with the oldest frame at the top; None if it has no pixels.
     """
     scale = max(1, round(_HEIGHT / len(picture)))
     game = picture.repeat(scale, axis=0).repeat(scale, axis=1)
@@ -27,7 +27,7 @@ def compose(picture: np.ndarray, obs: np.ndarray | None, num_channels: int, capt
 
 
 def _column(obs: np.ndarray, num_channels: int, height: int) -> np.ndarray:
-    """The frames of a stack below each other, filling `height`."""
+    """Return the frames of an observation below each other, scaled to `height` pixels in total."""
     frames = obs.reshape(-1, num_channels, *obs.shape[1:])
     gap = _GAP if len(frames) > 1 else 0
     tile_height = (height - gap * (len(frames) - 1)) // len(frames)

@@ -1,4 +1,4 @@
-"""Where pictures go: a window, or an mp4 or GIF file."""
+"""Screens that show pictures: a window, or an mp4 or GIF file."""
 
 import contextlib
 import os
@@ -14,14 +14,14 @@ from rltrain.errors import DiskError
 
 
 class Closed(Exception):
-    """The watcher closed the window."""
+    """The user closed the window."""
 
 
 class Screen(Protocol):
-    """Takes pictures [H, W, 3] uint8 of one size, `fps` of them a second."""
+    """Shows pictures [H, W, 3] uint8 of one size at `fps` pictures per second."""
 
     def show(self, picture: np.ndarray) -> None:
-        """The next picture. Raises Closed, DiskError."""
+        """Show the next picture. Raises Closed, DiskError."""
         ...
 
     def close(self) -> None:
@@ -30,14 +30,14 @@ class Screen(Protocol):
 
 
 def has_display() -> bool:
-    """Whether a window can be opened."""
+    """Return True if a window can be opened."""
     if os.environ.get("SDL_VIDEODRIVER") in ("dummy", "offscreen"):
         return False
     return sys.platform in ("darwin", "win32") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
 def ffmpeg() -> str | None:
-    """The path of an ffmpeg: imageio-ffmpeg's (the extra `video`), or the system's."""
+    """Return the path of ffmpeg from imageio-ffmpeg (the extra `video`) or the system, or None."""
     with contextlib.suppress(ImportError, RuntimeError):
         import imageio_ffmpeg
 
@@ -46,18 +46,18 @@ def ffmpeg() -> str | None:
 
 
 def film_path(stem: Path) -> Path:
-    """`stem` with the ending of what can be written here: .mp4, or .gif where there is no ffmpeg."""
+    """Return `stem` with the ending .mp4, or .gif if there is no ffmpeg."""
     return stem.with_name(stem.name + (".mp4" if ffmpeg() else ".gif"))
 
 
 def film(path: Path, fps: float) -> Screen:
-    """A film of the kind that the path's ending says."""
+    """Return a screen that writes a video file, of the type given by the path's ending."""
     program = ffmpeg()
     return Mp4(path, fps, program) if path.suffix == ".mp4" and program else Gif(path, fps)
 
 
 class Mp4:
-    """H.264, written by an ffmpeg process; the file appears when it is whole."""
+    """Writes H.264 with an ffmpeg process. The file gets its name only when it is complete."""
 
     def __init__(self, path: Path, fps: float, program: str) -> None:
         self._path, self._fps, self._program = path, fps, program
@@ -65,17 +65,17 @@ class Mp4:
         self._process: subprocess.Popen[bytes] | None = None
 
     def show(self, picture: np.ndarray) -> None:
-        """The first picture decides the size."""
+        """Add a picture. The first picture determines the size. Raises DiskError."""
         if self._process is None:
             self._process = self._start(*picture.shape[:2])
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(picture.tobytes())
         except BrokenPipeError:
-            self.close()  # which says why the encoder is gone
+            self.close()  # raises the error of the encoder
 
     def close(self) -> None:
-        """Wait for the encoder and put the file in its place. Raises DiskError where it could not be written."""
+        """Wait for the encoder and rename the file. Raises DiskError if the encoder failed."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -84,19 +84,22 @@ class Mp4:
             with contextlib.suppress(OSError):
                 self._partial.unlink()
             lines = messages.decode(errors="replace").strip().splitlines() or ["no reason given"]
-            raise DiskError(f"the film cannot be written: {lines[-1]}", str(self._path), "free some space")
+            raise DiskError(f"the video cannot be written: {lines[-1]}", str(self._path), "free some space")
         self._partial.replace(self._path)
 
     def _start(self, height: int, width: int) -> "subprocess.Popen[bytes]":
         source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", f"{self._fps:g}", "-i", "-"]
         target = ["-c:v", "libx264", "-preset", "veryfast", "-crf", "20", "-pix_fmt", "yuv420p", "-f", "mp4"]
         command = [self._program, "-loglevel", "error", "-y", *source, *target, str(self._partial)]
-        # A session of its own: Ctrl-C ends the play, and the film up to there is still finished.
+        # In a new session, so that Ctrl-C does not reach ffmpeg and the video up to then is still completed.
         return subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
 
 
 class Gif:
-    """A GIF of half the size at about 12 pictures a second; a long play is thinned out, not cut."""
+    """Writes a GIF with about 12.5 pictures per second, at half the size if the height is above 300 pixels.
+
+    A GIF of more than 1,000 pictures drops every second picture instead of ending early.
+    """
 
     _MAX_PICTURES = 1000
 
@@ -107,7 +110,7 @@ class Gif:
         self._pictures: list[np.ndarray] = []
 
     def show(self, picture: np.ndarray) -> None:
-        """Keep one of `every` pictures."""
+        """Add one of `_every` pictures."""
         if self._count % self._every == 0:
             self._pictures.append(picture[::2, ::2].copy() if picture.shape[0] > 300 else picture.copy())
         self._count += 1
@@ -126,12 +129,12 @@ class Gif:
         try:
             first.save(self._path, save_all=True, append_images=rest, duration=duration_ms, loop=0)
         except OSError as error:
-            raise DiskError(f"the film cannot be written: {error}", str(self._path), "free some space") from error
+            raise DiskError(f"the video cannot be written: {error}", str(self._path), "free some space") from error
         self._pictures = []
 
 
 class Window:
-    """A pygame window that shows pictures at their own speed; Escape or closing it ends the play."""
+    """A pygame window that shows pictures at the given speed. Escape or closing the window ends the play."""
 
     def __init__(self, title: str, fps: float) -> None:
         os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
@@ -143,7 +146,7 @@ class Window:
         self._clock = pygame.time.Clock()
 
     def show(self, picture: np.ndarray) -> None:
-        """Wait until it is due, then draw it."""
+        """Draw a picture and wait until the next one is due. Raises Closed."""
         pygame = self._pygame
         size = (picture.shape[1], picture.shape[0])
         window = pygame.display.get_surface()
@@ -157,5 +160,5 @@ class Window:
         self._clock.tick(self._fps)
 
     def close(self) -> None:
-        """Close it."""
+        """Close the window."""
         self._pygame.display.quit()

@@ -1,4 +1,4 @@
-"""Whole episodes of one environment, played before a screen."""
+"""Play whole episodes of one environment on a screen."""
 
 import dataclasses
 from collections.abc import Callable
@@ -16,24 +16,25 @@ from rltrain.watching.canvas import compose
 from rltrain.watching.screens import Closed, Screen
 
 _HOLD_S = 1.0
-"""How long the last picture of an episode stays."""
+"""Seconds for which the last picture of an episode stays."""
 
 
 def watch(
     config: RunConfig, agent: Agent, episodes: int, seed: int, greedy: bool, make_screen: Callable[[float], Screen]
 ) -> tuple[list[Episode], bool]:
-    """Play episodes one after another; returns those that were played to their end, and whether all was shown truly.
+    """Play episodes one after another. Returns the completed episodes, and True if the pictures show the scored game.
 
-    The first is the first episode of `play_episodes` with the same seed. `make_screen` takes pictures a second. A play
-    is shown truly if the drawn game gave the rewards and ends that were scored: one that draws random numbers behind
-    its seed may not. A closed window ends the play. Raises what the environment, its viewer or the screen raise.
+    The viewer plays a second copy of the game with the same seed and actions. The pictures show the scored game if
+    both copies give the same rewards and episode ends; an environment with unseeded random numbers may differ.
+    The first episode is the first of `play_episodes` with the same seed. make_screen: returns a screen for a number of
+    pictures per second. Closing the window ends the play. Raises errors of the environment, the viewer and the screen.
     """
     generator = np.random.default_rng([seed, 1])
     played: list[Episode] = []
     is_true = True
     env = config.env
     if hasattr(env, "shaping"):
-        env = dataclasses.replace(env, shaping={})  # the score is the game's own
+        env = dataclasses.replace(env, shaping={})  # the score is the unshaped return
     with (
         closing(registry.make_pool(env, 1)) as pool,
         closing(registry.make_viewer(env)) as viewer,
@@ -51,7 +52,7 @@ def watch(
 
         try:
             while len(played) < episodes:
-                seen = stepper.obs[0]  # stays beside the pictures of the action that was chosen from it
+                seen = stepper.obs[0]  # shown next to all pictures of the action that was chosen from it
                 if step == 0:
                     show(picture)
                 action = agent.policy(stepper.obs, greedy, generator)

@@ -9,6 +9,7 @@ from small_runs import TABULAR
 
 from rltrain.algos.registry import module_of
 from rltrain.app import hydra_app
+from rltrain.app.hparams import tuned_as
 from rltrain.config import algorithms
 from rltrain.config import saved as saved_config
 from rltrain.config.algorithms import DQNConfig
@@ -56,9 +57,9 @@ def test_every_pair_of_algorithm_and_environment_composes_or_says_why_not(algo, 
         return
     reason = None
     if algo in TABULAR and env not in COUNTED:
-        reason = f"{algo} needs states that can be counted"
+        reason = f"{algo} needs discrete states"
     elif algo in ("dqn", "pqn") and env in CONTINUOUS:
-        reason = f"{algo} needs discrete actions"
+        reason = f"{algo} needs one discrete action per step"
     if reason:
         assert got.code == 2
         assert reason in got.last_line
@@ -72,7 +73,8 @@ def test_every_pair_of_algorithm_and_environment_composes_or_says_why_not(algo, 
 
 def test_every_tuned_setting_belongs_to_an_algorithm_and_an_environment():
     files = sorted((hydra_app.CONFIGS / "hparams").glob("*.yaml"))
-    pairs = {f"{algo}_{env}" for algo in algorithms.ALGOS for env in [*ENVS, *OF_ANY_NAME]}
+    families = {family for env in ENVS if (family := tuned_as(env))}
+    pairs = {f"{algo}_{env}" for algo in algorithms.ALGOS for env in [*ENVS, *OF_ANY_NAME, *families]}
     assert files
     assert {path.stem for path in files} <= pairs
     for path in files:
@@ -128,7 +130,10 @@ def test_several_actions_at_once_are_refused_with_a_reason_where_an_algorithm_gi
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "envs"))
     got = compose("algo=dqn", "env=gym", "env.id=counter:Buttons-v0")
     assert got.code == 2
-    assert "dqn needs one discrete action, and those of counter-Buttons-v0 are several at once" in got.last_line
+    assert (
+        "dqn needs one discrete action per step, but counter-Buttons-v0 has several discrete actions per step"
+        in got.last_line
+    )
     assert not got.run_dir.exists()
 
 

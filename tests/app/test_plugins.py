@@ -88,11 +88,11 @@ def test_a_sweep_and_the_lists_know_them(folder):
     [
         (None, "the plugin 'own_parts' cannot be imported: ModuleNotFoundError"),
         ("1 / 0", "cannot be imported: ZeroDivisionError"),
-        ("from rltrain import plugins\nplugins.register_network('mlp', list)", "there is network=mlp already"),
+        ("from rltrain import plugins\nplugins.register_network('mlp', list)", "network=mlp already exists"),
         ("from rltrain import plugins\nfrom rltrain.config.algorithms import PPOConfig\n"
-         "plugins.register_algorithm(PPOConfig)", "there is algo=ppo already"),
+         "plugins.register_algorithm(PPOConfig)", "algo=ppo already exists"),
         ("from dataclasses import dataclass\nfrom rltrain import plugins\n@dataclass\nclass Mine:\n"
-         "    name: str = 'mine'\nplugins.register_algorithm(Mine)", "Mine is no AlgorithmConfig"),
+         "    name: str = 'mine'\nplugins.register_algorithm(Mine)", "Mine is not derived from AlgorithmConfig"),
         ("from rltrain import plugins\nfrom rltrain.config.environments import GymConfig\n"
          "plugins.register_environment(GymConfig('x', family='gim', id='y'))", "did you mean 'gym'"),
     ],
@@ -156,4 +156,4 @@ def test_a_network_for_pixels_is_checked_like_ours(folder):
     code, _, err = rltrain(folder, *args, "env=cartpole")
     assert code == 2 and "patches needs pixels" in err
     code, _, err = rltrain(folder, *args, "env=doom", "network=flat")
-    assert code == 2 and "flat begins with no convolution" in err
+    assert code == 2 and "flat does not begin with a convolution" in err

@@ -30,7 +30,7 @@ def test_what_needs_more_memory_than_there_is_ends_with_code_6_and_what_fits(arg
     outcome = command(*args, "dry_run=true", "progress=false", "device=cpu")
     assert outcome.code == 6, outcome.err
     assert not outcome.run_dir.exists()
-    what = re.fullmatch(rf".*needs ([\d.]+) GB and ([\d.]+) GB are free; {key}; use {key}=(\d+)", outcome.last_line)
+    what = re.fullmatch(rf".*needs ([\d.]+) GB but ([\d.]+) GB are free; {key}; use {key}=(\d+)", outcome.last_line)
     assert what, outcome.last_line
     assert float(what[1]) > float(what[2])
 
@@ -94,7 +94,7 @@ def test_frames_in_a_gpus_memory_need_none_of_the_computers(device, replay_devic
     ],
 )
 def test_frames_that_stay_in_the_computers_memory_are_counted(cuda_bytes, device, replay_device, resolved):
-    with pytest.raises(OutOfMemory, match=r"needs 4\.82 GB and 1\.00 GB are free") as caught:
+    with pytest.raises(OutOfMemory, match=r"needs 4\.82 GB but 1\.00 GB are free") as caught:
         resolved(GB, cuda_bytes, device, replay_device)
     assert caught.value.where == "algo.replay_capacity"
     suggested = int(caught.value.fix.partition("=")[2])
@@ -102,7 +102,7 @@ def test_frames_that_stay_in_the_computers_memory_are_counted(cuda_bytes, device
 
 
 def test_what_lies_beside_the_frames_is_counted_with_a_gpu_too(resolved):
-    with pytest.raises(OutOfMemory, match=r"needs 0\.02 GB and 0\.01 GB are free"):
+    with pytest.raises(OutOfMemory, match=r"needs 0\.02 GB but 0\.01 GB are free"):
         resolved(GB // 100, 40 * GB)
 
 

@@ -32,10 +32,10 @@ def test_jobs_that_were_killed_are_named_and_the_others_ranked(tmp_path, capfd):
     lines = capfd.readouterr().err.splitlines()
     assert [line.split()[-1] for line in lines[1:3]] == ["02", "00"]
     assert [line.split("failed: ")[1] for line in lines[3:7]] == [
-        "01: it ended without a word",
-        "03: it ended without a word",
+        "01: it ended without giving a reason",
+        "03: it ended without giving a reason",
         "04: out of memory",
-        "05: it ended without a word",
+        "05: it ended without giving a reason",
     ]
     assert lines[-1] == "2 of 6 jobs done, 4 failed"
 

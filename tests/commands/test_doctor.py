@@ -24,7 +24,7 @@ def report():
 def test_every_part_is_reported_with_its_state(report):
     assert {line.split()[0] for line in report[:-1]} <= {"ok", "note", "missing"}
     assert {line.split()[1] for line in report[:-1]} == {
-        *("versions", "machine", "disk", "torch", "doom", "atari", "box2d", "retro", "film", "display", "extras")
+        *("versions", "machine", "disk", "torch", "doom", "atari", "box2d", "retro", "video", "display", "extras")
     }
 
 
@@ -59,7 +59,7 @@ def test_a_check_that_raises_is_a_finding():
 
 def test_what_is_missing_comes_with_how_to_mend_it(monkeypatch):
     monkeypatch.setattr(doctor.screens, "ffmpeg", lambda: None)
-    assert doctor._film() == [("missing", "no ffmpeg, so films are GIFs", "pip install 'rltrain[video]'")]
+    assert doctor._video() == [("missing", "no ffmpeg, so videos are GIFs", "pip install 'rltrain[video]'")]
     monkeypatch.setattr(doctor, "_EXTRAS", {"plot": ("no_such_package",)})
     assert doctor._extras() == [("note", "plot: no no_such_package", "pip install 'rltrain[plot]'")]
 

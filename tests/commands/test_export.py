@@ -78,7 +78,7 @@ def test_the_file_computes_what_the_network_computes(name, kind, made, network_a
 def test_a_table_is_refused_and_its_file_named(made, command):
     outcome = command("export", made("frozen_lake"))
     assert outcome.code == 2
-    assert "q_learning has a table, not a network, so there is no onnx of it; format; read " in outcome.last_line
+    assert "q_learning has a table and no network to export as onnx; format; read " in outcome.last_line
     assert outcome.last_line.split("read ")[1].split(" with")[0].endswith("q_table.npy")
     assert not (made("frozen_lake") / "export").exists()
 

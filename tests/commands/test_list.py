@@ -56,7 +56,7 @@ def test_a_word_alone_is_looked_for_in_all_lists(command):
     assert {line.split()[0] for line in outcome.out.splitlines()} == {"env", "hparams"}
     outcome = command("list", "airstrikr")
     assert outcome.code == 2
-    assert "no choice has 'airstrikr' in it" in outcome.last_line and "did you mean 'airstriker'" in outcome.last_line
+    assert "no choice contains 'airstrikr'" in outcome.last_line and "did you mean 'airstriker'" in outcome.last_line
 
 
 def test_without_a_word_all_groups_are_shown(command):

@@ -23,5 +23,5 @@ def test_a_number_beyond_floats_is_not_allowed() -> None:
 
 @pytest.mark.parametrize("step", ["1__0", "²", "_1", "1_"])
 def test_what_is_no_step_is_no_checkpoint(tmp_path: Path, step: str) -> None:
-    with pytest.raises(CheckpointError, match="is no checkpoint"):
+    with pytest.raises(CheckpointError, match="is not a checkpoint"):
         checkpoint.find(tmp_path, step)

@@ -133,7 +133,7 @@ def test_a_pattern_chooses_by_folder_or_state(command, tmp_path):
     assert list(table(command("runs", "failed").out)) == ["doom/dqn/y"]
     outcome = command("runs", "breakout")
     assert outcome.code == 3
-    assert "no run fits 'breakout'; runs; " in outcome.last_line
+    assert "no run matches 'breakout'; runs; " in outcome.last_line
 
 
 def test_a_job_that_failed_before_it_began_is_in_the_table(command, tmp_path):

@@ -647,7 +647,7 @@ def fill_once(fixed, value, device, filled=set()):  # noqa: B006
         FILL(fixed, value, device)
 
 
-FILL = graphs._fill
+FILL = graphs._copy_to_static
 
 
 def check_recorded(twin):

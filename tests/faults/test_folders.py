@@ -27,7 +27,7 @@ def test_of_two_runs_in_one_folder_one_goes_on_and_one_stops_with_code_8(attempt
     before = (run / "config.yaml").read_text()
     second = command("resume", run, "total_steps=2e9", "progress=false")
     assert second.code == 8, second.err
-    assert "another process trains in this folder" in second.last_line
+    assert "another process uses this folder" in second.last_line
     assert first.process.poll() is None
     first.process.terminate()
     assert first.end()[0] == 143

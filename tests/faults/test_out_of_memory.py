@@ -100,7 +100,7 @@ def test_without_it_the_run_ends_with_code_6_and_the_command_that_fits(attempt, 
     memory(3 + attempt, with_gradients=True)
     outcome = command(*arguments(algo, attempt))
     assert outcome.code == 6 and not gradients, outcome.err
-    assert "out of device memory: 2.50 GiB asked for, 5.56 MiB free of 79.10 GiB" in outcome.last_line
+    assert "out of device memory: 2.50 GiB requested, 5.56 MiB free of 79.10 GiB" in outcome.last_line
     assert outcome.json("status.json")["exit_code"] == 6
     fitting = re.search(r"use (micro_batch_size=\d+)", outcome.last_line)[1]
     assert command(*arguments(algo, attempt, fitting)).code == 0

@@ -99,7 +99,7 @@ def test_the_size_that_fits_is_found_once_and_stays(capfd):
     assert line.sizes == [5, 2, *[1] * 10] and learner.micro_batches.size == 1
     assert is_whole(line, learner)
     said = capfd.readouterr().err.strip().splitlines()
-    assert len(said) == 1 and said[0].startswith("rltrain: warning: out of device memory: 2.50 GiB asked for, 5.56 MiB")
+    assert len(said) == 1 and said[0].startswith("rltrain: warning: out of device memory: 2.50 GiB requested, 5.56 MiB")
     assert "micro_batch_size=1 " in said[0]
 
 
@@ -191,4 +191,4 @@ def test_the_hosts_own_errors_are_known_and_put_in_numbers(take):
         take()
     assert out_of_memory.is_shortage(caught.value)
     words = out_of_memory.describe(caught.value)
-    assert words.startswith("out of memory: ") and "asked for" in words and "GB free" in words
+    assert words.startswith("out of memory: ") and "requested" in words and "GB free" in words

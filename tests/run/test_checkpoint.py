@@ -306,7 +306,7 @@ def test_the_agent_alone_is_not_gone_on_from_and_named_as_what_it_is(tmp_path, c
     with pytest.raises(CheckpointError, match="no usable checkpoint is left"):
         checkpoint.load(tmp_path, "12")
     told = capsys.readouterr().err
-    assert "it holds the agent alone, as an evaluation left it" in told and "use an older" not in told
+    assert "the checkpoint holds only the agent, saved by an evaluation" in told and "use an older" not in told
     assert not checkpoint.resumable(tmp_path)
 
 

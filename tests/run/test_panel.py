@@ -38,7 +38,7 @@ def test_a_network_on_states_says_how_many_and_one_environment_is_not_beside_its
     shown = command("algo=dqn", "env=frozen_lake", "num_envs=1", "dry_run=true").err.splitlines()
     assert {"observation: one of 16 states", "environment: frozen_lake"} <= set(shown)
     shown = command("algo=ppo", "env=frozen_lake", "num_envs=2", "dry_run=true").err.splitlines()
-    assert "environment: frozen_lake, 2 side by side" in shown
+    assert "environment: frozen_lake, 2 in parallel" in shown
 
 
 @pytest.mark.parametrize("columns", [60, 300])

@@ -268,7 +268,7 @@ def test_a_folder_in_use_is_left_alone(run, command):
     outcome = command("resume", folder, "total_steps=200")
     lock.release()
     assert outcome.code == 8
-    assert outcome.last_line.startswith("rltrain: error: another process trains in this folder; ")
+    assert outcome.last_line.startswith("rltrain: error: another process uses this folder; ")
     assert sorted(path.name for path in folder.iterdir()) == files
     assert json.loads((folder / "status.json").read_text())["state"] == "done"
     assert command("resume", folder, "total_steps=200").code == 0
@@ -312,7 +312,7 @@ def test_one_failed_job_does_not_stop_a_sweep_and_is_named_at_its_end(command):
     assert outcome.code == 1
     (sweep,) = (outcome.run_dir / "sweeps").iterdir()
     failed, done = sorted(path for path in sweep.iterdir() if path.is_dir())
-    assert f"failed: {failed.name}: q_learning needs states that can be counted" in outcome.err
+    assert f"failed: {failed.name}: q_learning needs discrete states" in outcome.err
     assert "1 of 2 jobs done, 1 failed" in outcome.last_line
     assert json.loads((failed / "status.json").read_text())["exit_code"] == 2
     assert json.loads((done / "status.json").read_text())["state"] == "done"
@@ -355,7 +355,7 @@ def test_a_signal_stops_a_run_that_can_be_resumed(algo, number, exit_code, comma
     folder = found[0].parent
     assert process.returncode == exit_code, error
     what, where, fix = error.strip().splitlines()[-1].split("; ")
-    assert error.count("rltrain: stopping: saves first; Ctrl-C leaves at once\n") == 1
+    assert error.count("rltrain: stopping: saving first; press Ctrl-C again to exit without saving\n") == 1
     assert what.startswith("rltrain: error: stopped by ") and what.strip(")").endswith(number.name)
     assert fix.endswith(f"rltrain resume {where}"), "no command to copy"
     assert (tmp_path / where).resolve() == folder.resolve()

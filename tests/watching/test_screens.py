@@ -35,7 +35,7 @@ def test_an_mp4_has_the_size_the_speed_and_every_picture(tmp_path):
 def test_a_film_that_cannot_be_written_is_a_disk_error_and_leaves_nothing(tmp_path):
     (tmp_path / ".partial-a.mp4").mkdir()
     film = screens.film(tmp_path / "a.mp4", 30)
-    with pytest.raises(DiskError, match="the film cannot be written"):
+    with pytest.raises(DiskError, match="the video cannot be written"):
         for picture in pictures(2000):
             film.show(picture)
         film.close()
