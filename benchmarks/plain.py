@@ -3,7 +3,7 @@
     python benchmarks/plain.py WARM_UP STEPS ppo|dqn
 
 CleanRL's scripts (github.com/vwxyzjn/cleanrl, ppo.py and dqn.py) are no package; these loops stand in for them, in our
-own words: their settings, torch modules, gymnasium's vector environment, one step after the other. tests/test_speed.py
+own words: their settings, torch modules, gymnasium's vector environment, one step after the other. tests/benchmarks/test_speed.py
 measures ours against them in every run of the tests.
 """
 

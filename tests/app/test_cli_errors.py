@@ -76,7 +76,7 @@ COMMAND_LINE = [
     (["algo=ppo", "env=atari"], "no game is chosen; env.game; add one, such as env.game=breakout"),
     (["algo=q_learning", "env=pong"], "q_learning needs states that can be counted, and pong has pixels"),
     (["algo=q_learning", "env=cartpole"], "cartpole has continuous observations"),
-    (["algo=dqn", "env=pendulum"], "dqn needs discrete actions, and those of pendulum are continuous"),
+    (["algo=dqn", "env=pendulum"], "those of pendulum are continuous; algo, env; use algo=ppo"),
     (["algo=q_learning", "env=taxi", "num_envs=4"], "one transition at a time"),
     (["algo=dqn", "env=cartpole", "network=nature_cnn"], "nature_cnn needs pixels"),
     (["algo=ppo", "env=pong", "network=mlp"], "mlp does not read the pixels of pong"),
