@@ -1,12 +1,14 @@
-"""Does each of DQN's improvements help? Paired seeds, and an interval for every answer.
+"""Compare DQN's improvements with plain DQN on paired seeds.
 
     python benchmarks/ablations.py --env doom --seeds 5 total_steps=15000
 
-Every variant trains with the same seeds and the tuned settings of `dqn`, so that two variants differ in nothing but
-what their names say. Reported for each, against `dqn` with the same seed: the mean difference of the area under the
-evaluation curve (its mean height) and of the final evaluation, with a 95% bootstrap interval over the seeds. An
-interval that holds 0 is a result too: at this budget nothing was shown. Runs that have finished are found in their
-folder and not repeated: give other settings another `--runs`. The numbers go to benchmarks/results/ablations_ENV.json.
+All variants train with the same seeds and with the tuned settings of `dqn`, so they differ only in what their names
+say. For each variant the table shows the mean difference from `dqn` with the same seed, with a 95% bootstrap interval
+over the seeds. It compares the area under the evaluation curve (the mean height) and the final evaluation. If an
+interval contains 0, this number of steps and seeds shows no difference.
+
+Finished runs in the folder are not repeated, so use another `--runs` for other settings. Writes the numbers to
+benchmarks/results/ablations_ENV.json.
 """
 
 import argparse
@@ -30,7 +32,7 @@ VARIANTS = {
 
 
 def train(variant: str, env: str, seed: int, settings: list[str], folder: Path) -> dict[str, float]:
-    """One run's area under the evaluation curve and its final evaluation; a finished one is not repeated."""
+    """Train unless the run is finished already. Return the area under its evaluation curve and its final evaluation."""
     place = folder / variant.replace(", ", "_").replace(" ", "_")
     if not list(place.glob(f"*/*/*-s{seed}/result.json")):
         argv = [*VARIANTS[variant], f"env={env}", f"seed={seed}", f"run_dir={place}", "progress=false", *settings]
@@ -43,13 +45,13 @@ def train(variant: str, env: str, seed: int, settings: list[str], folder: Path) 
 
 
 def mean_height(curve: list[tuple[int, float]]) -> float:
-    """Area under a curve of (step, return), by trapezia, over its width; of a single point its height."""
+    """Return the mean height of a curve of (step, return): its area by trapezia over its width."""
     steps, returns = np.array(curve, float).T
     return float(np.trapezoid(returns, steps) / (steps[-1] - steps[0])) if len(steps) > 1 else float(returns[0])
 
 
 def paired_difference(ours: np.ndarray, base: np.ndarray, num_draws: int = 10_000) -> tuple[float, float, float]:
-    """Mean of ours - base, [seeds] each, and its 95% percentile interval under resampling of the seeds."""
+    """Return the mean of ours - base, [seeds] each, and the ends of its 95% percentile bootstrap interval."""
     difference = ours - base
     draws = np.random.default_rng(0).choice(difference, (num_draws, len(difference))).mean(axis=1)
     low, high = np.percentile(draws, [2.5, 97.5])
@@ -57,7 +59,7 @@ def paired_difference(ours: np.ndarray, base: np.ndarray, num_draws: int = 10_00
 
 
 def report(runs: dict[str, dict[str, dict[str, float]]], seeds: list[str]) -> list[str]:
-    """A Markdown table."""
+    """Return a Markdown table, line by line."""
     lines = [
         "| variant | area under the curve | against dqn (95%) | final | against dqn (95%) |",
         "|---|---|---|---|---|",
@@ -73,7 +75,7 @@ def report(runs: dict[str, dict[str, dict[str, float]]], seeds: list[str]) -> li
 
 
 def main() -> None:
-    """Run what is missing, seed by seed, and report."""
+    """Train the missing runs, seed by seed, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--env", default="cartpole")
     parser.add_argument("--seeds", type=int, default=5)

@@ -1,10 +1,10 @@
-"""How long a training stands still while a replay of Atari-size frames is saved.
+"""Measure how long a checkpoint of a replay buffer of Atari-size frames stops the training.
 
     python benchmarks/checkpoints.py --frames 200000 --every 12500 --place /tmp
 
-Fills a replay of frames of 84 x 84 bytes, then saves it again and again, `--every` new frames apart, and prints for
-each checkpoint the seconds that it took and the bytes that it wrote. Takes `--frames` times 7 KB of memory and three
-times as much of the disk, which is given back at the end.
+Fills a replay buffer with frames of 84 x 84 bytes and saves five checkpoints, `--every` new frames apart. Prints the
+seconds and the written bytes of each. Needs `--frames` times 7 KB of memory, and three times as much disk space, which
+is freed at the end.
 """
 
 import argparse
@@ -21,7 +21,7 @@ NUM_ENVS = 8
 
 
 def play(replay: Replay, frames: int, rng: np.random.Generator, first: bool) -> None:
-    """Store so many frames that do not compress."""
+    """Store `frames` random frames, which cannot be compressed."""
     frame = rng.integers(256, size=(NUM_ENVS, 1, 84, 84), dtype=np.uint8)
     no, yes = np.zeros(NUM_ENVS, bool), np.ones(NUM_ENVS, bool)
     for _ in range(frames // NUM_ENVS):
@@ -32,7 +32,7 @@ def play(replay: Replay, frames: int, rng: np.random.Generator, first: bool) -> 
 
 
 def main() -> None:
-    """Print one line for each checkpoint."""
+    """Print one line for each checkpoint, and one for loading the last one."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--frames", type=int, default=200_000)
     parser.add_argument("--every", type=int, default=12_500)

@@ -1,10 +1,10 @@
-"""What a step of a Doom pool costs, and what its parts cost; prints microseconds and ratios.
+"""Measure the time of a step of a Doom pool and of its parts. Prints microseconds and ratios.
 
     python benchmarks/doom_step.py --envs 8
     taskset -c 1 python benchmarks/doom_step.py --envs 16
 
-Our threads against `concurrent.futures`, which they replaced, in blocks of random order over the same engines. Ratios
-of the trainer's processor time stand beside those of wall time: on a busy machine they are the more reliable.
+Compares `rltrain.envs.threads` with `concurrent.futures`, in blocks of random order over the same engines. Prints the
+ratios of wall time and of the trainer's CPU time. On a busy machine the ratio of CPU time is more reliable.
 """
 
 import argparse
@@ -25,14 +25,14 @@ STEPS = 25
 
 
 class Futures:
-    """The same promise as rltrain.envs.threads.Threads, by the standard library."""
+    """The interface of rltrain.envs.threads.Threads, implemented with the standard library."""
 
     def __init__(self, num_threads: int) -> None:
         self.executor = ThreadPoolExecutor(num_threads)
         self.pending: list = []
 
     def submit(self, number: int, job) -> None:
-        """Whatever thread is free does the job."""
+        """Let any free thread run the job."""
         self.pending.append(self.executor.submit(job))
 
     def wait(self, while_waiting) -> None:
@@ -44,13 +44,13 @@ class Futures:
 
 
 def engines_s() -> float:
-    """Processor time of the engines so far, seconds."""
+    """Return the CPU time of the engines so far, in seconds."""
     engines = [child for child in psutil.Process().children(recursive=True) if child.name() == "vizdoom"]
     return sum(sum(engine.cpu_times()[:2]) for engine in engines)
 
 
 def block(pool, actions: np.ndarray) -> tuple[float, float, float]:
-    """Wall, trainer's and engines' processor time of one agent step, microseconds."""
+    """Return wall time, trainer's CPU time and engines' CPU time of one agent step, in microseconds."""
     before = time.perf_counter(), time.process_time(), engines_s()
     for action in actions:
         pool.step(action)
@@ -59,7 +59,7 @@ def block(pool, actions: np.ndarray) -> tuple[float, float, float]:
 
 
 def per_call_us(call, repetitions: int = 2000) -> float:
-    """Processor time of one call in this thread, the best of five."""
+    """Return the CPU time of one call in this thread, in microseconds: the best of five measurements."""
     times = []
     for _ in range(5):
         start_s = time.thread_time()
@@ -70,7 +70,7 @@ def per_call_us(call, repetitions: int = 2000) -> float:
 
 
 def main() -> None:
-    """Print the parts, then the pairs."""
+    """Measure and print the times of the parts, then the times and ratios of steps."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--envs", type=int, default=8)
     parser.add_argument("--blocks", type=int, default=60)
@@ -94,8 +94,8 @@ def main() -> None:
     pool.close()
     for kind, blocks in measured.items():
         wall, trainer, engines = (statistics.median(values) for values in zip(*blocks, strict=True))
-        print(f"{kind}: {wall:.0f} us an agent step, trainer {trainer:.0f} us of processor time, engines {engines:.0f}")
-    for index, name in enumerate(("wall", "trainer's processor")):
+        print(f"{kind}: {wall:.0f} us per agent step; CPU time: trainer {trainer:.0f} us, engines {engines:.0f} us")
+    for index, name in enumerate(("wall", "trainer's CPU")):
         ratios = [
             futures[index] / threads[index]
             for threads, futures in zip(measured["threads"], measured["futures"], strict=True)

@@ -1,6 +1,6 @@
-"""How a side of a paired benchmark is measured: it learns one block at a time, when it is told to.
+"""Measure one side of a paired benchmark, which trains one block at a time.
 
-Imported by every side, also in the peers' own virtual environments: nothing but psutil is needed.
+All sides import this module, also in the virtual environments of other packages. So it needs only psutil.
 """
 
 import json
@@ -13,19 +13,22 @@ import psutil
 
 
 class Gate:
-    """Called with the count of agent steps wherever a side may pause; returns at once until a block is full."""
+    """Pauses a training after each block. Call it with the number of agent steps wherever the training may pause."""
 
     def __init__(self, warm_up: int, steps: int, stop_children: bool = False) -> None:
-        """The first `warm_up` steps, in which things are built, are measured as no block; later ones hold `steps`.
+        """warm_up: agent steps before the first block, which are not measured. steps: agent steps of a block, at least.
 
-        `stop_children`: the side's processes would go on working behind its back, so they are stopped in a pause.
+        stop_children: stop the side's child processes during a pause, because they would go on working.
         """
         self._due, self._steps, self._stop_children = warm_up, steps, stop_children
         self._first: int | None = None
         self._answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
 
     def __call__(self, step: int) -> None:
-        """Report a full block and wait for the next one; ends the process where none is wanted any more."""
+        """Return at once until a block is full. Then report it and wait until the next block is requested.
+
+        Ends the process if no further block is requested.
+        """
         if step < self._due:
             return
         if self._first is None:
@@ -51,12 +54,12 @@ def _signal(processes: list[psutil.Process], number: int) -> None:
 
 
 def processor_s() -> float:
-    """Processor time of this process and of those that it started and that still run, seconds."""
+    """Return the CPU time of this process and its running child processes, in seconds."""
     this = psutil.Process()
     return sum(sum(process.cpu_times()[:2]) for process in (this, *this.children(recursive=True)))
 
 
 def memory_mb() -> float:
-    """Memory in use by this process and those that it started, shared pages counted once, MB."""
+    """Return the memory of this process and its child processes in MB. Shared pages count once."""
     this = psutil.Process()
     return sum(process.memory_full_info().pss for process in (this, *this.children(recursive=True))) / 1e6

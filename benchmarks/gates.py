@@ -1,14 +1,17 @@
-"""Does every gate of the default test suite hold on other seeds and with other processors' arithmetic?
+"""Check that the learning tests ("gates") pass with other seeds and with the arithmetic of other processors.
 
     python benchmarks/gates.py
-    python benchmarks/gates.py --only reinforce   # the gates whose command holds this text; keeps the others' results
+    python benchmarks/gates.py --only reinforce   # gates whose command contains this text; keeps the others' results
 
-A processor's vector instructions decide the order of summation, and so how a number is rounded. Environment variables
-make the libraries compute as on another processor (VARIANTS). A variant whose instructions this processor lacks is
-skipped. Each gate is trained on each seed as it is, then on the first seed with each variant. Where that leaves exactly
-the same weights, the variant does not change the arithmetic of this gate, and its other seeds are not trained. Tables
-compute the same on every processor: they are tried on seeds alone. The commands and the scores that they have to reach
-come from tests/learns/gate_table.py, as in the tests. Written to benchmarks/results/gates.json.
+The vector instructions of a processor decide the order of summation and so the rounding. Environment variables make the
+libraries compute as on another processor (VARIANTS). Variants whose instructions this processor lacks are skipped.
+
+Each gate trains with all seeds as it is, then with the first seed and each variant. If a variant leads to exactly the
+same weights, it does not change the arithmetic of this gate, and its other seeds are skipped. Tables compute the same
+on every processor, so their gates are tried with seeds alone.
+
+The commands and the required scores come from tests/learns/gate_table.py, as in the tests. Writes the results to
+benchmarks/results/gates.json.
 """
 
 import argparse
@@ -36,13 +39,13 @@ PLAIN = "as it is"
 
 @dataclass(frozen=True)
 class Variant:
-    """Environment variables of a run, and the processor's instructions that they need."""
+    """Environment variables of a run, and the processor instructions that they need."""
 
     variables: dict[str, str] = field(default_factory=dict, hash=False)
     needs: frozenset[str] = frozenset()
 
     def lacking(self, flags: set[str]) -> list[str]:
-        """The instructions that a processor with these flags lacks."""
+        """Return the needed instructions that a processor with these flags lacks."""
         return sorted(self.needs - flags)
 
 
@@ -67,14 +70,14 @@ VARIANTS = {
 
 
 def processor_flags() -> set[str]:
-    """The instructions that the processor names; empty where the system does not tell."""
+    """Return the flags of the processor; empty if the system has no /proc/cpuinfo."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     return next((set(line.partition(":")[2].split()) for line in lines if line.startswith("flags")), set())
 
 
 def train(gate: Gate, variant: Variant, seed: int) -> dict:
-    """Run the command of a gate as its own process; returns its measures, what it missed and a hash of its weights."""
+    """Run the command of a gate in its own process. Return its measures, the missed ones and a hash of its weights."""
     with tempfile.TemporaryDirectory() as folder:
         keys = [*gate.keys, f"seed={seed}", f"run_dir={folder}", "device=cpu", "progress=false"]
         command = [sys.executable, "-c", "from rltrain.cli import main; main()", *keys]
@@ -97,7 +100,7 @@ def train(gate: Gate, variant: Variant, seed: int) -> dict:
 
 
 def try_gate(gate: Gate, variants: dict[str, Variant], seeds: list[int], pool: ThreadPoolExecutor) -> dict[str, dict]:
-    """The outcomes of a gate: {variant: {seed: outcome}}, or {variant: {"same as": PLAIN}} after the first seed."""
+    """Return the outcomes of a gate, {variant: {seed: outcome}}; {variant: {"same as": PLAIN}} for equal weights."""
     names = [PLAIN] if gate.exact else [PLAIN, *(name for name in variants if name != PLAIN)]
     jobs = [(PLAIN, seed) for seed in seeds] + [(name, seeds[0]) for name in names[1:]]
     outcomes: dict[str, dict] = {name: {} for name in names}
@@ -116,7 +119,7 @@ def try_gate(gate: Gate, variants: dict[str, Variant], seeds: list[int], pool: T
 
 
 def report(gates: dict[str, dict[str, dict]], skipped: dict[str, str]) -> list[str]:
-    """A Markdown table: of each gate and variant how many seeds hold it, and every seed's measures."""
+    """Return a Markdown table with the number of passed seeds and the measures of each gate and variant."""
     lines = ["| gate | arithmetic | held | measures of each seed |", "|---|---|---|---|"]
     for gate, variants in gates.items():
         for name, tried in variants.items():
@@ -133,20 +136,20 @@ def report(gates: dict[str, dict[str, dict]], skipped: dict[str, str]) -> list[s
 
 
 def missed(gates: dict[str, dict[str, dict]]) -> bool:
-    """Whether any run missed its gate."""
+    """Return true if any run missed its gate."""
     tried = [outcomes for variants in gates.values() for outcomes in variants.values() if "same as" not in outcomes]
     return any(outcome["missed"] for outcomes in tried for outcome in outcomes.values())
 
 
 def main() -> None:
-    """Train and report; exit code 1 if a gate was missed."""
+    """Train and print the table. The exit code is 1 if a gate was missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", default="0,1,2,3,4")
-    parser.add_argument("--only", default="", help="gates whose command holds this text")
+    parser.add_argument("--only", default="", help="gates whose command contains this text")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="runs side by side")
     options = parser.parse_args()
     if not any(options.only in str(gate) for gate in GATES):
-        parser.error(f"no gate's command holds {options.only!r}; the gates are: {', '.join(map(str, GATES))}")
+        parser.error(f"no gate's command contains {options.only!r}; the gates are: {', '.join(map(str, GATES))}")
     seeds = [int(seed) for seed in options.seeds.split(",")]
     flags = processor_flags()
     skipped = {

@@ -1,12 +1,14 @@
-"""Golden runs: did a change of the code change what a training does, to the last bit?
+"""Golden runs: check that a change of the code leaves trainings equal bit for bit.
 
-    python benchmarks/golden.py record                      all runs, into benchmarks/results/golden.json
-    python benchmarks/golden.py compare --code ../other     the same runs with another checkout, against that file
+    python benchmarks/golden.py record                      record all runs in benchmarks/results/golden.json
+    python benchmarks/golden.py compare --code ../other     compare the same runs of another checkout with that file
 
 `golden_runs.py` lists the runs: short trainings on the CPU with one thread. A recording holds the metrics, episodes
-and results of each run and a SHA-256 of everything in its last checkpoint. Times, speeds and memory are left out.
-`compare` exits with 1 where anything differs. A recording is valid for one kind of machine with the same versions of
-the packages that calculate: others round differently, so `compare` refuses them.
+and results of each run, and a SHA-256 of everything in its last checkpoint. It leaves out times, speeds and memory.
+`compare` exits with 1 if anything differs.
+
+A recording is valid only for the same kind of processor and the same versions of the packages that calculate. Others
+round differently, so `compare` refuses them.
 """
 
 import argparse
@@ -40,13 +42,13 @@ CLOCKS = re.compile(r"time_s|(time|memory)/.*")
 """Tags of metrics.jsonl that depend on the clock or on the machine's memory."""
 CLOCK_STATE = ("run/train_time_s", "run/wall_time_s")
 PLACES = ("run_dir", "name")
-"""Keys of config.yaml that say where a run lies."""
+"""Keys of config.yaml for the folder of a run."""
 TIMEOUT_S = 600
 Record = dict[str, Any]
 
 
 def machine() -> dict[str, str]:
-    """Return what decides how floating-point numbers are rounded: the processor and the versions of the packages."""
+    """Return what the rounding of floating-point numbers depends on: the processor and the versions of the packages."""
     name, flags = platform.processor() or platform.machine(), ""
     with contextlib.suppress(OSError):
         cpuinfo = Path("/proc/cpuinfo").read_text()
@@ -68,7 +70,7 @@ class Starter:
     """Starts trainings with the rltrain of one checkout, one after another."""
 
     def __init__(self, code: Path, fresh: bool) -> None:
-        """fresh: begin a new Python for each training, rather than forks of one that has imported PyTorch."""
+        """fresh: start a new Python for each training, instead of a fork of a process that has imported PyTorch."""
         self._code = code
         self._fork: subprocess.Popen[str] | None = None
         if not fresh:
@@ -77,7 +79,7 @@ class Starter:
             self._fork = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment(code))
 
     def rltrain(self, arguments: list[str], where: str) -> str | None:
-        """Run rltrain in the folder `where`; returns the exit code and the last line of stderr if it fails."""
+        """Run rltrain in the folder `where`. If it fails, return the exit code and the last line of stderr."""
         stderr = Path(where) / "stderr"
         if self._fork is None:
             with stderr.open("w") as file, contextlib.suppress(subprocess.TimeoutExpired):
@@ -100,13 +102,13 @@ class Starter:
         return f"exit code {code}: {lines[-1]}" if code else None
 
     def close(self) -> None:
-        """End the process that forks."""
+        """End the process of golden_fork.py."""
         if self._fork is not None:
             self._fork.communicate()
 
 
 def record(run: GoldenRun, starter: Starter) -> Record:
-    """Train and return what the run left. A failure gives {"error": ...}."""
+    """Train and return the record of the run, or {"error": ...} if it fails."""
     with tempfile.TemporaryDirectory() as where:
         error = starter.rltrain([*run.arguments(), f"run_dir={where}/runs"], where)
         commands = [["rltrain", *run.arguments()]]
@@ -136,7 +138,7 @@ def _run_folder(where: Path) -> Path:
 
 
 def read_run(folder: Path) -> Record:
-    """Return what a run folder holds, without times and memory."""
+    """Return the record of a run folder, without times and memory."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     result = json.loads((folder / "result.json").read_text())
     meta = json.loads((folder / "meta.json").read_text())
@@ -151,7 +153,7 @@ def read_run(folder: Path) -> Record:
 
 
 def read_checkpoint(folder: Path) -> dict[str, str]:
-    """Return a digest of each tensor and array, and the JSON values themselves where they are short, by name."""
+    """Return a digest of each tensor and array by name, and the JSON values: as text if short, else as a digest."""
     found: dict[str, str] = {}
     for path in sorted(folder.glob("*.safetensors")):
         content = path.read_bytes()
@@ -166,7 +168,7 @@ def read_checkpoint(folder: Path) -> dict[str, str]:
         found[path.stem.replace("~", "/")] = _digest(array.dtype.str, list(array.shape), array.tobytes())
     for name, value in json.loads((folder / "state.json").read_text()).items():
         if name == "run/latest":
-            value = sorted(value)  # the last value of each tag: the order of the tags means nothing
+            value = sorted(value)  # the latest value of each tag, whose order does not matter
         if name not in CLOCK_STATE:
             text = json.dumps(value)
             found[name] = text if len(text) <= 100 else _digest("JSON", [len(text)], text.encode())
@@ -178,7 +180,7 @@ def _digest(dtype: str, shape: list[int], content: bytes) -> str:
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Join nested keys by dots."""
+    """Flatten a nested dict; join the keys by dots."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
@@ -189,9 +191,9 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def differences(old: Record, new: Record, allow_renames: bool = False) -> list[str]:
-    """Return one line for each part of a run that differs, the configuration first: it would explain the others.
+    """Return one line for each part of a run that differs. The config comes first, because it may explain the others.
 
-    allow_renames: tensors of a checkpoint may have other names if their contents are the same.
+    allow_renames: accept other names of a checkpoint's tensors if their contents are equal.
     """
     if "error" in old or "error" in new:
         return [f"failed: recorded {old.get('error', 'fine')}; now {new.get('error', 'fine')}"]
@@ -206,7 +208,7 @@ def differences(old: Record, new: Record, allow_renames: bool = False) -> list[s
 
 
 def _config_differences(old: Record, new: Record) -> list[str]:
-    """Compare only the keys of both: a key that is new or gone does no harm by itself."""
+    """Compare only keys that both configs have: a key that was added or removed is no difference by itself."""
     keys = [key for key in old if key in new and key not in PLACES and old[key] != new[key]]
     return [f"config.yaml: {key} was {old[key]} and is {new[key]}" for key in keys]
 
@@ -256,12 +258,12 @@ def _checkpoint_differences(old: dict[str, str], new: dict[str, str], allow_rena
 
 
 def _short(entry: str) -> str:
-    """Cut a digest to eight digits."""
+    """Shorten a digest to eight digits."""
     return re.sub(r"\b([0-9a-f]{8})[0-9a-f]{56}$", r"\1", entry)
 
 
 def machine_difference(old: dict[str, str], new: dict[str, str]) -> str | None:
-    """Return in one line what a recording's machine has and this one has not, or None."""
+    """Return in one line how the machine of a recording differs from this one, or None if they are equal."""
     told = [f"{key} {old.get(key)} (here {new.get(key)})" for key in {**old, **new} if old.get(key) != new.get(key)]
     return ", ".join(told) if told else None
 
@@ -270,7 +272,7 @@ def machine_difference(old: dict[str, str], new: dict[str, str]) -> str | None:
 
 
 def chosen(only: list[str], quick: bool) -> list[GoldenRun]:
-    """Return the runs whose name fits one of the patterns. Ends the program where there is none."""
+    """Return the runs whose name matches one of the patterns. Ends the program if there is none."""
     runs = [run for run in RUNS if not quick or run.quick]
     runs = [run for run in runs if not only or any(fnmatch.fnmatch(run.name, pattern) for pattern in only)]
     return runs or sys.exit(f"golden: no run is called {' or '.join(only)}; `list` names them all")
@@ -306,7 +308,7 @@ def run_all(runs: list[GoldenRun], args: argparse.Namespace, each: Callable[[Gol
 
 
 def main_record(args: argparse.Namespace) -> int:
-    """Record; with a choice of runs, those of an existing file of the same machine stay as they are."""
+    """Record the runs. If only some were chosen, keep the other runs of an existing file of the same machine."""
     runs = chosen(args.only, args.quick)
     here = machine()
     kept: dict[str, Record] = {}
@@ -337,7 +339,7 @@ def _summary(found: Record) -> str:
 
 
 def main_compare(args: argparse.Namespace) -> int:
-    """Run again and print every difference."""
+    """Train the recorded runs again and print every difference."""
     recorded = json.loads(args.file.read_text())
     if told := machine_difference(recorded["machine"], machine()):
         if not args.force:
@@ -372,7 +374,7 @@ def main_list(args: argparse.Namespace) -> int:
 
 
 def main() -> int:
-    """Return the exit code."""
+    """Parse the command line, run the command and return its exit code."""
     choice = argparse.ArgumentParser(add_help=False)
     choice.add_argument("--only", action="append", default=[], metavar="GLOB", help="runs by name, such as 'ppo-*'")
     choice.add_argument("--quick", action="store_true", help="one or two runs of each algorithm")
@@ -380,7 +382,7 @@ def main() -> int:
     how.add_argument(
         "--code", type=Path, default=HERE.parent, help="the checkout whose rltrain runs; default: this one"
     )
-    how.add_argument("--fresh", action="store_true", help="begin a new Python for each training: takes twice as long")
+    how.add_argument("--fresh", action="store_true", help="start a new Python for each training: takes twice as long")
     how.add_argument("--jobs", type=int, default=1, help="runs at the same time")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)

@@ -1,4 +1,4 @@
-"""A small environment for `golden_runs.py`: no environment of ours takes several discrete actions and is this quick.
+"""A small, fast environment with several discrete choices for `golden_runs.py`.
 
 Importing this module registers `Choices-v0`.
 """
@@ -11,7 +11,7 @@ from gymnasium import spaces
 
 
 class Choices(gymnasium.Env):
-    """Name the sign of each of two numbers and which of the two is larger; reward 1 for each right answer."""
+    """Tell the signs of two numbers and which one is larger. The reward is 1 for each right answer."""
 
     def __init__(self) -> None:
         self.observation_space = spaces.Box(-1, 1, (2,), np.float32)
@@ -20,13 +20,13 @@ class Choices(gymnasium.Env):
         self._num_steps = 0
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
-        """Return the first observation."""
+        """Start an episode and return the first observation."""
         super().reset(seed=seed)
         self._num_steps = 0
         return self._draw(), {}
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
-        """Reward the answers and draw the next two numbers; an episode has 10 to 20 steps."""
+        """Reward the answers and draw the next two numbers. An episode has 10 to 20 steps."""
         first, second = self._obs
         right = [first > 0, second > 0, int(first > second)]
         self._num_steps += 1

@@ -1,10 +1,10 @@
-"""Start rltrain many times without importing PyTorch each time: imports take most of the time of a short training.
+"""Start rltrain many times without importing PyTorch each time. Imports take most of the time of a short training.
 
     python benchmarks/golden_fork.py < REQUESTS
 
-Imports the packages that rltrain uses, and nothing of rltrain itself. Then forks for each request, a line of JSON with
-the keys `arguments`, `cwd`, `stderr` (a file) and `timeout_s`. The child does what `python -m rltrain` does. Answers
-with one line: the exit code.
+Imports the packages that rltrain uses, but nothing of rltrain itself. A request is a line of JSON with the keys
+`arguments`, `cwd`, `stderr` (a file) and `timeout_s`. For each request it forks a child that does what
+`python -m rltrain` does, and answers with one line: the exit code.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ PACKAGES += ("tensorboard.plugins.hparams.api_pb2", "yaml", "psutil", "rich", "c
 
 
 def child(request: dict[str, Any]) -> None:
-    """Become a process of rltrain; never returns."""
+    """Run rltrain in this process, then exit. Never returns."""
     code: Any = 1
     try:
         signal.alarm(request["timeout_s"])

@@ -1,8 +1,8 @@
 """The runs of `golden.py`.
 
-Every setting of an algorithm, its network and its run is given on the command line, so that neither a default nor a
-tuned file in `configs/hparams` decides what a golden run does. Settings of environments are given where a tuned file
-or a default may plausibly change.
+All settings of an algorithm, its network and its run are on the command line. So a golden run does not depend on
+defaults or on tuned files in `configs/hparams`. Settings of environments are given if a default or a tuned file is
+likely to change.
 """
 
 from dataclasses import dataclass
@@ -181,7 +181,7 @@ ENVS: dict[str, Settings] = {
 
 @dataclass(frozen=True)
 class GoldenRun:
-    """One training, and with `resume_steps` a second one that goes on with it up to that step."""
+    """A training. With `resume_steps` it is then resumed and trained up to that step."""
 
     name: str
     settings: Settings
@@ -194,7 +194,7 @@ class GoldenRun:
 
 
 def _text(value: Any) -> str:
-    """Write a value as Hydra reads it."""
+    """Return a value as text for Hydra."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -209,7 +209,7 @@ def _text(value: Any) -> str:
 def _run(
     algo: str, env: str, what: str = "", *, quick: bool = False, resume_steps: int | None = None, **changes: Any
 ) -> GoldenRun:
-    """Return a run of `algo` on `env`; a double underscore in the name of a change stands for a dot."""
+    """Return a run of `algo` on `env`. A double underscore in the name of a change stands for a dot."""
     settings = RUN | {"algo": algo, "env": env} | ALGOS[algo] | ENVS[env]
     settings |= {key.replace("__", "."): value for key, value in changes.items()}
     return GoldenRun("-".join(filter(None, (algo, env, what))), settings, quick, resume_steps)
@@ -334,4 +334,4 @@ RUNS: list[GoldenRun] = [
     _run("ppo", "pong", "resumed", num_envs=2, total_steps=128, resume_steps=256),
     _run("ppo", "airstriker", "buttons", num_envs=2, total_steps=192, env__action_set="buttons", env__actions=[]),
 ]
-"""`quick` ones show within a minute or two whether a change touched an algorithm at all."""
+"""The golden runs. The `quick` ones show within two minutes if a change affects an algorithm at all."""

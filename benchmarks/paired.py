@@ -1,12 +1,16 @@
-"""Ours against a peer in alternating blocks (ours, peer, peer, ours, ...) on one machine, start-up left out.
+"""Compare the speed of rltrain with another package in alternating blocks on one machine, without start-up.
 
     python benchmarks/paired.py ppo_pong --peer ../peer-sb3/bin/python
-    python benchmarks/paired.py ppo_pong --source ../before     # against another checkout of rltrain; of this one: A/A
+    python benchmarks/paired.py ppo_pong --source ../before     # with another checkout of rltrain; this one gives A/A
 
-Both sides run all the time and wait for their turn. Reported: the median over pairs of blocks of the ratio of agent
-steps/s with a 95% bootstrap interval, the same for processor time a step, memory, and the noise: ratios of neighbouring
-blocks of the same side. `--keys` adds keys of rltrain to our side (`--keys precision=fp32`). Written to
-benchmarks/results/<name>.json; with --source only where --name is given.
+The order of the blocks is ours, peer, peer, ours, ... Both sides keep running and wait for their turn. The result is:
+
+- the ratio of agent steps/s: the median over pairs of blocks, with a 95% bootstrap interval
+- the same ratio for CPU time per step, and the memory of both sides
+- the noise: ratios of neighbouring blocks of the same side
+
+`--keys` adds keys of rltrain to our side (`--keys precision=fp32`). Writes benchmarks/results/<name>.json; with
+--source only if --name is given.
 """
 
 import argparse
@@ -28,11 +32,11 @@ HERE = Path(__file__).resolve().parent
 
 
 class Side:
-    """One side's process, learning when told to."""
+    """The process of one side, which trains one block per request."""
 
     def __init__(self, command: list[str], source: Path | None = None) -> None:
         self.command, self.blocks = command, []
-        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  (read when the process has ended)
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  (read after the process has ended)
         env = os.environ | ({"PYTHONPATH": str(source)} if source else {})
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True, env=env,
@@ -41,7 +45,7 @@ class Side:
         self._answer()
 
     def block(self) -> None:
-        """Learn for one block."""
+        """Train one block."""
         self._process.stdin.write("\n")
         self._process.stdin.flush()
         self.blocks.append(self._answer())
@@ -54,22 +58,22 @@ class Side:
         sys.exit(f"{shlex.join(self.command)} ended:\n{self._errors.read()[-3000:]}")
 
     def close(self) -> None:
-        """End it with all that it started."""
+        """Kill the process and its child processes."""
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
     @property
     def rate(self) -> np.ndarray:
-        """Agent steps/s of each block."""
+        """Agent steps per second of each block."""
         return np.array([block["steps"] / block["seconds"] for block in self.blocks])
 
     @property
     def cpu_ms(self) -> np.ndarray:
-        """Milliseconds of processor time for each agent step, of each block."""
+        """CPU time per agent step of each block, in milliseconds."""
         return np.array([1e3 * block["cpu_s"] / block["steps"] for block in self.blocks])
 
     def summary(self) -> dict:
-        """What the results file holds of it."""
+        """Return the part of the results file for this side."""
         return {
             "steps_per_s": round(float(np.median(self.rate)), 1),
             "blocks_steps_per_s": self.rate.round(1).tolist(),
@@ -79,22 +83,22 @@ class Side:
 
 
 def median_interval(values: np.ndarray) -> dict:
-    """The median and its 95% percentile bootstrap interval."""
+    """Return the median and its 95% percentile bootstrap interval."""
     draws = np.random.default_rng(0).choice(values, (10_000, len(values)))
     low, high = np.percentile(np.median(draws, axis=1), [2.5, 97.5])
     return {"median": round(float(np.median(values)), 3), "interval_95": [round(float(low), 3), round(float(high), 3)]}
 
 
 def noise(sides: list[Side]) -> dict:
-    """Ratios of two neighbouring blocks of one side, which did the same work one after the other: the A/A ratio."""
-    # Both sides' blocks lie next to each other in twos, ours from the second on, the peer's from the first on.
+    """Return the ratio of two neighbouring blocks of the same side (A/A), which would be 1 without noise."""
+    # In the order ours, peer, peer, ours, ours, ... neighbours start at our second block and at the peer's first.
     ratios = [b / a for side, first in zip(sides, (1, 0), strict=True)
               for a, b in zip(side.rate[first::2], side.rate[first + 1 :: 2], strict=False)]  # fmt: skip
     return median_interval(np.array(ratios)) | {"smallest": round(min(ratios), 3), "largest": round(max(ratios), 3)}
 
 
 def commands(work: Work, name: str, options: argparse.Namespace) -> tuple[list[str], list[str]]:
-    """How both sides are started."""
+    """Return the commands of both sides."""
     lengths = [str(work.warm_up), str(work.steps)]
     base = [sys.executable, str(HERE / "side_rltrain.py"), *lengths, *work.ours]
     if options.source:
@@ -103,7 +107,7 @@ def commands(work: Work, name: str, options: argparse.Namespace) -> tuple[list[s
 
 
 def machine() -> dict:
-    """Where it was measured."""
+    """Return a description of this machine."""
     models = {
         line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
     }
@@ -112,7 +116,7 @@ def machine() -> dict:
 
 
 def main() -> None:
-    """Run the blocks and report."""
+    """Run the blocks, and print and write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", choices=WORKS)
     against = parser.add_mutually_exclusive_group(required=True)
@@ -121,7 +125,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=10)
     parser.add_argument("--keys", nargs="*", default=[], help="more keys for our side")
     parser.add_argument("--peer-keys", nargs="*", default=[], help="with --source: more keys for the other checkout")
-    parser.add_argument("--name", help="of the results file")
+    parser.add_argument("--name", help="name of the results file")
     options = parser.parse_args()
     work = WORKS[options.work]
     our_command, peer_command = commands(work, options.work, options)

@@ -1,10 +1,10 @@
-"""PPO and DQN on CartPole as they are usually written on one page: what ours is held against where there is no package.
+"""PPO and DQN on CartPole as single-file scripts, for speed comparisons.
 
     python benchmarks/plain.py WARM_UP STEPS ppo|dqn
 
-CleanRL's scripts (github.com/vwxyzjn/cleanrl, ppo.py and dqn.py) are no package; these loops stand in for them, in our
-own words: their settings, torch modules, gymnasium's vector environment, one step after the other. tests/test_speed.py
-measures ours against them in every run of the tests.
+They stand in for CleanRL's scripts (github.com/vwxyzjn/cleanrl, ppo.py and dqn.py), which are not a package. They use
+CleanRL's settings, torch modules and gymnasium's vector environment. tests/benchmarks/test_speed.py compares rltrain
+with them.
 """
 
 import itertools
@@ -17,11 +17,11 @@ import torch
 from torch import nn
 
 Step = Callable[[int], None]
-"""Told the count of agent steps wherever a loop may pause."""
+"""Called with the number of agent steps wherever a loop may pause."""
 
 
 def layers(*sizes: int, activation: type[nn.Module]) -> nn.Sequential:
-    """Linear layers with an activation between them."""
+    """Return linear layers with an activation between them."""
     parts: list[nn.Module] = []
     for inputs, outputs in itertools.pairwise(sizes):
         parts += [nn.Linear(inputs, outputs), activation()]
@@ -29,7 +29,7 @@ def layers(*sizes: int, activation: type[nn.Module]) -> nn.Sequential:
 
 
 def ppo(total_steps: int, told: Step) -> None:
-    """4 environments x 128 steps, 4 epochs of 4 minibatches, clipped values."""
+    """Train PPO: 4 environments x 128 steps, 4 epochs of 4 minibatches, clipped values."""
     num_envs, num_steps, num_epochs, batch_size = 4, 128, 4, 128
     envs = gymnasium.vector.SyncVectorEnv(
         [lambda: gymnasium.wrappers.RecordEpisodeStatistics(gymnasium.make("CartPole-v1"))] * num_envs
@@ -86,7 +86,7 @@ def ppo(total_steps: int, told: Step) -> None:
 
 
 def dqn(total_steps: int, told: Step) -> None:
-    """One environment, an update of 128 every 10 steps, a replay of 10,000."""
+    """Train DQN: one environment, one update with 128 transitions every 10 steps, a replay buffer of 10,000."""
     random, starts, size = np.random.default_rng(0), 1000, 10_000
     envs = gymnasium.vector.SyncVectorEnv(
         [lambda: gymnasium.wrappers.RecordEpisodeStatistics(gymnasium.make("CartPole-v1"))]

@@ -1,10 +1,10 @@
-"""Returns of the uniformly random policy, which every learned score has to beat.
+"""Measure the returns of the uniformly random policy, which every trained agent has to beat.
 
     python benchmarks/random_policy.py doom_basic doom_take_cover
     python benchmarks/random_policy.py doom_basic --episodes 200 --set env.frame_skip=1
 
-Arguments are options of the `env` group. Episodes are played as evaluations play them: raw rewards, a fixed share for
-each environment. The interval is the mean's, 95%, by the normal distribution.
+The arguments are options of the `env` group. Episodes are played as in evaluations: raw rewards, and a fixed number of
+episodes for each environment. The interval is the 95% interval of the mean, by the normal distribution.
 """
 
 import argparse
@@ -20,13 +20,13 @@ from rltrain.run.evaluation import play_episodes
 
 
 class RandomAgent:
-    """Every action equally likely, whatever is seen."""
+    """An agent that samples actions uniformly."""
 
     def __init__(self, action_space) -> None:
         self.action_space = action_space
 
     def policy(self, obs: np.ndarray, greedy: bool, generator: np.random.Generator) -> np.ndarray:
-        """Actions [B] int64, or [B, A] float32 between the bounds."""
+        """Return random actions, [B] int64, or [B, A] float32 within the bounds."""
         if hasattr(self.action_space, "n"):
             return generator.integers(self.action_space.n, size=len(obs))
         low, high = self.action_space.low, self.action_space.high

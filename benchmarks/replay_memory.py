@@ -1,9 +1,9 @@
-"""Memory of a replay of Atari frames, ours and Stable-Baselines3's: predicted for a million, measured for fewer.
+"""Compare the memory of a replay buffer of Atari frames with Stable-Baselines3's.
 
     python benchmarks/replay_memory.py --peer ../peer-sb3/bin/python
 
-Measured is what the process grows by while the replay is filled; a million frames of the peer would not fit in most
-machines. Written to benchmarks/results/replay_memory.json.
+Measures the growth of the process while 20,000 frames are stored, and predicts the memory for a million frames. (A
+million frames of Stable-Baselines3 would not fit in most machines.) Writes benchmarks/results/replay_memory.json.
 """
 
 import argparse
@@ -41,7 +41,7 @@ print(psutil.Process().memory_info().rss - before, sum(array.nbytes for array in
 
 
 def side(python: str, code: str) -> dict:
-    """Bytes measured at the smaller size, and predicted for the full one."""
+    """Return the measured memory for MEASURED frames, and the predicted memory for MEASURED and FULL frames, in GB."""
     output = subprocess.run([python, "-c", code, str(MEASURED)], check=True, capture_output=True, text=True).stdout
     grown, each = map(float, output.split())
     return {
@@ -52,7 +52,7 @@ def side(python: str, code: str) -> dict:
 
 
 def main() -> None:
-    """Measure both and report."""
+    """Measure both replay buffers, and print and write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer", required=True, help="python of the peer's virtual environment")
     options = parser.parse_args()

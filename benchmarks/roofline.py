@@ -1,11 +1,13 @@
-"""What the arithmetic of each work needs, what this machine gives, what the environment costs, and what is reached.
+"""Compare the measured time of a step with the time of its arithmetic and of its environment (a roofline).
 
     python benchmarks/roofline.py
 
-MFLOP a step are counted layer by layer: a forward pass, and for learning the weights' and the inputs' gradients (but
-for the inputs of the first layer). Matrix products and environments are measured here; steps/s are those of
-benchmarks/results/. Reached is the time that arithmetic alone would take on all cores, over the time that a step takes;
-with the environment's own time added it says how much is left to win. Prints a Markdown table.
+The arithmetic is counted in MFLOP per step, layer by layer: forward passes, and for training the gradients of the
+weights and of the inputs (but not of the first layer's inputs). The speed of matrix products and of the environments is
+measured here. The measured steps/s come from benchmarks/results/.
+
+"reached" is the time of the arithmetic alone, on all cores, divided by the measured time of a step. "with env" adds the
+environment's time to it; the rest to 100% is what optimisation could still save. Prints a Markdown table.
 """
 
 import json
@@ -30,7 +32,7 @@ HERE = Path(__file__).resolve().parent
 
 
 def gflops(dtype: torch.dtype, size: int = 1024) -> float:
-    """GFLOP/s of square matrix products on all cores, the best of several."""
+    """Return the GFLOP/s of square matrix products on all cores: the best of 20 measurements."""
     a, b, best = torch.randn(size, size).to(dtype), torch.randn(size, size).to(dtype), 0.0
     for _ in range(20):
         start_s = time.perf_counter()
@@ -41,7 +43,7 @@ def gflops(dtype: torch.dtype, size: int = 1024) -> float:
 
 
 def mflop_of_layers(torso: networks.Torso, example: torch.Tensor) -> list[float]:
-    """MFLOP of a forward pass of one sample through each layer with weights."""
+    """Return the MFLOP of a forward pass of one sample, for each layer with weights."""
     counts = []
 
     def count(layer: nn.Module, inputs: tuple, output: torch.Tensor) -> None:
@@ -58,7 +60,7 @@ def mflop_of_layers(torso: networks.Torso, example: torch.Tensor) -> list[float]
 
 
 def env_us(config) -> float:
-    """Microseconds of the clock for one agent step of the pool, random actions."""
+    """Return the wall time of one agent step of the pool with random actions, in microseconds."""
     pool, random = registry.make_pool(config.env, config.num_envs), np.random.default_rng(0)
     try:
         pool.reset(0)
@@ -74,7 +76,7 @@ def env_us(config) -> float:
 
 
 def main() -> None:
-    """Print the table."""
+    """Measure and print the table."""
     hydra_app.register_schemas()
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     speed = {dtype: gflops(dtype) for dtype in (torch.float32, torch.bfloat16)}

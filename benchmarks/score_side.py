@@ -1,8 +1,8 @@
-"""One training until it reaches a score; prints the seconds of training, in either side's environment.
+"""Train until a score is reached, and print the seconds of training. `time_to_score.py` starts it for each side.
 
     score_side.py ours|peer ppo|dqn|dqn_doom SEED MAX_STEPS [key=value...]
 
-Every so often the greedy policy plays 20 episodes in fresh environments, with the clock stopped.
+The greedy policy regularly plays 20 episodes in other environments. The clock does not count these evaluations.
 """
 
 import json
@@ -17,11 +17,14 @@ EPISODES = 20
 
 @dataclass(frozen=True)
 class Goal:
-    """What is learned, and what counts as learned."""
+    """A task and the score to reach."""
 
     keys: tuple[str, ...]
+    """rltrain's keys."""
     every_steps: int
+    """Agent steps between two evaluations."""
     score: float
+    """The mean return to reach."""
 
 
 GOALS = {
@@ -32,14 +35,14 @@ GOALS = {
 
 
 class Watch:
-    """Stops its clock while it looks at the score."""
+    """Measures the training time without the evaluations."""
 
     def __init__(self, goal: Goal, max_steps: int) -> None:
         self.goal, self.max_steps = goal, max_steps
         self.seconds, self.start_s, self.next_step = 0.0, time.perf_counter(), goal.every_steps
 
     def __call__(self, step: int, play) -> None:
-        """Evaluate where it is due by `play`, which gives a mean return; ends the process at the score."""
+        """Evaluate if it is due. `play()` returns the mean return. Ends the process when the score is reached."""
         if step < self.next_step:
             return
         self.seconds += time.perf_counter() - self.start_s
@@ -53,7 +56,7 @@ class Watch:
 
 
 def ours(goal: str, seed: str, max_steps: int, keys: list[str]) -> None:
-    """rltrain with its own tuned settings, or with `keys`."""
+    """Train rltrain with its tuned settings and with `keys`."""
     from rltrain.system import process
 
     process.prepare()
@@ -65,7 +68,7 @@ def ours(goal: str, seed: str, max_steps: int, keys: list[str]) -> None:
 
     def start(run: Run):
         pool = make_pool(run)
-        watches.append(Watch(GOALS[goal], max_steps))  # what comes before is start-up
+        watches.append(Watch(GOALS[goal], max_steps))  # the clock starts here, without the start-up
         return pool
 
     def after_step_and_look(run: Run, num_steps: int, agent, **parts) -> None:
@@ -80,7 +83,7 @@ def ours(goal: str, seed: str, max_steps: int, keys: list[str]) -> None:
 
 
 def peer(goal: str, seed: str, max_steps: int) -> None:
-    """Stable-Baselines3 at RL Zoo's settings."""
+    """Train Stable-Baselines3 with RL Zoo's settings."""
     from side_sb3 import WORKS
     from stable_baselines3.common.callbacks import BaseCallback
     from stable_baselines3.common.env_util import make_vec_env
@@ -89,7 +92,7 @@ def peer(goal: str, seed: str, max_steps: int) -> None:
     fresh = make_vec_env("CartPole-v1", n_envs=8, seed=1000)
 
     class Look(BaseCallback):
-        """Between rollouts."""
+        """Evaluates between rollouts."""
 
         def _on_training_start(self) -> None:
             self.watch = Watch(GOALS[goal], max_steps)

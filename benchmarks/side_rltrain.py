@@ -1,4 +1,4 @@
-"""Our side of a paired benchmark: `rltrain` as a user starts it, paused between blocks.
+"""rltrain's side of a paired benchmark: `rltrain` as a user starts it, paused between blocks.
 
 side_rltrain.py WARM_UP STEPS key=value...
 """
@@ -12,7 +12,7 @@ from gate import Gate
 
 
 def pause_runs(gate: Gate) -> None:
-    """Let `Run.after_step` end at the gate."""
+    """Make `Run.after_step` call the gate."""
     from rltrain.run.run import Run
 
     after_step = Run.after_step
@@ -26,10 +26,10 @@ def pause_runs(gate: Gate) -> None:
 
 if __name__ == "__main__":
     gate = Gate(int(sys.argv[1]), int(sys.argv[2]))
-    with contextlib.suppress(ImportError):  # a checkout from before there was one
+    with contextlib.suppress(ImportError):  # older checkouts do not have this module
         from rltrain.system import process
 
-        process.prepare()  # as `main` does too: but before NumPy, which `Run` imports
+        process.prepare()  # `main` calls it too, but here it must come before NumPy, which `Run` imports
     pause_runs(gate)
     from rltrain.cli import main
 

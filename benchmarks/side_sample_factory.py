@@ -1,9 +1,9 @@
-"""Sample Factory's side of a paired benchmark on Doom basic; runs in its own environment.
+"""Sample Factory's side of a paired benchmark on Doom basic. It runs in its own virtual environment.
 
     side_sample_factory.py WARM_UP STEPS [--key=value...]
 
-Its own example (sf_examples.vizdoom.train_vizdoom) with keys that make the work that of ours: frame skip 4, no
-recurrent layer, rollouts of 32, one pass over batches of 1024.
+It runs Sample Factory's example (sf_examples.vizdoom.train_vizdoom) with the settings of our side: frame skip 4, no
+recurrent layer, rollouts of 32 steps, one epoch of minibatches of 1024.
 """
 
 import sys
@@ -24,13 +24,13 @@ KEYS = [
 
 
 class Paused(AlgoObserver):
-    """Calls the gate after each training step; Sample Factory counts emulator frames."""
+    """Calls the gate after each training step. Sample Factory counts emulator frames."""
 
     def __init__(self, gate: Gate) -> None:
         self.gate = gate
 
     def on_training_step(self, runner, training_iteration_since_resume: int) -> None:
-        """The runner's event loop waits here, its processes are stopped."""
+        """Wait at the gate, which blocks the runner's event loop. The gate also stops the child processes."""
         self.gate(sum(runner.env_steps.values()) // FRAME_SKIP)
 
 

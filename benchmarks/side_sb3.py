@@ -1,4 +1,4 @@
-"""Stable-Baselines3's side of a paired benchmark, at the settings of its RL Zoo; runs in its own environment.
+"""Stable-Baselines3's side of a paired benchmark, with the settings of its RL Zoo. Runs in its own virtual environment.
 
     side_sb3.py WARM_UP STEPS WORK
 
@@ -20,7 +20,7 @@ gym.register_envs(ale_py)
 
 
 class Paused(BaseCallback):
-    """Calls the gate before each rollout, when the learning from the last one is over."""
+    """Calls the gate before each rollout, after the updates from the last one."""
 
     def __init__(self, gate: Gate) -> None:
         super().__init__()
@@ -34,12 +34,12 @@ class Paused(BaseCallback):
 
 
 def pong(num_envs: int) -> VecFrameStack:
-    """Frame skip 4, no sticky actions, up to 30 no-ops, fire at reset, rewards clipped."""
+    """Make Pong with frame skip 4, no sticky actions, up to 30 no-ops, fire at reset and clipped rewards."""
     return VecFrameStack(make_atari_env("PongNoFrameskip-v4", n_envs=num_envs, seed=0), 4)
 
 
 def cartpole(num_envs: int):
-    """RL Zoo steps them one after another in this process."""
+    """Make CartPole environments that are stepped one after another in this process, as in RL Zoo."""
     return make_vec_env("CartPole-v1", n_envs=num_envs, seed=0)
 
 

@@ -1,12 +1,13 @@
-"""Does a long training leak? Memory, processes, file handles and shared memory of one that plays eight Doom games.
+"""Check that a long training of eight Doom games leaks no memory, processes, file handles or shared memory.
 
     python benchmarks/soak.py --minutes 60 --warm-up 10
 
-Starts `rltrain algo=ppo env=doom num_envs=8`, which also evaluates (eight more games that come and go) and saves, and
-looks at the whole tree of its processes every ten seconds, at the trainer and its engines apart. Between two
-evaluations the tree looks the same each time: what is judged is the lowest of each number in every two minutes, after
-the warm-up. Ends the training with SIGTERM and exits with 1 where the memory of either kind still grows in the second
-half (see `leaks`), or any other number no longer comes down to what it was (see `rises`).
+Starts `rltrain algo=ppo env=doom num_envs=8`, which also evaluates (in eight more games) and saves checkpoints. Every
+10 s it measures the whole tree of processes, with separate memory for the trainer and the engines. Evaluations raise
+the numbers for a while, so the check uses the lowest value of each number in every 2 minutes, after the warm-up.
+
+Ends the training with SIGTERM. Exits with 1 if the memory of the trainer or of the engines still grows in the second
+half (see `leaks`), or if another number does not return to its earlier value (see `rises`).
 """
 
 import argparse
@@ -26,7 +27,7 @@ import psutil
 
 HERE = Path(__file__).resolve().parent
 LEAK_PER_HOUR = 0.01
-"""So fast a growth, as a share of what is held, is a leak: at less than that, four days do not double it."""
+"""Growth per hour, as a fraction of the memory, that counts as a leak. At this rate memory doubles in four days."""
 WINDOW_S = 120
 MEMORY = ("trainer_mb", "engines_mb")
 COUNTS = ("processes", "handles", "shm_entries")
@@ -35,7 +36,7 @@ DUE = ["log_every_steps=2000", "eval_every_steps=20000", "checkpoint_every_steps
 
 
 def left_behind(since: float) -> int:
-    """Engines' entries in /dev/shm, made since then, that no process maps any more."""
+    """Return the number of engines' entries in /dev/shm, created after `since`, that no process maps any more."""
     mapped = ""
     for maps in Path("/proc").glob("[0-9]*/maps"):
         with contextlib.suppress(OSError):
@@ -48,7 +49,7 @@ def left_behind(since: float) -> int:
 
 
 def look(trainer: psutil.Process) -> dict[str, float]:
-    """The numbers of the trainer and all that it started, now."""
+    """Return the current numbers of the trainer and its child processes."""
     seen = {"trainer_mb": trainer.memory_info().rss / 1e6, "engines_mb": 0.0, "processes": 1}
     seen |= {"handles": trainer.num_fds(), "shm_entries": left_behind(trainer.create_time())}
     for process in trainer.children(recursive=True):
@@ -63,7 +64,7 @@ def look(trainer: psutil.Process) -> dict[str, float]:
 
 
 def lowest(samples: Sequence[dict[str, float]], key: str) -> list[tuple[float, float]]:
-    """(time in s, value) of the lowest in each window but the last, which may end before its lowest moment."""
+    """Return (time in s, lowest value) of each window but the last, which may be incomplete."""
     windows: dict[int, list[tuple[float, float]]] = {}
     for sample in samples:
         windows.setdefault(int(sample["time_s"] // WINDOW_S), []).append((sample[key], sample["time_s"]))
@@ -72,26 +73,26 @@ def lowest(samples: Sequence[dict[str, float]], key: str) -> list[tuple[float, f
 
 
 def growth_per_hour(points: Sequence[tuple[float, float]]) -> float:
-    """The median slope between any two of the (time in s, value) points: one jump or dip does not move it."""
+    """Return the median slope between all pairs of (time in s, value) points, which a single jump does not change."""
     slopes = [(b - a) / (t - s) for (s, a), (t, b) in itertools.combinations(points, 2)]
     return 3600 * statistics.median(slopes) if slopes else 0.0
 
 
 def leaks(points: Sequence[tuple[float, float]]) -> bool:
-    """Whether memory grows by more than LEAK_PER_HOUR in the second half: what levels off does not, a leak does."""
+    """Return true if memory grows by more than LEAK_PER_HOUR in the second half. Memory that levels off does not."""
     late = points[len(points) // 2 :]
     return growth_per_hour(late) > LEAK_PER_HOUR * late[0][1]
 
 
 def rises(points: Sequence[tuple[float, float]]) -> bool:
-    """Whether a count is never again as low in the second half as it was in the first: what comes and goes is not."""
+    """Return true if a count never returns in the second half to its lowest value of the first half."""
     counts = [count for _, count in points]
     half = len(counts) // 2
     return min(counts[half:]) > min(counts[:half] or counts)
 
 
 def main() -> int:
-    """Run, look, report."""
+    """Run the training, measure it, and print and write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--warm-up", type=float, default=10, help="minutes")

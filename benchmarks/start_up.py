@@ -1,8 +1,8 @@
-"""Seconds that a user waits: `rltrain --help`, and a command up to its first environment step.
+"""Measure the start-up time of `rltrain --help`, and of trainings up to their first environment step.
 
     python benchmarks/start_up.py
 
-Each is started anew several times; the median and the extremes are printed and written to
+Starts each command several times. Prints the median and the extremes, and writes them to
 benchmarks/results/start_up.json.
 """
 
@@ -28,18 +28,18 @@ def first(run, *args):
 Run.advance = first
 main()
 """
-"""The first `advance` comes right after the first step."""
+"""A training that ends after its first environment step, with which `Run.advance` is called."""
 
 
 def help_s() -> float:
-    """`rltrain --help`, from the command to its end."""
+    """Return the time of `rltrain --help`, in seconds."""
     start_s = time.perf_counter()
     subprocess.run([sys.executable, "-c", MAIN, "--help"], check=True, capture_output=True)
     return time.perf_counter() - start_s
 
 
 def first_step_s(*keys: str) -> float:
-    """From the command to the end of the first step of the environments."""
+    """Return the time from the start of a command to the end of its first environment step, in seconds."""
     with tempfile.TemporaryDirectory() as folder:
         start_s = time.time()
         command = [sys.executable, "-c", FIRST_STEP, *keys, f"run_dir={folder}", "progress=false"]
@@ -48,7 +48,7 @@ def first_step_s(*keys: str) -> float:
 
 
 def main() -> None:
-    """Measure and report."""
+    """Measure all commands, and print and write the times."""
     os.environ["PYTHONPATH"] = str(HERE.parent)
     works = {
         "rltrain --help": help_s,
@@ -59,7 +59,7 @@ def main() -> None:
     }
     result = {}
     for name, measure in works.items():
-        measure()  # files that were read once are in memory, as for anyone who works with it
+        measure()  # fills the file cache, as for a user who works with rltrain
         times = [measure() for _ in range(TRIES)]
         result[name] = {"median_s": round(statistics.median(times), 2), "least_s": round(min(times), 2),
                         "most_s": round(max(times), 2)}  # fmt: skip

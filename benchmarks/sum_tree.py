@@ -1,9 +1,9 @@
-"""Our sum tree against the plain Python one of most prioritized replays, paired in one run; reports a ratio.
+"""Compare rltrain's sum tree with a plain Python one, as most prioritized replay buffers use it.
 
     python benchmarks/sum_tree.py
 
-One round is what a learner's update costs: draw 64 of a million transitions, read and then set their priorities. Both
-trees do the same rounds in turn, so that a busy machine slows both.
+One round does the tree's work of one update: sample 64 of a million transitions, then read and set their priorities.
+Both trees do the same rounds in turn, so that a busy machine slows both. Prints the ratio of their times.
 """
 
 import json
@@ -19,7 +19,7 @@ CAPACITY, BATCH_SIZE, NUM_ROUNDS = 1_000_000, 64, 300
 
 
 class PlainTree:
-    """The textbook version: a Python loop over one list of sums."""
+    """The textbook version: Python loops over one list of sums."""
 
     def __init__(self, priority: np.ndarray) -> None:
         self.num_leaves = 1 << (len(priority) - 1).bit_length()
@@ -28,7 +28,7 @@ class PlainTree:
             self.nodes[node] = self.nodes[2 * node] + self.nodes[2 * node + 1]
 
     def find(self, mass: float) -> int:
-        """Index of the priority that covers `mass`."""
+        """Return the index of the priority that contains `mass`."""
         node = 1
         while node < self.num_leaves:
             node *= 2
@@ -47,7 +47,7 @@ class PlainTree:
 
 
 def main() -> None:
-    """Report the median time of a round for both, and the median of the ratios of neighbouring rounds."""
+    """Print and write the median time of a round for both trees, and the median ratio of paired rounds."""
     random = np.random.default_rng(0)
     initial = random.random(CAPACITY)
     ours, plain = SumTree(CAPACITY), PlainTree(initial)

@@ -1,11 +1,11 @@
-"""Q-learning on Taxi: a whole run of ours against the plain gymnasium loop of the tutorials, paired in one process.
+"""Compare Q-learning on Taxi with the plain gymnasium loop of tutorials, paired in one process.
 
     python benchmarks/tabular.py
 
-Blocks run ours, plain, plain, ours, ...; ours counts everything between the first step and the last: the compiled loop,
-logs, episodes.csv, evaluations and checkpoints. Compiling is start-up and skipped. Both sides learn by the same rule
-with the same step size, discount and epsilon. Prints steps a second by the clock and by the processor's time, and the
-median of the ratios with a bootstrap interval.
+The order of the blocks is ours, plain, plain, ours, ... A block of ours is a whole run: the compiled loop, logs,
+episodes.csv, evaluations and checkpoints, but not the compilation. Both sides use the same update rule, learning rate,
+discount and epsilon. Prints steps per second of wall time and of CPU time, and the median ratio with a bootstrap
+interval.
 """
 
 import argparse
@@ -25,12 +25,12 @@ from rltrain.config.environments import GymConfig
 from rltrain.config.run import RunConfig
 
 STEPS = {"ours": 1_000_000, "plain": 50_000}
-"""Agent steps of a block: both take about as long as a timer needs."""
+"""Agent steps of a block, enough for an exact time."""
 LEARNING_RATE, GAMMA, EPSILON = 0.7, 0.99, 0.1
 
 
 def ours(num_steps: int) -> None:
-    """A run as a user starts it, in a folder that is thrown away."""
+    """Train a whole run as a user starts it, in a temporary folder."""
     algo = QLearningConfig(learning_rate=LEARNING_RATE, gamma=GAMMA, epsilon_start=EPSILON, epsilon_end=EPSILON)
     with tempfile.TemporaryDirectory() as folder:
         config = RunConfig(algo, GymConfig("taxi", id="Taxi-v4"), total_steps=num_steps, run_dir=folder, progress=False)
@@ -38,7 +38,7 @@ def ours(num_steps: int) -> None:
 
 
 def plain(num_steps: int) -> None:
-    """The loop of every tutorial: one environment, one NumPy table."""
+    """Train with the loop of the tutorials: one environment, one NumPy table."""
     env, generator = gymnasium.make("Taxi-v4"), np.random.default_rng(0)
     q = np.zeros((env.observation_space.n, env.action_space.n))
     state, _ = env.reset(seed=0)
@@ -51,20 +51,20 @@ def plain(num_steps: int) -> None:
 
 
 def rate(side: Callable[[int], None], num_steps: int) -> tuple[float, float]:
-    """Steps a second by the clock and by the processor's time."""
+    """Return steps per second of wall time and of CPU time."""
     clock_s, processor_s = time.perf_counter(), time.process_time()
     side(num_steps)
     return num_steps / (time.perf_counter() - clock_s), num_steps / (time.process_time() - processor_s)
 
 
 def interval(ratio: np.ndarray) -> list[float]:
-    """95% of the bootstrapped medians."""
+    """Return the 95% bootstrap interval of the median."""
     draws = np.random.default_rng(0).choice(ratio, (10_000, len(ratio)))
     return [round(float(bound), 1) for bound in np.percentile(np.median(draws, axis=1), [2.5, 97.5])]
 
 
 def main() -> None:
-    """Run the blocks and report."""
+    """Run the blocks, and print and write the result."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=10)
     options = parser.parse_args()

@@ -1,10 +1,10 @@
-"""Seconds of training until CartPole scores 475, ours against Stable-Baselines3 at RL Zoo's settings, seed by seed.
+"""Measure the seconds of training until a score, for rltrain and for Stable-Baselines3 with RL Zoo's settings.
 
     python benchmarks/time_to_score.py ppo --peer ../peer-sb3/bin/python
     python benchmarks/time_to_score.py dqn_doom --seeds 3
 
-Both sides evaluate by the same rule, see score_side.py; of Doom, until 75, only ours is there. Written to
-benchmarks/results/time_to_score_<goal>.json.
+The scores are 475 for CartPole and 75 for Doom, which runs for rltrain only. Both sides evaluate in the same way
+(score_side.py). Writes benchmarks/results/time_to_score_<goal>.json.
 """
 
 import argparse
@@ -21,11 +21,11 @@ MAX_STEPS = {
     "dqn": {"ours": 50_000, "peer": 50_000},
     "dqn_doom": {"ours": 25_000},
 }
-"""The lengths that the settings are tuned for: schedules end there."""
+"""The most agent steps. The settings are tuned for these lengths, at which their schedules end."""
 
 
 def main() -> None:
-    """Run every seed on both sides in turn and report."""
+    """Train every seed on both sides in turn, and print and write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("goal", choices=MAX_STEPS)
     parser.add_argument("--peer", help="python of the peer's virtual environment")

@@ -1,4 +1,4 @@
-"""What is compared: the same work on both sides, and how much of it makes a block."""
+"""The tasks of paired benchmarks: the same work on both sides, and the steps of a block."""
 
 from dataclasses import dataclass
 
@@ -8,14 +8,15 @@ class Work:
     """One row of docs/performance.md."""
 
     peer: str
-    """The file beside this one that runs the peer."""
+    """The file in this folder that runs the peer."""
     warm_up: int
-    """Agent steps before the first block: both sides have learned once by then."""
+    """Agent steps before the first block, enough for one update on both sides."""
     steps: int
     """Agent steps of a block, at least."""
     ours: tuple[str, ...]
     """rltrain's keys."""
     peer_args: tuple[str, ...] = ()
+    """The peer's command-line arguments."""
 
 
 PONG = ("env=pong", "network=nature_cnn")
@@ -26,7 +27,7 @@ ZOO_PPO = (
 )  # fmt: skip
 
 WORKS = {
-    # Every number of the work itself is written here: the tuned file of the environment may take others.
+    # All settings that define the work are given here, because a tuned file may use others.
     "ppo_pong": Work(
         "side_sb3.py",
         2048,
@@ -60,7 +61,7 @@ WORKS = {
     "dqn_cartpole": Work(
         "side_sb3.py", 2048, 2560, ("algo=dqn", "env=cartpole", "total_steps=1e7"), ("dqn_cartpole",)
     ),
-    # CleanRL's settings against the loops of plain.py, which stand in for its scripts.
+    # CleanRL's settings, compared with the loops of plain.py, which stand in for CleanRL's scripts.
     "ppo_cartpole_cleanrl": Work(
         "plain.py",
         2048,

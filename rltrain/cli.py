@@ -21,7 +21,7 @@ _HYDRA_WORDS = (
 
 
 def main() -> None:
-    """Run the console script and end the process with an exit code of docs/design.md."""
+    """Run the console script and end the process with an exit code, as listed in docs/design.md."""
     process.prepare()
     terminal.guard()
     sys.exit(run(sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""Two runs compared to the last bit: their last checkpoints and their metrics."""
+"""Two runs compared, to the last bit or nearly: their last checkpoints and their metrics."""
 
 import json
 
@@ -36,3 +36,13 @@ def lines(run) -> list[dict]:
     clocks = {"time_s", "time/fps", "time/env_fraction", "time/learn_fraction", "memory/rss_mb"}
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return [{key: value for key, value in row.items() if key not in clocks} for row in rows]
+
+
+def agents_are_close(one, other, rtol, atol):
+    """The last checkpoints of two runs hold the same arrays of their agents, nearly."""
+    ours, theirs = (dict(flat(checkpoint.read(checkpoint.find(run))["agent"])) for run in (one, other))
+    assert ours.keys() == theirs.keys()
+    arrays = [path for path, value in theirs.items() if isinstance(value, torch.Tensor | np.ndarray)]
+    assert len(arrays) > 4
+    for path in arrays:
+        np.testing.assert_allclose(np.asarray(ours[path]), np.asarray(theirs[path]), rtol, atol, err_msg=path)

@@ -1,10 +1,12 @@
 """Advantage actor-critic, the synchronous form of A3C (Mnih et al. 2016, section 4 and algorithm S3).
 
-minimise  -log pi(a|s) A + w_v (V(s) - R)^2 / 2 - w_e H[pi],    A = R - V(s)
-R = r_t + gamma r_{t+1} + ... + gamma^n V(s_{t+n})              (gae_lambda below 1 mixes shorter ones in)
+R_t = r_t + gamma r_{t+1} + ... + gamma^n V(s_{t+n}),    A_t = R_t - V(s_t)
+minimise  -log pi(a_t|s_t) A_t + w_v (V(s_t) - R_t)^2 / 2 - w_e H[pi(s_t)]
 
 repeat: act for num_steps in every environment with the current policy
-        one optimizer step on the whole rollout, which is then thrown away
+        compute A_t and R_t; take one optimizer step on the whole rollout, then drop it
+
+gae_lambda = 1 gives the paper's A_t. A smaller gae_lambda averages it with shorter n-step advantages (`gae`).
 """
 
 import gymnasium
@@ -21,7 +23,7 @@ from rltrain.run.run import Run
 
 
 class A2C(PolicyAgent):
-    """The actor-critic network and its optimizer."""
+    """The A2C agent: an actor-critic network and its learner."""
 
     def __init__(
         self, config: RunConfig, frame_space: gymnasium.Space, action_space: gymnasium.Space, seed: int
@@ -31,19 +33,19 @@ class A2C(PolicyAgent):
         super().__init__(config, actor, self.config.optimizer, self.config.optimizer_eps)
 
     def loss(self, batch: Minibatch) -> Loss:
-        """The policy gradient, the value's error and the entropy (algorithm S3)."""
+        """Return the mean of -log pi A + w_v (V - R)^2 / 2 - w_e H: the gradients of algorithm S3 and the entropy."""
         log_prob, entropy, value = self.actor.evaluate(batch.obs, batch.action)
-        policy_loss = policy_gradient_loss(log_prob, batch.advantage).mean()
-        values_loss = value_loss(value, batch.returns).mean()
-        entropy_mean = entropy.mean()
-        loss = policy_loss + self.config.value_weight * values_loss - self.config.entropy_weight * entropy_mean
-        policy_loss, values_loss, entropy_mean = policy_loss.detach(), values_loss.detach(), entropy_mean.detach()
+        actor_loss = policy_gradient_loss(log_prob, batch.advantage).mean()
+        critic_loss = value_loss(value, batch.returns).mean()
+        mean_entropy = entropy.mean()
+        loss = actor_loss + self.config.value_weight * critic_loss - self.config.entropy_weight * mean_entropy
+        actor_loss, critic_loss, mean_entropy = actor_loss.detach(), critic_loss.detach(), mean_entropy.detach()
         return Loss(
             loss,
             lambda: {
-                "train/policy_gradient_loss": policy_loss,
-                "train/value_loss": values_loss,
-                "train/entropy_loss": -entropy_mean,
+                "train/policy_gradient_loss": actor_loss,
+                "train/value_loss": critic_loss,
+                "train/entropy_loss": -mean_entropy,
             },
         )
 
@@ -52,7 +54,7 @@ make_agent = A2C
 
 
 def train(config: RunConfig, run: Run) -> None:
-    """Collect, learn once, until total_steps are done."""
+    """Train until `total_steps`."""
     c: A2CConfig = config.algo
     agent = A2C(config, *run.spaces, run.seed_of("network"))
     collector = Collector(agent.actor, run.pool, run, run.generator("actions"), run.env_seed(), c)

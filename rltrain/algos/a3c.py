@@ -1,16 +1,21 @@
-"""Asynchronous advantage actor-critic (Mnih et al. 2016, algorithm S3).
+"""Asynchronous advantage actor-critic (Mnih et al. 2016, section 4 and algorithm S3).
 
-Every worker, a process with one thread, its own environments and its own copy of the network:
+R_t = r_t + gamma r_{t+1} + ... + gamma^n V(s_{t+n}),    A_t = R_t - V(s_t)
+minimise  -log pi(a_t|s_t) A_t + w_v (V(s_t) - R_t)^2 / 2 - w_e H[pi(s_t)]
 
-repeat: copy the shared parameters
-        act for num_steps in its environments; A and R as in A2C
-        gradient of  -log pi(a|s) A + w_v (V(s) - R)^2 / 2 - w_e H[pi]  on its copy
-        step the shared optimizer with it: parameters and optimizer statistics belong to all workers
+Each worker is a process with one thread, its own environments and its own copy of the network.
 
-By the time a gradient is applied, others may have moved the parameters: that is the method. A step of the optimizer is
-short and taken under a lock, so no update is lost or torn (the paper does without). Acting and gradients, which take
-the time, run side by side. After each update a worker waits for a word of the trainer, which counts the steps: so the
-trainer's evaluations and checkpoints see no half-made update, and it notices at once when a worker is gone.
+repeat: copy the shared parameters to the worker's network
+        act for num_steps in the worker's environments; compute A_t and R_t as in A2C
+        compute the gradient of the loss on the worker's network
+        take one step of the shared optimizer with this gradient
+
+All workers share the parameters and the optimizer's statistics. Other workers may update the parameters between the
+copy and the step; this is the method. Acting and gradients run in parallel. Only the optimizer step holds a lock, so
+that no update is lost (the paper uses no lock).
+
+After each update a worker reports to the trainer and waits for its answer. The trainer counts the steps, evaluates and
+saves checkpoints.
 """
 
 from typing import NamedTuple
@@ -33,7 +38,7 @@ from rltrain.run.run import Run
 
 
 class A3C(PolicyAgent):
-    """An actor-critic network and its optimizer: the trainer's, which is shared, or a worker's copy."""
+    """The A3C agent: an actor-critic network and its learner. The trainer has one, and each worker has a copy."""
 
     def __init__(
         self, config: RunConfig, frame_space: gymnasium.Space, action_space: gymnasium.Space, seed: int
@@ -43,19 +48,19 @@ class A3C(PolicyAgent):
         super().__init__(config, actor, self.config.optimizer, self.config.optimizer_eps)
 
     def loss(self, batch: Minibatch) -> Loss:
-        """The policy gradient, the value's error and the entropy (algorithm S3)."""
+        """Return the mean of -log pi A + w_v (V - R)^2 / 2 - w_e H: the gradients of algorithm S3 and the entropy."""
         log_prob, entropy, value = self.actor.evaluate(batch.obs, batch.action)
-        policy_loss = policy_gradient_loss(log_prob, batch.advantage).mean()
-        values_loss = value_loss(value, batch.returns).mean()
-        entropy_mean = entropy.mean()
-        loss = policy_loss + self.config.value_weight * values_loss - self.config.entropy_weight * entropy_mean
-        policy_loss, values_loss, entropy_mean = policy_loss.detach(), values_loss.detach(), entropy_mean.detach()
+        actor_loss = policy_gradient_loss(log_prob, batch.advantage).mean()
+        critic_loss = value_loss(value, batch.returns).mean()
+        mean_entropy = entropy.mean()
+        loss = actor_loss + self.config.value_weight * critic_loss - self.config.entropy_weight * mean_entropy
+        actor_loss, critic_loss, mean_entropy = actor_loss.detach(), critic_loss.detach(), mean_entropy.detach()
         return Loss(
             loss,
             lambda: {
-                "train/policy_gradient_loss": policy_loss,
-                "train/value_loss": values_loss,
-                "train/entropy_loss": -entropy_mean,
+                "train/policy_gradient_loss": actor_loss,
+                "train/value_loss": critic_loss,
+                "train/entropy_loss": -mean_entropy,
             },
         )
 
@@ -64,14 +69,16 @@ make_agent = A3C
 
 
 class Start(NamedTuple):
-    """What a worker begins with."""
+    """The random numbers of one worker."""
 
     env_seed: int
+    """The seed of the worker's environments."""
     generator: np.random.Generator
+    """Samples the worker's actions."""
 
 
 def work(config: RunConfig, shared: Shared, trainer: Link, start: Start) -> None:
-    """A worker's life: collect, learn on a copy, step the shared parameters, until the trainer hangs up."""
+    """Run one worker until the trainer closes the connection: collect, compute gradients, step the shared optimizer."""
     c: A3CConfig = config.algo
     pool = registry.make_pool(config.env, c.num_envs // c.num_workers)
     try:
@@ -97,7 +104,7 @@ def work(config: RunConfig, shared: Shared, trainer: Link, start: Start) -> None
 
 
 def train(config: RunConfig, run: Run) -> None:
-    """The trainer: count what the workers did, and let them go on until total_steps are done."""
+    """Train until `total_steps`: start the workers, count their steps, and let each play its next rollout."""
     c: A3CConfig = config.algo
     agent = A3C(config, *registry.spaces(config.env), run.seed_of("network"))
     run.begin(agent)
@@ -118,18 +125,18 @@ def train(config: RunConfig, run: Run) -> None:
                     run.after_step(sum(num_steps for num_steps, _ in report.steps))
                 if not run.finished:
                     workers.go_on(index, learning_rate(c, run))
-            if run.stopping:  # although no worker may have reported: a rollout can take long
+            if run.stopping:  # do not wait for the next report: a rollout can take long
                 with workers.paused():
                     run.stop_if_asked()
 
 
 def make_start(run: Run, index: int) -> Start:
-    """Seeds of a worker; the first one draws the numbers that A2C would."""
-    which = "".join(f"-{number}" for number in (index, run.step) if number)
-    env_seed = run.seed_of(f"environments{which}") if index else run.env_seed()
-    return Start(env_seed, run.generator(f"actions{which}"))
+    """Return the seed and the generator of worker `index`. Worker 0 has the same random numbers as A2C."""
+    suffix = "".join(f"-{number}" for number in (index, run.step) if number)
+    env_seed = run.seed_of(f"environments{suffix}") if index else run.env_seed()
+    return Start(env_seed, run.generator(f"actions{suffix}"))
 
 
 def learning_rate(c: A3CConfig, run: Run) -> float:
-    """The step size of the next rollout, by the steps that are done."""
+    """Return the learning rate of the next update, which depends on the current step."""
     return linear_or_constant(run.step, c.learning_rate, c.learning_rate_end, run.config.total_steps)

@@ -1,14 +1,16 @@
-"""Deep Q-learning (Mnih et al. 2015) with double, dueling, prioritized and n-step variants.
+"""Deep Q-learning (Mnih et al. 2015, algorithm 1) with double, dueling, prioritized and n-step variants.
 
-y = r + gamma (1 - terminated) max_a Q(s', a; target);    minimise Huber(y - Q(s, a; online)), or its square / 2
-double:      the online network chooses a in y, the target network judges it (van Hasselt et al. 2016, eq. 4)
-dueling:     Q = V + A - mean A, in the network's head (Wang et al. 2016, eq. 9)
-prioritized: transitions are drawn in proportion to |td error|^alpha (Schaul et al. 2016)
-n_step:      r becomes sum gamma^k r_k over n steps, gamma becomes gamma^n (Sutton & Barto 2018, eq. 7.1)
+y = r + gamma (1 - terminated) max_a Q(s', a; target)
+minimise  Huber(y - Q(s, a; online)),  or  (y - Q(s, a; online))^2 / 2
 
-repeat: act epsilon-greedily in every environment; store the transitions
-        every few steps: sample a batch, take one optimizer step, tell the replay the td errors
-        every few updates: copy the online network into the target network
+double:      y = r + gamma (1 - terminated) Q(s', argmax_a Q(s', a; online); target)   (van Hasselt et al. 2016, eq. 4)
+dueling:     Q(s, a) = V(s) + A(s, a) - mean_a A(s, a)                                 (Wang et al. 2016, eq. 9)
+prioritized: sample transitions in proportion to |td error|^alpha                      (Schaul et al. 2016, eq. 1)
+n_step:      r is the discounted sum of n rewards, gamma becomes gamma^n               (Sutton & Barto 2018, eq. 7.1)
+
+repeat: act epsilon-greedily in every environment; store the transitions in the replay buffer
+        every train_every_steps: sample a minibatch, take one optimizer step, update the priorities
+        every target_period_updates: copy the online network to the target network
 """
 
 import gymnasium
@@ -31,7 +33,7 @@ from rltrain.run.run import Run
 
 
 class DQN:
-    """The online and the target network, and the learner that steps the online one."""
+    """The DQN agent: an online network, a target network and the learner of the online network."""
 
     def __init__(
         self, config: RunConfig, frame_space: gymnasium.Space, action_space: gymnasium.Space, seed: int
@@ -48,11 +50,11 @@ class DQN:
         self._values = recorded(self.online, config, self.device)
 
     def policy(self, obs: np.ndarray, greedy: bool, generator: np.random.Generator) -> np.ndarray:
-        """Actions [B]; not greedy means epsilon-greedy with the last epsilon of the schedule."""
+        """Return actions [B] int64 for observations [B, *obs_shape]: greedy, or epsilon-greedy with `epsilon_end`."""
         return self.act(obs, 0.0 if greedy else self.config.epsilon_end, generator)
 
     def act(self, obs: np.ndarray, epsilon: float, generator: np.random.Generator) -> np.ndarray:
-        """Epsilon-greedy actions [B] int64: one coin for each environment."""
+        """Return epsilon-greedy actions [B] int64; each environment explores with probability epsilon by itself."""
         random_action = generator.integers(self.num_actions, size=len(obs))
         explores = generator.random(len(obs)) < epsilon
         if explores.all():
@@ -62,7 +64,7 @@ class DQN:
         return np.where(explores, random_action, q.argmax(axis=-1))
 
     def update(self, batch: Batch) -> torch.Tensor:
-        """Take one optimizer step on a batch, and copy the target network when it is due; returns td errors [N]."""
+        """Take one optimizer step, and update the target network when it is due. Return the td errors [N]."""
         td_error = self.learner.step(self.loss, batch)
         assert td_error is not None
         if self.learner.num_updates % self.config.target_period_updates == 0:
@@ -70,7 +72,7 @@ class DQN:
         return td_error
 
     def loss(self, batch: Batch) -> Loss:
-        """The distance of Q(s, a; online) from y, weighted where transitions were drawn by priority."""
+        """Return the mean of weight * Huber(y - Q(s, a; online)). Without prioritized replay each weight is 1."""
         q = self.online(batch.obs)
         with torch.no_grad():
             next_q = self.target(batch.next_obs)
@@ -84,11 +86,11 @@ class DQN:
         return Loss(loss, lambda: {"train/q_mean": q.mean(), "train/td_error": td_error.abs().mean()}, td_error)
 
     def state_dict(self) -> dict:
-        """Everything that an update changes."""
+        """Return both networks, the optimizer's state and the number of updates."""
         return {"online": self.online.state_dict(), "target": self.target.state_dict(), **self.learner.state_dict()}
 
     def load_state_dict(self, state: dict) -> None:
-        """Take back what `state_dict` gave."""
+        """Restore the state that `state_dict` returned."""
         self.online.load_state_dict(state["online"])
         self.target.load_state_dict(state["target"])
         self.learner.load_state_dict(state)
@@ -98,14 +100,14 @@ make_agent = DQN
 
 
 def train(config: RunConfig, run: Run) -> None:
-    """Act, store, learn, until total_steps are done."""
+    """Train until `total_steps`."""
     c: DQNConfig = config.algo
     agent = DQN(config, *run.spaces, run.seed_of("network"))
     replay = make_replay(c, run.pool, run.generator("replay"), agent.device)
     exploration = run.generator("exploration")
     envs = Stepper(run.pool, run.env_seed())
     if run.begin(agent, replay=replay, environments=envs) and envs.first.all():
-        replay.end_episodes()  # the environments could not go on from where they stood: they begin new episodes
+        replay.end_episodes()  # these environments cannot be restored: the resumed run starts new episodes
     exploration_steps = c.exploration_fraction * config.total_steps
     while not run.finished:
         epsilon = linear(run.step, c.epsilon_start, c.epsilon_end, exploration_steps)
@@ -120,12 +122,13 @@ def train(config: RunConfig, run: Run) -> None:
         replay.add(Transition(frame, action, reward, terminated, truncated, timestep.next_obs, first, timestep.first))
         run.advance(c.num_envs, timestep.episodes)
 
-        rounds = run.step // c.train_every_steps - (run.step - c.num_envs) // c.train_every_steps
-        if rounds and run.step >= c.learning_starts and replay.size >= c.batch_size:
+        # The number of multiples of train_every_steps among the last num_envs agent steps.
+        num_rounds = run.step // c.train_every_steps - (run.step - c.num_envs) // c.train_every_steps
+        if num_rounds and run.step >= c.learning_starts and replay.size >= c.batch_size:
             agent.learner.anneal(run.step)
             replay.beta = linear(run.step, c.priority_beta_start, 1.0, config.total_steps)
             with run.phase("learn"):
-                for batch in replay.batches(rounds * c.updates_per_round, c.batch_size):
+                for batch in replay.batches(num_rounds * c.updates_per_round, c.batch_size):
                     td_error = agent.update(batch)
                     replay.update_priorities(batch.index, td_error)
             run.record(agent.learner.metrics)

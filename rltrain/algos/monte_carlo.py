@@ -1,12 +1,13 @@
-"""On-policy Monte Carlo control (Sutton & Barto 2018, section 5.4, with a constant step size as in eq. 6.1).
+"""On-policy Monte Carlo control (Sutton & Barto 2018, section 5.4).
 
-    Q(s_t, a_t) += learning_rate * (G_t - Q(s_t, a_t)),   G_t = r_t + gamma G_{t+1}
+    G_t = r_t + gamma G_{t+1}                                       (eq. 3.9)
+    Q(s_t, a_t) += learning_rate * (G_t - Q(s_t, a_t))              (eq. 6.1: a constant step size)
 
-    repeat: play an episode epsilon-greedily and keep its states, actions and rewards
-            at its end walk back: the return of each step is its reward and what followed
-            update the table towards the returns, of first visits or of every visit
+    repeat: play an episode epsilon-greedily; store its states, actions and rewards
+            from the last step to the first: compute G_t from r_t and G_{t+1}
+            update Q(s_t, a_t) towards G_t, at the first visit of (s_t, a_t) or at every visit
 
-The loop is compiled: environments with a table of transitions need no emulator.
+The loop is compiled with numba and needs the environment's transition table.
 """
 
 from functools import partial
@@ -25,21 +26,21 @@ from rltrain.run.run import Run
 __all__ = ["evaluate", "learn", "make_agent", "train"]
 
 STEP = np.dtype([("state", np.int64), ("action", np.int64), ("reward", np.float64)])
-"""One step of an episode."""
+"""The dtype of one step of an episode."""
 
 
 class OpenEpisode:
-    """The steps of the open episode; a checkpoint holds them, as nothing was learned from them yet."""
+    """The steps of the current episode. A checkpoint holds them, because the update comes at the end of the episode."""
 
     def __init__(self, max_episode_steps: int) -> None:
         self.steps = np.zeros(max_episode_steps, STEP)
 
     def state_dict(self) -> dict[str, Any]:
-        """The steps."""
+        """Return the steps, [max_episode_steps] STEP."""
         return {"steps": self.steps}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """Restore the state that `state_dict` returned."""
         self.steps[:] = state["steps"]
 
 
@@ -56,28 +57,28 @@ def learn(
     episode: np.ndarray,
     first_visit: bool,
 ) -> int:  # pragma: no cover (compiled)
-    """Take num_steps steps, updating q [S, A] and place; returns how many episodes finished, the rows of `finished`.
+    """Take num_steps steps, and update q [S, A] and place in place. Return the number of rows written to `finished`.
 
-    episode: the steps of the open episode, [max_episode_steps] STEP.
+    episode: the steps of the current episode, [max_episode_steps] STEP. first_visit: update at first visits only.
     """
     num_finished = 0
-    first_index = np.zeros(q.shape, np.int64)
+    first_visit_step = np.zeros(q.shape, np.int64)
     for step in range(first_step, first_step + num_steps):
-        state, action, last = place.state, place.action, place.length_steps
+        state, action, last_t = place.state, place.action, place.length_steps
         next_state, reward, terminated = take_step(table, state, action, generator)
         next_action = choose_action(q[next_state], settings, place, step + 1, generator)
-        episode[last].state, episode[last].action, episode[last].reward = state, action, reward
+        episode[last_t].state, episode[last_t].action, episode[last_t].reward = state, action, reward
 
-        if terminated or last + 1 == table.max_episode_steps:
-            for t in range(last, -1, -1):
-                first_index[episode[t].state, episode[t].action] = t
-            # A time limit cuts the episode, not its value: the table's own estimate stands for the rest.
-            future = 0.0 if terminated else q[next_state, next_action]
-            for t in range(last, -1, -1):
-                future = episode[t].reward + settings.gamma * future
+        if terminated or last_t + 1 == table.max_episode_steps:
+            for t in range(last_t, -1, -1):
+                first_visit_step[episode[t].state, episode[t].action] = t
+            # At a time limit Q(s', a') estimates the return of the steps that were cut off.
+            g = 0.0 if terminated else q[next_state, next_action]
+            for t in range(last_t, -1, -1):
+                g = episode[t].reward + settings.gamma * g
                 state, action = episode[t].state, episode[t].action
-                if not first_visit or first_index[state, action] == t:
-                    q[state, action] += learning_rate_at(settings, step) * (future - q[state, action])
+                if not first_visit or first_visit_step[state, action] == t:
+                    q[state, action] += learning_rate_at(settings, step) * (g - q[state, action])
 
         row = finished[num_finished]
         num_finished += go_on(
@@ -87,7 +88,7 @@ def learn(
 
 
 def train(run_config: RunConfig, run: Run) -> None:
-    """Learn in compiled chunks until total_steps are done."""
+    """Train until `total_steps`."""
     config: MonteCarloConfig = run_config.algo
     agent = QTable(transition_table(run_config.env))
     episode = OpenEpisode(agent.table.max_episode_steps)

@@ -1,11 +1,12 @@
 """Proximal policy optimization with a clipped surrogate (Schulman et al. 2017, algorithm 1).
 
+A = generalised advantage estimate (`gae`),    R = A + V_old                                (eq. 11 and 12)
 ratio = pi(a|s) / pi_old(a|s)
 minimise  -min(ratio A, clip(ratio, 1 - c, 1 + c) A) + w_v (V - R)^2 / 2 - w_e H[pi]        (eq. 7 and 9)
 
-repeat: act for num_steps in every environment with the current policy
-        A = generalised advantage estimates; R = A + V
-        num_epochs times over the shuffled rollout: one optimizer step for each minibatch
+repeat: act for num_steps in every environment with the current policy, which becomes pi_old
+        compute A and R
+        for num_epochs: shuffle the rollout; take one optimizer step on each minibatch
 """
 
 from dataclasses import replace
@@ -25,7 +26,7 @@ from rltrain.run.run import Run
 
 
 class PPO(PolicyAgent):
-    """The actor-critic network and its optimizer."""
+    """The PPO agent: an actor-critic network and its learner."""
 
     def __init__(
         self, config: RunConfig, frame_space: gymnasium.Space, action_space: gymnasium.Space, seed: int
@@ -35,16 +36,16 @@ class PPO(PolicyAgent):
         super().__init__(config, actor, "adam", self.config.adam_eps)
 
     def update(self, batch: Minibatch, clip_range: float) -> None:
-        """Take one optimizer step on a minibatch; its advantages are normalised over the whole of it."""
+        """Take one optimizer step on a minibatch. Advantages are normalised over the minibatch, never over parts."""
         if self.config.normalize_advantage:
             batch = replace(batch, advantage=normalize(batch.advantage))
         self.learner.step(self.loss, batch, clip_range=clip_range)
 
     def loss(self, batch: Minibatch, clip_range: float) -> Loss:
-        """Equation 9, negated: the clipped surrogate, the value's error and the entropy."""
+        """Return equation 9 with its sign reversed: clipped surrogate, value loss and entropy."""
         c = self.config
         log_prob, entropy, value = self.actor.evaluate(batch.obs, batch.action)
-        loss, policy_loss, value_loss, entropy_mean = ppo_loss(
+        loss, policy_loss, value_loss, mean_entropy = ppo_loss(
             log_prob,
             entropy,
             value,
@@ -63,7 +64,7 @@ class PPO(PolicyAgent):
             lambda: {
                 "train/policy_gradient_loss": policy_loss,
                 "train/value_loss": value_loss,
-                "train/entropy_loss": -entropy_mean,
+                "train/entropy_loss": -mean_entropy,
                 "train/approx_kl": approx_kl(new_log_prob, batch.log_prob),
                 "train/clip_fraction": clip_fraction(new_log_prob, batch.log_prob, clip_range),
             },
@@ -74,7 +75,7 @@ make_agent = PPO
 
 
 def train(config: RunConfig, run: Run) -> None:
-    """Collect, estimate advantages, learn, until total_steps are done."""
+    """Train until `total_steps`."""
     c: PPOConfig = config.algo
     agent = PPO(config, *run.spaces, run.seed_of("network"))
     collector = Collector(agent.actor, run.pool, run, run.generator("actions"), run.env_seed(), c)

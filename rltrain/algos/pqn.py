@@ -1,13 +1,14 @@
 """Parallel Q-learning (Gallici et al. 2024, "Simplifying Deep Temporal Difference Learning", algorithm 2).
 
-G_t = r_t + gamma ((1 - lambda) max_a Q(s_{t+1}, a) + lambda G_{t+1});    minimise (G_t - Q(s_t, a_t))^2 / 2
+G_t = r_t + gamma ((1 - lambda) max_a Q(s_{t+1}, a) + lambda G_{t+1})
+minimise  (G_t - Q(s_t, a_t))^2 / 2
 
-It has neither DQN's replay nor its target network. Many environments decorrelate the samples, and layer normalisation
-keeps the values from running away (section 3).
+PQN has no replay buffer and no target network. Many environments decorrelate the samples, and layer normalisation
+keeps the values from diverging (section 3).
 
-repeat: act epsilon-greedily for num_steps in every environment
-        G = lambda returns from the values that the network gave while acting
-        num_epochs times over the shuffled rollout: one optimizer step for each minibatch
+repeat: act epsilon-greedily for num_steps in every environment; store max_a Q(s_t, a)
+        compute G_t from the stored values
+        for num_epochs: shuffle the rollout; take one optimizer step on each minibatch
 """
 
 import gymnasium
@@ -30,7 +31,7 @@ from rltrain.run.run import Run
 
 
 class PQN:
-    """The one network, its optimizer, and how much it explores."""
+    """The PQN agent: one Q-network, its learner and the current epsilon."""
 
     def __init__(
         self, config: RunConfig, frame_space: gymnasium.Space, action_space: gymnasium.Space, seed: int
@@ -45,17 +46,20 @@ class PQN:
         self.epsilon = self.config.epsilon_end
 
     def policy(self, obs: np.ndarray, greedy: bool, generator: np.random.Generator) -> np.ndarray:
-        """Actions [B] int64; not greedy means epsilon-greedy with the last epsilon of the schedule."""
+        """Return actions [B] int64 for observations [B, *obs_shape]: greedy, or epsilon-greedy with `epsilon_end`."""
         epsilon = 0.0 if greedy else self.config.epsilon_end
         return self.for_env(self.epsilon_greedy(to_device(obs, self.device), epsilon, generator)[0])
 
     def act(self, obs: Tensor, generator: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Epsilon-greedy actions [B] int64, and max_a Q(s, a) [B] twice: there are no outputs of a policy."""
+        """Return (action, outputs, value) for the collector: action [B] int64, value max_a Q(s, a) [B].
+
+        PQN has no policy outputs, so `outputs` is the value again.
+        """
         action, value = self.epsilon_greedy(obs, self.epsilon, generator)
         return action, value, value
 
     def epsilon_greedy(self, obs: Tensor, epsilon: float, generator: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Actions [B] int64, one coin for each environment, and max_a Q(s, a) [B]."""
+        """Return epsilon-greedy actions [B] int64 and max_a Q(s, a) [B]; each environment explores by itself."""
         with torch.inference_mode():
             value, greedy_action = self.network(obs).max(dim=-1)
         random_action = to_device(generator.integers(self.num_actions, size=len(obs)), self.device)
@@ -63,31 +67,31 @@ class PQN:
         return torch.where(explores, random_action, greedy_action), value
 
     def log_prob(self, outputs: Tensor, action: Tensor) -> Tensor:
-        """Zeros [B]: nothing reads them."""
+        """Return zeros [B]: the collector stores them, but PQN does not use log-probabilities."""
         return torch.zeros_like(outputs)
 
     def value(self, obs: np.ndarray) -> Tensor:
-        """max_a Q(s, a), [B]."""
+        """Return max_a Q(s, a), [B]."""
         with torch.inference_mode():
             return self.network(to_device(obs, self.device)).amax(dim=-1)
 
     def for_env(self, action: Tensor) -> np.ndarray:
-        """Actions as the environments take them."""
+        """Return the actions as the environments take them: [B] int64 in NumPy."""
         return action.cpu().numpy()
 
     def loss(self, batch: ReturnBatch) -> Loss:
-        """Half the squared distance of Q(s, a) from the lambda return."""
+        """Return the mean of (G - Q(s, a))^2 / 2."""
         q = self.network(batch.obs)
         loss, td_error = td_loss(q, batch.action, batch.returns)
         q = q.detach()
         return Loss(loss, lambda: {"train/q_mean": q.mean(), "train/td_error": td_error.abs().mean()})
 
     def state_dict(self) -> dict:
-        """Everything that an update changes."""
+        """Return the network, the optimizer's state and the number of updates."""
         return {"network": self.network.state_dict(), **self.learner.state_dict()}
 
     def load_state_dict(self, state: dict) -> None:
-        """Take back what `state_dict` gave."""
+        """Restore the state that `state_dict` returned."""
         self.network.load_state_dict(state["network"])
         self.learner.load_state_dict(state)
 
@@ -96,7 +100,7 @@ make_agent = PQN
 
 
 def train(config: RunConfig, run: Run) -> None:
-    """Collect, compute returns, learn, until total_steps are done."""
+    """Train until `total_steps`."""
     c: PQNConfig = config.algo
     agent = PQN(config, *run.spaces, run.seed_of("network"))
     collector = Collector(agent, run.pool, run, run.generator("exploration"), run.env_seed(), c)

@@ -1,16 +1,16 @@
 """Tabular Q-learning (Watkins 1989; Sutton & Barto 2018, section 6.5).
 
-    Q(s, a) += learning_rate * (r + gamma (1 - terminated) max_a' Q(s', a') - Q(s, a))
+    Q(s, a) += learning_rate * (r + gamma (1 - terminated) max_a' Q(s', a') - Q(s, a))  (Sutton & Barto 2018, eq. 6.8)
 
-    repeat: act in s; observe r and s'
+    repeat: take action a in state s; observe r and s'
             choose a' in s' epsilon-greedily
-            update the table towards the greedy value of s' (off-policy: whatever a' is)
-            go on from s' with a', or from a new start where the episode ended
+            update Q(s, a) towards the greedy value of s', whatever a' is (off-policy)
+            s = s', a = a'; if the episode ended, start a new one
 
-a' is chosen before the update, as SARSA needs it. Where s' is s, the book's loop would choose by the table after it: a
-matter of exploring, which off-policy learning does not mind.
+The loop chooses a' before the update, as SARSA does. The book chooses it after the update. The choices can differ only
+if s' = s. They affect exploration alone, so Q still converges to the same values.
 
-The loop is compiled: environments with a table of transitions need no emulator. `sarsa.py` differs in its target.
+The loop is compiled with numba and needs the environment's transition table. In `sarsa.py` only the target differs.
 """
 
 from typing import Any
@@ -38,7 +38,7 @@ def learn(
     finished: np.ndarray,
     generator: np.random.Generator,
 ) -> int:  # pragma: no cover (compiled)
-    """Take num_steps steps, updating q [S, A] and place; returns how many episodes finished, the rows of `finished`."""
+    """Take num_steps steps, and update q [S, A] and place in place. Return the number of rows written to `finished`."""
     num_finished = 0
     for step in range(first_step, first_step + num_steps):
         state, action = place.state, place.action
@@ -57,5 +57,5 @@ def learn(
 
 
 def train(run_config: RunConfig, run: Run) -> None:
-    """Learn in compiled chunks until total_steps are done."""
+    """Train until `total_steps`."""
     train_table(run_config, run, QTable(transition_table(run_config.env)), learn)

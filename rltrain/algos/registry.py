@@ -1,4 +1,4 @@
-"""Where each algorithm lives. An algorithm's module is imported only when it is used: it brings torch or numba."""
+"""The module of each algorithm, imported only when the algorithm is used: most import torch, the others numba."""
 
 import importlib
 from types import ModuleType
@@ -10,16 +10,16 @@ from rltrain.envs import registry
 from rltrain.run.evaluation import Agent
 
 PLUGIN_MODULES: dict[str, str] = {}
-"""The modules of the algorithms that plugins registered, by the name of the algorithm."""
+"""The modules of plugins, by the name of the algorithm."""
 
 
 def module_of(name: str) -> ModuleType:
-    """Return the module of an algorithm: it has `train(config, run)` and `make_agent(config, ...)`."""
+    """Return the module of an algorithm, which has `train(config, run)` and `make_agent(config, ...)`."""
     return importlib.import_module(PLUGIN_MODULES.get(name) or f"rltrain.algos.{base_name(name)}")
 
 
 def load_agent(config: RunConfig, state: dict[str, Any]) -> Agent:
-    """Return the agent of a run with the weights of a checkpoint, in a process that is set up for it."""
+    """Return a run's agent with the weights of a checkpoint. Sets up this process for the run's config first."""
     if not config.algo.is_tabular:
         from rltrain.fast.accelerate import set_up
 

@@ -1,14 +1,17 @@
 """REINFORCE, the Monte Carlo policy gradient (Williams 1992; Sutton & Barto 2018, sections 13.3 and 13.4).
 
-minimise  -log pi(a_t|s_t) (G_t - b(s_t)),    G_t = r_t + gamma r_{t+1} + gamma^2 r_{t+2} + ...
-b is 0, or with `baseline` a learned value: minimise (b(s_t) - G_t)^2 / 2 beside it
+G_t = r_t + gamma r_{t+1} + gamma^2 r_{t+2} + ...
+minimise  -log pi(a_t|s_t) G_t - w_e H[pi(s_t)]                                              (eq. 13.8)
+or with `baseline`
+minimise  -log pi(a_t|s_t) (G_t - b(s_t)) - w_e H[pi(s_t)] + w_v (b(s_t) - G_t)^2 / 2        (eq. 13.11)
 
-repeat: play whole episodes with the current policy until a batch is full
-        one optimizer step on every step of them
+repeat: play whole episodes with the current policy until they have batch_size steps
+        compute G_t; take one optimizer step on all steps of these episodes
 
-An episode cut by a time limit would have earned more. With a baseline, its value stands in for the rest. Without one,
-nothing can estimate the rest, and the return ends at the limit: the agent then maximises the return within the limit.
-The factor gamma^t of the gradient's derivation is left out, as everywhere in practice.
+A time limit cuts off the rewards that would have followed. With a baseline, b(s) of the last state estimates their
+return. Without one, G_t ends at the limit, so the agent maximises the return within the limit.
+
+The book's algorithm has a factor gamma^t in each update. It is left out here, as in most implementations.
 """
 
 from dataclasses import dataclass
@@ -33,10 +36,10 @@ from rltrain.run.run import Run
 
 @dataclass(frozen=True)
 class Batch(ReturnBatch):
-    """Every step of some whole episodes, N of them."""
+    """All N steps of some whole episodes."""
 
     advantage: Tensor
-    """G - b, or G without a baseline, [N], float32."""
+    """G - b, or G without a baseline; normalised with `normalize_advantage`, [N], float32."""
 
     def rows(self, rows: slice) -> "Batch":
         """Return some of the steps, as views."""
@@ -44,7 +47,7 @@ class Batch(ReturnBatch):
 
 
 class Reinforce(PolicyAgent):
-    """The policy, its baseline if there is one, and the optimizer."""
+    """The REINFORCE agent: a policy network, with a value head if there is a baseline, and its learner."""
 
     def __init__(
         self, config: RunConfig, frame_space: gymnasium.Space, action_space: gymnasium.Space, seed: int
@@ -54,7 +57,7 @@ class Reinforce(PolicyAgent):
         super().__init__(config, actor, self.config.optimizer, self.config.optimizer_eps)
 
     def update(self, episodes: ReturnBatch) -> dict[str, Tensor]:
-        """Take one optimizer step on whole episodes; returns the metrics of the baseline."""
+        """Take one optimizer step on all steps of whole episodes. Return the metrics of the baseline, if any."""
         advantage, metrics = episodes.returns, {}
         if self.config.baseline:
             baseline = self.learner.infer(lambda batch: self.network(batch.obs)[1], episodes)
@@ -66,13 +69,13 @@ class Reinforce(PolicyAgent):
         return metrics
 
     def loss(self, batch: Batch) -> Loss:
-        """The policy gradient, the baseline's error and the entropy."""
+        """Return the mean of -log pi (G - b) - w_e H, plus w_v (b - G)^2 / 2 if there is a baseline."""
         c = self.config
         log_prob, entropy, value = self.actor.evaluate(batch.obs, batch.action)
         policy_loss = policy_gradient_loss(log_prob, batch.advantage).mean()
-        entropy_mean = entropy.mean()
-        loss = policy_loss - c.entropy_weight * entropy_mean
-        metrics = {"train/policy_gradient_loss": policy_loss.detach(), "train/entropy_loss": -entropy_mean.detach()}
+        mean_entropy = entropy.mean()
+        loss = policy_loss - c.entropy_weight * mean_entropy
+        metrics = {"train/policy_gradient_loss": policy_loss.detach(), "train/entropy_loss": -mean_entropy.detach()}
         if c.baseline:
             baseline_loss = value_loss(value, batch.returns).mean()
             loss = loss + c.value_weight * baseline_loss
@@ -86,18 +89,18 @@ make_agent = Reinforce
 def play_batch(
     actor: Actor, run: Run, config: ReinforceConfig, generator: np.random.Generator, seed: int
 ) -> ReturnBatch | None:
-    """Play whole episodes from a fresh start in every environment: `batch_size` steps of them, or a few more.
+    """Play whole episodes from new starts, at least `batch_size` steps in total, and return their steps with G_t.
 
-    Every environment plays episodes until it has done its share of the steps. One that is done before the others is
-    stepped along with them, and what it does then is not learned from: taking the episodes that happen to end first
-    would prefer short ones. Returns None where the run was asked to stop: the rest may take minutes.
+    Each environment plays until it has done its share of the steps and its episode has ended. It is then stepped along
+    with the others, but these extra steps are not in the batch. (A batch of the first episodes that end would prefer
+    short episodes.) Return None if the run was asked to stop, because the rest may take minutes.
     """
     pool = run.pool
     stack = FrameStack(pool.num_envs, pool.frame_space, pool.stack_num)
     obs = stack.reset(pool.reset(seed))
-    share = -(-config.batch_size // pool.num_envs)
+    steps_per_env = -(-config.batch_size // pool.num_envs)
     num_taken, active = np.zeros(pool.num_envs, np.int64), np.ones(pool.num_envs, bool)
-    seen, done, rewards, discounts, traces, next_values, counted = [], [], [], [], [], [], []
+    observations, actions, rewards, discounts, traces, next_values, in_batch = [], [], [], [], [], [], []
     while active.any():
         if run.stopping:
             return None
@@ -105,9 +108,9 @@ def play_batch(
         with run.phase("env"):
             timestep = pool.step(actor.for_env(action))
             check_finite(timestep)
-        seen.append(obs[active])
-        done.append(action[torch.from_numpy(active).to(actor.device)])
-        counted.append(active.copy())
+        observations.append(obs[active])
+        actions.append(action[torch.from_numpy(active).to(actor.device)])
+        in_batch.append(active.copy())
         rewards.append(learned_reward(timestep.reward, config.reward_scale, config.reward_clip))
         discounts.append(np.where(timestep.terminated, 0.0, config.gamma))
         traces.append(~(timestep.terminated | timestep.truncated))
@@ -118,32 +121,32 @@ def play_batch(
         obs = stack.push(timestep.obs, timestep.first)
         run.advance(pool.num_envs, timestep.episodes)
         num_taken += active
-        active &= ~(timestep.first & (num_taken >= share))
+        active &= ~(timestep.first & (num_taken >= steps_per_env))
     returns = discounted_returns(
         *(torch.from_numpy(np.stack(rows).astype(np.float32)) for rows in (rewards, discounts, traces, next_values))
     )
     return ReturnBatch(
-        torch.from_numpy(np.concatenate(seen)).to(actor.device),
-        torch.cat(done),
-        returns[torch.from_numpy(np.stack(counted))].to(actor.device),
+        torch.from_numpy(np.concatenate(observations)).to(actor.device),
+        torch.cat(actions),
+        returns[torch.from_numpy(np.stack(in_batch))].to(actor.device),
     )
 
 
 def train(config: RunConfig, run: Run) -> None:
-    """Play whole episodes, learn once, until total_steps are done."""
+    """Train until `total_steps`."""
     c: ReinforceConfig = config.algo
     agent = Reinforce(config, *run.spaces, run.seed_of("network"))
     actions, starts = run.generator("actions"), run.generator("starts")
     run.begin(agent)
     while not run.finished:
         agent.learner.anneal(run.step)
-        before, go_back = run.step, run.mark()
+        step_before, rewind = run.step, run.mark()
         episodes = play_batch(agent.actor, run, c, actions, int(starts.integers(2**31)))
-        if episodes is None:  # a resumed run plays them again
-            go_back()
+        if episodes is None:  # the run stops; a resumed run plays these episodes again
+            rewind()
             run.stop_if_asked()
             continue
         with run.phase("learn"):
             run.record(agent.update(episodes))
         run.record(agent.learner.metrics)
-        run.after_step(run.step - before)
+        run.after_step(run.step - step_before)

@@ -1,13 +1,14 @@
 """SARSA: state, action, reward, state, action (Rummery & Niranjan 1994; Sutton & Barto 2018, section 6.4).
 
-    Q(s, a) += learning_rate * (r + gamma (1 - terminated) Q(s', a') - Q(s, a))
+    Q(s, a) += learning_rate * (r + gamma (1 - terminated) Q(s', a') - Q(s, a))        (Sutton & Barto 2018, eq. 6.7)
 
-    repeat: act in s; observe r and s'
+    repeat: take action a in state s; observe r and s'
             choose a' in s' epsilon-greedily
-            update the table towards the value of a', which is what is done next (on-policy)
-            go on from s' with a', or from a new start where the episode ended
+            update Q(s, a) towards the value of a', the action that the policy takes next (on-policy)
+            s = s', a = a'; if the episode ended, start a new one
 
-The loop is compiled: environments with a table of transitions need no emulator. `q_learning.py` differs in its target.
+The loop is compiled with numba and needs the environment's transition table. In `q_learning.py` only the target
+differs.
 """
 
 from typing import Any
@@ -35,7 +36,7 @@ def learn(
     finished: np.ndarray,
     generator: np.random.Generator,
 ) -> int:  # pragma: no cover (compiled)
-    """Take num_steps steps, updating q [S, A] and place; returns how many episodes finished, the rows of `finished`."""
+    """Take num_steps steps, and update q [S, A] and place in place. Return the number of rows written to `finished`."""
     num_finished = 0
     for step in range(first_step, first_step + num_steps):
         state, action = place.state, place.action
@@ -54,5 +55,5 @@ def learn(
 
 
 def train(run_config: RunConfig, run: Run) -> None:
-    """Learn in compiled chunks until total_steps are done."""
+    """Train until `total_steps`."""
     train_table(run_config, run, QTable(transition_table(run_config.env)), learn)

@@ -101,9 +101,9 @@ def _keys(source: str, class_name: str, prefix: str, values: dict[str, Any] | No
     for field, doc in zip(body, [*body[1:], None], strict=True):
         if not isinstance(field, ast.AnnAssign) or not isinstance(doc, ast.Expr):
             continue
-        assert isinstance(field.target, ast.Name) and isinstance(doc.value, ast.Constant)
         if ast.unparse(field.annotation).startswith("ClassVar"):  # no setting
             continue
+        assert isinstance(field.target, ast.Name) and isinstance(doc.value, ast.Constant)
         default = _default(field.value)
         if values and values[field.target.id] is not dataclasses.MISSING:
             default = _written(values[field.target.id])

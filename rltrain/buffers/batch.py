@@ -1,4 +1,4 @@
-"""What a replay takes and hands out. Legend: B environments, N sampled transitions, K frames of a stack."""
+"""The input and output of a replay buffer. Legend: B environments, N sampled transitions, K frames of a stack."""
 
 from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
@@ -6,14 +6,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 Array = Any
-"""A NumPy array, or a tensor once it is on the device."""
+"""A NumPy array, or a torch tensor on the device."""
 
 
 class Transition(NamedTuple):
     """One step of every environment."""
 
     frame: np.ndarray
-    """The newest frame acted on, [B, *frame_shape]."""
+    """The newest frame of the observation, [B, *frame_shape]."""
     action: np.ndarray
     """[B, *action_shape]."""
     reward: np.ndarray
@@ -25,36 +25,36 @@ class Transition(NamedTuple):
     next_frame: np.ndarray
     """The true successor of `frame`, [B, *frame_shape]."""
     first: np.ndarray
-    """`frame` is the first of its episode, [B], bool."""
+    """True if `frame` is the first of its episode, [B], bool."""
     next_first: np.ndarray
-    """The pool has reset (`TimeStep.first`), [B], bool."""
+    """True if the pool has reset the environment after this step (`TimeStep.first`), [B], bool."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Sampled transitions."""
+    """A minibatch of sampled transitions."""
 
     obs: Array
-    """Stacked frames, [N, K * C, ...], the frame's dtype; [N] for Discrete. Zeros before an episode's first frame. On
-    the device where the replay has its frames there."""
+    """Stacked frames, [N, K * C, ...], dtype of the frames; [N] for Discrete. Frames before the episode's first are 0.
+    A tensor on the device if the replay buffer stores its frames there."""
     action: Array
     """[N, *action_shape]."""
     reward: Array
     """Sum of gamma^k * r over the n-step window, [N], float32."""
     discount: Array
-    """gamma^m, m the steps in the window, or 0 if it ended in a termination, [N], float32."""
+    """gamma^m for a window of m steps, or 0 if the window ends with a termination, [N], float32."""
     next_obs: Array
-    """Stack at the end of the window, the true last one if the episode ended there; as obs."""
+    """The observation after the window, in the form of `obs`. If the episode ended there, its true last observation."""
     weight: Array
-    """Importance weights, [N], float32; ones under uniform sampling."""
+    """Importance weights, [N], float32. With uniform sampling they are 1."""
     index: Array
-    """Slots, [N], int64: what `update_priorities` takes."""
+    """Slots of the transitions, for `update_priorities`, [N], int64."""
 
     def __len__(self) -> int:
         return len(self.index)
 
     def rows(self, rows: slice) -> "Batch":
-        """Some of the transitions, as views; all of them as they are."""
+        """Return a slice of the transitions, as views."""
         if rows == slice(0, len(self.index)):
             return self
         return replace(self, **{field.name: getattr(self, field.name)[rows] for field in fields(self)})
@@ -62,9 +62,9 @@ class Batch:
 
 @dataclass(frozen=True)
 class Change:
-    """Which slots a write made sampleable and which it took away. Apply `invalid` first: one slot may be in both."""
+    """The slots that a write changed. Apply `invalid` before `valid`, because a slot may be in both."""
 
     valid: np.ndarray
-    """Slots, int64."""
+    """Slots that can be sampled from now on, int64."""
     invalid: np.ndarray
-    """Slots, int64."""
+    """Slots that can no longer be sampled, int64."""

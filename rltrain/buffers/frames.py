@@ -1,4 +1,4 @@
-"""The frames of a replay in the processor's memory, and what a replay asks of frames wherever they lie.
+"""The interface to a replay buffer's frames, and frames in host memory.
 
 Legend: M stacks, K frames of a stack, F numbers of a frame.
 """
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 
 class Frames(Protocol):
-    """One row a slot."""
+    """Frames stored as rows, one for each slot."""
 
     @property
     def rows(self) -> "np.ndarray | Tensor":
-        """[slots, F]: what `flush` has brought up to date."""
+        """All frames, [slots, F]. Call `flush` first."""
         ...
 
     @property
@@ -26,23 +26,23 @@ class Frames(Protocol):
         ...
 
     def write(self, slot: int, frame: np.ndarray) -> None:
-        """Store a frame [F]; what is given may change afterwards."""
+        """Store a copy of a frame [F]."""
         ...
 
     def flush(self) -> None:
-        """Bring to `rows` what was written."""
+        """Write all stored frames to `rows`."""
         ...
 
     def stacks(self, slot_MK: np.ndarray, blank_MK: np.ndarray) -> "np.ndarray | Tensor":
-        """The frames at slots int64, zeros where blank bool, [M * K, F], as a copy."""
+        """Return the frames at slot_MK int64, with zeros where blank_MK bool, [M * K, F], as a copy."""
         ...
 
 
 class HostFrames:
-    """NumPy's, the usual place."""
+    """Frames in a NumPy array."""
 
     def __init__(self, num_slots: int, num_numbers: int, dtype: DTypeLike) -> None:
-        # np.zeros takes pages from the system only when they are first written: an unfilled replay costs no memory.
+        # The system provides the pages of np.zeros at the first write, so an empty replay buffer uses no memory.
         self.rows: np.ndarray = np.zeros((num_slots, num_numbers), dtype)
 
     @property
@@ -51,14 +51,14 @@ class HostFrames:
         return self.rows.nbytes
 
     def write(self, slot: int, frame: np.ndarray) -> None:
-        """Store a frame."""
+        """Store a copy of a frame [F]."""
         self.rows[slot] = frame
 
     def flush(self) -> None:
-        """Nothing: every frame is in its row at once."""
+        """Do nothing: `write` has written the rows already."""
 
     def stacks(self, slot_MK: np.ndarray, blank_MK: np.ndarray) -> np.ndarray:
-        """Taken in one go."""
+        """Return the frames at slot_MK, with zeros where blank_MK, [M * K, F], as a copy."""
         frames = np.take(self.rows, slot_MK.ravel(), axis=0)
         frames[blank_MK.ravel()] = 0
         return frames

@@ -1,4 +1,4 @@
-"""A large array in pieces, so that a checkpoint writes those alone that changed since an earlier one."""
+"""Save a large array in pieces, so that a checkpoint writes only the pieces that have changed since an earlier one."""
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -8,17 +8,17 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PIECE_BYTES = 8_000_000
-"""Of a piece, about. Smaller ones are more files; of larger ones more is written that has not changed."""
+"""The approximate size of a piece. Smaller pieces mean more files; larger pieces rewrite more unchanged rows."""
 
 
 class Piece(NamedTuple):
-    """Some rows of an array, and a number that grows whenever they change.
+    """Some rows of an array, with a stamp that grows whenever they change.
 
-    Of two states of one run, in which a piece has the same stamp, it holds the same rows.
+    Two checkpoints of the same run hold the same rows in a piece if its stamp is equal.
     """
 
     rows: "np.ndarray | Tensor"
-    """Where they lie; `array` fetches them."""
+    """The rows, as a view; `array` copies them to host memory if they are on a device."""
     stamp: int
 
     @property
@@ -27,12 +27,12 @@ class Piece(NamedTuple):
         return self.rows.nbytes
 
     def array(self) -> np.ndarray:
-        """The rows in the processor's memory: asked only for pieces that are written."""
+        """Return the rows in host memory. Called only for pieces that a checkpoint writes."""
         return self.rows if isinstance(self.rows, np.ndarray) else self.rows.cpu().numpy()
 
 
 class Pieces:
-    """Rings of rows, [B, L, ...], that are written at their heads alone and saved in pieces of so many rows."""
+    """Ring buffers of rows, [B, L, ...], that are written only at their heads. They are saved in pieces."""
 
     def __init__(self, rings: "np.ndarray | Tensor") -> None:
         self._rings = rings
@@ -42,9 +42,10 @@ class Pieces:
         self._head, self._num_adds, self._used = np.zeros(num_rings, np.int64), 0, 0
 
     def state_dict(self, head: np.ndarray, num_adds: int, used: int) -> dict[str, Any]:
-        """The first `used` rows of every ring, as views.
+        """Return the first `used` rows of each ring, as views in pieces.
 
-        head: [B], the rows that are written next. num_adds: calls that moved a head so far, by one or two rows each.
+        head: the row of each ring that is written next, [B]. num_adds: the number of calls so far that moved the heads;
+        each call moves a head by one or two rows.
         """
         self._stamp(head, num_adds, used)
         state: dict[str, Any] = {"stamps": self._stamps, "head": self._head, "adds": self._num_adds, "used": self._used}
@@ -56,11 +57,11 @@ class Pieces:
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave, pieces as arrays. Raises KeyError, ValueError where it does not fit."""
-        self._num_rows = int(state["rows"])  # as they were cut when their run began
+        """Restore the state that `state_dict` returned, with arrays for pieces. Raises KeyError or ValueError."""
+        self._num_rows = int(state["rows"])  # a run keeps its size of pieces, even if PIECE_BYTES has changed since
         expected = (len(self._rings), -(-self._length // self._num_rows))
         if state["stamps"].shape != expected:
-            raise ValueError(f"the saved pieces are {state['stamps'].shape}, these {expected}")
+            raise ValueError(f"the saved pieces have the layout {state['stamps'].shape}, not {expected}")
         self._stamps, self._head[:] = np.array(state["stamps"]), state["head"]
         self._num_adds, self._used = int(state["adds"]), int(state["used"])
         for ring, piece in np.ndindex(self._stamps.shape):
@@ -72,22 +73,22 @@ class Pieces:
         return self._rings[ring, piece * self._num_rows : min((piece + 1) * self._num_rows, self._used)]
 
     def _stamp(self, head: np.ndarray, num_adds: int, used: int) -> None:
-        """Mark what may have changed since the last time."""
+        """Set the stamp of each piece that may have changed since the last call."""
         num_new = num_adds - self._num_adds
         if num_new == 0:
             return
-        wrapped = 2 * num_new + 2 >= self._length  # two heads do not tell how often one went round
+        wrapped = 2 * num_new + 2 >= self._length  # a head may have passed the whole ring
         for ring, (first, last) in enumerate(zip(self._head, head, strict=True)):
             count = self._length if wrapped else (last - first) % self._length + 1
             changed = (first + np.arange(count)) % self._length // self._num_rows
             self._stamps[ring, changed] = num_adds
-        # A piece at the growing end gets longer, although its own ring's head may not have come so far.
+        # `used` is the same for all rings, so the last piece of every ring grows, wherever its head is.
         self._stamps[:, self._used // self._num_rows : -(-used // self._num_rows)] = num_adds
         self._head[:], self._num_adds, self._used = head, num_adds, used
 
 
 def _fill(rows: "np.ndarray | Tensor", saved: np.ndarray) -> None:
-    """Copy a saved piece to where it belongs. Raises ValueError where it does not fit."""
+    """Copy a saved piece to its rows. Raises ValueError if shape or dtype differ."""
     dtype = rows.dtype if isinstance(rows, np.ndarray) else rows[:0].cpu().numpy().dtype
     if saved.shape != tuple(rows.shape) or saved.dtype != dtype:
         raise ValueError(f"a saved piece is {saved.dtype} {saved.shape}, not {dtype} {tuple(rows.shape)}")

@@ -1,12 +1,15 @@
-"""Uniform experience replay (Lin 1992; Mnih et al. 2015) that stores every frame once.
+"""Uniform experience replay (Lin 1992; Mnih et al. 2015) that stores each frame once.
 
-Each environment has its own ring of slots. A slot holds one frame and the transition that starts there; stacks of
-frames and n-step returns (Sutton & Barto 2018, eq. 7.1) are built when sampled. The slot at the write head already
-holds the newest successor frame; when the episode ends, that slot is left behind as the true final frame: it belongs
-to no transition, and is the only cost of an episode's end. After a lost life the game goes on, so the next transition
-simply takes the slot and its stack reaches back over the life's end.
+Each environment has its own ring of slots. A slot holds one frame and the transition that starts with it. Sampling
+builds the frame stacks and the n-step returns (Sutton & Barto 2018, eq. 7.1).
 
-Legend: B environments, N sampled transitions, K frames of a stack, S n-step window, slot = env * slots_per_env + pos.
+The slot at the write head already holds the successor frame of the last transition. The next transition uses this
+slot. If the episode has ended, the slot keeps the true final frame, starts no transition, and the head moves on: the
+end of an episode costs one slot. A lost life does not end the game, so the next transition uses the slot, and its frame
+stack contains frames from before the lost life.
+
+Legend: B environments, N sampled transitions, K frames of a stack, S steps of the n-step window,
+slot = env * slots_per_env + position.
 """
 
 import math
@@ -24,25 +27,25 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FRAME_OVERHEAD_BYTES = 4 + 1 + 1 + 1 + 1
-"""Bytes a slot needs besides frame and action: reward, terminated, ended, history, valid."""
+"""Bytes of a slot besides frame and action: reward, terminated, ended, history, valid."""
 
 GATHERED_BYTES = 1 << 20
-"""Observations that `batches` gathers at once."""
+"""The approximate size of the observations that `batches` gathers at once."""
 
 
 def bytes_per_transition(
     frame_shape: tuple[int, ...], frame_dtype: DTypeLike, action_shape: tuple[int, ...], action_dtype: DTypeLike
 ) -> int:
-    """Bytes of one slot. An ended episode takes one slot more than it has transitions."""
+    """Return the bytes of one slot. An episode takes one slot more than it has transitions."""
     frame_bytes = math.prod(frame_shape) * np.dtype(frame_dtype).itemsize
     return frame_bytes + math.prod(action_shape) * np.dtype(action_dtype).itemsize + FRAME_OVERHEAD_BYTES
 
 
 class Replay:
-    """The last `capacity` slots over all environments, sampled uniformly."""
+    """A replay buffer with uniform sampling. It holds `capacity` slots for all environments together."""
 
     beta: float = 1.0
-    """Ignored; there so that a loop may anneal it without asking which replay it has."""
+    """Ignored. It exists because DQN anneals the `beta` of either replay buffer."""
 
     def __init__(
         self,
@@ -58,9 +61,10 @@ class Replay:
         generator: np.random.Generator,
         make_frames: Callable[[int, int, DTypeLike], Frames] = HostFrames,
     ) -> None:
-        """`capacity` counts slots over all environments; what does not divide by `num_envs` is left unused.
+        """capacity: slots of all environments together, rounded down to a multiple of `num_envs`.
 
-        make_frames: where the frames lie, made of the number of slots, the numbers of a frame and their dtype.
+        make_frames: makes the storage of the frames from the number of slots, the numbers of a frame and their dtype.
+        Raises ValueError for a capacity that is too small.
         """
         self.slots_per_env = capacity // num_envs
         if stack_num < 1 or stack_num > 255 or n_step < 1:
@@ -74,7 +78,7 @@ class Replay:
         self.capacity = self.slots_per_env * num_envs
         self.generator = generator
         self.size = 0
-        """Transitions that can be sampled. Those whose n-step window is still open are not counted."""
+        """The number of transitions that can be sampled. Those with an incomplete n-step window do not count."""
         if frame_shape:
             self._obs_shape: tuple[int, ...] = (stack_num * frame_shape[0], *frame_shape[1:])
         else:
@@ -85,39 +89,38 @@ class Replay:
             "reward": np.zeros(self.capacity, np.float32),
             "terminated": np.zeros(self.capacity, np.bool_),
             "ended": np.zeros(self.capacity, np.bool_),
-            "history": np.zeros(self.capacity, np.uint8),  # earlier frames of its stack, at most stack_num - 1
+            "history": np.zeros(self.capacity, np.uint8),  # earlier frames in the slot's stack, at most stack_num - 1
             "valid": np.zeros(self.capacity, np.bool_),
         }
         self._history, self._valid = self._arrays["history"], self._arrays["valid"]
         self._action, self._reward = self._arrays["action"], self._arrays["reward"]
         self._terminated, self._ended = self._arrays["terminated"], self._arrays["ended"]
         self._head = [0] * num_envs
-        self._open = [False] * num_envs  # in the middle of an episode
-        self._run = [0] * num_envs  # transitions since the last end, at most n_step
-        self._used = 0  # positions written in at least one ring
+        self._open = [False] * num_envs  # true in the middle of an episode
+        self._run = [0] * num_envs  # transitions since the last termination or truncation, at most n_step
+        self._used = 0  # positions that were written in at least one ring
         self._num_adds = 0
         self._pieces = Pieces(self._frames.rows.reshape(num_envs, self.slots_per_env, -1))
         self._discounts = gamma ** np.arange(n_step + 1, dtype=np.float64)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all arrays when full."""
+        """Bytes of all arrays of a full buffer."""
         return self._frames.nbytes + sum(array.nbytes for array in self._arrays.values())
 
     @property
     def valid(self) -> np.ndarray:
-        """Which slots can be sampled, [capacity], bool; read it only."""
+        """True for slots that can be sampled, [capacity], bool. Do not write to it."""
         return self._valid
 
     def add(self, step: Transition) -> Change:
-        """Store one step of every environment."""
-        # Python's numbers, environment after environment: of one environment, the usual case, NumPy's calls on arrays
-        # of one element would take longer.
+        """Store one step of every environment. Raises ValueError if the flags of the steps contradict each other."""
+        # A Python loop over environments: for a single environment, the usual case, it is faster than NumPy calls.
         firsts, next_firsts = step.first.tolist(), step.next_first.tolist()
         cuts = (step.terminated | step.truncated).tolist()
         for is_first, next_is_first, cut, is_open in zip(firsts, next_firsts, cuts, self._open, strict=True):
             if is_first == is_open:
-                raise ValueError("first must be set in the step after next_first (or end_episodes), and only there")
+                raise ValueError("first must be true after a step with next_first (or end_episodes), and only there")
             if next_is_first and not cut:
                 raise ValueError("an environment was reset without terminated or truncated")
         frame, next_frame = step.frame.reshape(self.num_envs, -1), step.next_frame.reshape(self.num_envs, -1)
@@ -128,7 +131,7 @@ class Replay:
             base, position = env * self.slots_per_env, self._head[env]
             slot, next_slot = base + position, base + (position + 1) % self.slots_per_env
             self._invalidate(base, position, lost)
-            if firsts[env]:  # elsewhere the slot already holds this frame, as the successor of the step before
+            if firsts[env]:  # otherwise the slot already holds this frame, the successor of the last step
                 self._frames.write(slot, frame[env])
                 self._history[slot] = 0
             self._frames.write(next_slot, next_frame[env])
@@ -141,13 +144,13 @@ class Replay:
             if ended:
                 self._run[env] = 0
             self._open[env] = not next_firsts[env]
-            # A reset leaves the final frame's slot behind.
+            # After a reset the slot of the final frame starts no transition.
             self._head[env] = (position + 1 + next_firsts[env]) % self.slots_per_env
         self._num_adds += 1
         return Change(np.array(gained, np.int64), np.array(lost, np.int64))
 
     def end_episodes(self) -> Change:
-        """Close every open episode as truncated, for a resume that starts new ones; its successor is already stored."""
+        """Truncate every open episode, because a resumed run starts new ones. The final frames are stored already."""
         gained: list[int] = []
         for env, is_open in enumerate(self._open):
             if is_open:
@@ -159,11 +162,11 @@ class Replay:
         return Change(np.array(gained, np.int64), np.empty(0, np.int64))
 
     def sample(self, batch_size: int) -> Batch:
-        """`batch_size` transitions, uniformly and with replacement."""
+        """Sample `batch_size` transitions uniformly and with replacement. Raises ValueError if there are none."""
         return self.gather(self._draw(batch_size), np.ones(batch_size, np.float32))
 
     def batches(self, num_batches: int, batch_size: int) -> Iterator[Batch]:
-        """`num_batches` times what `sample` gives, small transitions gathered for many batches at once."""
+        """Yield `num_batches` minibatches as from `sample`. Small observations are gathered for several at once."""
         bytes_per_batch = 2 * batch_size * math.prod(self._obs_shape) * self._frames.rows.itemsize
         at_once = max(GATHERED_BYTES // bytes_per_batch, 1)
         for done in range(0, num_batches, at_once):
@@ -173,10 +176,10 @@ class Replay:
                 yield many.rows(slice(first, first + batch_size)) if count > 1 else many
 
     def gather(self, index: np.ndarray, weight: np.ndarray) -> Batch:
-        """The transitions that start at slots `index` [N] int64, with weights [N] float32."""
+        """Return the transitions that start at slots `index` [N] int64, with importance weights [N] float32."""
         base = index // self.slots_per_env * self.slots_per_env
         window_NS = base[:, None] + (index[:, None] - base[:, None] + np.arange(self.n_step)) % self.slots_per_env
-        counted_NS = np.ones(window_NS.shape, np.bool_)  # up to and with the first end
+        counted_NS = np.ones(window_NS.shape, np.bool_)  # true up to the first end of an episode or life, inclusive
         counted_NS[:, 1:] = ~np.logical_or.accumulate(self._arrays["ended"][window_NS[:, :-1]], axis=1)
         steps = counted_NS.sum(axis=1)
         reward = np.where(counted_NS, self._arrays["reward"][window_NS] * self._discounts[:-1], 0.0).sum(axis=1)
@@ -194,12 +197,12 @@ class Replay:
         )
 
     def update_priorities(self, index: np.ndarray, td_error: "Tensor") -> None:
-        """Nothing, not even reading: uniform sampling has no priorities."""
+        """Do nothing: uniform sampling has no priorities. td_error is not read, as this could wait for the device."""
 
     def state_dict(self) -> dict[str, Any]:
-        """The written part of every array [B, used, ...], frames in pieces; counters, the generator.
+        """Return the written part of each array, [B, used, ...], the frames in pieces, the counters and the generator.
 
-        Views: save before adding.
+        The arrays are views, so save them before the next `add`.
         """
         state: dict[str, Any] = {
             name: array.reshape(self.num_envs, self.slots_per_env, *array.shape[1:])[:, : self._used]
@@ -213,7 +216,10 @@ class Replay:
         return state | {"generator": self.generator.bit_generator.state}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what `state_dict` gave; the replay must have been built alike. Follow it with `end_episodes`."""
+        """Restore the state that `state_dict` returned. The replay buffer must have the same sizes; else ValueError.
+
+        Call `end_episodes` afterwards if the environments start new episodes.
+        """
         for name in ("capacity", "stack_num", "n_step"):
             if int(state[name]) != getattr(self, name):
                 raise ValueError(f"the saved replay has {name} {int(state[name])}, this one {getattr(self, name)}")
@@ -237,8 +243,8 @@ class Replay:
         self.generator.bit_generator.state = state["generator"]
 
     def _invalidate(self, base: int, position: int, lost: list[int]) -> None:
-        """Take away whatever needs the slot at `position` or its follower: both are about to be written."""
-        # A stack reaches back `history` slots; the follower, at distance 1, is the nearest that is written.
+        """Make transitions invalid that need the slot at `position` or the next one, as both will be overwritten."""
+        # The stack of a slot contains the `history` slots before it. Of the two, the next slot (distance 1) is nearer.
         for distance in range(self.stack_num + 1):
             slot = base + (position + distance) % self.slots_per_env
             if self._valid[slot] and self._history[slot] >= distance - 1:
@@ -247,7 +253,7 @@ class Replay:
                 lost.append(slot)
 
     def _validate(self, env: int, position: int, ended: bool, gained: list[int]) -> None:
-        """Admit the transitions whose window `position`, the newest transition, completes."""
+        """Make transitions valid whose n-step window is complete with the newest transition, at `position`."""
         base, run = env * self.slots_per_env, self._run[env]
         for back in range(0 if ended else self.n_step - 1, run):
             slot = base + (position - back) % self.slots_per_env
@@ -257,11 +263,11 @@ class Replay:
                 gained.append(slot)
 
     def _draw(self, batch_size: int) -> np.ndarray:
-        """Valid slots, uniformly and with replacement, [N], int64."""
+        """Sample valid slots uniformly and with replacement, [N], int64."""
         if self.size == 0:
-            raise ValueError("the replay holds no complete transition to sample")
+            raise ValueError("the replay buffer has no complete transition to sample")
         positions = self.num_envs * self._used
-        if self.size * 16 < positions:  # rejection would be slow; happens only while almost empty
+        if self.size * 16 < positions:  # few slots are valid, as in a new buffer: rejection sampling would be slow
             return self.generator.choice(np.flatnonzero(self._valid), batch_size)
         accepted = np.empty(0, np.int64)
         while len(accepted) < batch_size:
@@ -271,7 +277,7 @@ class Replay:
         return accepted[:batch_size]
 
     def _stack(self, slot: np.ndarray) -> "np.ndarray | Tensor":
-        """Stacked frames that end at `slot` [M], oldest first, [M, *obs_shape]."""
+        """Return the stacks whose newest frames are at `slot` [M]: oldest frame first, [M, *obs_shape]."""
         age = np.arange(self.stack_num - 1, -1, -1)
         base = slot // self.slots_per_env * self.slots_per_env
         source = base[:, None] + (slot[:, None] - base[:, None] - age) % self.slots_per_env

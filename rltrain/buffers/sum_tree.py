@@ -1,6 +1,6 @@
 """A binary tree whose inner nodes hold the sum of their children (Schaul et al. 2016, appendix B.2.1).
 
-Draws an index in proportion to its priority in log2(capacity) steps. Compiled with numba, which is imported here alone.
+It samples an index in proportion to its priority in log2(capacity) steps. Compiled with numba.
 """
 
 import numpy as np
@@ -8,7 +8,7 @@ from numba import njit
 
 
 class SumTree:
-    """`capacity` priorities, float64, all 0 at first."""
+    """A sum tree of `capacity` priorities, float64, initially 0."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
@@ -17,7 +17,7 @@ class SumTree:
 
     @property
     def total(self) -> float:
-        """Sum of all priorities."""
+        """The sum of all priorities."""
         return float(self._nodes[1])
 
     @property
@@ -27,11 +27,14 @@ class SumTree:
 
     @property
     def priorities(self) -> np.ndarray:
-        """Every priority, [capacity], float64; a view, read it only."""
+        """All priorities, [capacity], float64. It is a view: do not write to it."""
         return self._nodes[self._num_leaves : self._num_leaves + self.capacity]
 
     def update(self, index: np.ndarray, priority: np.ndarray) -> None:
-        """Set priorities, [N] float64, at index [N] int64; where an index comes twice the last one holds."""
+        """Set the priorities, [N] float64, at index [N] int64. If an index occurs twice, its last priority counts.
+
+        Raises IndexError or ValueError and changes nothing if an index or a priority is out of range.
+        """
         if len(index) == 0:
             return
         fault = _update(self._nodes, self._num_leaves, self.capacity, index, priority)
@@ -41,26 +44,27 @@ class SumTree:
             raise ValueError("priorities must be finite and not negative")
 
     def find(self, mass: np.ndarray) -> np.ndarray:
-        """For each mass [N] float64 in [0, total): the index i with sum(p[:i]) <= mass < sum(p[:i + 1]), [N] int64.
+        """Return the index i with sum(p[:i]) <= mass < sum(p[:i + 1]) for each mass, [N] int64.
 
-        Never an index of priority 0, whatever the rounding.
+        mass: numbers in [0, total), [N] float64. Rounding never leads to an index of priority 0. Raises ValueError if
+        all priorities are 0.
         """
         if not self._nodes[1] > 0:
             raise ValueError("the sum tree is empty")
         return _find(self._nodes, self._num_leaves, mass)
 
     def load(self, priority: np.ndarray) -> None:
-        """Replace all priorities by priority [capacity], float64."""
+        """Replace all priorities by `priority`, [capacity] float64."""
         self.update(np.arange(self.capacity), np.ascontiguousarray(priority, np.float64))
 
 
-# Both walk level by level with the batch inside, so that the cache misses of different indices overlap: the bottom
-# levels of a large tree lie outside the cache, and one index's path is a chain of misses.
+# Both functions loop over levels outside and over the batch inside. The lower levels of a large tree are not in the
+# cache, so the path of one index is a chain of cache misses. In this order the misses of different indices overlap.
 
 
 @njit(cache=True)
 def _update(nodes, num_leaves, capacity, index, priority):  # type: ignore[no-untyped-def]
-    for k in range(len(index)):  # checked first: a refused call changes nothing
+    for k in range(len(index)):  # check everything first, so that a call with an error changes nothing
         if index[k] < 0 or index[k] >= capacity:
             return 1
         if not (priority[k] >= 0.0 and priority[k] < np.inf):
@@ -72,7 +76,7 @@ def _update(nodes, num_leaves, capacity, index, priority):  # type: ignore[no-un
     while level >= 1:
         for k in range(len(index)):
             node = (num_leaves + index[k]) >> shift
-            # Summed anew rather than shifted by the difference: rounding errors then cannot build up.
+            # Add the children again instead of adding the difference, so that rounding errors do not accumulate.
             nodes[node] = nodes[2 * node] + nodes[2 * node + 1]
         level >>= 1
         shift += 1
@@ -88,7 +92,7 @@ def _find(nodes, num_leaves, mass):  # type: ignore[no-untyped-def]
         for k in range(len(mass)):
             node = 2 * found[k]
             left = nodes[node]
-            # An empty side is never entered, so rounding in `rest` cannot end at an empty leaf.
+            # Never enter a child with sum 0, so that rounding errors of `rest` cannot lead to a leaf of priority 0.
             if left <= 0.0 or (rest[k] >= left and nodes[node + 1] > 0.0):
                 rest[k] -= left
                 node += 1

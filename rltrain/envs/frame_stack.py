@@ -1,4 +1,4 @@
-"""Stacks of the last frames, for acting; learners build theirs from stored single frames."""
+"""Frame stacks for acting. Replay buffers build their stacks from single frames instead."""
 
 import gymnasium
 import numpy as np
@@ -6,10 +6,10 @@ from gymnasium import spaces
 
 
 class FrameStack:
-    """The last `stack_num` frames of each of B environments, oldest first, zeros where an episode is younger.
+    """The last `stack_num` frames of each of B environments, oldest first. Frames before an episode's first are 0.
 
-    Box [C, H, W] gives [B, stack_num*C, H, W], Box [D] gives [B, stack_num*D] and Discrete gives [B] int64. A Discrete
-    observation is a name, not a frame, so it raises ValueError with a stack_num above 1.
+    Box [C, H, W] gives [B, stack_num*C, H, W], Box [D] gives [B, stack_num*D] and Discrete gives [B] int64.
+    Raises ValueError for Discrete observations with a stack_num above 1: they cannot be stacked.
     """
 
     def __init__(self, num_envs: int, frame_space: gymnasium.Space, stack_num: int) -> None:
@@ -28,24 +28,27 @@ class FrameStack:
         self._stack = np.zeros(shape, dtype)
 
     def reset(self, frame: np.ndarray) -> np.ndarray:
-        """Begin everywhere with `frame` [B, *frame_shape]; returns the stacks, a copy."""
+        """Start an episode in every environment with `frame` [B, *frame_shape]. Return a copy of the stacks."""
         return self.push(frame, np.ones(len(frame), bool))
 
     def push(self, frame: np.ndarray, first: np.ndarray) -> np.ndarray:
-        """Add `frame` [B, *frame_shape]; where `first` [B], it begins an episode. Returns the stacks, a copy."""
+        """Add `frame` [B, *frame_shape]. Return a copy of the stacks.
+
+        first: true for environments whose frame is the first of an episode, [B], bool.
+        """
         stack = self.peek(frame)
-        if self.stack_num == 1:  # nothing to remember
+        if self.stack_num == 1:
             return stack
         stack[first, : -self._channels] = 0
         self._stack = stack
         return stack.copy()
 
     def restore(self, stack: np.ndarray) -> None:
-        """Go on from stacks that `push` gave, [B, *obs_shape]."""
+        """Restore stacks that `push` returned, [B, *obs_shape]."""
         self._stack = stack.copy()
 
     def peek(self, frame: np.ndarray) -> np.ndarray:
-        """The stacks that end in `frame` [B, *frame_shape], a true successor; remembers nothing."""
+        """Return the stacks as if `frame` [B, *frame_shape] were added, without adding it."""
         stack = np.empty_like(self._stack)
         if self.stack_num == 1:
             stack[...] = frame

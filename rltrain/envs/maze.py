@@ -1,11 +1,11 @@
-"""The mouse and the cheese, a toy-text environment; importing this registers `Maze-v0`.
+"""The mouse and the cheese, a toy-text environment. Importing this module registers `Maze-v0`.
 
     mouse         small cheese +1   .
     .             poison -10        big cheese +10
 
-The mouse begins upper left and moves left, right, up or down; walls leave it where it is. The poison and the big cheese
-end the episode, five steps cut it. The small cheese can be eaten once: were it there again, running to and fro would
-be worth more than the big one.
+The mouse starts in the upper left cell and moves left, right, up or down. A move into a wall leaves it in its cell. The
+poison and the big cheese terminate the episode; after five steps it is truncated. The small cheese can be eaten once.
+(Otherwise it would pay more to step back and forth than to eat the big cheese.)
 """
 
 from typing import Any
@@ -15,10 +15,10 @@ import numpy as np
 from gymnasium import spaces
 
 CELLS = ("start", "small cheese", "top right", "bottom left", "poison", "big cheese")
-"""The cells, row by row."""
+"""The names of the cells, row by row."""
 NUM_ROWS, NUM_COLUMNS = 2, 3
 MOVES = ((0, -1), (0, 1), (-1, 0), (1, 0))
-"""Rows and columns that left, right, up and down go."""
+"""The change of row and column of each action: left, right, up, down."""
 SMALL_CHEESE, POISON, BIG_CHEESE = 1, 4, 5
 REWARD = {POISON: -10.0, BIG_CHEESE: 10.0}
 COLOURS = {SMALL_CHEESE: (250, 220, 90), POISON: (110, 40, 120), BIG_CHEESE: (240, 170, 20)}
@@ -26,9 +26,9 @@ CELL_PIXELS = 64
 
 
 class MazeEnv(gymnasium.Env):
-    """States 0 to 5 are the cells, row by row, with the small cheese there; 6 to 11 the same once it is eaten."""
+    """The maze. States 0 to 5 are the cells, row by row; states 6 to 11 are these cells with the small cheese eaten."""
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 2}  # noqa: RUF012 (gymnasium's own name and form)
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 2}  # noqa: RUF012 (gymnasium expects this form)
 
     def __init__(self, render_mode: str | None = None) -> None:
         self.render_mode = render_mode
@@ -40,7 +40,7 @@ class MazeEnv(gymnasium.Env):
             for state in range(2 * len(CELLS))
         }
         """P[state][action] lists (probability, next state, reward, terminated), as in gymnasium's toy-text."""
-        self.s = 0  # as gymnasium's toy text calls the state, which checkpoints save
+        self.s = 0  # the state; named as in gymnasium's toy-text, so that checkpoints save it
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
         """Put the mouse and the small cheese back."""
@@ -54,7 +54,7 @@ class MazeEnv(gymnasium.Env):
         return self.s, reward, terminated, False, {}
 
     def render(self) -> np.ndarray:
-        """The maze from above, [128, 192, 3] uint8."""
+        """Return a picture of the maze from above, [128, 192, 3] uint8."""
         picture = np.full((NUM_ROWS * CELL_PIXELS, NUM_COLUMNS * CELL_PIXELS, 3), 235, np.uint8)
         eaten, mouse = divmod(self.s, len(CELLS))
         for cell, colour in COLOURS.items():
@@ -78,7 +78,7 @@ def _outcome(state: int, move: tuple[int, int]) -> tuple[float, int, float, bool
 
 
 def _square(picture: np.ndarray, cell: int, margin: int) -> np.ndarray:
-    """The inner part of a cell, a view."""
+    """Return the inner part of a cell of the picture, as a view."""
     row, column = divmod(cell, NUM_COLUMNS)
     top, left = row * CELL_PIXELS, column * CELL_PIXELS
     return picture[top + margin : top + CELL_PIXELS - margin, left + margin : left + CELL_PIXELS - margin]

@@ -1,6 +1,6 @@
-"""How long an environment that does not answer is waited for: less once this process was asked to stop.
+"""How long to wait for an environment that does not answer: less once a signal has asked this process to stop.
 
-That is a fact of the process, as signals are: whoever waits for an environment, be it in an evaluation, asks here.
+Training and evaluation both wait for environments, so the request to stop is a state of the process, like its signals.
 """
 
 import contextlib
@@ -10,28 +10,27 @@ from collections.abc import Iterator
 from types import FrameType
 
 STOPPING_S = 2.0
-"""How long a step may take once a stop was asked for: in 10 s the run is to be gone, and all saved."""
+"""The longest step, in seconds, of a run that was asked to stop. The run should have saved and ended within 10 s."""
 
 _stopping = False
-_since_s: float | None = None
-"""When the main thread went into an environment's own code, on the monotonic clock."""
+_entered_s: float | None = None
+"""The time at which the main thread entered an environment's code, on the monotonic clock; None outside of it."""
 
 
 class Clock:
-    """Seconds, for who looks at it now and then; a pause of this process is not the environment's fault.
+    """A clock for time-outs that leaves out the time during which this process was suspended (SIGSTOP, Ctrl-Z).
 
-    Counts the time between two looks, but at most `longest_s` of it: a trainer that was suspended together with its
-    environments (SIGSTOP, Ctrl-Z) goes on as if hardly any time had passed.
+    Call `look` regularly. It adds the time since the last call, but at most `longest_s`.
     """
 
     def __init__(self, longest_s: float) -> None:
         self._longest_s = longest_s
         self._looked_s = time.monotonic()
         self.now_s = 0.0
-        """As of the last look."""
+        """The time of the last `look`, in seconds."""
 
     def look(self) -> float:
-        """Count on; returns `now_s`."""
+        """Update `now_s` and return it."""
         now_s = time.monotonic()
         self.now_s += min(now_s - self._looked_s, self._longest_s)
         self._looked_s = now_s
@@ -39,16 +38,16 @@ class Clock:
 
 
 class StandsStill(BaseException):
-    """Raised in an environment's own code, which has taken too long since a stop was asked for."""
+    """Interrupts an environment's code that takes too long while the run stops."""
 
 
 def is_stopping() -> bool:
-    """Whether a stop was asked for. A lost environment is then replaced by none: it stands still until the end."""
+    """Return true if a signal has asked the run to stop. A lost environment is then no longer replaced."""
     return _stopping
 
 
 def hurry() -> None:
-    """A stop was asked for. In the main thread, where signals are handled."""
+    """Shorten the waiting times, because the run was asked to stop. Call it in the main thread."""
     global _stopping
     _stopping = True
     if signal.getsignal(signal.SIGALRM) is interrupt:
@@ -56,7 +55,7 @@ def hurry() -> None:
 
 
 def calm() -> None:
-    """Wait as long as before: the run that was to stop has ended."""
+    """Restore the normal waiting times, after the run has ended."""
     global _stopping
     _stopping = False
     if signal.getsignal(signal.SIGALRM) is interrupt:
@@ -64,19 +63,20 @@ def calm() -> None:
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:
-    """The handler of SIGALRM. Raises StandsStill where the main thread has been in an environment for too long."""
-    global _since_s
-    if _stopping and _since_s is not None and time.monotonic() - _since_s > STOPPING_S:  # and no alarm of others
-        _since_s = None  # so never outside of it
+    """Handle SIGALRM: raise StandsStill if the run stops and the main thread is in an environment for too long."""
+    global _entered_s
+    # The alarm may come from somebody else, so the time is checked here too.
+    if _stopping and _entered_s is not None and time.monotonic() - _entered_s > STOPPING_S:
+        _entered_s = None  # so that the error is raised once, and never outside the environment's code
         raise StandsStill
 
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Around an environment's own code in the main thread. Raises StandsStill, in the middle of it."""
-    global _since_s
-    _since_s = time.monotonic()
+    """Run an environment's code in the main thread. Raises StandsStill in the middle of it if the run stops."""
+    global _entered_s
+    _entered_s = time.monotonic()
     try:
         yield
     finally:
-        _since_s = None
+        _entered_s = None

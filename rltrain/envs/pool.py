@@ -1,8 +1,8 @@
-"""The protocol that every environment pool keeps, and what it hands to an algorithm.
+"""The protocol of environment pools, and the results of their steps.
 
-A pool steps `num_envs` copies of one environment in parallel. Autoreset is solved here, once: a step that ends an
-episode resets that environment at once, `next_obs` stays the true successor (the last frame of the old episode) and
-`obs` is what the policy sees next (the first frame of the new one).
+A pool steps `num_envs` copies of one environment in parallel. A step that ends an episode also resets the environment
+(autoreset). Then `next_obs` is the true successor, the last frame of the old episode, and `obs` is the first frame of
+the new episode.
 """
 
 from dataclasses import dataclass, field
@@ -14,35 +14,35 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Episode:
-    """One finished episode of the game itself (a lost life does not finish one)."""
+    """A finished episode of the game. A lost life does not end the episode."""
 
     env_index: int
     reward: float
-    """Sum of the raw, unclipped rewards."""
+    """The return: the sum of the raw, unclipped rewards."""
     length_steps: int
-    """Agent decisions."""
+    """Length in agent steps."""
     length_frames: int
-    """Emulator frames."""
+    """Length in emulator frames."""
 
 
 @dataclass(frozen=True)
 class TimeStep:
-    """What one step of a pool returns; B is the number of environments. The arrays belong to the receiver."""
+    """The result of one step of a pool with B environments. The caller may keep and change the arrays."""
 
     obs: np.ndarray
-    """What the policy sees next, single frames, [B, *frame_shape]: after a reset, the first of the new episode."""
+    """The frames that the policy acts on next, [B, *frame_shape]. After a reset, the first frame of the new episode."""
     next_obs: np.ndarray
-    """The true successor of the action, [B, *frame_shape]; differs from obs only where an episode ended."""
+    """The true successors of the actions, [B, *frame_shape]. They differ from obs only where an episode ended."""
     reward: np.ndarray
-    """What is learned from, [B], float32: the raw reward, and the labelled shaping of an environment that has one."""
+    """The rewards for training, [B], float32: the raw reward plus the environment's shaping, if it has one."""
     terminated: np.ndarray
-    """No value beyond this step, [B], bool. A lost life sets it where the environment was asked to treat it so."""
+    """True if the state after this step has value 0, [B], bool. A lost life sets it if the config says so."""
     truncated: np.ndarray
-    """Cut by a time limit: the successor still has a value, [B], bool. Never set together with terminated."""
+    """True if a time limit has ended the episode, [B], bool. The successor keeps its value. Excludes terminated."""
     first: np.ndarray
-    """obs is the first observation after a reset, [B], bool. Stacks of frames restart here and nowhere else."""
+    """True if obs is the first observation after a reset, [B], bool. Frame stacks restart only here."""
     episodes: list[Episode] = field(default_factory=list)
-    """The episodes that finished in this step."""
+    """The episodes that ended in this step."""
 
 
 class Pool(Protocol):
@@ -50,44 +50,47 @@ class Pool(Protocol):
 
     num_envs: int
     frame_space: gymnasium.Space
-    """One environment's single-frame observation: Box [C, H, W] uint8 for pixels, Box float32 or Discrete otherwise."""
+    """The single frame of one environment: Box [C, H, W] uint8 for pixels, else Box float32 or Discrete."""
     action_space: gymnasium.Space
-    """One environment's action: Discrete, MultiDiscrete (several choices at once) or Box float32; counted from 0."""
+    """The action of one environment: Discrete or MultiDiscrete, both counted from 0, or Box float32."""
     stack_num: int
-    """How many frames the policy is to see at once."""
+    """The number of frames in an observation of the policy."""
 
     @property
     def num_restarts(self) -> int:
-        """Environments that died or hung and were replaced: their episodes are cut, and are in no statistics."""
+        """The number of replacements of environments that died or hung. Their episodes are not in the statistics."""
         ...
 
     def reset(self, seed: int) -> np.ndarray:
-        """Start a new episode everywhere; environment i is seeded from (seed, i). Returns obs [B, *frame_shape]."""
+        """Start a new episode in every environment and return obs [B, *frame_shape].
+
+        The seed of environment i is a function of (seed, i).
+        """
         ...
 
     def send(self, action: np.ndarray) -> None:
-        """Start one step; returns at once.
+        """Start one step and return at once.
 
         action: [B] int64 for Discrete, [B, K] int64 for MultiDiscrete of K choices, [B, A] float32 for Box.
         """
         ...
 
     def recv(self) -> TimeStep:
-        """Wait for the step that `send` started."""
+        """Wait for the step that `send` started and return its result."""
         ...
 
     def step(self, action: np.ndarray) -> TimeStep:
-        """`send`, then `recv`."""
+        """Call `send`, then `recv`."""
         ...
 
     def state_dict(self) -> dict[str, Any] | None:
-        """Arrays and JSON values from which the environments go on exactly; None where they cannot tell."""
+        """Return the exact state of the environments as arrays and JSON values; None if they cannot save it."""
         ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """Restore the state that `state_dict` returned."""
         ...
 
     def close(self) -> None:
-        """End every environment, with its processes. May be called twice."""
+        """End all environments and their processes. May be called more than once."""
         ...

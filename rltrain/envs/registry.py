@@ -1,4 +1,4 @@
-"""Where each environment family lives. An emulator's package is imported only where its family is used."""
+"""The module of each environment family. An emulator's package is imported only when its family is used."""
 
 import importlib
 from types import ModuleType
@@ -17,7 +17,7 @@ MODULES: dict[str, str] = {
     "atari": "rltrain.envs.atari.family",
     "retro": "rltrain.envs.retro.family",
 }
-"""The module of each family: it has `spaces`, `make_pool` and, where there is a picture, `make_viewer`."""
+"""The module of each family. It has `spaces`, `make_pool` and, if it can render, `make_viewer`."""
 
 
 def spaces(config: Any) -> tuple[gymnasium.Space, gymnasium.Space]:
@@ -28,15 +28,15 @@ def spaces(config: Any) -> tuple[gymnasium.Space, gymnasium.Space]:
 def make_pool(config: Any, num_envs: int) -> Pool:
     """Start `num_envs` environments. Raises ConfigError or EnvironmentFailure."""
     if num_envs < 1:
-        raise ConfigError(f"num_envs={num_envs}", "num_envs", "give at least 1")
+        raise ConfigError(f"num_envs={num_envs} is too small", "num_envs", "use 1 or more")
     return _module(config).make_pool(config, num_envs)
 
 
 def make_viewer(config: Any) -> Viewer:
-    """Start one environment that draws a picture for people. Raises ConfigError or EnvironmentFailure."""
+    """Start one environment that renders pictures for a human viewer. Raises ConfigError or EnvironmentFailure."""
     return _module(config).make_viewer(config)
 
 
 def _module(config: Any) -> ModuleType:
-    config_class(config.family)  # names the nearest family where this one is unknown
+    config_class(config.family)  # raises ConfigError for an unknown family, naming the nearest one
     return importlib.import_module(MODULES[config.family])

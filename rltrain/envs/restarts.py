@@ -1,4 +1,4 @@
-"""How often what runs a pool's environments may be replaced before the run ends."""
+"""The budget for replacements of engines or worker processes, which `env.max_restarts` sets."""
 
 import sys
 import threading
@@ -7,10 +7,10 @@ from rltrain.errors import EnvironmentFailure
 
 
 class Restarts:
-    """A budget over all engines or workers of a pool, which may ask from threads of their own."""
+    """A budget for all engines or workers of a pool together. Thread-safe."""
 
     def __init__(self, num_replaceable: int, max_restarts: int, noun: str) -> None:
-        """`noun` is what messages call one of them."""
+        """noun: the word for one of them in messages, such as "engine"."""
         self._max_restarts, self._noun = max_restarts, noun
         self._counts = [0] * num_replaceable
         self._lock = threading.Lock()
@@ -18,20 +18,20 @@ class Restarts:
 
     @property
     def total(self) -> int:
-        """How many were replaced."""
+        """The number of replacements so far."""
         return sum(self._counts)
 
     def count(self, number: int, failure: EnvironmentFailure) -> int:
-        """Allow one more in place of `number`, and say why; returns how often this one has now been replaced.
+        """Count a replacement of `number` and print a warning. Return the number of its replacements so far.
 
-        Raises EnvironmentFailure where the budget is spent.
+        Raises EnvironmentFailure if the budget is used up.
         """
         with self._lock:
             if self._stopped or self.total >= self._max_restarts:
                 raise EnvironmentFailure(
                     f"{failure.what}, and {self.total} {self._noun}s were replaced already",
                     "env.max_restarts",
-                    "see what ends them; a higher env.max_restarts allows more",
+                    "find out what ends them, or set a higher env.max_restarts",
                 ) from failure
             self._counts[number] += 1
             count = f"{self.total} of {self._max_restarts}"
@@ -39,6 +39,6 @@ class Restarts:
         return self._counts[number]
 
     def stop(self) -> None:
-        """Allow none any more."""
+        """Refuse all further replacements."""
         with self._lock:
             self._stopped = True

@@ -1,11 +1,12 @@
-"""One seed for each environment of a pool."""
+"""The seeds of a pool's environments."""
 
 import numpy as np
 
 
 def env_seed(seed: int, index: int) -> int:
-    """The seed of environment `index`, a function of (seed, index) alone: more environments leave it as it was.
+    """Return the seed of environment `index`, a number below 2^31 (ALE needs an int32).
 
-    Neighbouring seeds share no environment, which adding the index would do. Below 2^31, as ALE takes an int32.
+    It depends only on (seed, index), not on the number of environments. It is a hash and not seed + index, so that
+    neighbouring seeds share no environment.
     """
     return int(np.random.SeedSequence((seed, index)).generate_state(1)[0]) & 0x7FFFFFFF

@@ -8,16 +8,16 @@ from gymnasium import spaces
 
 
 class PixelsAndVariables(spaces.Box):
-    """A picture and, in extra rows below it, variables: one uint8 array [C, height + rows, width].
+    """A picture with game variables in extra rows below it: one array [C, height + rows, width] uint8.
 
-    One array a frame, so that replay, rollouts and frame stacks need not know. The variables stand in channel 0, from
-    the left, row by row; what remains of the rows is 0. Each is a whole number from 0 to 255.
+    Because a frame is one array, replay buffers, rollouts and frame stacks need no special case. The variables are in
+    channel 0, from the left, row by row; the rest of the rows is 0. Each variable is a whole number from 0 to 255.
     """
 
     def __init__(self, channels: int, height: int, width: int, num_variables: int) -> None:
         super().__init__(0, 255, (channels, height + math.ceil(num_variables / width), width), np.uint8)
         self.height = height
-        """Height of the picture alone."""
+        """The height of the picture, without the rows of variables."""
         self.num_variables = num_variables
 
     def write(self, frame: np.ndarray, variables: np.ndarray) -> None:
@@ -28,7 +28,7 @@ class PixelsAndVariables(spaces.Box):
 
 
 def pixel_shape(frame_space: gymnasium.Space) -> tuple[int, ...]:
-    """One frame's shape as a network's convolutions see it: without rows of variables."""
+    """Return the shape of one frame without the rows of game variables."""
     shape = tuple(frame_space.shape or ())
     if isinstance(frame_space, PixelsAndVariables):
         return (shape[0], frame_space.height, shape[2])

@@ -1,4 +1,4 @@
-"""A pool with its frame stacks, and where it stands: what every loop steps."""
+"""Step a pool with its frame stacks, and save and restore its state."""
 
 import math
 from typing import Any
@@ -11,17 +11,17 @@ from rltrain.errors import NonFiniteError
 
 
 class Stepper:
-    """Environments between two steps."""
+    """A pool, its frame stacks and the current observations."""
 
     frame: np.ndarray
-    """The newest single frame, [B, *frame_shape]."""
+    """The newest single frames, [B, *frame_shape]."""
     first: np.ndarray
-    """It begins an episode, [B], bool."""
+    """True if `frame` is the first of an episode, [B], bool."""
     obs: np.ndarray
-    """What the policy sees next, the newest frames stacked, [B, *obs_shape]."""
+    """The observations that the policy acts on next: the newest frames, stacked, [B, *obs_shape]."""
 
     def __init__(self, pool: Pool, seed: int) -> None:
-        """Starts new episodes everywhere."""
+        """Start a new episode in every environment."""
         self.pool = pool
         self._stack = FrameStack(pool.num_envs, pool.frame_space, pool.stack_num)
         self.frame = pool.reset(seed)
@@ -29,10 +29,10 @@ class Stepper:
         self.obs = self._stack.reset(self.frame)
 
     def step(self, action: np.ndarray) -> tuple[TimeStep, np.ndarray | None]:
-        """Step with actions as the environments take them.
+        """Step with actions as the environments take them. Return (time step, stacked true successors).
 
-        Beside the time step: the true successors as the policy would see them, [B, *obs_shape], where some episode
-        was truncated and they are asked for their value; None where none was. Raises NonFiniteError.
+        The true successors, [B, *obs_shape], are needed for the values of truncated episodes. They are None if no
+        episode was truncated in this step. Raises NonFiniteError.
         """
         timestep = self.pool.step(action)
         check_finite(timestep)
@@ -42,7 +42,7 @@ class Stepper:
         return timestep, next_obs
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything, where the environments can give theirs; empty where they cannot."""
+        """Return the state of the environments and the stacks; empty if the environments cannot save theirs."""
         environments = self.pool.state_dict()
         if environments is None:
             return {}
@@ -54,7 +54,7 @@ class Stepper:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave; from nothing, the new episodes go on."""
+        """Restore the state that `state_dict` returned. An empty state changes nothing."""
         if state:
             self.pool.load_state_dict(state["environments"])
             self.frame, self.first, self.obs = state["frame"], state["first"], state["obs"]
@@ -62,16 +62,16 @@ class Stepper:
 
 
 def check_finite(timestep: TimeStep) -> None:
-    """Raises NonFiniteError where a reward or an observation is none that could be learned from."""
+    """Raise NonFiniteError if a reward or an observation is not finite."""
     _check_finite("reward", timestep.reward)
     if timestep.next_obs.dtype.kind == "f":
         _check_finite("observation", timestep.next_obs)
-        if timestep.first.any():  # elsewhere it is the same
+        if timestep.first.any():  # otherwise obs equals next_obs
             _check_finite("observation", timestep.obs)
 
 
 def _check_finite(what: str, values: np.ndarray) -> None:
-    # One sum tells for all: it is not finite if any of its terms is not.
+    # First check the sum, which is fast: it is not finite if a term is not finite.
     if not math.isfinite(np.add.reduce(values, axis=None, dtype=np.float64)):
         bad = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1)).tolist()
         if bad:

@@ -1,4 +1,4 @@
-"""Threads that each do one job at a time, and end with the process even where a job never returns."""
+"""Threads that run one job at a time each. They end with the process, even if a job never returns."""
 
 import queue
 import threading
@@ -7,30 +7,30 @@ from collections.abc import Callable
 Job = Callable[[], None]
 
 CHECK_S = 0.25
-"""Seconds between looks at jobs that take long."""
+"""Seconds between two calls of `while_waiting`."""
 
 
 class Threads:
-    """`num_threads` threads; a job is given to one of them by its number."""
+    """`num_threads` threads, numbered from 0. Each runs the jobs submitted to its number."""
 
     def __init__(self, num_threads: int, name: str) -> None:
         self._name = name
-        # Told when no job is left and not before: a waiter that wakes for each of them keeps the others from the core.
+        # Notified only after the last job: waking the waiting thread for each job would take CPU time from the others.
         self._finished = threading.Condition()
         self._num_pending = 0
         self._errors: list[BaseException] = []
         self._jobs = [self._start(number) for number in range(num_threads)]
 
     def submit(self, number: int, job: Job) -> None:
-        """Let thread `number` do `job` after what it was given before; returns at once."""
+        """Queue `job` for thread `number` and return at once."""
         with self._finished:
             self._num_pending += 1
             self._jobs[number].put(job)
 
     def wait(self, while_waiting: Job) -> None:
-        """Wait for all jobs, calling `while_waiting` now and then; then raise the first error, if there was one.
+        """Wait until all jobs are done, and call `while_waiting` every CHECK_S seconds. Then raise the first error.
 
-        No thread is left at work on the arrays of a step given up.
+        It waits for the other jobs even after an error, so that no thread still writes to the arrays of this step.
         """
         with self._finished:
             while not self._finished.wait_for(lambda: not self._num_pending, timeout=CHECK_S):
@@ -40,13 +40,13 @@ class Threads:
             raise errors[0]
 
     def abandon(self, number: int) -> None:
-        """Give up the job of thread `number`, which does not return; another thread takes over the number."""
+        """Give up the current job of thread `number`, which does not return. A new thread takes over the number."""
         with self._finished:
             self._num_pending -= 1
             self._jobs[number] = self._start(number)
 
     def stop(self) -> None:
-        """Let each thread end after its last job."""
+        """End each thread after its last job."""
         for jobs in self._jobs:
             jobs.put(None)
 
@@ -64,7 +64,7 @@ class Threads:
             except BaseException as raised:
                 error = raised
             with self._finished:
-                if self._jobs[number] is not jobs:  # the job returned after it was given up
+                if self._jobs[number] is not jobs:  # the job was given up while it ran
                     return
                 self._num_pending -= 1
                 if error is not None:

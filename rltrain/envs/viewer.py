@@ -1,8 +1,8 @@
-"""Watching a game: a twin of it, drawn for people.
+"""Render a game for a human viewer, with a twin of the game.
 
-The agent plays a pool as in evaluation. Beside it runs a twin: the same game from the same seed with the same actions,
-but large, in colour and at the emulator's own frame rate. So neither what the agent sees nor its score depends on being
-watched, and `Shown.reward` and `Shown.ended` tell whether the twin is still the game that is scored.
+The agent plays a pool as in an evaluation. A twin plays the same game from the same seed with the same actions, but
+large, in colour and at the emulator's own frame rate. So watching changes neither the agent's observations nor its
+score. `Shown.reward` and `Shown.ended` tell whether the twin still equals the scored game.
 """
 
 from collections.abc import Sequence
@@ -17,33 +17,33 @@ class Shown(NamedTuple):
     """One agent step of the twin."""
 
     pictures: list[np.ndarray]
-    """[H, W, 3] uint8, red, green, blue; in order, `Viewer.fps` of them a second; the last one shows where it led."""
+    """RGB pictures [H, W, 3] uint8 in order, `Viewer.fps` per second. The last one shows the state after the step."""
     reward: float
-    """Sum of raw rewards over the step."""
+    """The sum of raw rewards of the step."""
     ended: bool
-    """The episode ended, by itself or by its time limit."""
+    """True if the episode has terminated or was truncated."""
 
 
 class Viewer(Protocol):
-    """One game with a picture; its seeds are those of a pool's environment 0."""
+    """One game that renders pictures. Its seeds are those of environment 0 of a pool."""
 
     fps: float
-    """Pictures a second at which the game runs at its own speed."""
+    """Pictures per second at the game's own speed."""
 
     def reset(self, seed: int) -> np.ndarray:
-        """Start as `Pool.reset(seed)` does; the first picture, [H, W, 3] uint8."""
+        """Start an episode with environment 0's seed in `Pool.reset(seed)`. Return its picture, [H, W, 3] uint8."""
         ...
 
     def step(self, action: Any) -> Shown:
-        """Take one agent step with one environment's action."""
+        """Take one agent step with the action of one environment."""
         ...
 
     def restart(self) -> np.ndarray:
-        """After a step that ended an episode: the first picture of the next one, [H, W, 3] uint8."""
+        """Start the next episode after one has ended. Return its first picture, [H, W, 3] uint8."""
         ...
 
     def action_name(self, action: Any) -> str:
-        """What the action does, in a word or two."""
+        """Return the name of an action, in a word or two."""
         ...
 
     def close(self) -> None:
@@ -52,9 +52,9 @@ class Viewer(Protocol):
 
 
 class PoolViewer:
-    """A twin made of a pool of one whose frames are large and in colour, [3, H, W], `fps` of them a second.
+    """A twin made of a pool with one environment, whose frames are large RGB pictures, [3, H, W].
 
-    An action of the game is held for `num_steps` steps of the twin.
+    Each action is repeated for `num_steps` steps of the twin.
     """
 
     def __init__(self, twin: Pool, num_steps: int, fps: float, action_names: Sequence[str]) -> None:
@@ -62,12 +62,12 @@ class PoolViewer:
         self._twin, self._num_steps, self._action_names = twin, num_steps, action_names
 
     def reset(self, seed: int) -> np.ndarray:
-        """Start the twin; its first picture."""
+        """Start an episode of the twin. Return its first picture, [H, W, 3] uint8."""
         self._next = self._twin.reset(seed)[0]
         return _channels_last(self._next)
 
     def step(self, action: Any) -> Shown:
-        """One picture for each step of the twin."""
+        """Take one agent step. Return one picture for each step of the twin."""
         pictures, reward = [], 0.0
         for _ in range(self._num_steps):
             timestep = self._twin.step(np.array([action]))
@@ -79,11 +79,11 @@ class PoolViewer:
         return Shown(pictures, reward, False)
 
     def restart(self) -> np.ndarray:
-        """The pool has begun the next episode by itself."""
+        """Return the first picture of the next episode, which the pool has started already."""
         return _channels_last(self._next)
 
     def action_name(self, action: Any) -> str:
-        """From the family's list."""
+        """Return the name of an action."""
         return action_name(action, self._action_names)
 
     def close(self) -> None:
@@ -92,7 +92,7 @@ class PoolViewer:
 
 
 def action_name(action: Any, names: Sequence[str]) -> str:
-    """A discrete action's name where there is one, else its numbers."""
+    """Return the name of a discrete action, if `names` contains it, else its numbers."""
     numbers = np.atleast_1d(action)
     if len(numbers) == 1 and numbers.dtype.kind in "iu" and 0 <= numbers[0] < len(names):
         return names[int(numbers[0])]

@@ -1,4 +1,4 @@
-"""The one place where speed is switched: at the start of a process, before anything is built."""
+"""Switch the accelerated twins of `fast` on or off, and set up a process, before any network is built."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ from rltrain.system.accelerable import Accelerable
 
 
 def fuse(network: Any) -> None:
-    """Twin of `nn.networks.prepare`: compute the layers of a network in one go, where that is possible."""
+    """Twin of `nn.networks.prepare`: fuse the layers of a network into one autograd node, where possible."""
     mlp.fuse(network)
     cnn.fuse(network)
 
@@ -33,32 +33,33 @@ TWINS: list[tuple[Accelerable[..., Any], Any]] = [
     (layout.channels_last, cnn.channels_last),
     (recording.recorded, graphs.recorded),
 ]
-"""Each plain function with its twin. The tests hold every twin to its function."""
+"""Each plain function with its accelerated twin. The tests compare each twin with its plain function."""
 
 
 def accelerate(on: bool) -> None:
-    """Put every twin in the place of its function, or the function back in its own."""
+    """Make every marked function call its twin (on), or the plain function (off)."""
     for function, twin in TWINS:
         function.current = twin if on else function.plain
 
 
 def set_up(config: RunConfig) -> None:
-    """Prepare this process for a run: twins, threads, tiny numbers, tensor cores. Changes process-wide settings.
+    """Set up this process for a run: twins, number of threads, denormal numbers, TF32. All are process-wide settings.
 
-    Call it before torch's first work that several threads share: it counts for this thread and those that it starts.
+    Call it before torch's first parallel work. The setting of denormal numbers covers this thread and those that it
+    starts.
     """
     accelerate(config.fast)
     if config.cuda_graphs == "false":
-        returns.gae.current = returns.gae.plain  # its twin is a graph, and sees no configuration
+        returns.gae.current = returns.gae.plain  # its twin always uses a CUDA graph
     large_layers = config.network.name in SMALLEST_FRAME and config.network.name != "small_cnn"
-    # Every core for large layers, one for small ones: threads that share a small layer gain little and wait for each
-    # other. On two cores an update of Doom's small_cnn took 11 ms with two threads and 16 ms with one, but 140 ms with
-    # two once another process was busy.
+    # Large layers use all cores, small ones one core: there, threads gain little and wait for each other. On two cores
+    # an update of Doom's small_cnn took 16 ms with one thread and 11 ms with two, but 140 ms with two threads while
+    # another process was busy.
     torch.set_num_threads(process.wanted_threads() if large_layers else 1)
-    # Numbers nearer to 0 than 1.2e-38 become 0. Adam's mean of a gradient that stays 0 gets there within 900 steps and
-    # never leaves, and Intel's processors multiply such numbers a hundred times slower.
+    # Flush denormal numbers (below 1.2e-38) to 0: Intel CPUs multiply them a hundred times slower. Without this, Adam's
+    # mean of a gradient that stays 0 becomes denormal within 900 steps and stays so.
     torch.set_flush_denormal(True)
     if resolve_device(config.device).type == "cuda":
-        # By itself torch uses TF32 in convolutions and not in matrix products.
+        # torch's defaults use TF32 in convolutions but not in matrix products.
         torch.backends.cuda.matmul.allow_tf32 = config.precision == "tf32"
         torch.backends.cudnn.allow_tf32 = config.precision == "tf32"

@@ -1,8 +1,8 @@
-"""Torsos for pixels: weights converted once an update, and convolutions with their linear layer as one node.
+"""Fused torsos for pixels: convert the weights once per update, and compute all layers in one autograd node.
 
-As modules under autocast, every layer converts its weights anew, ReLU's gradient takes new memory for megabytes, and
-each of twenty nodes of the graph of gradients has its bookkeeping. Here the weights are converted once an update, for
-acting and learning alike, and ReLU's gradient is written in place.
+As modules under autocast, each layer converts its weights in every call, the backward pass of ReLU allocates megabytes,
+and autograd handles twenty nodes. Here acting and training share weights that are converted once per update, and ReLU's
+gradient is computed in place.
 """
 
 import copy
@@ -22,14 +22,14 @@ aten = torch.ops.aten
 
 
 def fuse(network: nn.Module) -> None:
-    """Swap the forward pass of every torso for pixels, unless its layers are a plugin's or normalised."""
+    """Replace the forward pass of each torso for pixels, except a plugin's and those with layer normalisation."""
     for module in list(network.modules()):
         if isinstance(module, Torso) and module.pixels and module.name not in OWN and not module.layer_norm:
             module.forward = FusedTorso(module)  # type: ignore[method-assign]
 
 
 class FusedTorso:
-    """Computes what `Torso.forward` computes."""
+    """The fused forward pass of a torso for pixels. It computes the same as `Torso.forward`."""
 
     def __init__(self, torso: Torso) -> None:
         self._torso = torso
@@ -43,10 +43,10 @@ class FusedTorso:
         self._converted_from: list[int] = []
 
     def __call__(self, obs: Tensor) -> Tensor:
-        """Features [B, num_features] float32 of pixels [B, C, H, W] uint8."""
+        """Return the features, [B, num_features] float32, of pixels [B, C, H, W] uint8."""
         torso = self._torso
         if self._strides is not None:
-            assert obs.dtype == torch.uint8, "pixels are scaled here and nowhere else"
+            assert obs.dtype == torch.uint8, "pixels must be uint8: only the torso scales them"
             pixels = layout.channels_last(obs).to(torso.dtype)
             return convolutional(pixels, self._strides, self._weights(), self._parameters)
         if torso.dtype == torch.float32 or torch.is_grad_enabled():
@@ -55,7 +55,7 @@ class FusedTorso:
         return torso.features(pixels, variables, self._in_low_precision()).float()
 
     def _weights(self) -> list[Tensor]:
-        """What `convolutional` computes with."""
+        """Return the weights for `convolutional`, in the torso's dtype and with the first divided by 255."""
         if self._torso.dtype == torch.float32:
             first, *others = [parameter.detach() for parameter in self._parameters]
             return [first / 255, *others]
@@ -63,10 +63,10 @@ class FusedTorso:
         return self._converted_weights
 
     def _in_low_precision(self) -> nn.Sequential:
-        """The layers with weights converted once an update; the first of them scales the pixels."""
-        if is_recording():  # a replay of the graph must convert anew: nobody will look at the versions
+        """Return the layers with converted weights, the first divided by 255. Converts them once per update."""
+        if is_recording():  # a CUDA graph must contain the conversion, because its replay runs no Python
             return self._convert()
-        # torch counts a new version of a parameter for every change in place.
+        # torch increments the version of a parameter with each change in place.
         versions = [parameter._version for parameter in self._parameters]
         if self._converted is None or versions != self._converted_from:
             self._convert()
@@ -74,7 +74,7 @@ class FusedTorso:
         assert self._converted is not None
         return self._converted
 
-    @torch.inference_mode(False)  # what is made here while acting is learned with, too
+    @torch.inference_mode(False)  # the same tensors serve for training, which cannot use inference tensors
     @torch.no_grad()
     def _convert(self) -> nn.Sequential:
         if self._converted is None:
@@ -86,7 +86,7 @@ class FusedTorso:
 
 
 def channels_last(obs: Tensor) -> Tensor:
-    """Twin of `nn.layout.channels_last`: four planes are interleaved in a fifth of the time."""
+    """Twin of `nn.layout.channels_last`: four planes of a CPU tensor take a fifth of the time."""
     four_planes = obs.shape[1] == 4 and obs.is_cpu and obs.is_contiguous() and sys.byteorder == "little"
     if not four_planes or obs.is_contiguous(memory_format=torch.channels_last):
         return layout.channels_last.plain(obs)
@@ -96,7 +96,7 @@ def channels_last(obs: Tensor) -> Tensor:
 
 
 def fits(layers: Sequence[nn.Module]) -> bool:
-    """Whether these are convolutions without padding, each with its ReLU, then one linear layer with its own."""
+    """Return true for unpadded convolutions with a ReLU each, followed by one linear layer with a ReLU."""
     *convolutions, flatten, linear, last = layers
     kinds = [nn.Conv2d, nn.ReLU] * (len(convolutions) // 2)
     return (
@@ -107,11 +107,11 @@ def fits(layers: Sequence[nn.Module]) -> bool:
 
 
 def convolutional(x: Tensor, strides: Sequence[int], weights: Sequence[Tensor], parameters: Sequence[Tensor]) -> Tensor:
-    """Features [N, outputs of the linear layer], float32, of pixels [N, C, H, W] from 0 to 255.
+    """Return the features, [N, outputs of the linear layer] float32, of pixels [N, C, H, W] from 0 to 255.
 
-    x: channels_last, in the precision to compute in, without gradient. strides: of each convolution.
-    weights: what to compute with, weight and bias of layer after layer, in the precision of x, without gradient; the
-    first is divided by 255. parameters: what they were made from, float32, which get the gradients.
+    x: the pixels, channels_last, in the dtype to compute in, without gradient. strides: of the convolutions.
+    weights: weight and bias of each layer, in the dtype of x, without gradient; the first weight is divided by 255.
+    parameters: the float32 parameters that `weights` were converted from. They get the gradients.
     """
     if torch.is_grad_enabled():
         return _Convolutional.apply(x, strides, weights, *parameters)
@@ -119,7 +119,7 @@ def convolutional(x: Tensor, strides: Sequence[int], weights: Sequence[Tensor], 
 
 
 def _forward(x: Tensor, strides: Sequence[int], weights: Sequence[Tensor]) -> list[Tensor]:
-    """What each layer gives, from x on; the input of the linear layer, flat, stands before its output."""
+    """Return x, the output of each convolution, the flattened last one, and the output of the linear layer."""
     ys = [x]
     for layer, stride in enumerate(strides):
         weight, bias = weights[2 * layer], weights[2 * layer + 1]
@@ -130,13 +130,16 @@ def _forward(x: Tensor, strides: Sequence[int], weights: Sequence[Tensor]) -> li
 
 
 class _Convolutional(torch.autograd.Function):
-    """The chain rule written out: for y = relu(z), z = x * w + b and the gradient g of y,
-    dz = g where y > 0, and dw, db, dx are those of the convolution (the product)."""
+    """Forward and backward pass of all layers.
+
+    For y = relu(z), z = conv(x, w) + b (or x w^T + b) and the gradient g of y: dz = g where y > 0, else 0. Then dw, db
+    and dx are the gradients of the convolution (or the matrix product) for dz.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, strides: Sequence[int], weights: Sequence[Tensor], *parameters: Tensor) -> Tensor:
         ys = _forward(x, strides, weights)
-        # Saved so, a change of theirs before the backward pass is an error and no wrong gradient.
+        # save_for_backward raises an error if a tensor is changed in place before the backward pass.
         ctx.save_for_backward(*ys, *weights)
         ctx.strides = strides
         return ys[-1].float()

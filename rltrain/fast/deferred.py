@@ -1,7 +1,6 @@
-"""What an update on a GPU leaves there so that the host need not wait: whether every gradient was finite, and the step
-size.
+"""Update state that stays on the GPU: the learning rate, and whether every gradient was finite.
 
-On the processor a norm is there as soon as it is asked for; on a GPU asking means to wait for all work before it.
+Reading a gradient norm on the host would wait for all work on the GPU. With this state no update has to wait.
 """
 
 import torch
@@ -9,20 +8,23 @@ from torch import Tensor
 
 
 class Deferred:
-    """Read by the optimizer's kernel on the device. From the first gradient that is not finite on no step is taken."""
+    """Numbers that the optimizer's kernel reads on the device. Once a gradient is not finite, no step has an effect."""
 
     def __init__(self, stepped: list[Tensor], learning_rate: float) -> None:
         device = stepped[0].device
         self.learning_rate = torch.tensor(learning_rate, device=device)
         """(), float32."""
         self.not_finite = torch.zeros((), device=device)
-        """(), float32: 1 once a norm was not finite, else 0. What torch's fused kernels call found_inf."""
+        """(), float32: 1 after a norm was not finite, else 0. torch's fused kernels call it found_inf."""
         self.culprits = torch.zeros(len(stepped), dtype=torch.bool, device=device)
-        """Which gradients were not finite then, of those tensors that have one, in order."""
+        """True for each gradient that was not finite, [tensors], bool, in the order of the tensors with a gradient."""
 
     @torch.no_grad()
     def clip(self, gradients: list[Tensor], max_grad_norm: float) -> Tensor:
-        """Scale down to a global L2 norm; returns the norm before, (), and notes whether it was finite."""
+        """Scale the gradients down to a global L2 norm of at most max_grad_norm. Return the norm before, ().
+
+        Sets `not_finite` and `culprits` if the norm is not finite.
+        """
         norms = torch.stack(torch._foreach_norm(gradients))
         grad_norm = torch.linalg.vector_norm(norms)
         self.culprits[: len(gradients)].logical_or_(~norms.isfinite())

@@ -1,8 +1,8 @@
-"""Functions of tensors as CUDA graphs: hundreds of small kernels are launched at once, as they were recorded.
+"""Record functions of tensors as CUDA graphs, which launch hundreds of small kernels with one call.
 
-Python and the driver need some 5 us to launch a kernel, a GPU often less to run it. A graph runs again on the memory
-that it was recorded with; so what a function is given is copied there first, and what changes from call to call must be
-among it or lie in tensors: a number that Python has read while recording stays for good.
+Python and the driver need about 5 us to launch a kernel, and a GPU often needs less to run it. A graph always uses the
+memory that it was recorded with, so the inputs of each call are copied there first. A number that Python reads during
+the recording is fixed in the graph. Values that change between calls must be inputs or be stored in tensors.
 """
 
 import functools
@@ -24,31 +24,32 @@ from rltrain.nn import device as devices
 from rltrain.nn import recording
 
 WARM_UPS = 3
-"""Calls before a function is recorded: libraries choose kernels, compilers compile, optimizers make their state."""
+"""Calls before the recording. In them libraries choose kernels, compilers compile and optimizers create their state."""
 MOST = 4
-"""Graphs of one function, for inputs of different shapes; each keeps memory. More shapes are computed without."""
+"""The most graphs of one function, one for each set of input shapes, because each graph keeps memory. Inputs with
+further shapes are computed without a graph."""
 
 _broken: list[Any] = []
-"""Graphs whose recording failed. torch's allocator may point to one for as long as it records; so they are kept, and
-nothing more is recorded."""
+"""Graphs whose recording failed. torch's allocator may still refer to them, so they are kept alive, and nothing more is
+recorded in this process."""
 
 
 def recorded(
     function: Callable[..., Any], config: RunConfig, device: torch.device, changed: Sequence[Tensor] = ()
 ) -> Callable[..., Any]:
-    """Twin of `nn.recording.recorded`: the function as `Graphed` where the configuration and the device allow it.
+    """Twin of `nn.recording.recorded`: return the function as a `Graphed` if the config and the device allow it.
 
-    Updates in micro-batches are not recorded: how many parts they have may change.
+    Updates in micro-batches are not recorded, because the number of micro-batches may change.
     """
-    in_parts = config.micro_batch_size is not None or config.oom == "split"
+    in_micro_batches = config.micro_batch_size is not None or config.oom == "split"
     allowed = config.cuda_graphs != "false" and config.algo.supports_cuda_graphs
-    if not allowed or not devices.runs_ahead(device) or (changed and in_parts):
+    if not allowed or not devices.runs_ahead(device) or (changed and in_micro_batches):
         return function
     return Graphed(function, device, changed, required=config.cuda_graphs == "true")
 
 
 def gae(*args: Any, **kwargs: Any) -> Tensor:
-    """Twin of `math.returns.gae`: recorded on a GPU, where it is a thousand small kernels."""
+    """Twin of `math.returns.gae`, recorded on a GPU, where it launches about a thousand small kernels."""
     bound = inspect.signature(returns.gae.plain).bind(*args, **kwargs).arguments
     device = bound["reward_TB"].device
     if not devices.runs_ahead(device):
@@ -63,54 +64,65 @@ def _graphed_gae(device: torch.device) -> "Graphed":
 
 @dataclass
 class _Recorded:
-    """What belongs to inputs of one kind."""
+    """The graph for inputs of one signature, with its memory."""
 
     inputs: dict[str, Any]
+    """The memory that the graph reads."""
     calls: int = 0
+    """The number of calls so far."""
     replay: Callable[[], None] | None = None
+    """Runs the graph. None before the recording."""
     outputs: Any = None
+    """The memory that the graph writes."""
 
 
 class Graphed:
-    """Called by keywords, like the function; draws no random numbers, reads nothing back and has no other effects."""
+    """A function that is recorded as a CUDA graph after WARM_UPS calls. Call it with keyword arguments.
+
+    The function must not draw random numbers, read values back from the device or have other side effects.
+    """
 
     def __init__(
         self, function: Callable[..., Any], device: torch.device, changed: Sequence[Tensor] = (), required: bool = False
     ) -> None:
-        """required: raise ConfigError where recording fails, instead of going on without."""
+        """changed: the tensors that the function changes in place. required: raise ConfigError if the recording fails.
+
+        Without `required`, a failed recording prints a warning and the function runs without a graph.
+        """
         self._function, self._device, self._changed, self._required = function, device, changed, required
         self._known: dict[Any, _Recorded] = {}
         self._stream: Any = None
         self._failed = False
 
     def __call__(self, **inputs: Any) -> Any:
-        """What the function returns, tensors in tuples and dicts, as copies.
+        """Return the result of the function: tensors, possibly in tuples and dicts, as copies.
 
-        Tensors, arrays, floats and dataclasses of them may change from call to call; anything else makes another graph.
+        Tensors, arrays, floats and dataclasses of them are copied into the graph's memory. Another shape or dtype, or
+        another value of any other type, needs another graph.
         """
-        kind = tuple(_kind(value) for value in inputs.values())
-        if self._failed or _broken or (kind not in self._known and len(self._known) == MOST):
+        signature = tuple(_signature(value) for value in inputs.values())
+        if self._failed or _broken or (signature not in self._known and len(self._known) == MOST):
             return self._function(**inputs)
-        known = self._known.get(kind)
+        known = self._known.get(signature)
         if known is None:
-            fixed = {name: _fixed(value, self._device) for name, value in inputs.items()}
-            known = self._known[kind] = _Recorded(fixed)
+            static = {name: _static(value, self._device) for name, value in inputs.items()}
+            known = self._known[signature] = _Recorded(static)
         for name, value in inputs.items():
-            _fill(known.inputs[name], value, self._device)
+            _copy_to_static(known.inputs[name], value, self._device)
         known.calls += 1
         if known.calls <= WARM_UPS:
-            return self._aside(known.inputs)
+            return self._warm_up(known.inputs)
         if known.replay is None:
             self._try_to_record(known)
-        if known.replay is None:  # only here, past the error, nothing holds the memory that it had taken
+        if known.replay is None:  # not inside `except`: there the traceback still holds the memory of the attempt
             return self._function(**inputs)
         known.replay()
-        # What was made from parameters is known to be old by their version, which a replay leaves as it was.
+        # A replay does not increment the versions of parameters, which tell when cached conversions are outdated.
         torch.autograd.graph.increment_version(self._changed)
         return _copies(known.outputs)
 
-    def _aside(self, inputs: dict[str, Any]) -> Any:
-        """A call as it is, on the stream that is recorded later: torch wants the first ones to be made there."""
+    def _warm_up(self, inputs: dict[str, Any]) -> Any:
+        """Call the function on the stream of the later recording, as torch requires of the first calls."""
         with torch.cuda.device(self._device):
             self._stream = self._stream or torch.cuda.Stream()
             self._stream.wait_stream(torch.cuda.current_stream())
@@ -120,22 +132,24 @@ class Graphed:
         return outputs
 
     def _try_to_record(self, known: _Recorded) -> None:
-        """Record, or tell that it cannot be and forget what was recorded before."""
+        """Record the function. If that fails, raise ConfigError or print a warning, and drop the earlier graphs."""
         try:
             known.replay, known.outputs = self._record(known.inputs)
         except Exception as error:
             if self._required:
-                fix = "use cuda_graphs=auto, which goes on without"
-                raise ConfigError(f"the network cannot be recorded ({_reason(error)})", "cuda_graphs", fix) from error
+                what = f"the network cannot be recorded as a CUDA graph ({_reason(error)})"
+                fix = "use cuda_graphs=auto, which runs without a graph then"
+                raise ConfigError(what, "cuda_graphs", fix) from error
             self._failed = True
             self._known.clear()
-            print(f"rltrain: warning: no CUDA graph, so slower ({_reason(error)})", file=sys.stderr)
+            print(f"rltrain: warning: no CUDA graph, so training is slower ({_reason(error)})", file=sys.stderr)
 
     def _record(self, inputs: dict[str, Any]) -> tuple[Callable[[], None], Any]:
-        """How to do it again, and where the outputs will be. Nothing is done yet."""
-        gc.collect()  # or it might free memory in the midst, which cannot be recorded
+        """Record the function without running it. Return a function that replays the graph, and the output tensors."""
+        gc.collect()  # a collection during the recording could free memory, which cannot be recorded
         with_gradients = torch.is_grad_enabled()
-        # Never in inference mode: up to torch 2.10 the first graph makes a tensor there that later ones write to.
+        # Not in inference mode: up to torch 2.10 the first graph would create an inference tensor that later graphs
+        # write to.
         with torch.inference_mode(False), torch.set_grad_enabled(with_gradients), torch.cuda.device(self._device):
             graph, stream_before = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
             try:
@@ -145,12 +159,12 @@ class Graphed:
                 _broken.append(graph)
                 raise
             finally:
-                torch.cuda.set_stream(stream_before)  # where ending the recording failed, torch leaves its own
+                torch.cuda.set_stream(stream_before)  # torch does not restore it if the end of the recording fails
         return graph.replay, outputs
 
 
-def _kind(value: Any) -> Any:
-    """What must be equal for the same graph to do."""
+def _signature(value: Any) -> Any:
+    """Return what must be equal in two calls that use the same graph."""
     if isinstance(value, Tensor):
         return value.shape, value.dtype, value.stride()
     if isinstance(value, np.ndarray):
@@ -159,11 +173,11 @@ def _kind(value: Any) -> Any:
         return float
     if inspect.ismethod(value):
         return value.__func__, id(value.__self__)
-    return tuple(map(_kind, vars(value).values())) if is_dataclass(value) else (type(value), id(value))
+    return tuple(map(_signature, vars(value).values())) if is_dataclass(value) else (type(value), id(value))
 
 
-def _fixed(value: Any, device: torch.device) -> Any:
-    """Memory of its own for a tensor, an array or a float; anything else itself."""
+def _static(value: Any, device: torch.device) -> Any:
+    """Return an empty tensor for a tensor, array or float, and the same for the fields of dataclasses; else `value`."""
     if isinstance(value, Tensor):
         return torch.empty_like(value)
     if isinstance(value, np.ndarray):
@@ -171,24 +185,24 @@ def _fixed(value: Any, device: torch.device) -> Any:
     if isinstance(value, float):
         return torch.empty((), device=device)
     if is_dataclass(value) and not isinstance(value, type):
-        return replace(value, **{name: _fixed(field, device) for name, field in vars(value).items()})
+        return replace(value, **{name: _static(field, device) for name, field in vars(value).items()})
     return value
 
 
-def _fill(fixed: Any, value: Any, device: torch.device) -> None:
+def _copy_to_static(static: Any, value: Any, device: torch.device) -> None:
     if isinstance(value, Tensor):
-        fixed.copy_(value)
+        static.copy_(value)
     elif isinstance(value, np.ndarray):
-        fixed.copy_(devices.staged(value, device), non_blocking=True)
+        static.copy_(devices.staged(value, device), non_blocking=True)
     elif isinstance(value, float):
-        fixed.fill_(value)
+        static.fill_(value)
     elif is_dataclass(value):
         for name, field in vars(value).items():
-            _fill(getattr(fixed, name), field, device)
+            _copy_to_static(getattr(static, name), field, device)
 
 
 def _reason(error: BaseException) -> str:
-    """What went wrong first: ending a recording that has failed raises another error."""
+    """Describe the first error of a chain: the end of a failed recording raises another error."""
     while error.__context__ is not None:
         error = error.__context__
     return " ".join(f"{type(error).__name__}: {error}".split())[:200]

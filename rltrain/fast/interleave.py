@@ -1,4 +1,4 @@
-"""Stacked frames to channels last. Compiled with numba, which is imported only where such frames are read."""
+"""Convert stacked frames to channels last, compiled with numba. Imported only when such frames are used."""
 
 import numpy as np
 import torch
@@ -8,9 +8,9 @@ from rltrain.fast.numba_cache import compiled
 
 
 def interleaved(obs: Tensor) -> Tensor:
-    """Four planes of bytes, [N, 4, H, W] uint8, contiguous, as the same numbers in channels_last, a copy.
+    """Return a copy of four contiguous planes, [N, 4, H, W] uint8, in torch's memory format channels_last.
 
-    The four bytes of a pixel are put together as one number, in a fifth of the time that torch needs to move each.
+    It writes the four bytes of a pixel as one uint32, which takes a fifth of torch's time.
     """
     num, _, height, width = obs.shape
     pixels = np.empty((num, height * width), np.uint32)
@@ -21,7 +21,7 @@ def interleaved(obs: Tensor) -> Tensor:
 
 @compiled
 def _interleave(planes, pixels):  # type: ignore[no-untyped-def]
-    """planes: [N, 4, P] uint8. pixels: [N, P] uint32, written: the first plane is the lowest byte."""
+    """Write planes, [N, 4, P] uint8, to pixels, [N, P] uint32. The first plane is the lowest byte."""
     eight, sixteen, twenty_four = np.uint32(8), np.uint32(16), np.uint32(24)
     for sample in range(pixels.shape[0]):
         first, second, third, fourth = planes[sample]

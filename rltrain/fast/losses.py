@@ -1,6 +1,6 @@
-"""Losses and log-probabilities as one node of the graph of gradients each, where autograd would make ten or twenty.
+"""Losses and log-probabilities as single autograd nodes. The plain functions create ten to twenty nodes each.
 
-Each function is the twin of the one of the same name in `rltrain.math`, which says what is computed.
+Each function is the twin of the function of the same name in `rltrain.math`, which documents it.
 Legend: B batch, A actions.
 """
 
@@ -21,7 +21,11 @@ def td_loss(
 
 
 class _TDLoss(torch.autograd.Function):
-    """With c = e clipped to [-delta, delta] both losses are c * (e - c / 2), and their slope by e is c."""
+    """The loss and its derivative in closed form.
+
+    Let c be the td error e clipped to [-delta, delta], or e for the squared loss. Both losses are c * (e - c / 2), with
+    derivative c with respect to e.
+    """
 
     @staticmethod
     def forward(
@@ -35,7 +39,8 @@ class _TDLoss(torch.autograd.Function):
         td_error_B = target_B - q_BA.gather(-1, action_B1).squeeze(-1)
         clipped_B = td_error_B if huber_delta is None else td_error_B.clamp(-huber_delta, huber_delta)
         loss_B = clipped_B * torch.sub(td_error_B, clipped_B, alpha=0.5)
-        slope_B = torch.add(clipped_B, td_error_B, alpha=0.0).mul_(-1.0 / len(clipped_B))  # NaN where it is infinite
+        # Adding 0 * e makes the slope NaN where e is infinite.
+        slope_B = torch.add(clipped_B, td_error_B, alpha=0.0).mul_(-1.0 / len(clipped_B))
         if weight_B is not None:
             loss_B *= weight_B
             slope_B *= weight_B
@@ -66,15 +71,20 @@ def ppo_loss(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Twin of `math.losses.ppo_loss`."""
     check_shapes(log_prob_B, entropy_B, value_B, old_log_prob_B, old_value_B, advantage_B, return_B)
-    fixed = (old_log_prob_B, old_value_B, advantage_B, return_B)
-    weights = (clip_range, clip_value_range, value_weight, entropy_weight)
-    loss, policy_loss, values_loss, entropy = _PPO.apply(log_prob_B, entropy_B, value_B, fixed, weights)
-    return loss, policy_loss, values_loss, entropy
+    constants = (old_log_prob_B, old_value_B, advantage_B, return_B)
+    settings = (clip_range, clip_value_range, value_weight, entropy_weight)
+    loss, actor_loss, critic_loss, entropy = _PPO.apply(log_prob_B, entropy_B, value_B, constants, settings)
+    return loss, actor_loss, critic_loss, entropy
 
 
 class _PPO(torch.autograd.Function):
-    """By log pi: -ratio A where min takes it and 0 where it takes the clipped one, which is a constant. By V: V - R,
-    and 0 where the larger loss is that of a V held back. By H: 1. Times the weights, over the size of the batch."""
+    """The objective and its derivatives in closed form, each divided by the batch size.
+
+    d / d log pi: -ratio A where the minimum is the unclipped term; 0 where it is the clipped term, a constant.
+    d / dV: value_weight * (V - R); 0 where the maximum is the loss of a clipped V, half where both are
+        equal, as autograd has it.
+    d / dH: -entropy_weight.
+    """
 
     @staticmethod
     def forward(
@@ -82,38 +92,39 @@ class _PPO(torch.autograd.Function):
         log_prob_B: Tensor,
         entropy_B: Tensor,
         value_B: Tensor,
-        fixed: tuple[Tensor, ...],
-        weights: tuple[float | Tensor, float | None, float, float],
+        constants: tuple[Tensor, ...],
+        settings: tuple[float | Tensor, float | None, float, float],
     ) -> tuple[Tensor, ...]:
-        old_log_prob_B, old_value_B, advantage_B, return_B = fixed
-        clip_range, clip_value_range, value_weight, entropy_weight = weights
+        old_log_prob_B, old_value_B, advantage_B, return_B = constants
+        clip_range, clip_value_range, value_weight, entropy_weight = settings
         share = 1.0 / len(log_prob_B)
         ratio_B = (log_prob_B - old_log_prob_B).exp_()
-        gain_B = ratio_B * advantage_B
+        surrogate_B = ratio_B * advantage_B
         low, high = 1.0 - clip_range, 1.0 + clip_range
         clipped_B = ratio_B.clamp_(low, high).mul_(advantage_B)  # type: ignore[arg-type]
-        log_prob_gradient_B = (gain_B <= clipped_B) * gain_B
-        policy_loss = torch.minimum(gain_B, clipped_B, out=clipped_B).mean().neg_()
+        log_prob_gradient_B = (surrogate_B <= clipped_B) * surrogate_B
+        actor_loss = torch.minimum(surrogate_B, clipped_B, out=clipped_B).mean().neg_()
         error_B = value_B - return_B
         square_B = error_B.square()
         if clip_value_range is not None:
-            moved_B = value_B - old_value_B
-            kept_B = moved_B.clamp(-clip_value_range, clip_value_range)
-            kept_square_B = (old_value_B + kept_B - return_B).square_()
-            error_B = error_B.masked_fill_((kept_square_B > square_B) & (kept_B != moved_B), 0.0)
-            square_B = torch.maximum(square_B, kept_square_B)
-        value_loss, entropy = square_B.mean().mul_(0.5), entropy_B.mean()
-        loss = policy_loss + value_weight * value_loss - entropy_weight * entropy
+            change_B = value_B - old_value_B
+            clipped_change_B = change_B.clamp(-clip_value_range, clip_value_range)
+            clipped_square_B = (old_value_B + clipped_change_B - return_B).square_()
+            share_B = torch.heaviside(square_B - clipped_square_B, square_B.new_full((), 0.5))
+            error_B = torch.where(clipped_change_B == change_B, error_B, error_B * share_B)
+            square_B = torch.maximum(square_B, clipped_square_B)
+        critic_loss, entropy = square_B.mean().mul_(0.5), entropy_B.mean()
+        loss = actor_loss + value_weight * critic_loss - entropy_weight * entropy
         ctx.save_for_backward(log_prob_gradient_B.mul_(-share), error_B.mul_(value_weight * share))
-        ctx.by_entropy = -entropy_weight * share  # type: ignore[attr-defined]
-        ctx.mark_non_differentiable(policy_loss, value_loss, entropy)
-        return loss, policy_loss, value_loss, entropy
+        ctx.entropy_gradient = -entropy_weight * share  # type: ignore[attr-defined]
+        ctx.mark_non_differentiable(actor_loss, critic_loss, entropy)
+        return loss, actor_loss, critic_loss, entropy
 
     @staticmethod
     def backward(ctx: BackwardCFunction, gradient: Tensor, *others: Tensor) -> tuple[Tensor | None, ...]:
         log_prob_gradient_B, value_gradient_B = ctx.saved_tensors  # type: ignore[misc]
-        by_entropy_B = (gradient * ctx.by_entropy).expand_as(value_gradient_B)  # type: ignore[attr-defined]
-        return gradient * log_prob_gradient_B, by_entropy_B, gradient * value_gradient_B, None, None
+        entropy_gradient_B = (gradient * ctx.entropy_gradient).expand_as(value_gradient_B)  # type: ignore[attr-defined]
+        return gradient * log_prob_gradient_B, entropy_gradient_B, gradient * value_gradient_B, None, None
 
 
 def categorical_log_prob_entropy(logits_BA: Tensor, action_B: Tensor) -> tuple[Tensor, Tensor]:
@@ -123,8 +134,11 @@ def categorical_log_prob_entropy(logits_BA: Tensor, action_B: Tensor) -> tuple[T
 
 
 class _Categorical(torch.autograd.Function):
-    """One node of the graph where autograd would make ten; l_i = log pi_i and H the entropy:
-    d l_a / d z_i = [i = a] - pi_i,    d H / d z_i = -pi_i (l_i + H)."""
+    """Log-probability and entropy of a softmax, with derivatives in closed form.
+
+    For logits z_i, l_i = log pi_i and the entropy H:
+    d l_a / d z_i = [i = a] - pi_i,    d H / d z_i = -pi_i (l_i + H).
+    """
 
     @staticmethod
     def forward(ctx: FunctionCtx, logits_BA: Tensor, action_B: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,11 +1,13 @@
-"""Fully connected networks as one node of the graph of gradients, with one array of parameters.
+"""Fused fully connected networks: all layers in one autograd node, and all parameters in one flat tensor.
 
-A layer of 64 units takes less time than the bookkeeping around it. As modules, the forward and backward pass of an
-actor and a critic with two such layers each are sixty calls and thirty nodes; here the same sums are half the calls in
-one node. Batches are multiplied by torch, which adds the bias in the same call; NumPy's tanh takes less time than
-torch's, and for acting, where a call costs more than what it computes, so do all its calls. All parameters lie in one
-tensor, of which the modules' own are views: what clips and steps them does it with one call. Only on the processor and
-in float32.
+A layer of 64 units takes less time than the overhead of its calls. As modules, an actor and a critic with two such
+layers each make sixty calls and thirty autograd nodes for one update. Here they make half the calls in one node.
+
+- Large batches use torch, whose addmm includes the bias, and NumPy's tanh, which is faster than torch's.
+- Small batches (acting) use NumPy, whose calls have less overhead.
+- The modules' parameters are views of one flat tensor, so that clipping and the optimizer step take one call each.
+
+Only for float32 on the CPU.
 """
 
 from collections.abc import Sequence
@@ -20,16 +22,16 @@ from rltrain.config.network import OWN
 from rltrain.nn.networks import ActorCritic, QNetwork, Torso
 
 FEW = 32
-"""Up to so many observations are computed by NumPy, without gradients: an agent that acts."""
+"""The largest batch without gradients (acting) that is computed with NumPy."""
 
 Layers = list[tuple[Tensor, Tensor]]
-"""Input [N, inputs] and weight [outputs, inputs] of each layer."""
+"""The input [N, inputs] and the weight [outputs, inputs] of each layer."""
 
 
 def fuse(network: nn.Module) -> None:
-    """Compute the fully connected layers of a network's modules in one go, where they are of one kind.
+    """Fuse the fully connected layers of a network, in place.
 
-    Not with layers of a plugin's own or layer normalisation between them, in bf16, or on another device.
+    Networks of plugins, with layer normalisation, in bf16 or on another device than the CPU stay as they are.
     """
     for module in list(network.modules()):
         if isinstance(module, ActorCritic) and _fits(module.torso):
@@ -55,7 +57,7 @@ def _fuse_actor_critic(network: ActorCritic) -> None:
 
 def _fuse_q_network(network: QNetwork) -> None:
     torso = network.torso
-    if network.value is not None:  # dueling streams: only what they share
+    if network.value is not None:  # dueling: fuse only the torso that both heads share
         fused = FullyConnected([list(torso.layers.parameters())], torso.activation, linear_end=False)
         torso.flat_parameters = fused
         torso.forward = partial(_first, fused, torso)  # type: ignore[method-assign]
@@ -66,7 +68,7 @@ def _fuse_q_network(network: QNetwork) -> None:
     network.forward = partial(_first, fused, torso)  # type: ignore[method-assign]
 
 
-# Partial functions and not closures: a copy of a network (`copy.deepcopy`) computes with its own parameters.
+# partial() and not a closure, so that a copy of the network (`copy.deepcopy`) uses its own parameters.
 
 
 def _heads(fused: "FullyConnected", torso: Torso, obs: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -79,17 +81,17 @@ def _first(fused: "FullyConnected", torso: Torso, obs: Tensor) -> Tensor:
 
 
 class FullyConnected:
-    """What networks of layers f(x w^T + b) make of the same input."""
+    """One or more networks of layers f(x w^T + b) with the same input. Implements `FlatParameters`."""
 
     joined: Tensor
-    """Every parameter, [P] float32, network after network and layer after layer, weight before bias: what an optimizer
-    steps. A leaf of the graph; the modules' parameters are views of it and get no gradients."""
+    """All parameters, [P] float32: network by network, layer by layer, weight before bias. The optimizer steps it.
+    It is a leaf of the autograd graph. The modules' parameters are views of it and get no gradients."""
 
     def __init__(self, networks: Sequence[Sequence[nn.Parameter]], activation: str, linear_end: bool) -> None:
-        """Moves the parameters into one array.
+        """Move the parameters into one flat tensor.
 
-        networks: for each its weight [outputs, inputs] and bias [outputs], layer after layer. activation: f, "tanh" or
-        "relu"; with `linear_end` the last layer of each has none.
+        networks: the weight [outputs, inputs] and the bias [outputs] of each layer, for each network.
+        activation: f, "tanh" or "relu". linear_end: the last layer of each network has no activation.
         """
         self.networks = [list(parameters) for parameters in networks]
         self.parameters = [parameter for parameters in self.networks for parameter in parameters]
@@ -100,29 +102,29 @@ class FullyConnected:
             parameter.data = part
         self.joined.requires_grad_()
         self.gradient = torch.zeros(len(self.joined))
-        """What the last backward pass found, like `joined`."""
+        """The gradient of the last backward pass, with the layout of `joined`."""
         self._address = 0
         self._views: list[list[Tensor]] = []
         self._gradient_views: list[list[Tensor]] = []
         self._arrays: list[list[np.ndarray]] = []
 
     def parts(self, whole: Tensor) -> list[Tensor]:
-        """What of `whole` [P] belongs to each of `parameters`, views of their shapes."""
+        """Split `whole` [P] into views, one for each of `parameters` and of its shape."""
         parts = zip(whole.split(self._sizes), self.parameters, strict=True)
         return [part if own.dim() == 1 else part.view_as(own) for part, own in parts]
 
     def __call__(self, x: Tensor) -> tuple[Tensor, ...]:
-        """[N, inputs] float32 without gradient to [N, outputs of the last layer] of each network."""
+        """Return the output of each network, [N, outputs], for x, [N, inputs] float32 without gradient."""
         if torch.is_grad_enabled():
             return _Node.apply(self.joined, x, self)
         if len(x) <= FEW:
-            return tuple(torch.from_numpy(y) for y in self._few(x.numpy()))
+            return tuple(torch.from_numpy(y) for y in self._numpy_forward(x.numpy()))
         return tuple(self.layers(x, parameters)[1] for parameters in self.views())
 
-    def _few(self, x: np.ndarray) -> list[np.ndarray]:
-        """What every network makes of a few observations."""
+    def _numpy_forward(self, x: np.ndarray) -> list[np.ndarray]:
+        """Return the output of each network for a few observations."""
         self.views()
-        ends = []
+        outputs = []
         for parameters in self._arrays:
             y, last = x, len(parameters) - 2
             for layer in range(0, last + 2, 2):
@@ -130,11 +132,14 @@ class FullyConnected:
                 y += parameters[layer + 1]
                 if layer < last or not self.linear_end:
                     np.tanh(y, out=y) if self.activation == "tanh" else np.maximum(y, 0.0, out=y)
-            ends.append(y)
-        return ends
+            outputs.append(y)
+        return outputs
 
     def views(self) -> list[list[Tensor]]:
-        """Every network's parameters, without gradients; made anew where `joined` has moved (to shared memory, say)."""
+        """Return the parameters of each network as views of `joined`, without gradients.
+
+        Makes new views if `joined` has moved, for example to shared memory.
+        """
         if self.joined.data_ptr() != self._address:
             parts = iter(self.parts(self.joined.detach()))
             self._views = [[next(parts) for _ in parameters] for parameters in self.networks]
@@ -145,12 +150,12 @@ class FullyConnected:
         return self._views
 
     def gradient_views(self) -> list[list[Tensor]]:
-        """As `views`, of `gradient`."""
+        """Return views of `gradient` in the layout of `views`."""
         self.views()
         return self._gradient_views
 
     def layers(self, x: Tensor, parameters: list[Tensor]) -> tuple[Layers, Tensor]:
-        """One network: what each layer got, and what the last one gives."""
+        """Run one network. Return the input and weight of each layer, and the output of the last layer."""
         layers, last = [], len(parameters) - 2
         for layer in range(0, last + 2, 2):
             weight = parameters[layer]
@@ -165,8 +170,11 @@ class FullyConnected:
         return layers, x
 
     def gradients(self, layers: Layers, y: Tensor, gradient: Tensor, out: list[Tensor]) -> None:
-        """The chain rule written out: for y = f(z), z = x w^T + b and the gradient g of y,
-        dz = g f'(z), dw = dz^T x, db = sum dz, dx = dz w. To `out`, like the network's parameters."""
+        """Run the backward pass of one network and write the gradients of its parameters to `out`.
+
+        For y = f(z), z = x w^T + b and the gradient g of y: dz = g f'(z), dw = dz^T x, db = sum dz, dx = dz w.
+        layers, y: as `layers` returned them. gradient: of y, [N, outputs].
+        """
         linear = self.linear_end
         for layer in range(len(layers) - 1, -1, -1):
             x, weight = layers[layer]
@@ -182,23 +190,23 @@ class FullyConnected:
 
 
 class _Node(torch.autograd.Function):
-    """All networks of one `FullyConnected`."""
+    """Forward and backward pass of all networks of one `FullyConnected`."""
 
     @staticmethod
-    def forward(ctx: Any, joined: Tensor, x: Tensor, own: FullyConnected) -> tuple[Tensor, ...]:
-        found = [own.layers(x, parameters) for parameters in own.views()]
-        # A result that its own node held would be freed by the next collection of cycles alone.
-        ctx.own, ctx.saved = own, [(layers, y.detach()) for layers, y in found]
+    def forward(ctx: Any, joined: Tensor, x: Tensor, fused: FullyConnected) -> tuple[Tensor, ...]:
+        results = [fused.layers(x, parameters) for parameters in fused.views()]
+        # Detached: a node that holds its own output is a reference cycle, which only the garbage collector frees.
+        ctx.fused, ctx.saved = fused, [(layers, y.detach()) for layers, y in results]
         ctx.set_materialize_grads(False)
-        return tuple(y for _, y in found)
+        return tuple(y for _, y in results)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> Any:
-        own: FullyConnected = ctx.own
-        for (layers, y), gradient, out in zip(ctx.saved, gradients, own.gradient_views(), strict=True):
+        fused: FullyConnected = ctx.fused
+        for (layers, y), gradient, out in zip(ctx.saved, gradients, fused.gradient_views(), strict=True):
             if gradient is not None:
-                own.gradients(layers, y, gradient, out)
+                fused.gradients(layers, y, gradient, out)
             else:  # the loss does not use this network
                 for part in out:
                     part.zero_()
-        return own.gradient.clone(), None, None  # a copy, as the next backward pass writes to the same place
+        return fused.gradient.clone(), None, None  # a copy, because the next backward pass overwrites fused.gradient

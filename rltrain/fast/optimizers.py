@@ -1,7 +1,7 @@
-"""Optimizers that step in one pass over each tensor, on the processor and on CUDA.
+"""Adam and RMSprop as one fused kernel call for each step, on the CPU and on CUDA.
 
-They leave out what torch's `step` does around its kernel. Their states have the layout of torch's optimizers of the
-same name.
+They skip the Python code of torch's `step` around its kernel. Their states have the same layout as those of torch's
+optimizers of the same name.
 """
 
 import functools
@@ -20,114 +20,117 @@ def make(name: str, trained: Trained, learning_rate: float, eps: float) -> torch
     """Twin of `nn.optimizers.make`."""
     device = trained.tensors[0].device
     if name == "radam" or device.type not in ("cpu", "cuda"):
-        theirs = optimizers.make.plain(name, trained, learning_rate, eps)
-        theirs.register_step_post_hook(_tell_of_change)
-        return theirs
-    ours: Adam | RMSprop
+        plain = optimizers.make.plain(name, trained, learning_rate, eps)
+        plain.register_step_post_hook(_increment_versions)
+        return plain
+    fused: Adam | RMSprop
     if name == "adam":
-        ours = Adam(trained.tensors, lr=learning_rate, eps=eps, fused=True)
+        fused = Adam(trained.tensors, lr=learning_rate, eps=eps, fused=True)
     else:
-        ours = RMSprop(trained.tensors, lr=learning_rate, alpha=optimizers.RMSPROP_DECAY, eps=eps)
+        fused = RMSprop(trained.tensors, lr=learning_rate, alpha=optimizers.RMSPROP_DECAY, eps=eps)
     if devices.runs_ahead(device):
-        trained.deferred = ours.deferred = Deferred(trained.tensors, learning_rate)
-    return ours
+        trained.deferred = fused.deferred = Deferred(trained.tensors, learning_rate)
+    return fused
 
 
 def clip_gradients(trained: Trained, max_grad_norm: float) -> Tensor:
     """Twin of `nn.optimizers.clip_gradients`.
 
-    On a GPU it does not wait for the norm: a norm that is not finite stops every later step there, and
-    `nn.optimizers.check_finite` raises afterwards.
+    On a GPU it does not wait for the norm. A norm that is not finite disables this and every later step there, and
+    `nn.optimizers.check_finite` raises the error afterwards.
     """
     if trained.deferred is None:
         return optimizers.clip_gradients.plain(trained, max_grad_norm)
     return trained.deferred.clip([tensor.grad for tensor in trained.tensors if tensor.grad is not None], max_grad_norm)
 
 
-def _tell_of_change(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-    """Count a new version of each parameter: weights converted from it are then known to be old."""
+def _increment_versions(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+    """Increment the version of each parameter, so that cached conversions of it (`fast/cnn.py`) are refreshed."""
     for group in optimizer.param_groups:
         torch.autograd.graph.increment_version(group["params"])
 
 
 @functools.cache
-def _late(device: torch.device) -> Tensor:
-    """A step by which a decay to its power is 0."""
+def _late_step(device: torch.device) -> Tensor:
+    """Return a step count so large that Adam's bias correction has no effect."""
     return torch.tensor(1e6, device=device)
 
 
-def _without_compiler(method: Any) -> Any:
-    """What torch wraps so that its compiler leaves it alone; the wrapper imports the compiler: a second of start-up."""
+def _unwrapped(method: Any) -> Any:
+    """Return the method without torch's `_disable_dynamo` wrapper, which imports the compiler: 1 s of start-up."""
     return getattr(method, "__wrapped__", method)
 
 
-_add_param_group = _without_compiler(torch.optim.Optimizer.add_param_group)
-_state_dict = _without_compiler(torch.optim.Optimizer.state_dict)
-_load_state_dict = _without_compiler(torch.optim.Optimizer.load_state_dict)
+_add_param_group = _unwrapped(torch.optim.Optimizer.add_param_group)
+_state_dict = _unwrapped(torch.optim.Optimizer.state_dict)
+_load_state_dict = _unwrapped(torch.optim.Optimizer.load_state_dict)
 
 
 class Adam(torch.optim.Adam):
-    """torch's fused Adam: the work around that one call would cost more than a small network's update."""
+    """torch's fused Adam without its Python overhead, which takes longer than the update of a small network."""
 
     deferred: Deferred | None = None
-    """Where an update is not waited for."""
+    """Set on a device with asynchronous updates."""
     add_param_group = _add_param_group
     state_dict = _state_dict
     load_state_dict = _load_state_dict
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """Step with the gradients that are there."""
+        """Step all parameters that have a gradient."""
         group = self.param_groups[0]
         stepped, gradients, states = _count_step(self, ("exp_avg", "exp_avg_sq"))
         means, squares = [state["exp_avg"] for state in states], [state["exp_avg_sq"] for state in states]
         beta1, beta2 = group["betas"]
         counts = [state["step"] for state in states]
-        _move(stepped, gradients, means, squares, counts, group, beta1, beta2, self.deferred)
-        _uncount(counts, self.deferred)
+        _adam_kernel(stepped, gradients, means, squares, counts, group, beta1, beta2, self.deferred)
+        _uncount_skipped(counts, self.deferred)
 
-    step.hooked = True  # type: ignore[attr-defined]  # or torch wraps it for hooks and its profiler
+    step.hooked = True  # type: ignore[attr-defined]  # keeps torch from wrapping it for hooks and the profiler
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget the gradients."""
-        _forget_gradients(self.param_groups[0])
+        """Set all gradients to None."""
+        _zero_grad(self.param_groups[0])
 
 
 class RMSprop(torch.optim.RMSprop):
-    """RMSprop by the kernel of Adam, as torch has none of its own.
+    """RMSprop with Adam's fused kernel, because torch has no fused RMSprop.
 
-    Adam without its mean of gradients (beta1 = 0) and without its bias correction (none is left at a late step) is
-    RMSprop: v = alpha v + (1 - alpha) g^2; p -= lr g / (sqrt v + eps).
+    RMSprop is Adam with beta1 = 0 and without bias correction, which has no effect at a late step:
+    v = alpha v + (1 - alpha) g^2;  p -= lr g / (sqrt(v) + eps).
     """
 
     deferred: Deferred | None = None
-    """Where an update is not waited for."""
+    """Set on a device with asynchronous updates."""
     add_param_group = _add_param_group
     state_dict = _state_dict
     load_state_dict = _load_state_dict
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """Step with the gradients that are there."""
+        """Step all parameters that have a gradient."""
         group = self.param_groups[0]
         stepped, gradients, states = _count_step(self, ("square_avg",))
-        means = gradients  # with beta1 = 0 the mean is the gradient itself, which is left as it is
+        means = gradients  # with beta1 = 0 the mean is the gradient, so the kernel does not change it
         squares = [state["square_avg"] for state in states]
-        late = [_late(tensor.device) for tensor in stepped]
-        _move(stepped, gradients, means, squares, late, group, 0.0, group["alpha"], self.deferred)
-        _uncount([state["step"] for state in states], self.deferred)
+        late = [_late_step(tensor.device) for tensor in stepped]
+        _adam_kernel(stepped, gradients, means, squares, late, group, 0.0, group["alpha"], self.deferred)
+        _uncount_skipped([state["step"] for state in states], self.deferred)
 
     step.hooked = True  # type: ignore[attr-defined]
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget the gradients."""
-        _forget_gradients(self.param_groups[0])
+        """Set all gradients to None."""
+        _zero_grad(self.param_groups[0])
 
 
 def _count_step(
     optimizer: torch.optim.Optimizer, statistics: tuple[str, ...]
 ) -> tuple[list[Tensor], list[Tensor], list[dict[str, Tensor]]]:
-    """What is to be stepped, by which gradients, and its states: with these statistics, one step further."""
+    """Return the parameters with a gradient, their gradients and their states, and add 1 to their step counts.
+
+    A parameter without a state gets one: a step count, and these statistics set to 0.
+    """
     stepped = [tensor for tensor in optimizer.param_groups[0]["params"] if tensor.grad is not None]
     for tensor in stepped:
         if not optimizer.state[tensor]:
@@ -139,7 +142,7 @@ def _count_step(
     return stepped, [tensor.grad for tensor in stepped], states
 
 
-def _move(
+def _adam_kernel(
     stepped: list[Tensor],
     gradients: list[Tensor],
     means: list[Tensor],
@@ -150,7 +153,7 @@ def _move(
     beta2: float,
     deferred: Deferred | None,
 ) -> None:
-    """Adam's kernel, in place. With `deferred` it does nothing once a gradient was not finite."""
+    """Run torch's fused Adam kernel in place. With `deferred` it does nothing after a gradient was not finite."""
     if not stepped:
         return
     torch._fused_adam_(
@@ -169,16 +172,16 @@ def _move(
         maximize=False,
         found_inf=deferred.not_finite if deferred else None,
     )
-    # What was made from parameters is known to be old by their version, which fused kernels leave as it was.
+    # Fused kernels do not increment the versions of parameters, which tell when cached conversions are outdated.
     torch.autograd.graph.increment_version(stepped)
 
 
-def _uncount(counts: list[Tensor], deferred: Deferred | None) -> None:
-    """Take back the step that was not taken."""
+def _uncount_skipped(counts: list[Tensor], deferred: Deferred | None) -> None:
+    """Subtract 1 from the step counts if the kernel skipped the step."""
     if deferred and counts:
         torch._foreach_sub_(counts, [deferred.not_finite] * len(counts))
 
 
-def _forget_gradients(group: dict[str, Any]) -> None:
+def _zero_grad(group: dict[str, Any]) -> None:
     for tensor in group["params"]:
         tensor.grad = None

@@ -10,7 +10,7 @@ from rltrain.system.accelerable import accelerable
 
 @accelerable
 def categorical_log_prob_entropy(logits_BA: Tensor, action_B: Tensor) -> tuple[Tensor, Tensor]:
-    """log pi(a|s) and the entropy -sum pi log pi of a softmax policy.
+    """Return log pi(a|s) and the entropy -sum_a pi log pi of a softmax policy.
 
     logits_BA: [batch, actions], float. action_B: [batch], int64. Both results: [batch], float.
     """
@@ -20,7 +20,7 @@ def categorical_log_prob_entropy(logits_BA: Tensor, action_B: Tensor) -> tuple[T
 
 
 def gaussian_log_prob_entropy(mean_BA: Tensor, log_std_BA: Tensor, action_BA: Tensor) -> tuple[Tensor, Tensor]:
-    """log density and entropy of independent normal distributions.
+    """Return the log density and the entropy of independent normal distributions.
 
     mean_BA, log_std_BA, action_BA: [batch, dimensions], float. Both results: [batch], float.
     """

@@ -1,7 +1,7 @@
 """Returns and advantages, computed backwards over time. Legend: T time, B environments.
 
-Two masks are kept apart everywhere: `discount` = gamma * (1 - terminated) says what the next state's value is worth,
-`trace` = 1 - (terminated | truncated) says whether the next row belongs to the same episode.
+All functions take two masks. `discount` = gamma * (1 - terminated) multiplies the value of the next state.
+`trace` = 1 - (terminated | truncated) is 1 if the next row belongs to the same episode.
 """
 
 import torch
@@ -12,13 +12,14 @@ from rltrain.system.accelerable import accelerable
 
 @torch.no_grad()
 def discounted_returns(reward_TB: Tensor, discount_TB: Tensor, trace_TB: Tensor, next_value_TB: Tensor) -> Tensor:
-    """Return G_t = r_t + discount_t * (G_{t+1} within an episode, V(s'_t) where it was cut) (Sutton & Barto 2018,
-    eq. 3.9).
+    """Return the discounted return of each step, G_t = r_t + discount_t * G_{t+1} (Sutton & Barto 2018, eq. 3.9).
+
+    In the last row of a truncated episode, V(s'_t) replaces G_{t+1}. The last row of each episode must be present.
 
     reward_TB: [time, environments] or [time], float. discount_TB: gamma * (1 - terminated), same shape, float.
     trace_TB: 1 - (terminated | truncated), same shape, float.
-    next_value_TB: V of the true successor, read only where trace is 0, same shape, float; 0 leaves the return cut.
-    Returns G, same shape, float, without gradient; the last row of each episode must be among the rows.
+    next_value_TB: V of the true successor, used only where trace is 0, same shape, float. With 0 the return ends there.
+    Returns G, same shape, float, without gradient.
     """
     _check_shapes(reward_TB, discount_TB, trace_TB, next_value_TB)
     bootstrap_TB = discount_TB * (1 - trace_TB) * next_value_TB
@@ -35,14 +36,15 @@ def gae(
     next_value_TB: Tensor,
     gae_lambda: float,
 ) -> Tensor:
-    """Generalised advantage estimation (Schulman et al. 2016, eq. 11 and 16).
+    """Return generalised advantage estimates (Schulman et al. 2016, eq. 11 and 16).
 
-    delta_t = r_t + discount_t * V(s'_t) - V(s_t);  A_t = delta_t + discount_t * trace_t * lambda * A_{t+1}
+    delta_t = r_t + discount_t * V(s'_t) - V(s_t)
+    A_t = delta_t + discount_t * trace_t * lambda * A_{t+1}
 
     reward_TB: [time, environments] or [time], float. discount_TB: gamma * (1 - terminated), same shape, float.
-    trace_TB: 1 - (terminated | truncated), same shape, float. value_TB: V of the state acted in, same shape, float.
+    trace_TB: 1 - (terminated | truncated), same shape, float. value_TB: V(s_t), same shape, float.
     next_value_TB: V of the true successor (not of the observation after a reset), same shape, float.
-    Returns A, same shape, float, without gradient. The value target is A + V.
+    Returns A, same shape, float, without gradient. The target of the value is A + V.
     """
     _check_shapes(reward_TB, discount_TB, trace_TB, value_TB, next_value_TB)
     delta_TB = torch.addcmul(reward_TB, discount_TB, next_value_TB) - value_TB
@@ -54,10 +56,11 @@ def gae(
 def lambda_returns(
     reward_TB: Tensor, discount_TB: Tensor, trace_TB: Tensor, next_value_TB: Tensor, q_lambda: float
 ) -> Tensor:
-    """Q(lambda) returns (Peng & Williams 1996; Gallici et al. 2024, section 4.1).
+    """Return Q(lambda) returns (Peng & Williams 1996; Gallici et al. 2024, section 4.1).
 
-    G_t = r_t + discount_t * ((1 - lambda) * V(s'_t) + lambda * G_{t+1});  where an episode was cut, and after the last
-    row, V(s'_t) stands for G_{t+1}.
+    G_t = r_t + discount_t * ((1 - lambda) * V(s'_t) + lambda * G_{t+1})
+
+    In the last row of a truncated episode and in the last row of all, V(s'_t) replaces G_{t+1}.
 
     reward_TB: [time, environments] or [time], float. discount_TB: gamma * (1 - terminated), same shape, float.
     trace_TB: 1 - (terminated | truncated), same shape, float.
@@ -71,9 +74,9 @@ def lambda_returns(
 
 
 def _accumulate_backwards(term_TB: Tensor, decay_TB: Tensor, running_B: Tensor) -> Tensor:
-    """x_t = term_t + decay_t * x_{t+1} from the last row to the first, [T, B], float."""
+    """Return x_t = term_t + decay_t * x_{t+1}, [T, B], float. running_B: x after the last row, [B], float."""
     rows = []
-    # Rows are unbound once: indexing a tensor inside the loop costs more than the arithmetic.
+    # Unbind the rows once: indexing a tensor in the loop takes longer than the arithmetic.
     for term_B, decay_B in zip(reversed(term_TB.unbind()), reversed(decay_TB.unbind()), strict=True):
         running_B = torch.addcmul(term_B, decay_B, running_B)
         rows.append(running_B)
@@ -81,7 +84,7 @@ def _accumulate_backwards(term_TB: Tensor, decay_TB: Tensor, running_B: Tensor) 
 
 
 def _check_shapes(*tensors: Tensor) -> None:
-    """Broadcasting [T, 1] against [T, B] would be silently wrong."""
+    """Raise ValueError unless all shapes are equal. Without it torch would broadcast [T, 1] to [T, B]."""
     shapes = [tuple(tensor.shape) for tensor in tensors]
     if any(shape != shapes[0] for shape in shapes):
         raise ValueError(f"shapes must be equal, got {shapes}")

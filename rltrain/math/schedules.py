@@ -1,17 +1,17 @@
-"""Schedules: pure functions of the step, floats in and out. They hold no state, so a resumed run cannot drift.
+"""Schedules as pure functions of the step. They have no state, so a resumed run continues exactly.
 
-`step` counts agent steps whatever the number of environments; callers may pass any other count of one unit.
+`step` and `duration_steps` usually count agent steps of all environments. Any other unit works too.
 """
 
 import math
 
 
 def linear(step: float, start: float, end: float, duration_steps: float) -> float:
-    """A straight line from start at step 0 to end at duration_steps, constant outside. All floats.
+    """Interpolate linearly from start at step 0 to end at duration_steps. Constant before and after.
 
-    A duration of 0 gives end at once.
+    A duration of 0 gives end.
     """
-    if step >= duration_steps:  # returned as it is: start + (end - start) need not equal end in floating point
+    if step >= duration_steps:  # exactly end: in floating point start + (end - start) may differ from it
         return end
     if step <= 0:
         return start
@@ -19,14 +19,14 @@ def linear(step: float, start: float, end: float, duration_steps: float) -> floa
 
 
 def linear_or_constant(step: float, start: float, end: float | None, duration_steps: float) -> float:
-    """The straight line of `linear`, or start throughout where there is no end to go to."""
+    """Return `linear(...)`, or start if end is None."""
     return start if end is None else linear(step, start, end, duration_steps)
 
 
 def exponential_decay(step: float, start: float, end: float, rate: float) -> float:
-    """end + (start - end) * exp(-rate * step): nears end and never reaches it. All floats.
+    """Return end + (start - end) * exp(-rate * step).
 
-    The usual decay of epsilon in tabular lessons, where step counts episodes and end may be 0.
+    Tutorials of tabular learning use it for epsilon, where `step` counts episodes.
     """
     if step <= 0:
         return start

@@ -9,25 +9,26 @@ Activation = Callable[[], nn.Module]
 
 
 def nature_cnn(shape: tuple[int, ...]) -> list[nn.Module]:
-    """The network of Mnih et al. 2015, extended data table 1, for frames of any size from 36 pixels up."""
+    """The network of Mnih et al. 2015, extended data table 1. Frames must have at least 36 x 36 pixels."""
     return _cnn(shape, [(32, 8, 4), (64, 4, 2), (64, 3, 1)], 512, lambda: nn.ReLU(inplace=True))
 
 
 def small_cnn(shape: tuple[int, ...]) -> list[nn.Module]:
-    """A quarter of the arithmetic, for processors without an accelerator (the network of Mnih et al. 2013)."""
+    """The network of Mnih et al. 2013, which needs a quarter of nature_cnn's arithmetic. Made for CPUs."""
     return _cnn(shape, [(16, 8, 4), (32, 4, 2)], 256, lambda: nn.ReLU(inplace=True))
 
 
 def course_cnn(shape: tuple[int, ...]) -> list[nn.Module]:
     """The Doom network of the Deep Reinforcement Learning Course (Simonini 2018), without its batch normalisation.
 
-    That would make a value depend on the other samples of its batch, and differ between acting and learning.
+    Batch normalisation would make a value depend on the other samples of its batch, and differ between acting and
+    training.
     """
     return _cnn(shape, [(32, 8, 4), (64, 4, 2), (128, 4, 2)], 512, lambda: nn.ELU(inplace=True))
 
 
 def impala_cnn(shape: tuple[int, ...]) -> list[nn.Module]:
-    """The residual network of Espeholt et al. 2018, figure 3 right, without its LSTM: frames of any size."""
+    """The residual network of Espeholt et al. 2018, figure 3 right, without its LSTM. Frames may have any size."""
     layers: list[nn.Module] = []
     channels, *sides = shape
     for out_channels in (16, 32, 32):
@@ -39,7 +40,7 @@ def impala_cnn(shape: tuple[int, ...]) -> list[nn.Module]:
 
 
 class Residual(nn.Module):
-    """x + conv(relu(conv(relu(x)))), [B, C, H, W] in and out."""
+    """A residual block, x + conv(relu(conv(relu(x)))). Input and output are [B, C, H, W]."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -47,14 +48,14 @@ class Residual(nn.Module):
         self.second = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The sum; x itself is left as it is."""
+        """Return the sum. Does not change x."""
         return x + self.second(nn.functional.relu(self.first(nn.functional.relu(x))))
 
 
 def _cnn(
     shape: tuple[int, ...], convolutions: list[tuple[int, int, int]], width: int, activation: Activation
 ) -> list[nn.Module]:
-    """Convolutions of (channels, kernel, stride) and one fully connected layer."""
+    """Return convolutions, given as (channels, kernel, stride), and one fully connected layer of `width` units."""
     layers: list[nn.Module] = []
     channels, height, columns = shape
     for out_channels, kernel, stride in convolutions:

@@ -1,4 +1,4 @@
-"""Where and in which precision a network computes."""
+"""Devices and precisions: choose them, and copy data to a device."""
 
 import re
 from dataclasses import replace
@@ -14,66 +14,71 @@ from rltrain.errors import ConfigError, OutOfMemory
 Batch = TypeVar("Batch", bound=Any)
 
 REPLAY_SHARE = 0.7
-"""Part of a device's free memory that a replay may take by itself: networks, batches and other jobs need some too."""
+"""The fraction of a device's free memory that replay_device=auto may use. Networks and other jobs need the rest."""
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device of a name such as auto, cpu or cuda:1. Raises ConfigError where this machine has none such."""
+    """Return the device of a name such as auto, cpu or cuda:1. Raises ConfigError if this machine does not have it."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name.startswith("cuda"):
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if int(name.partition(":")[2] or 0) >= count:
             raise ConfigError(
-                f"{name} was asked for and {count} CUDA devices are usable", "device", "use device=cpu or device=auto"
+                f"there is no {name}: {count} CUDA devices are usable", "device", "use device=cpu or device=auto"
             )
     if name == "mps" and not torch.backends.mps.is_available():
-        raise ConfigError("mps was asked for and is not usable here", "device", "use device=cpu or device=auto")
+        raise ConfigError("mps is not usable on this machine", "device", "use device=cpu or device=auto")
     return torch.device(name)
 
 
 def staged(array: np.ndarray, device: torch.device) -> Tensor:
-    """An array from where a copy to the device need not be waited for: for CUDA in pinned memory, which torch gives to
-    nobody else before that copy is done."""
+    """Return the array as a tensor that can be copied to the device asynchronously: for CUDA in pinned memory.
+
+    torch does not reuse the pinned memory before the copy is done.
+    """
     tensor = torch.from_numpy(array)
     return tensor.pin_memory() if device.type == "cuda" else tensor
 
 
 def to_device(array: "np.ndarray | Tensor", device: torch.device) -> Tensor:
-    """An array on a device; a tensor is there already. CUDA's copy is not waited for."""
+    """Return the array as a tensor on the device. A tensor is returned unchanged. The copy to CUDA is asynchronous."""
     if isinstance(array, Tensor):
         return array
     return staged(array, device).to(device, non_blocking=device.type == "cuda")
 
 
 def batch_to_device(batch: Batch, device: torch.device) -> Batch:
-    """A dataclass of arrays and tensors with its arrays on a device."""
+    """Return a dataclass of arrays and tensors with its arrays copied to the device."""
     arrays = {name: value for name, value in vars(batch).items() if isinstance(value, np.ndarray)}
     return replace(batch, **{name: to_device(array, device) for name, array in arrays.items()}) if arrays else batch
 
 
 def runs_ahead(device: torch.device) -> bool:
-    """Whether the device works on by itself while the host goes on, so that reading a number from it means to wait."""
+    """Return true if the device computes asynchronously. Reading a number from such a device waits for its work."""
     return device.type == "cuda"
 
 
 def takes_replay(choice: str, device: torch.device, num_bytes: int) -> bool:
-    """Whether the frames of a replay lie on the device: by choice, or with `auto` where a CUDA device has the room.
+    """Return true if the replay buffer's frames, of `num_bytes` bytes, are stored on the device.
 
-    Raises OutOfMemory where it was chosen and has not.
+    choice: "cpu", "device", or "auto" for a CUDA device with enough free memory.
+    Raises OutOfMemory if the choice is "device" and the frames do not fit.
     """
     if choice == "cpu" or device.type != "cuda":
         return choice == "device"
     free = torch.cuda.mem_get_info(device)[0]
     if choice == "device" and num_bytes > free:
-        what = f"the frames of the replay need {num_bytes / 1e9:.2f} GB of the device and {free / 1e9:.2f} GB are free"
+        what = f"the replay buffer needs {num_bytes / 1e9:.2f} GB on the device, and {free / 1e9:.2f} GB are free"
         raise OutOfMemory(what, "algo.replay_device", "use algo.replay_device=cpu, or a smaller algo.replay_capacity")
     return choice == "device" or num_bytes <= REPLAY_SHARE * free
 
 
 def memory_tags(name: str) -> dict[str, float]:
-    """memory/cuda_* of the device of this name, in MB of 10^6 bytes: held by tensors now, the most ever, and left to
-    everybody. Nothing for devices other than CUDA's."""
+    """Return the metrics memory/cuda_* in MB (10^6 bytes): used by tensors now, their peak, and free on the device.
+
+    Empty for a device that is not CUDA.
+    """
     device = resolve_device(name)
     if device.type != "cuda":
         return {}
@@ -86,7 +91,7 @@ def memory_tags(name: str) -> dict[str, float]:
 
 
 def resolve_precision(name: str, device: torch.device, pixels: bool) -> torch.dtype:
-    """The dtype of the torsos. auto takes bf16 for convolutions where the processor multiplies in it, else fp32."""
+    """Return the dtype of the torsos. auto means bf16 for convolutions on hardware that is fast in bf16, else fp32."""
     if name != "auto":
         return torch.bfloat16 if name == "bf16" else torch.float32
     if not pixels or device.type == "mps":
@@ -97,9 +102,9 @@ def resolve_precision(name: str, device: torch.device, pixels: bool) -> torch.dt
 
 
 def _cpu_multiplies_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether bf16 is the quicker one. Linux tells by the processor's flags; elsewhere fp32 is the safe answer.
+    """Return true if bf16 is faster than fp32 on this CPU, by its flags on Linux. Elsewhere return false.
 
-    AVX512-bf16 brings four times the speed of fp32 on AMD's Zen 5, and half of it on Intel's without AMX.
+    With avx512_bf16, bf16 is four times as fast as fp32 on AMD Zen 5, but half as fast on Intel CPUs without AMX.
     """
     try:
         text = cpuinfo.read_text()

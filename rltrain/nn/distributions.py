@@ -1,6 +1,6 @@
-"""What a policy network's outputs mean: one distribution over actions for each kind of action space.
+"""Action distributions, one for each kind of action space.
 
-Random numbers come from a numpy generator on every device, so that the same seed gives the same actions everywhere.
+Random numbers come from a NumPy generator, so that a seed draws the same random numbers on every device.
 Legend: B batch, O outputs of the network, A action dimensions.
 """
 
@@ -17,35 +17,36 @@ from rltrain.nn.device import to_device
 
 
 class Distribution(Protocol):
-    """The actions of one space."""
+    """A distribution over the actions of one space, given a policy network's outputs."""
 
     num_outputs: int
-    """O: what the network's policy head gives for each observation."""
+    """O, the number of outputs of the policy for each observation."""
     has_deviation: bool
-    """Whether the second half of the outputs are log deviations, which no observation changes."""
+    """True if the second half of the outputs are log standard deviations, which do not depend on the observation."""
     action_shape: tuple[int, ...]
-    """Of one action as it is learned from: () or [A]."""
+    """The shape of one stored action: () or [A]."""
     action_dtype: torch.dtype
+    """The dtype of a stored action."""
 
     def mode(self, outputs_BO: Tensor) -> Tensor:
-        """The action of highest probability (density), [B, *action_shape]."""
+        """Return the mode of the policy, the action of highest probability (density), [B, *action_shape]."""
         ...
 
     def sample(self, outputs_BO: Tensor, generator: np.random.Generator) -> Tensor:
-        """One action for each observation, [B, *action_shape]."""
+        """Sample one action for each observation, [B, *action_shape]."""
         ...
 
     def log_prob_entropy(self, outputs_BO: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-probability of the actions and entropy of the policy, both [B], float."""
+        """Return the log-probability of the actions and the entropy of the policy, both [B], float."""
         ...
 
     def for_env(self, action: np.ndarray) -> np.ndarray:
-        """The action as the environment takes it."""
+        """Return the actions as the environment takes them."""
         ...
 
 
 def of(action_space: gymnasium.Space) -> Distribution:
-    """The distribution that fits an action space."""
+    """Return the distribution for an action space: Discrete, MultiDiscrete or Box."""
     if isinstance(action_space, spaces.Discrete):
         return Categorical(int(action_space.n))
     if isinstance(action_space, spaces.MultiDiscrete):
@@ -55,7 +56,7 @@ def of(action_space: gymnasium.Space) -> Distribution:
 
 
 class Categorical:
-    """One of several actions: a softmax over logits."""
+    """One discrete action: a softmax over logits."""
 
     has_deviation = False
     action_shape: tuple[int, ...] = ()
@@ -65,25 +66,25 @@ class Categorical:
         self.num_outputs = num_actions
 
     def mode(self, outputs_BO: Tensor) -> Tensor:
-        """The largest logit, [B] int64."""
+        """Return the action with the largest logit, [B] int64."""
         return outputs_BO.argmax(dim=-1)
 
     def sample(self, outputs_BO: Tensor, generator: np.random.Generator) -> Tensor:
-        """By the Gumbel-max trick (Gumbel 1954), [B] int64."""
+        """Sample actions by the Gumbel-max trick (Gumbel 1954), [B] int64."""
         gumbel = generator.gumbel(size=outputs_BO.shape).astype(np.float32)
         return (outputs_BO + to_device(gumbel, outputs_BO.device)).argmax(dim=-1)
 
     def log_prob_entropy(self, outputs_BO: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
-        """Of actions [B] int64."""
+        """Return the log-probability and the entropy for actions [B] int64."""
         return policies.categorical_log_prob_entropy(outputs_BO, action)
 
     def for_env(self, action: np.ndarray) -> np.ndarray:
-        """As it is."""
+        """Return the actions unchanged."""
         return action
 
 
 class MultiCategorical:
-    """Several choices at once, each a softmax of its own: they are independent given the observation."""
+    """Several discrete choices at once, each with its own softmax. They are independent given the observation."""
 
     has_deviation = False
     action_dtype = torch.int64
@@ -95,15 +96,15 @@ class MultiCategorical:
         self.action_shape: tuple[int, ...] = (len(num_choices),)
 
     def mode(self, outputs_BO: Tensor) -> Tensor:
-        """The largest logit of each choice, [B, A] int64."""
+        """Return the option with the largest logit of each choice, [B, A] int64."""
         return torch.stack([part.mode(logits) for part, logits in self._each(outputs_BO)], dim=-1)
 
     def sample(self, outputs_BO: Tensor, generator: np.random.Generator) -> Tensor:
-        """Every choice for itself, [B, A] int64."""
+        """Sample each choice independently, [B, A] int64."""
         return torch.stack([part.sample(logits, generator) for part, logits in self._each(outputs_BO)], dim=-1)
 
     def log_prob_entropy(self, outputs_BO: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
-        """Sums over the choices, of actions [B, A] int64."""
+        """Return log-probability and entropy, each summed over the choices, for actions [B, A] int64."""
         pairs = [
             part.log_prob_entropy(logits, choice)
             for (part, logits), choice in zip(self._each(outputs_BO), action.unbind(-1), strict=True)
@@ -111,7 +112,7 @@ class MultiCategorical:
         return torch.stack([pair[0] for pair in pairs]).sum(0), torch.stack([pair[1] for pair in pairs]).sum(0)
 
     def for_env(self, action: np.ndarray) -> np.ndarray:
-        """As it is."""
+        """Return the actions unchanged."""
         return action
 
     def _each(self, outputs_BO: Tensor) -> list[tuple[Categorical, Tensor]]:
@@ -119,7 +120,7 @@ class MultiCategorical:
 
 
 class Gaussian:
-    """Real numbers: independent normal distributions, the outputs being means and log deviations."""
+    """Continuous actions: independent normal distributions. The outputs are means and log standard deviations."""
 
     has_deviation = True
     action_dtype = torch.float32
@@ -131,20 +132,20 @@ class Gaussian:
         self.action_shape: tuple[int, ...] = (self._num_dimensions,)
 
     def mode(self, outputs_BO: Tensor) -> Tensor:
-        """The means, [B, A] float32."""
+        """Return the means, [B, A] float32."""
         return outputs_BO[:, : self._num_dimensions]
 
     def sample(self, outputs_BO: Tensor, generator: np.random.Generator) -> Tensor:
-        """Means plus noise, [B, A] float32."""
+        """Sample actions, which may lie outside the bounds of the space, [B, A] float32."""
         mean_BA, log_std_BA = outputs_BO.chunk(2, dim=-1)
         noise = generator.standard_normal(mean_BA.shape, dtype=np.float32)
         return mean_BA + log_std_BA.exp() * to_device(noise, mean_BA.device)
 
     def log_prob_entropy(self, outputs_BO: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
-        """Densities of actions [B, A] float32, as they were before they were bounded."""
+        """Return log density and entropy for actions [B, A] float32, as sampled (not clipped)."""
         mean_BA, log_std_BA = outputs_BO.chunk(2, dim=-1)
         return policies.gaussian_log_prob_entropy(mean_BA, log_std_BA, action)
 
     def for_env(self, action: np.ndarray) -> np.ndarray:
-        """Inside the environment's bounds; the policy learns from what it sampled."""
+        """Return the actions clipped to the bounds of the space. Training uses the unclipped samples."""
         return np.clip(action.reshape(len(action), *self._space.shape), self._space.low, self._space.high)

@@ -1,4 +1,4 @@
-"""The order in which pixels lie in memory."""
+"""The memory format of pixels."""
 
 import torch
 from torch import Tensor
@@ -8,5 +8,5 @@ from rltrain.system.accelerable import accelerable
 
 @accelerable
 def channels_last(obs: Tensor) -> Tensor:
-    """Return pixels [N, C, H, W] uint8 as convolutions read them: in torch's memory format channels_last."""
+    """Return pixels [N, C, H, W] uint8 in torch's memory format channels_last, which convolutions are fast with."""
     return obs.contiguous(memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""The one optimizer step that every algorithm takes."""
+"""The optimizer step of all algorithms with a network."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -24,27 +24,27 @@ class Samples(Protocol):
     def __len__(self) -> int: ...
 
     def rows(self, rows: slice) -> Any:
-        """Return some of the samples, as views."""
+        """Return a slice of the samples, as views."""
         ...
 
 
 @dataclass
 class Loss:
-    """What an algorithm minimises, of some samples."""
+    """The loss of some samples."""
 
     value: Tensor
-    """The mean over the samples, ()."""
+    """The mean loss over the samples, ()."""
     metrics: Callable[[], dict[str, Any]]
-    """Returns metrics by tag, means over the samples, beside `train/loss`; called only when a log is due."""
+    """Returns further metrics by tag, each a mean over the samples. Called only when a log is due."""
     td_error: Tensor | None = None
-    """Without gradient, [samples], float32: for priorities."""
+    """The td errors for prioritized replay, [samples], float32, without gradient."""
 
 
 class Learner:
-    """A network and its optimizer: gradients whole or in micro-batches, clipped, checked, stepped, counted."""
+    """An optimizer with all that an update needs: micro-batches, gradient clipping, the check for finite gradients."""
 
     def __init__(self, config: RunConfig, network: nn.Module, optimizer: str = "adam", eps: float = 1e-8) -> None:
-        """The network must be on its device, and stay there. The algorithm's settings give the rest."""
+        """The network must be on its device already and stay there. optimizer: a name of `optimizers.OPTIMIZERS`."""
         self._config, algo = config, config.algo
         self.device = next(network.parameters()).device
         self.trained = Trained(network)
@@ -58,7 +58,7 @@ class Learner:
         self._compile_s = 0.0
 
     def anneal(self, step: int) -> None:
-        """Set the step size for the updates that follow on agent step `step`."""
+        """Set the learning rate that the schedule has at agent step `step`."""
         algo = self._config.algo
         self.set_learning_rate(
             linear_or_constant(step, algo.learning_rate, algo.learning_rate_end, self._config.total_steps)
@@ -66,32 +66,33 @@ class Learner:
 
     @property
     def learning_rate(self) -> float:
-        """The step size of the next update."""
+        """The learning rate of the next update."""
         return float(self.optimizer.param_groups[0]["lr"])
 
     def set_learning_rate(self, learning_rate: float) -> None:
-        """Set the step size of the updates that follow."""
+        """Set the learning rate of the following updates."""
         optimizers.set_learning_rate(self.optimizer, learning_rate)
 
     def step(self, loss_of: Callable[..., Loss], batch: Samples, **numbers: float) -> Tensor | None:
-        """Take one optimizer step on the mean loss of a batch; returns the td errors [samples], if the loss has them.
+        """Take one optimizer step on the mean loss of a batch. Return the td errors [samples] if the loss has them.
 
-        `loss_of(samples, **numbers)` gives the loss of a batch on the device, or of some rows of one; it may be called
-        again for the same rows. numbers: what changes from update to update.
-        Raises OutOfMemory, and NonFiniteError before the optimizer steps.
+        loss_of: `loss_of(samples, **numbers)` returns the loss of samples on the device. It gets the whole batch or
+        some of its rows, and may be called more than once for the same rows. numbers: its keyword arguments, such as a
+        clip range that a schedule changes.
+        Raises OutOfMemory. Raises NonFiniteError before the optimizer steps.
         """
         td_error, self._grad_norm, self._metrics = self._update(loss_of=loss_of, batch=batch, **numbers)
         self.num_updates += 1
         return td_error
 
     def compute_gradients(self, loss_of: Callable[..., Loss], batch: Samples, **numbers: float) -> Tensor | None:
-        """As `step`, but leave the clipped gradients on the trained tensors and step nothing."""
+        """Compute and clip the gradients as in `step`, but do not step the optimizer. Return the td errors, if any."""
         td_error, self._metrics = self._backward(loss_of, batch, numbers)
         self._grad_norm = optimizers.clip_gradients(self.trained, self._config.algo.max_grad_norm)
         return td_error
 
     def infer(self, values_of: Callable[[Any], Tensor], batch: Samples) -> Tensor:
-        """Return `values_of(samples)`, [samples, ...], without gradients, in micro-batches. Raises OutOfMemory."""
+        """Return `values_of(batch)`, [samples, ...], without gradients, in micro-batches. Raises OutOfMemory."""
 
         def attempt(size: int) -> Tensor:
             with torch.inference_mode():
@@ -100,9 +101,9 @@ class Learner:
         return self.micro_batches.until_it_fits(len(batch), attempt)
 
     def metrics(self) -> dict[str, Any]:
-        """Return the metrics of the last update by tag; nothing before the first one.
+        """Return the metrics of the last update by tag. Empty before the first update.
 
-        Raises NonFiniteError where the device tells only now that a gradient was not finite.
+        Raises NonFiniteError on a device where updates are asynchronous, if a gradient was not finite.
         """
         if self._grad_norm is None:
             return {}
@@ -117,27 +118,27 @@ class Learner:
         return values | ({"time/compile_s": self._compile_s} if self._config.compile else {})
 
     def state_dict(self) -> dict[str, Any]:
-        """The optimizer's statistics and the count of updates; the network's owner saves the network."""
+        """Return the optimizer's state and the number of updates. The agent saves the network itself."""
         return {"optimizer": optimizers.state_dict(self.optimizer, self.trained), "num_updates": self.num_updates}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """Restore the state that `state_dict` returned."""
         optimizers.load_state_dict(self.optimizer, self.trained, state["optimizer"])
         self.num_updates = int(state["num_updates"])
 
     def _update_once(self, loss_of: Callable[..., Loss], batch: Samples, **numbers: Any) -> tuple[Any, Tensor, Any]:
-        """What can be recorded of `step`."""
+        """Compute gradients, clip them and step the optimizer. On a GPU this is recorded as a CUDA graph."""
         td_error, metrics = self._backward(loss_of, batch, numbers)
         grad_norm = optimizers.clip_gradients(self.trained, self._config.algo.max_grad_norm)
         self.optimizer.step()
         return td_error, grad_norm, metrics
 
     def _backward(self, loss_of: Callable[..., Loss], batch: Samples, numbers: dict[str, Any]) -> tuple[Any, Any]:
-        """Put the gradient of the mean loss in place of the last gradients; returns td errors and metrics."""
-        self._metrics = []  # they may hold memory of the last update
+        """Replace the gradients by those of the mean loss of the batch. Return td errors and metrics."""
+        self._metrics = []  # frees the memory of the last update
 
         def attempt(size: int) -> tuple[list[Tensor], list[tuple[float, Callable[[], dict[str, Any]]]]]:
-            for tensor in self.trained.tensors:  # not the optimizer's: A3C's steps the shared ones
+            for tensor in self.trained.tensors:  # not optimizer.zero_grad(): in A3C the optimizer has shared tensors
                 tensor.grad = None
             td_errors: list[Tensor] = []
             metrics: list[tuple[float, Callable[[], dict[str, Any]]]] = []
@@ -147,19 +148,19 @@ class Learner:
                 if loss.td_error is not None:
                     td_errors.append(loss.td_error)
                 values = partial(_with_loss, loss.value.detach(), loss.metrics)
-                # Of a part they are read now, so that its memory is free for the next.
+                # The metrics of a micro-batch are computed now, so that its memory is free for the next one.
                 metrics.append((share, values if share == 1.0 else partial(dict, values())))
             return td_errors, metrics
 
         start_s = time.perf_counter()
         td_errors, metrics = self.micro_batches.until_it_fits(len(batch), attempt)
-        # The first gradient is where torch compiles, forwards and backwards.
+        # torch compiles during the first forward and backward pass.
         self._compile_s = self._compile_s or time.perf_counter() - start_s
         td_error = (td_errors[0] if len(td_errors) == 1 else torch.cat(td_errors)) if td_errors else None
         return td_error, metrics
 
     def _parts(self, batch: Samples, size: int) -> Iterator[tuple[Any, float]]:
-        """Yield the batch in parts of at most `size` samples, on the device, each with its share of all."""
+        """Yield (part, share): micro-batches of at most `size` samples on the device, and their share of the batch."""
         num_samples = len(batch)
         if size >= num_samples:
             yield batch_to_device(batch, self.device), 1.0

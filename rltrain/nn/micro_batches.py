@@ -1,4 +1,4 @@
-"""How many samples are computed at once, and what happens where memory runs out."""
+"""The size of micro-batches, and smaller ones when memory runs out."""
 
 import gc
 import sys
@@ -16,24 +16,24 @@ Result = TypeVar("Result")
 
 
 class MicroBatches:
-    """`micro_batch_size` samples at once; with `oom=split` half as many wherever memory runs out, from then on.
+    """The number of samples computed at once: `micro_batch_size`. With `oom=split` it is halved when memory runs out.
 
-    An attempt that ran out of memory is begun again with nothing changed: parameters and optimizer move only after all
-    gradients are there, and an attempt draws no random numbers. The optimizer's own step is not covered: it needs the
-    same memory whatever the parts.
+    An attempt that ran out of memory can be repeated, because it changes nothing: parameters and optimizer change only
+    after all gradients are complete, and an attempt draws no random numbers. The optimizer step itself is not covered,
+    because it needs the same memory for every size.
     """
 
     size: int | None
-    """Samples computed at once; None: all."""
+    """Samples computed at once. None means the whole batch."""
 
     def __init__(self, config: RunConfig) -> None:
         self.size = config.micro_batch_size
         self._splits = config.oom == "split"
 
     def until_it_fits(self, num_samples: int, attempt: Callable[[int], Result]) -> Result:
-        """Return `attempt(size)`, trying ever smaller sizes where memory runs out.
+        """Return `attempt(size)`, with half the size after each attempt that ran out of memory.
 
-        Without `oom=split` too, but then to raise OutOfMemory with a size that fits.
+        Without `oom=split` it raises OutOfMemory instead of returning, and the error names a size that fits.
         """
         asked = size = min(self.size or num_samples, num_samples)
         what = ""
@@ -43,13 +43,13 @@ class MicroBatches:
                 break
             except Exception as error:
                 if is_recording() or not out_of_memory.is_shortage(error):
-                    raise  # memory cannot be given back during a recording, which is done without then
+                    raise  # memory cannot be freed while a CUDA graph is recorded; the caller goes on without a graph
                 what = what or out_of_memory.describe(error)
                 if size == 1:
                     fix = "not even one sample fits: use a smaller network or another device"
                     raise OutOfMemory(what, "network, device", fix) from error
-            # Only here, past the error, nothing holds the memory that the attempt had taken.
-            _give_back()
+            # Not inside `except`: there the error's traceback still holds the memory of the attempt.
+            _free_memory()
             size //= 2
         if size == asked:
             return result
@@ -58,12 +58,12 @@ class MicroBatches:
             raise OutOfMemory(what, f"an update of {asked} samples at once", fix)
         self.size = size
         words = f"{what}; from now on gradients are added up over {size} samples at a time: the same mathematics"
-        print(f"rltrain: warning: {words}; micro_batch_size={size} does so from the start", file=sys.stderr)
+        print(f"rltrain: warning: {words}; use micro_batch_size={size} to start with this size", file=sys.stderr)
         return result
 
 
-def _give_back() -> None:
-    """Free the memory of a failed attempt, also what torch keeps for later in pieces that may not fit."""
+def _free_memory() -> None:
+    """Free the memory of a failed attempt, including torch's cache, whose blocks may have the wrong sizes."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

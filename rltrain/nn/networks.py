@@ -1,7 +1,7 @@
-"""Torsos that read observations and the heads that agents put on them.
+"""Networks: torsos that compute features of observations, and the heads of agents.
 
-Pixels arrive as uint8 and are scaled to [0, 1] here, in one place. Torsos compute in the run's precision, heads in
-fp32: values and probabilities lose too much in bf16.
+Pixels are uint8 everywhere else; only the torso scales them to [0, 1]. Torsos compute in the run's precision. Heads
+stay in fp32: bf16 loses too much precision in values and probabilities.
 """
 
 import itertools
@@ -23,17 +23,17 @@ from rltrain.nn.trained import FlatParameters
 from rltrain.system.accelerable import accelerable
 
 VARIABLE_SCALE = 100.0
-"""Variables below a frame's pixels are divided by this: health, armour and ammunition count to 100 or 200."""
+"""Divides the game variables of an observation: health, armour and ammunition go up to 100 or 200."""
 
 
 def obs_shape(frame_space: gymnasium.Space, stack_num: int) -> tuple[int, ...]:
-    """The shape of one stacked observation: frames and vectors are joined along their first axis."""
+    """Return the shape of one stacked observation. Frames and vectors are concatenated along their first axis."""
     shape = tuple(frame_space.shape or ())
     return (shape[0] * stack_num, *shape[1:]) if shape else ()
 
 
 def orthogonal(layer: nn.Module, gain: float) -> nn.Module:
-    """Orthogonal weights and zero biases (Saxe et al. 2014), the usual start of actor-critic networks."""
+    """Set orthogonal weights and zero biases (Saxe et al. 2014), as usual for actor-critics. Return the layer."""
     assert isinstance(layer, nn.Linear | nn.Conv2d)
     nn.init.orthogonal_(layer.weight, gain)
     assert layer.bias is not None
@@ -42,9 +42,9 @@ def orthogonal(layer: nn.Module, gain: float) -> nn.Module:
 
 
 class Torso(nn.Module):
-    """Observation to features: [B, *obs_shape] in its stored dtype to [B, num_features] float32.
+    """Compute features [B, num_features] float32 of observations [B, *obs_shape] in the environment's dtype.
 
-    Variables below a frame's pixels, those of every stacked frame, join the inputs of the last linear layer.
+    Game variables below the pixels of each stacked frame are additional inputs of the last linear layer.
     """
 
     flat_parameters: FlatParameters | None = None
@@ -95,7 +95,7 @@ class Torso(nn.Module):
             self.layers.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, obs: Tensor) -> Tensor:
-        """Features of a batch of observations."""
+        """Return the features of observations, [B, num_features] float32."""
         inputs, variables = self.split(obs) if self.pixels else (self.flat(obs), None)
         if self.dtype == torch.float32:
             return self.features(inputs, variables)
@@ -104,22 +104,22 @@ class Torso(nn.Module):
         return features.float()
 
     def flat(self, obs: Tensor) -> Tensor:
-        """Observations without pixels as the first layer takes them, [B, inputs] float32."""
+        """Return vectors or one-hot states as the input of the first layer, [B, inputs] float32."""
         return nn.functional.one_hot(obs, self.num_states).float() if self.num_states else obs.float().flatten(1)
 
     def split(self, obs: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The pixels [B, C, H, W] in the torso's dtype, 0 to 255, and the variables below them."""
-        assert obs.dtype == torch.uint8, "pixels are scaled here and nowhere else"
+        """Return the pixels, [B, C, H, W] from 0 to 255 in the torso's dtype, and the scaled variables, if any."""
+        assert obs.dtype == torch.uint8, "pixels must be uint8: only the torso scales them"
         variables = None
         if self.variable_space is not None:
             obs, variables = obs[:, :, : self.variable_space.height], self._variables(obs, self.variable_space)
-        # The layout is changed while a pixel is one byte: half the time of changing it after the conversion.
+        # First the layout, then the dtype: this takes half the time, because a uint8 pixel is one byte.
         return channels_last(obs).to(self.dtype), variables
 
     def features(self, inputs: Tensor, variables: Tensor | None, scaling: nn.Sequential | None = None) -> Tensor:
-        """The layers' output. Of pixels, conv(x / 255, w) is computed as conv(x, w / 255), which scales less.
+        """Return the output of the layers. conv(x, w / 255) scales pixels, which is faster than conv(x / 255, w).
 
-        scaling: layers to use in place of the torso's own, the first of which scales already.
+        scaling: layers that replace the torso's own. The weights of their first layer are divided by 255 already.
         """
         if not self.pixels:
             return self.layers(inputs)
@@ -135,15 +135,15 @@ class Torso(nn.Module):
         return features
 
     def _variables(self, obs: Tensor, space: PixelsAndVariables) -> Tensor:
-        """The variables below the pixels, scaled, oldest frame first, [B, stack_num * num_variables] float32."""
+        """Return the scaled game variables, oldest frame first, [B, stack_num * num_variables] float32."""
         rows = obs[:, :: self.channels_per_frame, space.height :].flatten(2)
         return rows[:, :, : space.num_variables].flatten(1) / VARIABLE_SCALE
 
 
 def normalisation(layer: nn.Module) -> list[nn.Module]:
-    """Layer normalisation (Ba, Kiros & Hinton 2016) of what a layer gives; nothing after one without weights.
+    """Return the layer normalisation (Ba, Kiros & Hinton 2016) that follows a layer. Empty if the layer has no weights.
 
-    That of a convolution runs over channels and places together, with a gain and a bias for each channel.
+    After a convolution it normalises over channels and positions together, with a gain and a bias for each channel.
     """
     if isinstance(layer, nn.Conv2d):
         return [nn.GroupNorm(1, layer.out_channels)]
@@ -151,7 +151,7 @@ def normalisation(layer: nn.Module) -> list[nn.Module]:
 
 
 def mlp(num_inputs: int, config: NetworkConfig) -> list[nn.Module]:
-    """Fully connected layers."""
+    """Return fully connected layers with the sizes and the activation of the config."""
     activation: Activation = {"tanh": nn.Tanh, "relu": nn.ReLU}[config.activation]
     layers: list[nn.Module] = []
     for size in config.hidden_sizes:
@@ -161,19 +161,23 @@ def mlp(num_inputs: int, config: NetworkConfig) -> list[nn.Module]:
 
 
 def _check_own(name: str, layers: list[nn.Module], pixels: bool) -> None:
-    """Raise ConfigError where the layers of a plugin's network are not those that a torso can use."""
+    """Raise ConfigError if a torso cannot use the layers of a plugin's network."""
     if not any(isinstance(layer, nn.Linear) for layer in layers):
         raise ConfigError(
-            f"the network {name} has no linear layer", "network, plugins", "end with one and its activation"
+            f"the network {name} has no linear layer",
+            "network, plugins",
+            "let the layers end with a linear layer and its activation",
         )
-    if pixels and not isinstance(layers[0], nn.Conv2d):  # which takes over the scaling of pixels
-        raise ConfigError(f"the network {name} begins with no convolution", "network, plugins", "put one first")
+    if pixels and not isinstance(layers[0], nn.Conv2d):  # its weights take over the scaling of pixels
+        raise ConfigError(
+            f"the network {name} does not begin with a convolution", "network, plugins", "put a nn.Conv2d first"
+        )
 
 
 class QNetwork(nn.Module):
-    """Values of every action, [B, A] float32.
+    """A network of action values, [B, A] float32.
 
-    With `dueling`, value plus mean-subtracted advantage (Wang et al. 2016, eq. 9).
+    With `dueling`, Q(s, a) = V(s) + A(s, a) - mean_a A(s, a) (Wang et al. 2016, eq. 9).
     """
 
     flat_parameters: FlatParameters | None = None
@@ -185,7 +189,7 @@ class QNetwork(nn.Module):
         self.value = nn.Linear(torso.num_features, 1) if dueling else None
 
     def forward(self, obs: Tensor) -> Tensor:
-        """Values of a batch of observations."""
+        """Return the action values of observations, [B, A] float32."""
         features = self.torso(obs)
         advantage = self.advantage(features)
         if self.value is None:
@@ -194,12 +198,12 @@ class QNetwork(nn.Module):
 
 
 class ActorCritic(nn.Module):
-    """A policy's outputs and the value of a batch of observations. Pixels share one torso; vectors get one each."""
+    """A policy and a value head. For pixels they share one torso; for vectors each has its own."""
 
     flat_parameters: FlatParameters | None = None
 
     def __init__(self, make_torso: Callable[[], Torso], distribution: Distribution, critic: bool = True) -> None:
-        """Without `critic` the value is always 0."""
+        """critic: false for a network without a value head, whose values are 0."""
         super().__init__()
         self.torso = make_torso()
         self.value_torso = make_torso() if critic and not self.torso.pixels else None
@@ -209,14 +213,14 @@ class ActorCritic(nn.Module):
         self.log_std = nn.Parameter(torch.zeros(num_dimensions)) if distribution.has_deviation else None
 
     def forward(self, obs: Tensor) -> tuple[Tensor, Tensor]:
-        """Outputs of the policy [B, O] and values [B], float32."""
+        """Return the policy's outputs [B, O] and the values [B], float32."""
         outputs, value = self.heads(obs)
         if self.log_std is not None:
             outputs = torch.cat([outputs, self.log_std.expand_as(outputs)], dim=-1)
         return outputs, outputs.new_zeros(outputs.shape[0]) if value is None else value.squeeze(-1)
 
     def heads(self, obs: Tensor) -> tuple[Tensor, Tensor | None]:
-        """What the linear heads give: of the policy [B, O or O / 2], and of the critic [B, 1] if there is one."""
+        """Return the outputs of the heads: policy [B, O] (Gaussian: the means [B, A]), and value [B, 1] or None."""
         features = self.torso(obs)
         outputs = self.policy(features)
         if self.value is None:
@@ -226,16 +230,16 @@ class ActorCritic(nn.Module):
 
 @accelerable
 def prepare(network: Any) -> None:
-    """Make a new network ready for use: nothing to do. The twin swaps its forward pass."""
+    """Prepare a new network for use. The plain function does nothing; its twin replaces the forward pass."""
 
 
 def build(seed: int, make: Callable[[], Any], device: torch.device, fuse: bool = True) -> Any:
-    """Make a network whose weights depend on the seed alone, leaving torch's global generator as it was.
+    """Return `make()` on the device, with weights that depend on the seed alone. Keeps torch's global generator.
 
-    fuse: let `fast` compute its layers in one go.
+    fuse: call `prepare` on the network.
     """
     num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # several round orthogonal weights differently
+    torch.set_num_threads(1)  # the rounding of orthogonal weights depends on the number of threads
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -248,5 +252,5 @@ def build(seed: int, make: Callable[[], Any], device: torch.device, fuse: bool =
 
 
 def num_parameters(network: nn.Module) -> int:
-    """Count of trained numbers."""
+    """Return the number of parameters."""
     return sum(parameter.numel() for parameter in network.parameters())

@@ -1,4 +1,4 @@
-"""Optimizers by name, clipping, the check that gradients are finite, and an optimizer's state without pickle."""
+"""Optimizers by name, gradient clipping, the check for finite gradients, and optimizer states for checkpoints."""
 
 import math
 from typing import Any
@@ -12,15 +12,15 @@ from rltrain.system.accelerable import accelerable
 
 OPTIMIZERS = ("adam", "rmsprop", "radam")
 RMSPROP_DECAY = 0.99
-"""The decay that Mnih et al. 2016 use."""
+"""The decay of the mean square in Mnih et al. 2016."""
 
 
 @accelerable
 def make(name: str, trained: Trained, learning_rate: float, eps: float) -> torch.optim.Optimizer:
     """Return Adam (Kingma & Ba 2015), RMSprop (Hinton 2012) or RAdam (Liu et al. 2020).
 
-    RMSprop adds `eps` to the root of the mean square. Mnih et al. 2016 add it below the root, where the same number
-    weighs more.
+    RMSprop adds `eps` to the root of the mean square. Mnih et al. 2016 add it inside the root, where the same number
+    has a larger effect.
     """
     assert name in OPTIMIZERS, name
     if name == "adam":
@@ -33,9 +33,12 @@ def make(name: str, trained: Trained, learning_rate: float, eps: float) -> torch
 @accelerable
 @torch.no_grad()
 def clip_gradients(trained: Trained, max_grad_norm: float) -> Tensor:
-    """Scale the gradients down to a global L2 norm; returns the norm before, (). Raises NonFiniteError."""
+    """Scale the gradients down to a global L2 norm of at most max_grad_norm. Return the norm before, ().
+
+    Raises NonFiniteError.
+    """
     gradients = [tensor.grad for tensor in trained.tensors if tensor.grad is not None]
-    assert gradients, "nothing that is stepped has a gradient: the network has left it, to another device or by a copy"
+    assert gradients, "no trained tensor has a gradient: the network was copied or moved to another device"
     grad_norm = torch.nn.utils.get_total_norm(gradients)
     size = float(grad_norm)
     if not math.isfinite(size):
@@ -48,15 +51,15 @@ def clip_gradients(trained: Trained, max_grad_norm: float) -> Tensor:
 
 
 def check_finite(trained: Trained) -> None:
-    """Raise NonFiniteError where a gradient was not finite since the start.
+    """Raise NonFiniteError if any gradient has been not finite since the start, on a device with asynchronous updates.
 
-    Waits for the device where updates are not waited for. Elsewhere `clip_gradients` has raised already.
+    Waits for the device. On other devices `clip_gradients` raises the error itself.
     """
     if trained.deferred is None or not trained.deferred.not_finite.item():
         return
-    have = [index for index, tensor in enumerate(trained.tensors) if tensor.grad is not None]
+    with_gradient = [index for index, tensor in enumerate(trained.tensors) if tensor.grad is not None]
     facts = {}
-    for index, culprit in zip(have, trained.deferred.culprits.tolist(), strict=False):
+    for index, culprit in zip(with_gradient, trained.deferred.culprits.tolist(), strict=False):
         for name, part in trained.split(index, trained.tensors[index]).items():
             facts[name] = {"shape": list(part.shape), "finite": not culprit}
     bad = next((name for name, fact in facts.items() if not fact["finite"]), "the network")
@@ -64,17 +67,17 @@ def check_finite(trained: Trained) -> None:
 
 
 def not_finite(bad: str, facts: dict[str, Any]) -> NonFiniteError:
-    """Return the error that names the parameter `bad`; `facts` describe every gradient."""
+    """Return the error for the parameter `bad`. facts: a description of each gradient, for nonfinite.json."""
     return NonFiniteError(
         f"the gradient of {bad} is not finite",
         "train/grad_norm",
-        "lower algo.learning_rate or algo.reward_scale; the last checkpoint is from before",
+        "lower algo.learning_rate or algo.reward_scale; the last checkpoint is older than the fault",
         {"tensor": bad, "gradients": facts},
     )
 
 
 def _describe(tensor: Tensor) -> dict[str, Any]:
-    """What nonfinite.json says of a tensor."""
+    """Return the description of a tensor for nonfinite.json."""
     finite = tensor[tensor.isfinite()].float()
     return {
         "shape": list(tensor.shape),
@@ -84,20 +87,20 @@ def _describe(tensor: Tensor) -> dict[str, Any]:
 
 
 def fill_state(optimizer: torch.optim.Optimizer) -> None:
-    """Make the statistics that the first step would make, all zero, unless they are there."""
+    """Create the optimizer's statistics, all 0, as its first step would. Does nothing if they exist."""
     if optimizer.state:
         return
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             parameter.grad = torch.zeros_like(parameter)
-    optimizer.step()  # with gradients of zero, which moves no parameter
+    optimizer.step()  # gradients of 0 change no parameter
     optimizer.zero_grad()
     for values in optimizer.state.values():
         values["step"].zero_()
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
-    """Set the step size of the steps that follow."""
+    """Set the learning rate of the following steps."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate
     deferred = getattr(optimizer, "deferred", None)
@@ -106,7 +109,10 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) ->
 
 
 def state_dict(optimizer: torch.optim.Optimizer, trained: Trained) -> dict[str, Any]:
-    """Return tensors and JSON values, keys as text: torch's layout for an optimizer that steps every parameter."""
+    """Return the optimizer's state as tensors and JSON values.
+
+    The layout is that of torch's `state_dict` for an optimizer of the network's separate parameters, with text keys.
+    """
     state = optimizer.state_dict()
     [group] = state["param_groups"]
     by_name: dict[str, dict[str, Tensor]] = {}
@@ -121,7 +127,7 @@ def state_dict(optimizer: torch.optim.Optimizer, trained: Trained) -> dict[str, 
 
 
 def load_state_dict(optimizer: torch.optim.Optimizer, trained: Trained, state: dict[str, Any]) -> None:
-    """Take back what `state_dict` gave."""
+    """Restore the state that `state_dict` returned."""
     by_name = {trained.names[int(index)]: statistics for index, statistics in state["state"].items()}
     [group] = state["param_groups"]
     joined: dict[int, dict[str, Tensor]] = {}
@@ -135,5 +141,5 @@ def load_state_dict(optimizer: torch.optim.Optimizer, trained: Trained, state: d
     optimizer.load_state_dict({"state": joined, "param_groups": [group | {"params": params}]})
     if trained.deferred is not None:
         set_learning_rate(optimizer, group["lr"])
-        for tensor, values in optimizer.state.items():  # torch leaves RMSprop's counts on the processor
+        for tensor, values in optimizer.state.items():  # torch leaves RMSprop's step counts on the CPU
             values["step"] = values["step"].to(tensor.device)

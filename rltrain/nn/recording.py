@@ -1,4 +1,4 @@
-"""Where a function may be recorded as a graph of kernels (CUDA graphs), and what plain code must know of it."""
+"""Mark functions that may be recorded as CUDA graphs, and tell plain code when a recording is in progress."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,13 +14,13 @@ _recording = False
 
 
 def is_recording() -> bool:
-    """Whether kernels are being recorded and not run: a value that Python reads now stays for good."""
+    """Return true while kernels are recorded instead of run. A value that Python reads now is fixed in the graph."""
     return _recording
 
 
 @contextmanager
 def recording() -> Iterator[None]:
-    """Kernels launched inside are recorded."""
+    """Make `is_recording` true inside the `with` block."""
     global _recording
     _recording = True
     try:
@@ -33,9 +33,9 @@ def recording() -> Iterator[None]:
 def recorded(
     function: Callable[..., Any], config: RunConfig, device: torch.device, changed: Sequence[Tensor] = ()
 ) -> Callable[..., Any]:
-    """Return the function itself; its twin returns one that is recorded at its first calls, where that is possible.
+    """Return the function itself. The twin returns a function that is recorded as a CUDA graph in its first calls.
 
-    The function is called by keywords. It draws no random numbers, reads nothing back from the device and has no other
-    effects. changed: the tensors that an update steps.
+    The function is called with keyword arguments. It must not draw random numbers, read values back from the device or
+    have other side effects. changed: the tensors that the function changes, such as trained parameters.
     """
     return function

@@ -1,4 +1,4 @@
-"""What an optimizer steps of a network, by the names of the network's parameters."""
+"""The tensors of a network that an optimizer steps, and the parameters that each of them contains."""
 
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -8,33 +8,33 @@ from torch import Tensor, nn
 
 
 class FlatParameters(Protocol):
-    """Several parameters that lie in one tensor, which is stepped in their place (`fast/mlp.py` makes them).
+    """Parameters that are views of one flat tensor, which the optimizer steps instead (`fast/mlp.py`).
 
-    A module has one as its attribute `flat_parameters`.
+    A module has it as its attribute `flat_parameters`.
     """
 
     joined: Tensor
-    """[P], a leaf of the graph; the parameters are views of it and get no gradients."""
+    """The flat tensor, [P], a leaf of the autograd graph. The parameters themselves get no gradients."""
     parameters: list[nn.Parameter]
 
     def parts(self, whole: Tensor) -> list[Tensor]:
-        """Return what of a tensor [P] belongs to each parameter: views of their shapes."""
+        """Split a tensor [P] into views, one for each parameter and of its shape."""
         ...
 
 
 class Trained:
-    """The tensors that an optimizer steps: the network's parameters, or in place of many the one that holds them."""
+    """The tensors that an optimizer steps: a network's parameters, or a flat tensor for several of them."""
 
     def __init__(self, network: nn.Module) -> None:
         """The network must stay on its device from now on."""
         parameters = dict(network.named_parameters())
         names = {parameter: name for name, parameter in parameters.items()}
         self.names = list(parameters)
-        """Of the parameters, in the network's order."""
+        """The names of the parameters, in the network's order."""
         self.tensors: list[Tensor] = []
-        """What is stepped, leaves of the graph."""
+        """The tensors that the optimizer steps, leaves of the autograd graph."""
         self.deferred: Any = None
-        """On a GPU: what an update leaves there, so that the host need not wait (`fast/deferred.py`)."""
+        """A `fast.deferred.Deferred` on a GPU with asynchronous updates, else None."""
         self._parts: list[tuple[list[str], Callable[[Tensor], list[Tensor]]]] = []
         for module in network.modules():
             flat: FlatParameters | None = getattr(module, "flat_parameters", None)
@@ -49,21 +49,21 @@ class Trained:
         self._parts.append((names, parts))
 
     def gradients(self) -> dict[str, Tensor]:
-        """Return the gradient of every parameter that has one, by its name."""
+        """Return the gradients by the names of the parameters. Parameters without a gradient are left out."""
         wholes = [(index, tensor.grad) for index, tensor in enumerate(self.tensors) if tensor.grad is not None]
         found = {name: part for index, whole in wholes for name, part in self.split(index, whole).items()}
         return {name: found[name] for name in self.names if name in found}
 
     def split(self, index: int, whole: Tensor) -> dict[str, Tensor]:
-        """Return what of a tensor like `tensors[index]` belongs to each parameter in it, by its name: views.
+        """Split a tensor shaped like `tensors[index]` into views, by the names of the parameters.
 
-        A single number, such as a count, belongs to each.
+        A scalar, such as a step count, is returned for each parameter.
         """
         names, parts = self._parts[index]
         return dict(zip(names, parts(whole) if whole.dim() else [whole] * len(names), strict=True))
 
     def join(self, index: int, by_name: dict[str, Tensor]) -> Tensor:
-        """The reverse of `split`. Raises KeyError and ValueError where something does not fit."""
+        """Join tensors by name into one tensor: the inverse of `split`. Raises KeyError or ValueError on a mismatch."""
         first = by_name[self._parts[index][0][0]]
         whole = torch.empty_like(self.tensors[index].detach()) if first.dim() else first.clone()
         for name, part in self.split(index, whole).items():

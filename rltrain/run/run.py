@@ -133,8 +133,8 @@ class Run:
                 ": networks, optimizer, replay and random generators are exact; these environments cannot save their"
                 " state and begin new episodes"
             )
-        self._show(agent, replay_bytes)
         print(message, file=sys.stderr)
+        self._show(agent, replay_bytes)
         self._restored = None
         checkpoint.go_on_from(self.folder, self.step, self.evaluations.best_step)
         self._evaluate_if_due()

@@ -112,8 +112,8 @@ def test_every_way_to_fail_is_told_and_none_leaves_a_process(team):
     wanted = [
         ("raise", RuntimeError, "worker 0 failed:.*what the worker stumbled over"),
         ("raise one of ours", NonFiniteError, "worker 1: the gradient is not finite; train/grad_norm; lower it"),
-        ("be killed", EnvironmentFailure, r"worker 2 ended without a word \(signal 9\)"),
-        ("be killed with the lock", EnvironmentFailure, r"worker 3 ended without a word \(signal 9\)"),
+        ("be killed", EnvironmentFailure, r"worker 2 ended without an error message \(signal 9\)"),
+        ("be killed with the lock", EnvironmentFailure, r"worker 3 ended without an error message \(signal 9\)"),
     ]
     for index, (task, kind, text) in enumerate(wanted):
         workers.go_on(4, "report")
@@ -122,7 +122,7 @@ def test_every_way_to_fail_is_told_and_none_leaves_a_process(team):
         with pytest.raises(kind, match=f"(?s){text}"):
             gather(workers)
         workers.playing.clear()
-    with pytest.raises(EnvironmentFailure, match="ended without a word"), workers.paused():
+    with pytest.raises(EnvironmentFailure, match="ended without an error message"), workers.paused():
         pytest.fail("a lock that nobody can give back")
     workers.go_on(4, "many updates")  # which waits for that lock
     processes = [psutil.Process(process.pid) for process in workers._processes if process.is_alive()]

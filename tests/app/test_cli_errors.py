@@ -1,5 +1,6 @@
 """What a user does wrong: one last line on stderr that says what, where and what to do, an exit code, no run folder."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -15,6 +16,7 @@ import yaml
 from rltrain import cli
 from rltrain.app import usage
 from rltrain.app.hydra_app import CONFIGS
+from rltrain.config.algorithms import ALGOS
 from rltrain.config.run import RunConfig
 
 THREE_PARTS = re.compile(r"rltrain: error: [^;]+; [^;]+; .+")
@@ -316,6 +318,15 @@ def test_help_of_a_pair_explains_its_keys(command):
     assert "  algo.n_step=" in out and "  env.frame_skip=" in out
     assert "  algo.epsilon_decay=" in command("algo=sarsa", "env=taxi", "--help").out, "a base's keys are missing"
     assert "  env.frame_skip=" not in command("--help").out
+
+
+@pytest.mark.parametrize(("algo", "env"), [("ppo", "pong"), ("q_learning", "taxi")])
+def test_help_has_every_key_of_a_pair_once_and_no_fact_about_the_algorithm(algo, env, command):
+    """Bugs: a key of a base class explained again by each class below it; `action_kinds`, which nobody can set."""
+    keys = re.findall(r"^  (algo\.\w+)=", command(f"algo={algo}", f"env={env}", "--help").out, re.MULTILINE)
+    assert len(keys) == len(set(keys))
+    assert {"algo.num_envs", "algo.batch_size", "algo.gamma"} <= set(keys)
+    assert set(keys) <= {f"algo.{field.name}" for field in dataclasses.fields(ALGOS[algo])}
 
 
 def test_help_of_a_pair_shows_what_a_run_would_use_and_not_what_stands_in_the_code(command):

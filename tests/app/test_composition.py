@@ -9,6 +9,7 @@ from small_runs import TABULAR
 
 from rltrain.algos.registry import module_of
 from rltrain.app import hydra_app
+from rltrain.app.hparams import tuned_as
 from rltrain.config import algorithms
 from rltrain.config import saved as saved_config
 from rltrain.config.algorithms import DQNConfig
@@ -72,7 +73,8 @@ def test_every_pair_of_algorithm_and_environment_composes_or_says_why_not(algo, 
 
 def test_every_tuned_setting_belongs_to_an_algorithm_and_an_environment():
     files = sorted((hydra_app.CONFIGS / "hparams").glob("*.yaml"))
-    pairs = {f"{algo}_{env}" for algo in algorithms.ALGOS for env in [*ENVS, *OF_ANY_NAME]}
+    families = {family for env in ENVS if (family := tuned_as(env))}
+    pairs = {f"{algo}_{env}" for algo in algorithms.ALGOS for env in [*ENVS, *OF_ANY_NAME, *families]}
     assert files
     assert {path.stem for path in files} <= pairs
     for path in files:

@@ -156,4 +156,4 @@ def test_a_network_for_pixels_is_checked_like_ours(folder):
     code, _, err = rltrain(folder, *args, "env=cartpole")
     assert code == 2 and "patches needs pixels" in err
     code, _, err = rltrain(folder, *args, "env=doom", "network=flat")
-    assert code == 2 and "flat begins with no convolution" in err
+    assert code == 2 and "flat does not begin with a convolution" in err

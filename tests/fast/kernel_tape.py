@@ -95,6 +95,6 @@ def pretend_cuda(monkeypatch: Any) -> list[graphs.Graphed]:
     monkeypatch.setattr(accelerate, "TWINS", twins)
     monkeypatch.setattr(layout.channels_last, "current", layout.channels_last.plain)
     graphs._graphed_gae.cache_clear()
-    monkeypatch.setattr(graphs.Graphed, "_aside", lambda graphed, inputs: graphed._function(**inputs))
+    monkeypatch.setattr(graphs.Graphed, "_warm_up", lambda graphed, inputs: graphed._function(**inputs))
     monkeypatch.setattr(graphs.Graphed, "_record", record)
     return recorded

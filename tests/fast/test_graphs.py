@@ -8,7 +8,7 @@ import weakref
 import numpy as np
 import pytest
 import torch
-from exact import differences, flat, lines
+from exact import agents_are_close, differences, lines
 from gymnasium import spaces
 from kernel_tape import pretend_cuda
 from small_runs import small
@@ -19,7 +19,6 @@ from rltrain.fast import graphs as cuda_graphs
 from rltrain.fast.graphs import MOST, WARM_UPS, Graphed
 from rltrain.nn import networks, optimizers
 from rltrain.nn.trained import Trained
-from rltrain.run import checkpoint
 
 CPU = torch.device("cpu")
 
@@ -154,15 +153,6 @@ OF_ALGO = {
     "a2c": ["algo.optimizer=rmsprop"],
     "ppo": ["algo.clip_range=0.5", "algo.clip_range_end=0.01"],
 }
-
-
-def agents_are_close(one, other, rtol, atol):
-    ours, theirs = (dict(flat(checkpoint.read(checkpoint.find(run))["agent"])) for run in (one, other))
-    assert ours.keys() == theirs.keys()
-    tensors = [path for path, value in theirs.items() if isinstance(value, torch.Tensor | np.ndarray)]
-    assert len(tensors) > 4
-    for path in tensors:
-        np.testing.assert_allclose(np.asarray(ours[path]), np.asarray(theirs[path]), rtol, atol, err_msg=path)
 
 
 def both(command, args):

@@ -105,5 +105,5 @@ def test_a_network_that_has_left_what_is_stepped_is_an_error(fuse):
         return optimizers.clip_gradients(trained, 1.0)
 
     assert learn(network) > 0
-    with pytest.raises(AssertionError, match="has left it"):
+    with pytest.raises(AssertionError, match="was copied or moved"):
         learn(copy.deepcopy(network))

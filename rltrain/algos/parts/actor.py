@@ -1,4 +1,4 @@
-"""The network of a policy-gradient agent: it acts, values states and says how likely an action was."""
+"""The actor of a policy-gradient agent: a policy network with an optional critic."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ from rltrain.nn.recording import recorded
 
 
 class Actor:
-    """A policy, with a value unless `critic` is false. Only `evaluate` computes with gradients."""
+    """A policy, with a value estimate unless `critic` is false. Only `evaluate` computes gradients."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class Actor:
         self._outputs = recorded(self.network, config, self.device)
 
     def policy(self, obs: np.ndarray, greedy: bool, generator: np.random.Generator) -> np.ndarray:
-        """Actions for the environment, given observations [B, *obs_shape]: the mode of the policy, or sampled."""
+        """Return the environments' actions for observations [B, *obs_shape]: the mode of the policy, or samples."""
         with torch.inference_mode():
             outputs, _ = self.network(devices.to_device(obs, self.device))
             if greedy:
@@ -53,33 +53,33 @@ class Actor:
             return self.for_env(self.distribution.sample(outputs, generator))
 
     def act(self, obs: Tensor, generator: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Sampled actions [B, *action_shape], the outputs [B, O] that they were drawn from, and the values [B]."""
+        """Return sampled actions [B, *action_shape], the network's policy outputs [B, O], and the values [B]."""
         with torch.inference_mode():
             outputs, value = self._outputs(obs=obs)
             return self.distribution.sample(outputs, generator), outputs, value
 
     def value(self, obs: np.ndarray) -> Tensor:
-        """Values [B]."""
+        """Return the values of observations [B, *obs_shape], [B] float32."""
         with torch.inference_mode():
             return self.network(devices.to_device(obs, self.device))[1]
 
     def log_prob(self, outputs: Tensor, action: Tensor) -> Tensor:
-        """Log-probabilities [B] of the actions that were drawn from these outputs."""
+        """Return the log-probabilities of actions under policy outputs [B, O], [B] float32."""
         with torch.inference_mode():
             return self.distribution.log_prob_entropy(outputs, action)[0]
 
     def evaluate(self, obs: Tensor, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Log-probabilities [B] of actions taken, entropies [B] and values [B], with gradients."""
+        """Return the actions' log-probabilities [B], the entropies [B] and the values [B], with gradients."""
         outputs, value = self.network(obs)
         return *self.distribution.log_prob_entropy(outputs, action), value
 
     def for_env(self, action: Tensor) -> np.ndarray:
-        """Actions as the environments take them: inside their bounds."""
+        """Return the actions as the environments take them, clipped to the bounds of the action space."""
         return self.distribution.for_env(action.cpu().numpy())
 
 
 class PolicyAgent:
-    """What every policy-gradient agent is, whatever it minimises: an actor, and the learner that steps it."""
+    """An actor and its learner: the base class of the policy-gradient agents."""
 
     def __init__(self, config: RunConfig, actor: Actor, optimizer: str, optimizer_eps: float) -> None:
         self.actor = actor
@@ -87,14 +87,14 @@ class PolicyAgent:
         self.learner = Learner(config, actor.network, optimizer, optimizer_eps)
 
     def policy(self, obs: np.ndarray, greedy: bool, generator: np.random.Generator) -> np.ndarray:
-        """Actions for the environment: the mode of the policy, or sampled."""
+        """Return the environments' actions: the mode of the policy, or samples."""
         return self.actor.policy(obs, greedy, generator)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that an update changes."""
+        """Return the network, the optimizer's state and the number of updates."""
         return {"network": self.network.state_dict(), **self.learner.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """Restore the state that `state_dict` returned."""
         self.network.load_state_dict(state["network"])
         self.learner.load_state_dict(state)

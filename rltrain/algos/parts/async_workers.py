@@ -1,4 +1,4 @@
-"""Processes that learn on shared parameters: starting them, talking to them, noticing when one is gone."""
+"""Worker processes that train shared parameters: start them, talk to them and detect lost ones."""
 
 import contextlib
 import multiprocessing
@@ -32,10 +32,10 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
 
 class Shared:
-    """Parameters and optimizer statistics in memory that every process maps; a lock keeps each update whole."""
+    """Parameters and optimizer statistics in shared memory, with a lock that each update holds."""
 
     def __init__(self, network: nn.Module, learner: Learner) -> None:
-        """Moves the tensors of both into shared memory, in place: the trainer's network is the shared one."""
+        """Move the tensors of the trainer's network and optimizer into shared memory, in place."""
         network.share_memory()
         self.tensors = learner.trained.tensors
         optimizers.fill_state(learner.optimizer)
@@ -46,20 +46,23 @@ class Shared:
         self.lock = torch.multiprocessing.get_context("spawn").Lock()
 
     def copy_to(self, trained: Trained) -> None:
-        """Give a worker's network the shared parameters."""
+        """Copy the shared parameters to a worker's network."""
         with self.lock, torch.no_grad():
             for own, shared in zip(trained.tensors, self.tensors, strict=True):
                 own.copy_(shared)
 
     def step(self, learner: Learner) -> None:
-        """Step the shared parameters with the gradients of a worker's learner, whose optimizer is attached."""
+        """Take an optimizer step on the shared parameters with the gradients of a worker's learner.
+
+        The learner's optimizer must be attached (`attach`).
+        """
         with self.lock:
             for own, shared in zip(learner.trained.tensors, self.tensors, strict=True):
                 shared.grad = own.grad
             learner.optimizer.step()
 
     def attach(self, optimizer: torch.optim.Optimizer) -> None:
-        """Let a worker's optimizer step the shared parameters with the shared statistics."""
+        """Make a worker's optimizer use the shared parameters and the shared statistics."""
         group = optimizer.param_groups[0]
         group["params"] = self.tensors
         optimizer.state.clear()
@@ -69,34 +72,39 @@ class Shared:
 
 @dataclass
 class Report:
-    """One update of a worker."""
+    """What a worker did for one update."""
 
     metrics: dict[str, float] = field(default_factory=dict)
+    """The metrics of the update, by tag."""
     steps: list[tuple[int, list[Episode]]] = field(default_factory=list)
-    """Agent steps and the episodes that they finished, in order."""
+    """The arguments of each call of `advance`, in order: agent steps, and the episodes that they finished."""
     phase_s: dict[str, float] = field(default_factory=dict)
+    """Seconds by phase, `env` and `learn`."""
 
 
 class Link:
-    """A worker's end: counts its steps as a run would, and hands them over with each update."""
+    """A worker's connection to the trainer. It counts steps and time like a `Run`, and sends them with each update."""
 
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
         self._report = Report()
 
     def next_learning_rate(self) -> float:
-        """Wait for the trainer's word to play another rollout. Raises EOFError, which ends the worker, at the end."""
+        """Wait until the trainer asks for another rollout, and return the learning rate of its update.
+
+        Raises EOFError when the trainer has closed the connection. The error ends the worker.
+        """
         return self._pipe.recv()
 
     def report(self, metrics: dict[str, Any]) -> None:
-        """Tell of one update."""
+        """Send the report of one update."""
         self._report.metrics = {tag: float(value) for tag, value in metrics.items()}
         self._pipe.send(self._report)
         self._report = Report()
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Count the time of `env` or `learn`."""
+        """Measure the time spent in the phase `env` or `learn`."""
         start_s = time.perf_counter()
         yield
         self._report.phase_s[name] = self._report.phase_s.get(name, 0.0) + time.perf_counter() - start_s
@@ -107,22 +115,25 @@ class Link:
 
 
 class Workers:
-    """The trainer's end. Raises what a worker raised; EnvironmentFailure where one is gone without a word."""
+    """The worker processes, as the trainer sees them.
+
+    Raises the error that a worker raised, and EnvironmentFailure if a worker has died without one.
+    """
 
     def __init__(self, work: Callable[..., None], run_config: RunConfig, shared: Shared, arguments: list[Any]) -> None:
-        """Start `work(run_config, shared, link, argument)` in a process for each of `arguments`."""
+        """Start one process for each of `arguments`. It calls `work(run_config, shared, link, argument)`."""
         context = torch.multiprocessing.get_context("spawn")
         self._shared = shared
         self._pipes: list[Connection] = []
         self._processes: list[Any] = []
         self.playing: set[int] = set()
-        """The workers that owe a report."""
+        """The workers that are playing a rollout and have not reported yet."""
         try:
-            with _signals_held():
+            with _stop_signals_blocked():
                 for argument in arguments:
                     ours, theirs = context.Pipe()
                     self._pipes.append(ours)
-                    process = context.Process(target=_live, args=(work, run_config, shared, theirs, argument))
+                    process = context.Process(target=_run_worker, args=(work, run_config, shared, theirs, argument))
                     process.start()
                     self._processes.append(process)
                     theirs.close()
@@ -131,13 +142,13 @@ class Workers:
             raise
 
     def go_on(self, index: int, learning_rate: float) -> None:
-        """Let worker `index` play another rollout."""
+        """Let worker `index` play another rollout. `learning_rate` is that of its update."""
         self.playing.add(index)
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # `reports` says what became of it
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # `reports` raises the error of a dead worker
             self._pipes[index].send(learning_rate)
 
     def reports(self) -> Iterator[tuple[int, Report]]:
-        """(index, report) of every worker that has done an update; none after a second without one."""
+        """Yield (index, report) of each worker that has finished an update. Waits up to 1 s for the first one."""
         playing = {self._pipes[index]: index for index in sorted(self.playing)}
         ready = connection.wait(list(playing), timeout=1)
         if not ready:
@@ -149,10 +160,10 @@ class Workers:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """No update happens inside: parameters and statistics can be read."""
+        """Hold the lock, so that no update changes the parameters or statistics while they are read."""
         while not self._shared.lock.acquire(timeout=1):
-            self._check_alive()  # one that was killed may have taken the lock with it
-        # What was made from parameters here is known to be old by their version, which no other process can count.
+            self._check_alive()  # a worker that was killed may have held the lock
+        # Cached conversions are refreshed when a parameter's version changes, which updates of other processes do not.
         torch.autograd.graph.increment_version(self._shared.tensors)
         try:
             yield
@@ -166,7 +177,7 @@ class Workers:
         self.close()
 
     def close(self) -> None:
-        """End the processes, by force if they do not follow within 5 s."""
+        """End the processes. Kills those that are still alive after 5 s."""
         for pipe in self._pipes:
             pipe.close()
         deadline_s = time.monotonic() + 5
@@ -183,7 +194,7 @@ class Workers:
             message = self._pipes[index].recv()
         except (EOFError, ConnectionResetError) as error:
             self._processes[index].join(timeout=5)
-            raise self._gone(index) from error
+            raise self._lost(index) from error
         if isinstance(message, Report):
             return message
         exit_code, what, where, fix = message
@@ -192,21 +203,24 @@ class Workers:
         raise errors.by_exit_code(exit_code)(f"worker {index}: {what}", where, fix)
 
     def _check_alive(self) -> None:
-        """The end of a pipe tells at once, unless an emulator that outlives its worker holds it open."""
-        for index, process in enumerate(self._processes):
-            if process.exitcode:  # not one that ended after its last words
-                raise self._gone(index)
+        """Raise EnvironmentFailure if a worker has died.
 
-    def _gone(self, index: int) -> EnvironmentFailure:
+        The pipe of a dead worker does not always close: an emulator that outlives the worker may hold it open.
+        """
+        for index, process in enumerate(self._processes):
+            if process.exitcode:  # a worker that has sent its error ends with code 0
+                raise self._lost(index)
+
+    def _lost(self, index: int) -> EnvironmentFailure:
         code = self._processes[index].exitcode
         how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-        fix = "`rltrain resume` goes on from the last checkpoint; fewer workers need less memory"
-        return EnvironmentFailure(f"worker {index} ended without a word ({how})", "algo.num_workers", fix)
+        fix = "use `rltrain resume` to continue from the last checkpoint; fewer workers need less memory"
+        return EnvironmentFailure(f"worker {index} ended without an error message ({how})", "algo.num_workers", fix)
 
 
 @contextmanager
-def _signals_held() -> Iterator[None]:
-    """What is started inside begins with the stop signals blocked, until it can say what it does about them."""
+def _stop_signals_blocked() -> Iterator[None]:
+    """Block the stop signals. A process started inside inherits the block, until it has set its own handlers."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         yield
@@ -214,15 +228,15 @@ def _signals_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _live(
+def _run_worker(
     work: Callable[..., None], run_config: RunConfig, shared: Shared, pipe: Connection, argument: Any
 ) -> None:  # pragma: no cover (in a process of its own)
-    """A worker process: its work, and its last words where that fails."""
-    # A signal to the whole group of processes reaches the workers too; the trainer decides when they end.
+    """Run `work` in a worker process, and send the trainer the error if it fails."""
+    # A signal to the process group, such as Ctrl-C, reaches the workers too. The trainer decides when they end.
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
-    threading.Thread(target=_end_with_the_trainer, daemon=True).start()
+    threading.Thread(target=_exit_with_trainer, daemon=True).start()
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         try:
             plugin_modules.load(run_config.plugins)
@@ -237,10 +251,10 @@ def _live(
             pipe.send((1, traceback.format_exc(), "", ""))
 
 
-def _end_with_the_trainer() -> None:  # pragma: no cover (in a process of its own)
-    """A trainer that was killed may have taken the lock with it, and an environment may hang."""
+def _exit_with_trainer() -> None:  # pragma: no cover (in a process of its own)
+    """Exit 5 s after the trainer has ended, even if the main thread waits for the lock or for an environment."""
     trainer = multiprocessing.parent_process()
     assert trainer is not None
     trainer.join()
-    time.sleep(5)  # time to close the environments, for a worker that can
+    time.sleep(5)  # the main thread closes its environments meanwhile, if it can
     os._exit(1)

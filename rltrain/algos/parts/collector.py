@@ -1,4 +1,4 @@
-"""Steps environments with the current policy and fills rollouts, for every algorithm that learns from rollouts."""
+"""Collect rollouts: step environments with the current policy and store the steps."""
 
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
@@ -17,33 +17,33 @@ from rltrain.nn.distributions import Distribution
 
 
 class Policy(Protocol):
-    """Who acts: an actor with its critic, or values that are acted on greedily."""
+    """What the collector needs of an agent: `Actor` (PPO, A2C, A3C) or `PQN`."""
 
     distribution: Distribution
     device: torch.device
 
     def act(self, obs: Tensor, generator: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Actions [B, *action_shape], the network's outputs [B, ...] behind them and the values of the states [B]."""
+        """Return actions [B, *action_shape], the policy outputs [B, ...] they came from, and the values [B]."""
         ...
 
     def log_prob(self, outputs: Tensor, action: Tensor) -> Tensor:
-        """Log-probabilities [B] of actions, given the outputs behind them."""
+        """Return the log-probabilities of actions under these policy outputs, [B]."""
         ...
 
     def value(self, obs: np.ndarray) -> Tensor:
-        """Values of states [B]."""
+        """Return the values of observations [B, *obs_shape], [B]."""
         ...
 
     def for_env(self, action: Tensor) -> np.ndarray:
-        """Actions as the environments take them."""
+        """Return the actions as the environments take them."""
         ...
 
 
 class Steps(Protocol):
-    """Who counts the steps: the run, or one worker of an asynchronous one."""
+    """The counter of steps and time: a `Run`, or the `Link` of an A3C worker."""
 
     def phase(self, name: str) -> AbstractContextManager[None]:
-        """Count the time of `env` or `learn`."""
+        """Measure the time spent in the phase `env` or `learn`."""
         ...
 
     def advance(self, num_steps: int, episodes: list[Episode]) -> None:
@@ -52,7 +52,7 @@ class Steps(Protocol):
 
 
 class RolloutSettings(Protocol):
-    """The settings of a rollout, and of the rewards that the agent learns from."""
+    """The settings of a rollout and of reward scaling."""
 
     num_steps: int
     gamma: float
@@ -61,7 +61,7 @@ class RolloutSettings(Protocol):
 
 
 class Collector:
-    """Fills one rollout after another; each goes on from where the last one ended."""
+    """Collect one rollout after another. Each rollout continues the episodes of the last one."""
 
     def __init__(
         self,
@@ -87,17 +87,17 @@ class Collector:
         )
 
     def collect(self) -> Rollout:
-        """Return the next rollout, in the memory of the last one.
+        """Return the next rollout, which overwrites the last one.
 
-        Row t holds what was seen, done and got, and the value of the true successor.
+        Row t holds the observation, action and reward of step t, and the value of its true successor.
         """
         rollout, config = self._rollout, self.config
         shape = (rollout.num_steps, rollout.num_envs)
-        # Rows of numbers are written by NumPy and handed to torch once: a tensor's row costs ten times as much.
+        # NumPy arrays, copied to torch once: writing a row of a tensor takes ten times as long.
         reward, terminated, truncated = np.empty(shape, np.float32), np.empty(shape, bool), np.empty(shape, bool)
         outputs: list[Tensor] = []
         values: list[Tensor] = []
-        cut_values: list[Tensor] = []
+        truncated_values: list[Tensor] = []
         for t in range(rollout.num_steps):
             action, output, value = self.actor.act(rollout.put_obs(t, self.stepper.obs), self.generator)
             rollout.action[t] = action
@@ -106,29 +106,29 @@ class Collector:
             with self.steps.phase("env"):
                 timestep, next_obs = self.stepper.step(self.actor.for_env(action))
             reward[t], terminated[t], truncated[t] = timestep.reward, timestep.terminated, timestep.truncated
-            if next_obs is not None:  # what comes next is another episode: ask the network about the true successor
-                cut_values.append(self.actor.value(next_obs[timestep.truncated]))
+            if next_obs is not None:  # the next row belongs to another episode, so it has no value of this successor
+                truncated_values.append(self.actor.value(next_obs[timestep.truncated]))
             self.steps.advance(self.pool.num_envs, timestep.episodes)
         values.append(self.actor.value(self.stepper.obs))
 
-        def give(field: Tensor, rows: np.ndarray) -> None:
+        def copy_to(field: Tensor, rows: np.ndarray) -> None:
             field.copy_(to_device(rows.astype(np.float32, copy=False), field.device))  # MPS has no float64
 
-        give(rollout.reward, learned_reward(reward, config.reward_scale, config.reward_clip))
-        give(rollout.discount, np.where(terminated, 0.0, config.gamma))
-        give(rollout.trace, ~(terminated | truncated))
+        copy_to(rollout.reward, learned_reward(reward, config.reward_scale, config.reward_clip))
+        copy_to(rollout.discount, np.where(terminated, 0.0, config.gamma))
+        copy_to(rollout.trace, ~(terminated | truncated))
         rollout.log_prob.copy_(self.actor.log_prob(torch.cat(outputs), rollout.flat("action")).view(shape))
         value = torch.stack(values)
         rollout.value.copy_(value[:-1])
         rollout.next_value.copy_(value[1:]).mul_(rollout.trace)
-        if cut_values:
-            rollout.next_value[to_device(truncated, value.device)] = torch.cat(cut_values)
+        if truncated_values:
+            rollout.next_value[to_device(truncated, value.device)] = torch.cat(truncated_values)
         return rollout
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the environments stand; empty where they cannot tell."""
+        """Return the state of the environments; empty if they cannot save it."""
         return self.stepper.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """Restore the state that `state_dict` returned."""
         self.stepper.load_state_dict(state)

@@ -1,4 +1,4 @@
-"""The network that values every action, for every algorithm with such a network."""
+"""Make a Q-network, for DQN and PQN."""
 
 import gymnasium
 
@@ -17,9 +17,9 @@ def make_q_network(
     layer_norm: bool = False,
     learns: bool = True,
 ) -> networks.QNetwork:
-    """Return a network on the run's device, in its precision; its weights depend on the seed alone.
+    """Return a Q-network on the run's device and in the run's precision. Its weights depend on the seed alone.
 
-    learns: gradients flow through it; false for a target network, which is never compiled.
+    learns: false for a target network, which gets no gradients and is never compiled.
     """
     device = devices.resolve_device(config.device)
     dtype = devices.resolve_precision(config.precision, device, pixels=len(frame_space.shape or ()) == 3)

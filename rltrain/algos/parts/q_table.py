@@ -1,4 +1,4 @@
-"""The agent that is a table, its exact evaluation, and the frame around the compiled loops of `algos/`."""
+"""The tabular agent, its exact evaluation, and the training loop around the compiled `learn` functions of `algos/`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,41 +16,41 @@ from rltrain.run.checkpoint import Stateful
 from rltrain.run.run import Run
 
 CHUNK_STEPS = 10_000
-"""The most steps between looks at signals."""
+"""The most steps in one call of `learn`. Signals and logs are handled between two calls."""
 
 
 class QTable:
-    """The table, [states, actions] float64, and the environment that it belongs to."""
+    """A table of action values, [states, actions] float64, and the transition table of its environment."""
 
     def __init__(self, table: TransitionTable) -> None:
         self.table = table
         self.q = np.zeros((table.num_states, table.num_actions))
 
     def policy(self, obs: np.ndarray, greedy: bool, generator: np.random.Generator) -> np.ndarray:
-        """Greedy actions [B] for states [B]; a table's policy has no other form, so `greedy` changes nothing."""
+        """Return greedy actions [B] int64 for states [B] int64. `greedy` is ignored."""
         return self.q[obs].argmax(axis=-1)
 
     def state_dict(self) -> dict[str, Any]:
-        """The table of values."""
+        """Return the table of action values."""
         return {"q_table": self.q}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """Restore the state that `state_dict` returned."""
         self.q[:] = state["q_table"]
 
 
 def make_agent(run_config: RunConfig, frame_space: Any, action_space: Any, seed: int) -> QTable:
-    """An empty table of the environment's size. Raises ConfigError where the environment has no transition table."""
+    """Return a table of zeros for the environment. Raises ConfigError if the environment has no transition table."""
     return QTable(transition_table(run_config.env))
 
 
 def evaluate(
     run_config: RunConfig, agent: QTable, episodes: int, seed: int, greedy: bool, stopping: Callable[[], bool]
 ) -> dict[str, Any]:
-    """The greedy policy's exact return on the table of transitions: no episodes are played, so there is no noise.
+    """Return the exact mean and standard deviation of the greedy policy's return, from the transition table.
 
-    `episodes` of the result counts the possible starts, each of which is followed along every outcome. It takes
-    milliseconds, so nobody waits for it who asks the run to stop.
+    No episodes are played. "episodes" in the result is the number of possible start states. The arguments `episodes`,
+    `seed`, `greedy` and `stopping` are ignored: the evaluation takes milliseconds.
     """
     mean, std = evaluate_policy(agent.table, agent.q.argmax(axis=-1))
     starts = int(np.count_nonzero(agent.table.initial_probability))
@@ -58,7 +58,10 @@ def evaluate(
 
 
 def train_table(config: RunConfig, run: Run, agent: QTable, learn: Callable[..., int], **parts: Stateful) -> None:
-    """Call the compiled loop `learn` in chunks until total_steps are done. `parts` are what else it changes."""
+    """Train until `total_steps` by calling the compiled loop `learn` again and again.
+
+    parts: what `learn` changes besides the table and the walk; checkpoints hold it.
+    """
     c: TabularConfig = config.algo
     table, walk = agent.table, Walk()
     settings = settings_of(c, config.total_steps)
@@ -67,17 +70,17 @@ def train_table(config: RunConfig, run: Run, agent: QTable, learn: Callable[...,
         begin(agent.q, table, settings, walk.place, 0, generator)
     finished = np.zeros(CHUNK_STEPS, FINISHED)
     while not run.finished:
-        shown = config.progress and run.step < c.show_steps
-        num_steps = 1 if shown else _steps_until_due(config, run.step)
+        show_step = config.progress and run.step < c.show_steps
+        num_steps = 1 if show_step else _steps_until_due(config, run.step)
         before = walk.place.copy()
         with run.phase("learn"):
             count = learn(agent.q, table, settings, walk.place, run.step, num_steps, finished, generator)
         _advance(run, num_steps, finished[:count])
-        if shown:
+        if show_step:
             table_view.show_step(config.env, run.step, before, agent.q)
-        rate = linear_or_constant(run.step, c.learning_rate, c.learning_rate_end, config.total_steps)
+        learning_rate = linear_or_constant(run.step, c.learning_rate, c.learning_rate_end, config.total_steps)
         run.record({"train/q_mean": float(agent.q.mean()), "rollout/exploration_rate": float(walk.place["epsilon"])})
-        run.record({"train/learning_rate": rate})
+        run.record({"train/learning_rate": learning_rate})
         run.after_step(num_steps)
     table_view.write_csv(config.env, agent.q, run.folder / "q_table.csv")
     if config.progress:
@@ -85,13 +88,13 @@ def train_table(config: RunConfig, run: Run, agent: QTable, learn: Callable[...,
 
 
 def _steps_until_due(config: RunConfig, step: int) -> int:
-    """Steps to the next log, evaluation or checkpoint, so that they fall where they are due."""
+    """Return the steps to the next log, evaluation or checkpoint, at most CHUNK_STEPS."""
     every = (CHUNK_STEPS, config.log_every_steps, config.eval_every_steps, config.checkpoint_every_steps)
     return min(config.total_steps - step, *(steps - step % steps for steps in every if steps))
 
 
 def _advance(run: Run, num_steps: int, finished: np.ndarray) -> None:
-    """Count the steps, noting each episode at the step that ended it."""
+    """Count num_steps steps of the run. Each episode of `finished` counts at the step that ended it."""
     end = run.step + num_steps
     for step, reward_sum, length_steps in finished.tolist():
         run.advance(step - run.step, [Episode(0, reward_sum, length_steps, length_steps)])

@@ -1,4 +1,4 @@
-"""The replay that an algorithm's settings ask for."""
+"""Make a replay buffer from an algorithm's settings."""
 
 import functools
 import math
@@ -18,9 +18,9 @@ from rltrain.nn import device as devices
 def make_replay(
     config: DQNConfig, pool: Pool, generator: np.random.Generator, device: torch.device
 ) -> Replay | PrioritizedReplay:
-    """Return a uniform or prioritized replay of single frames.
+    """Return a uniform or prioritized replay buffer that stores single frames.
 
-    The frames lie on the device if `replay_device` and its free memory allow. Raises OutOfMemory.
+    The frames are on the device if `replay_device` and the free memory of the device allow it. Raises OutOfMemory.
     """
     shape, dtype = tuple(pool.frame_space.shape or ()), pool.frame_space.dtype
     assert dtype is not None

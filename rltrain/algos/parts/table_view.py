@@ -1,4 +1,4 @@
-"""A table for the eye: after a step, as a policy on its grid, and as CSV."""
+"""Show a table of action values: after each step, as a policy on the environment's grid, and as CSV."""
 
 import csv
 import sys
@@ -13,7 +13,10 @@ from rltrain.errors import DiskError
 
 
 def show_step(env: GymConfig, step: int, before: Any, q: np.ndarray) -> None:
-    """Print the rows of q [S, A] that are not all 0, and what was done; `before` is the walk's record of the step."""
+    """Print the last action, and the rows of q [S, A] that are not all 0.
+
+    before: the walk's PLACE record before the step.
+    """
     names, actions = toy_text.state_names(env, len(q)), toy_text.action_names(env, q.shape[1])
     width = max(map(len, names))
     lines = [f"step {step}: {actions[before['action']]} in {names[before['state']]}"]
@@ -24,7 +27,7 @@ def show_step(env: GymConfig, step: int, before: Any, q: np.ndarray) -> None:
 
 
 def show_policy(env: GymConfig, q: np.ndarray) -> None:
-    """Print the greedy policy of q [S, A] as a picture where the environment has one."""
+    """Print the greedy policy of q [S, A] on the environment's grid, if the environment has one."""
     picture = toy_text.policy_picture(env, q.argmax(axis=1))
     try:
         picture.encode(sys.stderr.encoding or "ascii")
@@ -35,11 +38,11 @@ def show_policy(env: GymConfig, q: np.ndarray) -> None:
 
 
 def write_csv(env: GymConfig, q: np.ndarray, path: Path) -> None:
-    """Write q [S, A], one line a state, under the names of the actions. Raises DiskError."""
+    """Write q [S, A] as CSV: one line for each state, one column for each action. Raises DiskError."""
     try:
         with path.open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["state", *toy_text.action_names(env, q.shape[1])])
             writer.writerows([state, *values] for state, values in enumerate(q.tolist()))
     except OSError as error:
-        raise DiskError(f"the table cannot be written: {error.strerror}", str(path), "free some space") from error
+        raise DiskError(f"cannot write the Q-table: {error.strerror}", str(path), "free some space") from error

@@ -1,4 +1,4 @@
-"""The walk of a tabular agent through its transition table: what its compiled loops share beside the target."""
+"""The walk of a tabular agent through a transition table: everything but the update rule, compiled with numba."""
 
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ _exponential_decay = njit(schedules.exponential_decay)
 
 
 class Settings(NamedTuple):
-    """The numbers of a TabularConfig as compiled code takes them."""
+    """The settings that compiled code reads. numba needs a tuple of plain numbers."""
 
     learning_rate: float
     learning_rate_end: float
@@ -29,7 +29,7 @@ class Settings(NamedTuple):
 
 
 def settings_of(config: TabularConfig, total_steps: int) -> Settings:
-    """What compiled code reads, of the type that it was compiled for."""
+    """Return the settings of a TabularConfig. An integer from YAML becomes a float, so that numba compiles once."""
     end = config.learning_rate if config.learning_rate_end is None else config.learning_rate_end
     return Settings(
         learning_rate=float(config.learning_rate),
@@ -54,41 +54,42 @@ PLACE = np.dtype(
         ("num_episodes", np.int64),
     ]
 )
-"""Where a walk stands: the open episode's state and the action chosen in it, its return and length so far."""
+"""The dtype of a walk's record: the current state, the action chosen in it, epsilon, the return and length of the
+current episode so far, and the number of finished episodes."""
 
 FINISHED = np.dtype([("step", np.int64), ("reward_sum", np.float64), ("length_steps", np.int64)])
-"""A finished episode and the step that ended it."""
+"""The dtype of a finished episode: the agent step that ended it, its return and its length."""
 
 
 class Walk:
-    """Where the walk stands; a checkpoint holds it, so that a resumed run goes on in mid-episode."""
+    """The current state of a walk. A checkpoint holds it, so that a resumed run continues in the same episode."""
 
     def __init__(self) -> None:
         self._places = np.zeros(1, PLACE)
 
     @property
     def place(self) -> Any:
-        """The record that compiled code changes in place."""
+        """The PLACE record, which compiled code changes in place."""
         return self._places[0]
 
     def state_dict(self) -> dict[str, Any]:
-        """The record."""
+        """Return the PLACE record."""
         return {"place": self._places}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """Restore the state that `state_dict` returned."""
         self._places[:] = state["place"]
 
 
 @njit
 def learning_rate_at(settings: Settings, step: int) -> float:  # pragma: no cover (compiled)
-    """Step size of the table's update."""
+    """Return the learning rate at agent step `step`."""
     return _linear(step, settings.learning_rate, settings.learning_rate_end, settings.total_steps)
 
 
 @njit
 def epsilon_at(settings: Settings, step: int, num_episodes: int) -> float:  # pragma: no cover (compiled)
-    """Share of random actions, by steps or by finished episodes."""
+    """Return epsilon at agent step `step` or after `num_episodes` episodes, whichever the schedule counts."""
     if settings.epsilon_per_episode:
         return _exponential_decay(num_episodes, settings.epsilon_start, settings.epsilon_end, settings.epsilon_decay)
     return _linear(step, settings.epsilon_start, settings.epsilon_end, settings.exploration_steps)
@@ -98,9 +99,9 @@ def epsilon_at(settings: Settings, step: int, num_episodes: int) -> float:  # pr
 def choose_action(
     q_A: np.ndarray, settings: Settings, place: Any, step: int, generator: np.random.Generator
 ) -> int:  # pragma: no cover (compiled)
-    """Epsilon-greedy: a random action with probability epsilon, else the best (the first of equals).
+    """Return an epsilon-greedy action and store epsilon in `place`. Of equal values, the first action is greedy.
 
-    q_A: values of the state's actions, [A] float64. step: the one that the action is for.
+    q_A: values of the state's actions, [A] float64. step: the agent step that takes the action.
     """
     place.epsilon = epsilon_at(settings, step, place.num_episodes)
     if generator.random() < place.epsilon:
@@ -112,7 +113,7 @@ def choose_action(
 def begin(
     q: np.ndarray, table: TransitionTable, settings: Settings, place: Any, step: int, generator: np.random.Generator
 ) -> None:  # pragma: no cover (compiled)
-    """Start an episode: draw its state and choose the first action."""
+    """Start an episode: draw its first state and choose its first action."""
     place.state = draw(table.initial_probability, generator)
     place.action = choose_action(q[place.state], settings, place, step, generator)
     place.reward_sum = 0.0
@@ -133,9 +134,9 @@ def go_on(
     finished: Any,
     generator: np.random.Generator,
 ) -> int:  # pragma: no cover (compiled)
-    """Enter the next state, or a new episode where this one ended; returns how many ended, 0 or 1.
+    """Move to the next state and action, or start a new episode if this one has terminated or reached its time limit.
 
-    A time limit ends the episode too, but not the value of what would have come: the target is made before.
+    Call it after the update. Return 1 and fill the record `finished` if the episode has ended, else return 0.
     """
     place.state, place.action = next_state, next_action
     place.reward_sum += reward

@@ -14,7 +14,7 @@ def make_pool(config: AtariConfig, num_envs: int) -> Pool:
 
 
 def make_viewer(config: AtariConfig) -> Viewer:
-    """Start one game in colour. Raises what `make_pool` raises."""
+    """Start one game that renders in colour. Raises what `make_pool` raises."""
     from rltrain.envs.atari.viewer import AtariViewer
 
     return AtariViewer(config)

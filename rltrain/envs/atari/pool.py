@@ -1,4 +1,4 @@
-"""Atari games, stepped by ale_py's own C++ vector environment."""
+"""A pool of Atari games, stepped by ale_py's C++ vector environment."""
 
 import functools
 import os
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 @functools.cache
 def games() -> list[str]:
-    """The names that `game` takes: every game that one player can play."""
+    """Return the names of all games for one player, the values of `env.game`."""
     from ale_py import ALEInterface, roms
 
     folder = Path(os.environ.get("ALE_ROMS_DIR") or str(Path(roms.__file__).parent))
-    # A game that ALE has no rules for (they are for two players) would end the process. Games without a file
-    # stay in the list, as they are real ones: `_check_rom` says what is wrong.
+    # Leave out games that ALE does not support (those for two players): they would end the process. Keep games whose
+    # ROM file is missing, so that `_check_rom` can name the missing file.
     paths = {game: folder / f"{game}.bin" for game in roms.get_all_rom_ids()}
     return sorted(
         game for game, path in paths.items() if not path.is_file() or ALEInterface.isSupportedROM(path) is not None
@@ -34,14 +34,17 @@ def games() -> list[str]:
 
 
 def spaces(config: AtariConfig) -> tuple[gymnasium.Space, gymnasium.Space]:
-    """(Box [1, size, size] uint8, Discrete). Raises ConfigError (unknown game) or EnvironmentFailure (no ROM)."""
+    """Return the spaces (Box [1, size, size] uint8, Discrete).
+
+    Raises ConfigError (unknown game) or EnvironmentFailure (no ROM).
+    """
     pool = AtariPool(config, 1)
     pool.close()
     return pool.frame_space, pool.action_space
 
 
 def vector_env(config: AtariConfig, num_envs: int, **picture: Any) -> "AtariVectorEnv":
-    """ALE's vector environment; `picture` replaces what decides how it is drawn, and leaves the game as it is.
+    """Start ALE's vector environment. picture: arguments that change the rendering but not the game.
 
     Raises ConfigError (unknown game) or EnvironmentFailure (no ROM).
     """
@@ -50,10 +53,10 @@ def vector_env(config: AtariConfig, num_envs: int, **picture: Any) -> "AtariVect
     from ale_py.vector_env import AtariVectorEnv
 
     ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
-    drawn = {"img_height": config.size, "img_width": config.size, "grayscale": True, "maxpool": True}
-    drawn |= {"frameskip": config.frame_skip, **picture}
-    # Everything is pinned: several of the defaults (clipped rewards, autoreset) would quietly change what is
-    # learned, and they have changed between releases.
+    rendering = {"img_height": config.size, "img_width": config.size, "grayscale": True, "maxpool": True}
+    rendering |= {"frameskip": config.frame_skip, **picture}
+    # Pass every argument: defaults such as clipped rewards or the autoreset mode would silently change the training,
+    # and they have changed between releases.
     return AtariVectorEnv(
         config.game,
         num_envs,
@@ -71,15 +74,15 @@ def vector_env(config: AtariConfig, num_envs: int, **picture: Any) -> "AtariVect
         life_loss_info=False,
         reward_clipping=False,
         use_fire_reset=config.fire_reset,
-        **drawn,
+        **rendering,
     )
 
 
 class AtariPool:
-    """`num_envs` copies of a game. `Episode.length_frames` leaves out the frames before the first action.
+    """`num_envs` copies of a game. `Episode.length_frames` does not count the frames before the first action.
 
-    Where an episode is cut by `max_episode_frames`, ALE leaves the last frames out of its final picture: `next_obs` is
-    then up to one action old, which is near enough for a value.
+    When `max_episode_frames` truncates an episode, ALE's final picture lacks the last frames. Then `next_obs` is up to
+    one action old, which is close enough for its value.
     """
 
     num_restarts = 0
@@ -94,7 +97,7 @@ class AtariPool:
         self._pending = False
 
     def reset(self, seed: int) -> np.ndarray:
-        """Start a new game everywhere; obs [B, 1, size, size] uint8."""
+        """Start a new episode in every environment and return obs [B, 1, size, size] uint8."""
         if self._pending:
             self.recv()
         obs, status = self._running().reset(seed=np.array([env_seed(seed, i) for i in range(self.num_envs)]))
@@ -110,7 +113,7 @@ class AtariPool:
         self._pending = True
 
     def recv(self) -> TimeStep:
-        """Wait for the step; obs and next_obs [B, 1, size, size] uint8."""
+        """Wait for the step and return its result, with obs and next_obs [B, 1, size, size] uint8."""
         obs, reward, terminated, truncated, status = self._running().recv()
         self._pending = False
         truncated = truncated & ~terminated
@@ -120,9 +123,9 @@ class AtariPool:
         episodes = []
         next_obs = obs.copy()
         if first.any():
-            # Elsewhere than at an end, final_obs holds what is no successor.
+            # final_obs holds successors only for episodes that have ended.
             next_obs[first] = status["final_obs"][first]
-            # frame_number never restarts, and already counts the frames before the new episode's first action.
+            # frame_number is never reset, and already includes the frames before the new episode's first action.
             end_frame = status["frame_number"] - status["episode_frame_number"]
             for i in np.flatnonzero(first).tolist():
                 length_frames = int(end_frame[i] - self._start_frame[i])
@@ -137,15 +140,15 @@ class AtariPool:
         return TimeStep(obs, next_obs, reward.astype(np.float32), terminated, truncated, first, episodes)
 
     def step(self, action: np.ndarray) -> TimeStep:
-        """`send`, then `recv`."""
+        """Call `send`, then `recv`."""
         self.send(action)
         return self.recv()
 
     def state_dict(self) -> None:
-        """None: ALE's vector environment does not give its emulators' states."""
+        """Return None: ALE's vector environment cannot save the states of its emulators."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Never called: there is no state to take."""
+        """Raise AssertionError: this pool saves no state."""
         raise AssertionError("this pool saves no state")
 
     def close(self) -> None:
@@ -163,13 +166,13 @@ class AtariPool:
 
 
 def _check_rom(game: str) -> None:
-    """Raise ConfigError for a game that there is not, EnvironmentFailure for a ROM that is not there."""
+    """Raise ConfigError for an unknown game, and EnvironmentFailure for a missing ROM."""
     try:
         from ale_py import roms
     except ImportError as error:
-        raise EnvironmentFailure(f"ale_py is missing: {error}", "env.game", "pip install ale-py") from error
+        raise EnvironmentFailure(f"ale_py is missing: {error}", "env.game", "run `pip install ale-py`") from error
     if game in set(roms.get_all_rom_ids()) - set(games()):
-        raise ConfigError(f"'{game}' is for two players only", "env.game", f"choose one of the other {len(games())}")
+        raise ConfigError(f"'{game}' is for two players only", "env.game", f"use one of the {len(games())} other games")
     if game not in games():
         raise ConfigError(f"unknown Atari game '{game}'", "env.game", nearest(game, games()))
     with warnings.catch_warnings():

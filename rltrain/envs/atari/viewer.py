@@ -1,4 +1,4 @@
-"""An Atari game in its own colours and size, at 30 pictures a second."""
+"""Render an Atari game in its own colours and size, at 30 pictures per second."""
 
 import functools
 from typing import Any
@@ -12,11 +12,11 @@ from rltrain.envs.viewer import Shown
 
 _HEIGHT, _WIDTH = 210, 160
 _FRAMES_PER_PICTURE = 2
-"""Sprites that share hardware are drawn in turns; the brighter of two frames shows them all, as a slow screen did."""
+"""A game may draw some sprites only in every second frame. The pixelwise maximum of two frames shows all of them."""
 
 
 class AtariViewer:
-    """The game stepped one emulator frame at a time, with the settings of the pool, sticky actions included."""
+    """A game stepped one emulator frame at a time, with the settings of the pool, including sticky actions."""
 
     fps = 60 / _FRAMES_PER_PICTURE
 
@@ -27,13 +27,13 @@ class AtariViewer:
         self._action_names = [action.name for action in self._envs.ale.get_action_set()]
 
     def reset(self, seed: int) -> np.ndarray:
-        """Seeded as environment 0 of a pool."""
+        """Start an episode with the seed of environment 0 of a pool. Return its first picture, [H, W, 3] uint8."""
         obs, _ = self._envs.reset(seed=np.array([env_seed(seed, 0)]))
         self._frames = [obs[0, 0].copy()]
         return self._frames[0]
 
     def step(self, action: Any) -> Shown:
-        """Hold the action for `frame_skip` frames."""
+        """Repeat the action for `frame_skip` frames. Return one picture for every two frames."""
         pictures, reward, ended = [], 0.0, False
         for _ in range(self._frame_skip):
             obs, frame_reward, terminated, truncated, status = self._envs.step(np.array([action], np.int64))
@@ -49,11 +49,11 @@ class AtariViewer:
         return Shown(pictures, reward, ended)
 
     def restart(self) -> np.ndarray:
-        """The vector environment has begun the next episode by itself."""
+        """Return the first picture of the next episode, which the vector environment has started already."""
         return self._frames[0]
 
     def action_name(self, action: Any) -> str:
-        """ALE's name."""
+        """Return ALE's name of an action."""
         return self._action_names[int(action)]
 
     def close(self) -> None:

@@ -1,11 +1,11 @@
-"""Which sets of Doom's buttons are an agent's actions."""
+"""The actions of a Doom agent: sets of buttons that are pressed together."""
 
 import itertools
 import re
 
 from rltrain.errors import ConfigError, nearest
 
-# Pressed together these cancel out, or only the last one counts.
+# Pressed together, the two buttons of a pair cancel out, or only the last one counts.
 _OPPOSITES = (
     ("MOVE_LEFT", "MOVE_RIGHT"),
     ("MOVE_FORWARD", "MOVE_BACKWARD"),
@@ -16,11 +16,11 @@ _OPPOSITES = (
 
 
 def button_actions(buttons: list[str], action_set: str, noop: bool) -> list[list[float]]:
-    """What each action presses, [num_actions][num_buttons], 0 or 1.
+    """Return the buttons that each action presses, [num_actions][num_buttons], 0 or 1.
 
-    `single` gives one action per button, in the configuration's order, with an empty one last if `noop`;
-    `combinations` gives every subset without opposites, the empty one first. Delta buttons (`TURN_LEFT_RIGHT_DELTA`),
-    which take a magnitude, stay at 0.
+    action_set: `single` gives one action per button in the configuration's order, followed by an empty action if
+    `noop`. `combinations` gives each set of buttons without opposites, starting with the empty set. Delta buttons
+    (`TURN_LEFT_RIGHT_DELTA`), which take a magnitude, stay at 0.
     """
     pressable = [i for i, button in enumerate(buttons) if not button.endswith("_DELTA")]
     subsets: list[tuple[int, ...]] = [(i,) for i in pressable]
@@ -32,7 +32,10 @@ def button_actions(buttons: list[str], action_set: str, noop: bool) -> list[list
 
 
 def _groups(buttons: list[str], pressable: list[int]) -> list[list[int]]:
-    """Buttons of which at most one is pressed: opposites, all that choose a weapon; every other one for itself."""
+    """Group the buttons so that an action presses at most one of each group.
+
+    Opposite buttons form a group, and so do all buttons that select a weapon. Each other button is a group by itself.
+    """
     groups: dict[object, list[int]] = {}
     for i in pressable:
         pair = next((pair for pair in _OPPOSITES if buttons[i] in pair), None)
@@ -44,17 +47,18 @@ def _groups(buttons: list[str], pressable: list[int]) -> list[list[int]]:
 def _products(groups: list[list[int]]) -> list[tuple[int, ...]]:
     choices = [[None, *group] for group in groups]
     subsets = [tuple(i for i in choice if i is not None) for choice in itertools.product(*choices)]
-    # Few buttons first: early action numbers are the simple ones, and the list is easy to read.
+    # Sort by the number of buttons, so that the simple actions come first.
     return sorted(subsets, key=lambda subset: (len(subset), subset))
 
 
 def named_actions(buttons: list[str], actions: list[list[str]]) -> list[list[float]]:
-    """What each action presses, [num_actions][num_buttons], given the names of its buttons; none for a no-op.
+    """Return the buttons that each action presses, [num_actions][num_buttons], 0 or 1.
 
+    actions: the names of the buttons of each action; an empty list is a no-op.
     Raises ConfigError for a button that the scenario does not have.
     """
     for name in itertools.chain.from_iterable(actions):
         if name.upper() not in buttons:
-            raise ConfigError(f"there is no button '{name}' here", "env.actions", nearest(name.upper(), buttons))
+            raise ConfigError(f"this scenario has no button '{name}'", "env.actions", nearest(name.upper(), buttons))
     pressed = [{name.upper() for name in action} for action in actions]
     return [[float(button in names) for button in buttons] for names in pressed]

@@ -1,4 +1,4 @@
-"""One ViZDoom engine: its files, its start, its clock. Imported only where Doom is used."""
+"""One ViZDoom engine: start, episodes, actions and time-outs. Imported only when Doom is used."""
 
 import contextlib
 import math
@@ -20,20 +20,21 @@ from rltrain.envs.patience import STOPPING_S, Clock, is_stopping
 from rltrain.envs.spaces import PixelsAndVariables
 from rltrain.errors import EnvironmentFailure
 
-# The calls run at once in threads of ours; OpenCV's own threads would only contend with them.
+# The engines' threads already run in parallel. OpenCV's own threads would only compete with them.
 cv2.setNumThreads(0)
 
-# Two engines that start at once in threads of one process crash it (seen with ViZDoom 1.3.2: a segmentation fault).
+# Only one engine starts at a time: two starts in threads of one process crash it (segmentation fault, ViZDoom 1.3.2).
 _STARTING = threading.Lock()
 
 _START_TIMEOUT_S = 30.0
-"""An engine that has not started by then does not start. A start takes a second even on a busy machine."""
+"""The time-out for the start of an engine. A start takes about 1 s even on a busy machine."""
 
 MAX_EPISODES = 2_000
-"""An engine may grow by 0.3 kB with every episode (ViZDoom 1.3.2; measured in docs/reliability.md)."""
+"""The episodes after which an engine is replaced: its memory may grow by 0.3 kB per episode (ViZDoom 1.3.2; measured in
+docs/reliability.md)."""
 
 _GRACE_S = 1.0
-"""How long a call may take to notice that its engine has ended. It takes milliseconds, or for ever."""
+"""The time in which a call must notice that its engine has ended. It takes milliseconds, or it never returns."""
 
 _ENGINE_ERRORS = (
     vizdoom.ViZDoomErrorException,
@@ -45,32 +46,33 @@ _ENGINE_ERRORS = (
 
 
 class Outcome(NamedTuple):
-    """One action of one engine."""
+    """The result of one action of one engine."""
 
     reward: float
-    """The scenario's own."""
+    """The scenario's reward."""
     shaping: float
-    """What is learned from beside it; 0 without env.shaping."""
+    """The shaping reward for training; 0 without env.shaping."""
     terminated: bool
     truncated: bool
     tics: int
+    """The tics of the game's clock that the action took."""
 
 
 class Abandoned(BaseException):
-    """A call returned after it was given up: whatever it was for has been done otherwise."""
+    """Ends a call that returned after it was given up. Its result must not be used."""
 
 
 class Engine:
-    """One engine process at a time: `start`, then `begin` and `act`; after `kill` or `close`, `start` gives a new one.
+    """A Doom engine, one process at a time. Call `start`, then `begin` and `act`. `start` works again after `kill`.
 
-    Any call raises EnvironmentFailure if the engine does not do what it should. All but `check` belong to one thread.
-    ViZDoom is never asked to close an engine: it would wait for it holding Python's interpreter lock.
+    Each call raises EnvironmentFailure if the engine fails. All methods but `check` must be called from one thread.
+    ViZDoom's own `close` is never called: it would hold Python's interpreter lock while it waits for the engine.
     """
 
     def __init__(
         self, config: DoomConfig, setup: Setup, frame_space: gymnasium.Space, folder: Path, clock: Clock
     ) -> None:
-        """`clock` is looked at by who calls `check`."""
+        """clock: the caller of `check` must call its `look`."""
         self._config, self._setup, self._folder = config, setup, folder
         self._variable_space = frame_space if isinstance(frame_space, PixelsAndVariables) else None
         self._variables = [getattr(vizdoom.GameVariable, name) for name in setup.variables]
@@ -80,17 +82,17 @@ class Engine:
         self._num_episodes = 0
         self._clock = clock
         self._called_s = math.inf
-        """When the call that runs now began, on this clock."""
+        """The start of the current call on `clock`; infinite if there is none."""
         self._hung = self._abandoned = False
         self._ended_s = math.inf
-        """When the engine was first seen to have ended during a call."""
+        """The time at which `check` first saw that the engine had ended during the current call."""
         self._lock = threading.Lock()
-        """Held to decide whether a call has returned or is given up."""
+        """Held while a call returns and while `check` gives it up, so that only one of the two happens."""
         self._game: vizdoom.DoomGame | None = None
         self._process: EngineProcess | None = None
 
     def start(self) -> None:
-        """Start the process, which works in a folder below `folder` and leaves its files there."""
+        """Start the engine's process in a new folder below `folder`, which keeps the engine's files."""
         with _STARTING:
             self._num_starts += 1
             process = EngineProcess(PACKAGE / "vizdoom", self._folder / str(self._num_starts))
@@ -104,7 +106,7 @@ class Engine:
         self._game, self._process = game, process
 
     def _init(self, game: vizdoom.DoomGame, process: EngineProcess) -> None:
-        """ViZDoom's start, in a thread of its own: where the engine ends or hangs in it, it never returns."""
+        """Call ViZDoom's `init` in a thread of its own, because it never returns if the engine ends or hangs."""
         errors: list[Exception] = []
 
         def init() -> None:
@@ -121,14 +123,14 @@ class Engine:
             thread.join(timeout=0.02)
         if thread.is_alive():
             process.give_up_start()
-            raise RuntimeError(process.last_words or f"it ended, or did nothing for {limit_s:g} s")
+            raise RuntimeError(process.last_line or f"it ended, or did nothing for {limit_s:g} s")
         if errors:
             raise errors[0]
         process.confirm_start()
 
     @property
     def is_worn(self) -> bool:
-        """Whether it has played so long that another one is to take over, before the next episode."""
+        """True if the engine has played MAX_EPISODES and should be replaced before the next episode."""
         return self._num_episodes >= MAX_EPISODES
 
     def begin(self, frame: np.ndarray, seed: int | None = None) -> None:
@@ -142,7 +144,10 @@ class Engine:
             self._shaped_values = self._read(game, self._shaped)
 
     def act(self, buttons: list[float], frame: np.ndarray) -> Outcome:
-        """Press `buttons` for one action. Writes the frame that follows, and leaves `frame` alone at a real end."""
+        """Press `buttons` for one action and write the next frame to `frame`.
+
+        When the episode really ends, the engine has no picture, and `frame` is unchanged.
+        """
         with self._call("failed in a step") as game:
             before = game.get_episode_time()
             tics = self._config.frame_skip
@@ -150,18 +155,18 @@ class Engine:
                 tics = min(tics, self._end_tic - before)
             reward = game.make_action(buttons, tics)
             after = game.get_episode_time()
-            # At the exit of a map the clock is back at 0, and how many tics were played is not known.
+            # At the exit of a map the clock is reset to 0. Then assume that all tics were played.
             tics = after - before if after > before else tics
             shaping = self._shaping(game)
             if game.is_episode_finished():
-                # A `+timelimit` among game_args is kept by the engine.
-                cut = game.is_episode_timeout_reached() and not game.is_player_dead()
-                return Outcome(reward, shaping, not cut, cut, tics)
+                # The engine itself applies a `+timelimit` among game_args.
+                truncated = game.is_episode_timeout_reached() and not game.is_player_dead()
+                return Outcome(reward, shaping, not truncated, truncated, tics)
             self._draw(game, frame)
             return Outcome(reward, shaping, False, self._end_tic is not None and after >= self._end_tic, tics)
 
     def close(self) -> None:
-        """End the process, if there is one, and let ViZDoom notice."""
+        """End the process, if there is one, and make a call so that ViZDoom notices."""
         if self._game is not None and self._process is not None:
             self._process.kill()
             with contextlib.suppress(EnvironmentFailure), self._call("does not close") as game:
@@ -169,16 +174,16 @@ class Engine:
             self.kill()
 
     def kill(self) -> None:
-        """End the process at once, after a call has failed."""
+        """Kill the process, after a call has failed."""
         if self._process is not None:
             self._process.kill()
         self._game = self._process = None
 
     def check(self) -> bool:
-        """Look after the call that runs now, from another thread; returns whether it must be given up.
+        """Check the current call from another thread. Return true if it must be given up.
 
-        An engine that does not answer in time is killed, upon which the call fails. Sometimes it does not even then:
-        an engine may die holding a lock that ViZDoom waits for. Given up, the call never counts as returned.
+        An engine that does not answer in time is killed. Then the call normally fails. It may hang nevertheless, if the
+        engine died with a lock that ViZDoom waits for. If a call that was given up returns later, it raises Abandoned.
         """
         with self._lock:
             process, now_s = self._process, self._clock.now_s
@@ -194,7 +199,7 @@ class Engine:
 
     @contextlib.contextmanager
     def _call(self, what_failed: str) -> Iterator[vizdoom.DoomGame]:
-        """A call of the engine, on the clock."""
+        """Guard a call of the engine with the time-out, and turn its errors into EnvironmentFailure."""
         if self._game is None:
             raise self.failure("has ended")
         self._ended_s = math.inf
@@ -211,12 +216,12 @@ class Engine:
 
     @property
     def _limit_s(self) -> float:
-        """How long a call may take."""
+        """The time-out of a call, in seconds."""
         limit_s = self._config.step_timeout_s
         return min(limit_s, STOPPING_S) if is_stopping() else limit_s
 
     def _draw(self, game: vizdoom.DoomGame, frame: np.ndarray) -> None:
-        """Write what the screen shows, and the game variables below it where the frame space has them."""
+        """Write the scaled screen to `frame`, and the game variables below it if the frame space has them."""
         space = self._variable_space
         height = frame.shape[1] if space is None else space.height
         screen = game.get_state().screen_buffer[self._setup.crop]
@@ -230,7 +235,7 @@ class Engine:
         return [game.get_game_variable(variable) for variable in variables]
 
     def _shaping(self, game: vizdoom.DoomGame) -> float:
-        """The weighted changes of game variables since the last call."""
+        """Return the weighted changes of the game variables since the last call."""
         values = self._read(game, self._shaped)
         total = 0.0
         for weight, before, after in zip(self._setup.shaping, self._shaped_values, values, strict=True):
@@ -239,7 +244,7 @@ class Engine:
         return total
 
     def failure(self, what: str, error: Exception | None = None) -> EnvironmentFailure:
-        """What to tell of an engine that failed."""
+        """Return the error for a failed engine."""
         if self._hung:
             what = f"did not answer for {self._limit_s:g} s"
         cause = f": {type(error).__name__}: {error}" if error else ""

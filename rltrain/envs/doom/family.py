@@ -8,7 +8,7 @@ __all__ = ["make_pool", "make_viewer", "scenarios", "spaces"]
 
 
 def make_viewer(config: DoomConfig) -> Viewer:
-    """Start one game in colour. Raises what `make_pool` raises."""
+    """Start one game that renders in colour. Raises what `make_pool` raises."""
     from rltrain.envs.doom import viewer
 
     return viewer.make_viewer(config)

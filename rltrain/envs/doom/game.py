@@ -1,4 +1,4 @@
-"""ViZDoom's game object, set up for training. Imported only where Doom is used."""
+"""ViZDoom's game object, set up for training. Imported only when Doom is used."""
 
 from pathlib import Path
 
@@ -9,9 +9,9 @@ from rltrain.envs.doom.setup import Setup
 
 
 def make_game(config: DoomConfig, setup: Setup, supervisor: Path) -> tuple[vizdoom.DoomGame, int | None]:
-    """A game that is not started yet, and the tic of its clock at which an episode is to be cut, if there is one.
+    """Return a game that is not started yet, and the tic of the time limit, or None if there is no limit.
 
-    `supervisor` is started in place of the engine.
+    supervisor: the script that ViZDoom starts instead of the engine.
     """
     game = vizdoom.DoomGame()
     game.load_config(str(setup.cfg))
@@ -25,13 +25,13 @@ def make_game(config: DoomConfig, setup: Setup, supervisor: Path) -> tuple[vizdo
     game.set_sound_enabled(False)
     game.set_screen_resolution(getattr(vizdoom.ScreenResolution, config.render_resolution))
     game.set_screen_format(vizdoom.ScreenFormat.GRAY8 if config.gray else vizdoom.ScreenFormat.RGB24)
-    # Nobody looks at these, and each costs time at every step.
+    # These are not used, and each takes time in every step.
     for buffer in ("depth", "labels", "automap", "audio", "notifications"):
         getattr(game, f"set_{buffer}_buffer_enabled")(False)
     game.set_objects_info_enabled(False)
     game.set_sectors_info_enabled(False)
-    # The time limit is ours to keep: the engine shows no picture after its own timeout, and would not tell it from an
-    # end of the game in the same tic.
+    # rltrain applies the time limit itself. After the engine's own time limit there is no picture, and an end of the
+    # game in the same tic would look like the time limit.
     timeout = game.get_episode_timeout()
     end_tic = game.get_episode_start_time() + timeout if timeout > 0 else None
     game.set_episode_timeout(0)

@@ -1,4 +1,4 @@
-"""A pool of ViZDoom engines stepped by threads. Imported only where Doom is used."""
+"""A pool of ViZDoom engines, stepped by threads. Imported only when Doom is used."""
 
 import contextlib
 import functools
@@ -20,15 +20,15 @@ from rltrain.envs.threads import CHECK_S, Job, Threads
 from rltrain.errors import EnvironmentFailure
 
 Recovery = Callable[[EnvironmentFailure], None]
-"""What is to be done in place of a call of an engine that failed; runs in the engine's thread."""
+"""What to do after a call of an engine was given up. It runs in the engine's thread."""
 
 
 class DoomPool:
-    """`num_envs` engines, each a process of its own, driven by a thread of its own.
+    """`num_envs` engines, each with its own process and its own thread.
 
-    An engine that dies or hangs is replaced, `max_restarts` times in all: its episode ends as truncated, with the last
-    frame as successor, reward 0 and no Episode; the next step belongs to another. Once the run was asked to stop, none
-    is replaced: the environment stands still, and each of its steps is cut like that.
+    An engine that dies or hangs is replaced, up to `max_restarts` times in total. Its episode is truncated, with the
+    last frame as successor, reward 0 and no Episode, and a new episode starts. While the run stops, no engine is
+    replaced, and each later step of the environment is truncated in this way.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class DoomPool:
         self._last = np.zeros((num_envs, *(frame_space.shape or ())), np.uint8)
         self._num_engines = 0
         self._engines = [self._engine() for _ in range(num_envs)]
-        self._recover: list[Recovery] = [self._drop] * num_envs
+        self._recover: list[Recovery] = [self._ignore] * num_envs
         try:
             self._run([engine.start for engine in self._engines])
         except BaseException:
@@ -58,18 +58,18 @@ class DoomPool:
 
     @property
     def num_restarts(self) -> int:
-        """Engines that were replaced."""
+        """The number of replacements of failed engines."""
         return self._restarts.total
 
     def reset(self, seed: int) -> np.ndarray:
-        """Start a new episode everywhere; obs [B, *frame_shape] uint8."""
+        """Start a new episode in every environment and return obs [B, *frame_shape] uint8."""
         if self._sent:
             self._wait()
             self._sent = False
         self._seed = seed
         obs = self._frames()
         self._run([functools.partial(self._begin, i, obs[i], env_seed(seed, i)) for i in range(self.num_envs)])
-        # Kept apart from what the caller gets and may write to.
+        # A copy, because the caller may change obs.
         self._last = obs.copy()
         self._reward_sum = np.zeros(self.num_envs)
         self._length_steps = np.zeros(self.num_envs, np.int64)
@@ -77,7 +77,7 @@ class DoomPool:
         return obs
 
     def send(self, action: np.ndarray) -> None:
-        """Start one step with action [B] int64; returns at once."""
+        """Start one step with action [B] int64, and return at once."""
         self._obs, self._next_obs = self._frames(), self._frames()
         self._reward, self._shaping = np.zeros(self.num_envs, np.float32), np.zeros(self.num_envs, np.float32)
         self._tics = np.zeros(self.num_envs, np.int64)
@@ -89,9 +89,12 @@ class DoomPool:
             self._threads.submit(i, functools.partial(self._step_one, i, act))
 
     def recv(self) -> TimeStep:
-        """Wait for the step. Raises EnvironmentFailure where engines fail more often than they may."""
+        """Wait for the step and return its result.
+
+        Raises EnvironmentFailure if the budget for replacements is used up.
+        """
         if not self._sent:
-            raise RuntimeError("recv without send")
+            raise RuntimeError("recv was called without send")
         self._wait()
         self._sent = False
         first = self._terminated | self._truncated
@@ -109,15 +112,15 @@ class DoomPool:
         return TimeStep(self._obs, self._next_obs, reward, self._terminated, self._truncated, first, episodes)
 
     def step(self, action: np.ndarray) -> TimeStep:
-        """`send`, then `recv`."""
+        """Call `send`, then `recv`."""
         self.send(action)
         return self.recv()
 
     def state_dict(self) -> None:
-        """None: ViZDoom cannot save a game in a form that plays on identically."""
+        """Return None: a game saved by ViZDoom does not continue identically."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Never called: there is no state to take."""
+        """Raise AssertionError: this pool saves no state."""
         raise AssertionError("this pool saves no state")
 
     def close(self) -> None:
@@ -126,23 +129,23 @@ class DoomPool:
             return
         self._closed = True
         self._restarts.stop()
-        with contextlib.suppress(Exception):  # what a step that nobody waits for had to say
+        with contextlib.suppress(Exception):  # an error of a step whose result nobody will read
             self._wait()
-        self._recover = [self._drop] * self.num_envs
+        self._recover = [self._ignore] * self.num_envs
         self._run([engine.close for engine in self._engines])
         self._threads.stop()
         self._folder.remove()
 
     def _step_one(self, i: int, action: int) -> None:
-        """Runs in a thread: step engine i, write its row of every array."""
+        """Step engine i and write its row of every array. Runs in the engine's thread."""
         next_obs = self._next_obs[i]
-        # At a real end the engine shows no picture; the last one stands in for a successor without value.
+        # When the episode really ends, the engine has no picture. The successor, whose value is 0, is the last frame.
         next_obs[...] = self._last[i]
-        self._recover[i] = functools.partial(self._cut, i)
+        self._recover[i] = functools.partial(self._truncate, i)
         try:
             outcome = self._engines[i].act(self._actions[action], next_obs)
         except EnvironmentFailure as error:
-            self._cut(i, error)
+            self._truncate(i, error)
             return
         self._reward[i], self._shaping[i], self._tics[i] = outcome.reward, outcome.shaping, outcome.tics
         self._terminated[i], self._truncated[i] = outcome.terminated, outcome.truncated
@@ -151,14 +154,14 @@ class DoomPool:
         else:
             self._obs[i] = next_obs
 
-    def _cut(self, i: int, error: EnvironmentFailure) -> None:
-        """Runs in a thread: end the episode of an engine that was lost in a step."""
+    def _truncate(self, i: int, error: EnvironmentFailure) -> None:
+        """Truncate the episode of an engine that failed in a step, and replace it. Runs in the engine's thread."""
         self._next_obs[i] = self._last[i]
         self._truncated[i] = self._broken[i] = True
         self._replace(i, self._obs[i], None, error)
 
     def _begin(self, i: int, obs: np.ndarray, seed: int | None) -> None:
-        """Runs in a thread: a new episode, seeded if `seed` is given; its first frame goes to `obs`."""
+        """Start an episode, seeded if `seed` is given, and write its first frame. Runs in the engine's thread."""
         self._recover[i] = functools.partial(self._replace, i, obs, seed)
         engine = self._engines[i]
         try:
@@ -166,16 +169,16 @@ class DoomPool:
                 engine.close()
                 engine.start()
                 self._num_renewals[i] += 1
-                if seed is None:  # not the first engine's episodes again
+                if seed is None:  # a new seed, so that the new engine does not play the same episodes again
                     seed = env_seed(env_seed(self._seed, i), self._num_renewals[i] << 16)
             engine.begin(obs, seed)
         except EnvironmentFailure as error:
             self._replace(i, obs, seed, error)
 
     def _replace(self, i: int, obs: np.ndarray, seed: int | None, error: EnvironmentFailure) -> None:
-        """Runs in a thread: another engine in place of i, and a new episode. Raises EnvironmentFailure."""
+        """Replace engine i and start an episode. Runs in the engine's thread. Raises EnvironmentFailure."""
         engine = self._engines[i]
-        if is_stopping():  # nobody is to wait for its start
+        if is_stopping():  # the start of a new engine would delay the stop
             engine.kill()
             obs[...] = self._last[i]
             return
@@ -185,14 +188,14 @@ class DoomPool:
             count = self._restarts.count(i, error)
             try:
                 engine.start()
-                # Not the episodes again that the lost engine has played.
+                # A new seed, so that the new engine does not play the same episodes again.
                 engine.begin(obs, env_seed(env_seed(self._seed, i), count) if seed is None else seed)
                 return
             except EnvironmentFailure as another:
                 error = another
 
-    def _drop(self, error: EnvironmentFailure) -> None:
-        """What is left to do for an engine that was lost while it was closed."""
+    def _ignore(self, error: EnvironmentFailure) -> None:
+        """Do nothing about an engine that failed while it was started or closed."""
 
     def _engine(self) -> Engine:
         folder = self._folder.path / str(self._num_engines)
@@ -203,7 +206,7 @@ class DoomPool:
         return np.empty((self.num_envs, *(self.frame_space.shape or ())), np.uint8)
 
     def _run(self, jobs: list[Job]) -> None:
-        """One job for each engine's thread; returns when all are done, raises the first error."""
+        """Run one job in each engine's thread, and wait for all. Raises the first error."""
         self._clock.look()
         for i, job in enumerate(jobs):
             self._threads.submit(i, job)
@@ -213,7 +216,7 @@ class DoomPool:
         self._threads.wait(self._look_after_engines)
 
     def _look_after_engines(self) -> None:
-        """Called while a step takes long: end engines that hang, give up calls that do not return."""
+        """Kill engines that hang, and give up calls that do not return. Called regularly during long waits."""
         self._clock.look()
         for i, engine in enumerate(self._engines):
             if engine.check():

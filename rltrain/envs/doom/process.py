@@ -1,12 +1,16 @@
-"""The process of one Doom engine: it ends with its trainer, can be killed at any moment, and leaves nothing behind.
+"""The process of one Doom engine. It ends with its trainer, can be killed at any time, and leaves no files behind.
 
-ViZDoom starts an engine and talks to it through three entries in /dev/shm. Left alone, an engine and its entries
-outlive a trainer that was killed, and an engine that ends before it has started takes the trainer with it (ViZDoom
-1.3.2 reads a null pointer). So ViZDoom gets a small supervisor in place of its engine, which starts the engine, is
-killed with the trainer (Linux's parent-death signal), and does not end before ViZDoom can bear it. The entries lose
-their names as soon as both sides have opened them. What that does not cover (a trainer killed while an engine starts, a
-system without `setpriv`) is swept up by the next start: the folder that holds a pool's files is locked by its trainer
-while it lives.
+ViZDoom starts an engine and talks to it through three entries in /dev/shm. This has two problems:
+
+- An engine and its entries outlive a trainer that was killed.
+- An engine that ends during its start crashes the trainer (ViZDoom 1.3.2 reads a null pointer).
+
+So ViZDoom starts a small supervisor script instead of the engine. The supervisor starts the engine, is killed together
+with the trainer (by Linux's parent-death signal), and does not end before ViZDoom tolerates it. The names of the
+entries are removed as soon as both sides have opened them.
+
+Two cases remain: a trainer killed while an engine starts, and a system without `setpriv`. `sweep` cleans up after them
+at the next start. A living trainer locks the folder with its pool's files, so that `sweep` leaves it alone.
 """
 
 import contextlib
@@ -28,9 +32,9 @@ from rltrain.errors import EnvironmentFailure
 _PREFIX = "rltrain-doom-"
 _SHARED_MEMORY = Path("/dev/shm")
 
-# $1 tells the second pass, for which the parent-death signal is set. A process that was too late for that signal finds
-# itself with another parent and ends. Signals that a terminal or a scheduler sends to a whole group are the trainer's
-# to answer: the engine ignores them.
+# The script runs itself a second time, with $1 = supervise, to set the parent-death signal. If the parent has died
+# before that, the process has another parent and exits. The engine ignores signals to the process group, such as
+# Ctrl-C: the trainer handles them.
 _SUPERVISOR = """#!/bin/sh
 trap '' HUP INT TERM USR1 USR2
 exec </dev/null >/dev/null 2>&1
@@ -49,7 +53,7 @@ while kill -0 {trainer}; do sleep 1; done
 
 
 class PoolFolder:
-    """A temporary folder for the files of a pool's engines, which a living trainer holds locked."""
+    """A temporary folder for the files of a pool's engines. It is locked as long as the trainer lives."""
 
     def __init__(self) -> None:
         self.path = Path(tempfile.mkdtemp(prefix=_PREFIX))
@@ -59,13 +63,13 @@ class PoolFolder:
         lock.rename(self.path / "lock")
 
     def remove(self) -> None:
-        """Remove it with all that it holds."""
+        """Remove the folder with its files."""
         shutil.rmtree(self.path, ignore_errors=True)
         self._lock.close()
 
 
 def sweep() -> None:
-    """Remove what dead trainers of this user left: engines, shared memory, folders. Leaves all others alone."""
+    """Remove engines, shared memory and folders of this user's trainers that have died."""
     for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError):
             if folder.stat().st_uid != os.getuid() or folder.is_symlink():
@@ -78,10 +82,10 @@ def sweep() -> None:
 
 
 def _sweep_start(script: Path) -> None:
-    """End the engine of one start, and remove its names."""
+    """Kill the engine of one start, and remove the names of its shared memory."""
     try:
         started = _read(script.parent)
-    except FileNotFoundError:  # the trainer was killed before its engine said how its shared memory is named
+    except FileNotFoundError:  # the supervisor did not write down the name: find the entries by age, user and mapping
         begun_s = script.stat().st_mtime
         for entry in _SHARED_MEMORY.glob("ViZDoom*"):
             facts = entry.stat()
@@ -95,56 +99,61 @@ def _sweep_start(script: Path) -> None:
 
 
 class EngineProcess:
-    """One start of an engine, in a new folder of its own."""
+    """The process of one engine, with a new folder of its own."""
 
     def __init__(self, engine: Path, folder: Path) -> None:
         folder.mkdir(parents=True)
         self._folder = folder
         self._supervisor: psutil.Process | None = None
         self.supervisor = folder / "engine.sh"
-        """What ViZDoom is to start."""
+        """The script that ViZDoom starts instead of the engine."""
         values = {"folder": shlex.quote(str(folder)), "engine": shlex.quote(str(engine)), "trainer": os.getpid()}
         self.supervisor.write_text(_SUPERVISOR.format(**values, dies_with_parent=_dies_with_parent()))
         self.supervisor.chmod(0o700)
         if not os.access(self.supervisor, os.X_OK):
-            raise EnvironmentFailure(f"no program may run in {folder}", "TMPDIR", "set it to a folder where they may")
+            fix = "set TMPDIR to a folder on a file system without the noexec option"
+            raise EnvironmentFailure(f"programs cannot run in {folder}", "TMPDIR", fix)
 
     @property
     def ended(self) -> bool:
-        """Whether the engine has ended."""
+        """True if the engine has ended."""
         if (self._folder / "ended").exists():
             return True
-        # Whatever killed its supervisor, the engine went with it.
+        # The engine dies with its supervisor.
         return self._supervisor is not None and not _is_alive(self._supervisor)
 
     @property
-    def last_words(self) -> str:
-        """The last line that the engine printed."""
+    def last_line(self) -> str:
+        """The last line that the engine has printed."""
         with contextlib.suppress(OSError):
             lines = (self._folder / "engine.log").read_text(errors="replace").splitlines()
             return next((line.strip() for line in reversed(lines) if line.strip()), "")
         return ""
 
     def confirm_start(self) -> None:
-        """Both sides have opened their shared memory; from now on ViZDoom bears the engine's end."""
+        """Remove the names of the shared memory, and let the supervisor end with the engine from now on.
+
+        Call it after ViZDoom's `init`. Then both sides have opened the shared memory, and ViZDoom tolerates the
+        engine's end.
+        """
         started = _read(self._folder)
         with contextlib.suppress(psutil.NoSuchProcess):
             self._supervisor = psutil.Process(started.supervisor)
         (self._folder / "started").touch()
         _remove_names(started.instance)
-        if self.ended and self._supervisor is not None:  # before the supervisor could know of the start
+        if self.ended and self._supervisor is not None:  # the engine ended before the supervisor could see `started`
             with contextlib.suppress(psutil.NoSuchProcess):
                 self._supervisor.kill()
 
     def give_up_start(self) -> None:
-        """End an engine that does not start. Its supervisor stays, for ViZDoom, until the trainer ends."""
+        """Kill an engine that does not start. ViZDoom needs its supervisor, which stays until the trainer ends."""
         with contextlib.suppress(OSError):
             started = _read(self._folder)
             _kill(started.engine, names=str(self._folder))
             _remove_names(started.instance)
 
     def kill(self) -> None:
-        """End the engine with its children, at once. From any thread, as often as wanted."""
+        """Kill the engine and its child processes. Can be called from any thread and more than once."""
         if self._supervisor is not None:
             with contextlib.suppress(psutil.NoSuchProcess):
                 for process in self._supervisor.children(recursive=True):
@@ -156,11 +165,11 @@ class _Started(NamedTuple):
     supervisor: int
     engine: int
     instance: str
-    """ViZDoom's name for this engine, which ends the names of its shared memory."""
+    """ViZDoom's id of this engine. The names of its shared memory end with it."""
 
 
 def _read(folder: Path) -> _Started:
-    """What the supervisor wrote down. Raises OSError before it has."""
+    """Return what the supervisor wrote to its file. Raises OSError before it has written it."""
     supervisor, engine, arguments = (folder / "processes").read_text().split(" ", 2)
     instance = re.search(r"\+viz_instance_id (\w+)", arguments)
     return _Started(int(supervisor), int(engine), instance[1] if instance else "")
@@ -174,7 +183,7 @@ def _is_alive(process: psutil.Process) -> bool:
 
 
 def _is_mapped(path: Path) -> bool:
-    """Whether a running process has it in its memory."""
+    """Return true if a running process maps the file."""
     for maps in Path("/proc").glob("[0-9]*/maps"):
         with contextlib.suppress(OSError):
             if str(path) in maps.read_text():
@@ -189,7 +198,7 @@ def _remove_names(instance: str) -> None:
 
 
 def _kill(pid: int, names: str) -> None:
-    """Kill a process whose command line names a folder of ours, so that no other is hit that got its number."""
+    """Kill a process if its command line contains `names`. Another process may have the process id by now."""
     with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
         process = psutil.Process(pid)
         if any(names in argument for argument in process.cmdline()):
@@ -198,7 +207,7 @@ def _kill(pid: int, names: str) -> None:
 
 @functools.cache
 def _dies_with_parent() -> str:
-    """A command before a command that makes it die with its parent; nothing where there is none."""
+    """Return a command prefix that makes a command die with its parent. Empty if this system has none."""
     command = ["setpriv", "--pdeathsig", "KILL"]
     try:
         works = subprocess.run([*command, "true"], capture_output=True, timeout=10).returncode == 0

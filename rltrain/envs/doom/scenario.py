@@ -1,4 +1,4 @@
-"""Doom scenarios: their spaces and their pool. Nothing here imports ViZDoom before it is needed."""
+"""Doom scenarios: their names, spaces and pools. ViZDoom is imported only when a function needs it."""
 
 import gymnasium
 import numpy as np
@@ -10,17 +10,17 @@ from rltrain.envs.spaces import PixelsAndVariables
 
 
 def scenarios() -> list[str]:
-    """ViZDoom's own scenarios for one player that come with their WAD."""
+    """Return the names of ViZDoom's own scenarios for one player whose WAD is installed."""
     from rltrain.envs.doom import setup as doom_setup
 
     return doom_setup.scenarios()
 
 
 def spaces(config: DoomConfig) -> tuple[gymnasium.Space, gymnasium.Space]:
-    """(frames [C, height, width] uint8, Discrete), from the .cfg file: starts no engine.
+    """Return (single-frame observation, action) spaces from the .cfg file, without starting an engine.
 
-    With `game_variables` the frames are PixelsAndVariables, with rows below the picture. Raises ConfigError (unknown
-    scenario, button or variable, bad .cfg) or EnvironmentFailure (no WAD, no ViZDoom).
+    They are Box [C, height, width] uint8, or PixelsAndVariables with `game_variables`, and Discrete. Raises ConfigError
+    (unknown scenario, button or variable, bad .cfg) or EnvironmentFailure (no WAD, no ViZDoom).
     """
     from rltrain.envs.doom import setup as doom_setup
 
@@ -33,7 +33,7 @@ def spaces(config: DoomConfig) -> tuple[gymnasium.Space, gymnasium.Space]:
 
 def make_pool(config: DoomConfig, num_envs: int) -> Pool:
     """Start `num_envs` engines. Raises ConfigError or EnvironmentFailure."""
-    frame_space, action_space = spaces(config)  # first, as it says so where ViZDoom is missing
+    frame_space, action_space = spaces(config)  # first, because it reports a missing ViZDoom as EnvironmentFailure
     from rltrain.envs.doom.pool import DoomPool
 
     return DoomPool(config, num_envs, frame_space, action_space)

@@ -1,4 +1,4 @@
-"""What a Doom configuration means, found and checked without starting an engine. Imported only where Doom is used."""
+"""Check a Doom configuration and find its files, without starting an engine. Imported only when Doom is used."""
 
 import re
 from pathlib import Path
@@ -10,41 +10,44 @@ from rltrain.errors import ConfigError, EnvironmentFailure, nearest
 try:
     import vizdoom
 except ImportError as import_error:
-    raise EnvironmentFailure(f"vizdoom is missing: {import_error}", "env", "pip install vizdoom") from import_error
+    fix = "run `pip install vizdoom`"
+    raise EnvironmentFailure(f"vizdoom is missing: {import_error}", "env", fix) from import_error
 
 if TYPE_CHECKING:
     from rltrain.config.environments import DoomConfig
 
 PACKAGE = Path(vizdoom.__file__).resolve().parent
 _SCENARIOS = Path(vizdoom.scenarios_path)
-# They wait for other players, or are meant for them.
+# Scenarios for several players; some wait for others to join.
 _MULTIPLAYER = frozenset({"cig", "multi", "multi_duel"})
 
 
 class Weight(NamedTuple):
-    """What is learned from beside the reward: `gained` for each unit by which a variable rises, `lost` if it falls."""
+    """The weights of one game variable in the shaping reward."""
 
     variable: str
     gained: float
+    """The reward for each unit by which the variable rises."""
     lost: float
+    """The reward for each unit by which the variable falls."""
 
 
 class Setup(NamedTuple):
-    """What a configuration and its .cfg file say, with absolute paths."""
+    """The settings of an engine from a configuration and its .cfg file, with absolute paths."""
 
     cfg: Path
     scenario_wad: Path | None
     game_wad: Path
     actions: list[list[float]]
-    """What each action presses, [num_actions][num_buttons]."""
+    """The buttons that each action presses, [num_actions][num_buttons]."""
     crop: tuple[slice, slice]
-    """The rows and columns of the screen that are kept."""
+    """The rows and columns of the screen that remain after env.crop."""
     variables: list[str]
     shaping: list[Weight]
 
 
 def scenarios() -> list[str]:
-    """Packaged .cfg files for one player that name a scenario WAD which is there."""
+    """Return the names of ViZDoom's .cfg files for one player whose scenario WAD is installed."""
     found = []
     for cfg in _SCENARIOS.glob("*.cfg"):
         wad = _value(cfg.read_text(), "doom_scenario_path")
@@ -54,7 +57,7 @@ def scenarios() -> list[str]:
 
 
 def read_setup(config: "DoomConfig") -> Setup:
-    """Find and check all that an engine needs. Raises ConfigError or EnvironmentFailure."""
+    """Find and check everything that an engine needs. Raises ConfigError or EnvironmentFailure."""
     cfg, where = _cfg(config)
     text = cfg.read_text(errors="replace")
     if re.search(r"^\s*game_args.*-(host|join)\b", text, re.MULTILINE):
@@ -68,13 +71,14 @@ def read_setup(config: "DoomConfig") -> Setup:
     else:
         actions = named_actions(buttons, config.actions)
     if not actions:
-        raise ConfigError(f"'{cfg.name}' has no button that an action can press", "env.cfg", "add buttons to it")
+        fix = "add buttons to its available_buttons"
+        raise ConfigError(f"'{cfg.name}' has no button that an action can press", "env.cfg", fix)
     wad = _value(text, "doom_scenario_path")
     game_wad = _value(text, "doom_game_path")
     return Setup(
         cfg,
         _find(wad, cfg, where) if wad else None,
-        # Named outright: an engine left to itself takes any doom2.wad that lies in the working directory.
+        # Name a WAD in any case: by default an engine uses a doom2.wad of the working directory.
         _find(game_wad, cfg, where) if game_wad else PACKAGE / "freedoom2.wad",
         actions,
         _crop(config),
@@ -84,7 +88,7 @@ def read_setup(config: "DoomConfig") -> Setup:
 
 
 def _cfg(config: "DoomConfig") -> tuple[Path, str]:
-    """The .cfg file, and the key that names it."""
+    """Return the .cfg file, and the config key that names it."""
     if config.cfg is not None:
         return Path(config.cfg).resolve(), "env.cfg"
     if config.scenario not in scenarios():
@@ -95,7 +99,7 @@ def _cfg(config: "DoomConfig") -> tuple[Path, str]:
 
 
 def _crop(config: "DoomConfig") -> tuple[slice, slice]:
-    """Pixels of the screen that remain after env.crop."""
+    """Return the rows and columns of the screen that remain after env.crop. Raises ConfigError."""
     resolutions = [name for name in dir(vizdoom.ScreenResolution) if name.startswith("RES_")]
     if config.render_resolution not in resolutions:
         raise ConfigError(
@@ -108,12 +112,12 @@ def _crop(config: "DoomConfig") -> tuple[slice, slice]:
     rows = slice(round(top * height), height - round(bottom * height))
     columns = slice(round(left * width), width - round(right * width))
     if rows.start >= rows.stop or columns.start >= columns.stop:
-        raise ConfigError(f"{config.crop} leaves nothing of {width} x {height} pixels", "env.crop", "cut off less")
+        raise ConfigError(f"{config.crop} leaves no pixels of {width} x {height}", "env.crop", "crop less")
     return rows, columns
 
 
 def _variable(name: str, where: str) -> str:
-    """A game variable's name as ViZDoom writes it. Raises ConfigError, naming the nearest, for an unknown one."""
+    """Return a game variable's name as ViZDoom writes it. Raises ConfigError for an unknown one."""
     known = [variable for variable in dir(vizdoom.GameVariable) if variable.isupper()]
     if name.upper() not in known:
         raise ConfigError(f"unknown game variable '{name}'", where, nearest(name.upper(), known))
@@ -121,7 +125,7 @@ def _variable(name: str, where: str) -> str:
 
 
 def _weight(name: str, weight: float) -> Weight:
-    """One entry of env.shaping."""
+    """Return one entry of env.shaping. Raises ConfigError for an unknown game variable."""
     known = {variable for variable in dir(vizdoom.GameVariable) if variable.isupper()}
     named = known | {f"{variable}_{way}" for variable in known for way in ("GAINED", "LOST")}
     if name.upper() not in named:
@@ -135,13 +139,13 @@ def _weight(name: str, weight: float) -> Weight:
 
 
 def _value(text: str, key: str) -> str | None:
-    """The last value of `key` in a .cfg file's text, without quotes."""
+    """Return the last value of `key` in the text of a .cfg file, without quotes; None if there is none."""
     values = re.findall(rf"^\s*{key}\s*=\s*(.*?)\s*$", text, re.MULTILINE | re.IGNORECASE)
     return values[-1].strip("\"'") if values else None
 
 
 def _find(name: str, cfg: Path, where: str) -> Path:
-    """The WAD `name` beside `cfg`, or among ViZDoom's own. Raises EnvironmentFailure."""
+    """Return the path of the WAD `name`: beside `cfg`, or among ViZDoom's own. Raises EnvironmentFailure."""
     for folder in (cfg.parent, _SCENARIOS, PACKAGE):
         if (folder / name).is_file():
             return folder / name

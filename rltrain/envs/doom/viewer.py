@@ -1,4 +1,4 @@
-"""A Doom game in colour at 640 x 480, one picture a tic."""
+"""Render a Doom game in colour at 640 x 480, one picture for each tic."""
 
 import dataclasses
 
@@ -10,12 +10,12 @@ from rltrain.envs.doom.setup import read_setup
 from rltrain.envs.viewer import PoolViewer
 
 TICS_PER_S = 35.0
-"""The game's clock."""
+"""The speed of the game's clock."""
 
 
 def make_viewer(config: DoomConfig) -> PoolViewer:
-    """A second engine beside the one that is played. Raises what `make_pool` raises."""
-    drawn = dataclasses.replace(
+    """Start an engine that renders the game. Raises what `make_pool` raises."""
+    rendered = dataclasses.replace(
         config,
         frame_skip=1,
         stack_num=1,
@@ -27,11 +27,11 @@ def make_viewer(config: DoomConfig) -> PoolViewer:
         game_variables=[],
         shaping={},
     )
-    return PoolViewer(make_pool(drawn, 1), config.frame_skip, TICS_PER_S, action_names(config))
+    return PoolViewer(make_pool(rendered, 1), config.frame_skip, TICS_PER_S, action_names(config))
 
 
 def action_names(config: DoomConfig) -> list[str]:
-    """The buttons that each action presses."""
+    """Return a name for each action: its buttons joined by "+", or "nothing"."""
     setup = read_setup(config)
     game = vizdoom.DoomGame()
     game.load_config(str(setup.cfg))

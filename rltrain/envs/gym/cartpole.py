@@ -1,7 +1,7 @@
-"""CartPole for several environments at once: gymnasium's equations, the same numbers bit for bit.
+"""Step several CartPole environments at once, with gymnasium's equations and bit-for-bit equal results.
 
-One environment of gymnasium after another takes three times as long. Resets, generators and what a checkpoint holds
-stay with gymnasium's environments.
+Stepping gymnasium's environments one after another takes three times as long. They still do the resets, hold the
+random generators and provide the state for checkpoints.
 """
 
 from typing import Any
@@ -16,34 +16,37 @@ from rltrain.envs.pool import Episode, TimeStep
 
 
 def fits(config: GymConfig, num_envs: int) -> bool:
-    """Whether this pool steps the environment, and is quicker at it than one after another."""
+    """Return true if this pool can step the environment and is faster than stepping one after another."""
     if config.id != "CartPole-v1" or config.kwargs or num_envs < 4:
         return False
-    # Whoever registered another environment under this name gets that one.
+    # Another environment may be registered under this id.
     return gymnasium.spec(config.id).entry_point == f"{CartPoleEnv.__module__}:{CartPoleEnv.__name__}"
 
 
 class CartPolePool(GymPool):
-    """`num_envs` poles whose states are the columns of one array."""
+    """`num_envs` CartPole environments whose states are the columns of one array."""
 
     _state: np.ndarray
-    """x, its speed, theta, its speed, [4, B], float64."""
+    """x, its velocity, theta, its velocity, [4, B], float64."""
 
     def __init__(self, config: GymConfig, num_envs: int, first_index: int = 0) -> None:
         super().__init__(config, num_envs, first_index)
         self._poles = [env for env in self._inner if isinstance(env, CartPoleEnv)]
 
     def reset(self, seed: int) -> np.ndarray:
-        """Start a new episode everywhere; obs [B, 4]."""
+        """Start a new episode in every environment and return obs [B, 4] float32."""
         obs = super().reset(seed)
         self._read_states()
         self._lengths = np.zeros(self.num_envs, np.int64)
         return obs
 
     def recv(self) -> TimeStep:
-        """Take the step, as CartPoleEnv.step does; its comments and its order of operations are the reference."""
+        """Take the step that `send` started and return its result.
+
+        The order of operations is that of gymnasium's CartPoleEnv.step, whose comments explain them.
+        """
         if self._action is None:
-            raise RuntimeError("recv without send")
+            raise RuntimeError("recv was called without send")
         const = self._poles[0]
         _, x_dot, theta, theta_dot = self._state
         force = np.where(self._action == 1, const.force_mag, -const.force_mag)
@@ -65,13 +68,13 @@ class CartPolePool(GymPool):
         obs, episodes = next_obs.copy(), []
         for i in np.flatnonzero(first).tolist():
             length = int(self._lengths[i])
-            episodes.append(Episode(i, float(length), length, length))  # every step is worth 1
+            episodes.append(Episode(i, float(length), length, length))  # the reward of each step is 1
             obs[i] = self._poles[i].reset()[0]
             state[:, i], self._lengths[i] = self._poles[i].state, 0
         return TimeStep(obs, next_obs, np.ones(self.num_envs, np.float32), terminated, truncated, first, episodes)
 
     def state_dict(self) -> dict[str, Any] | None:
-        """As of a GymPool: one may go on from what the other saved."""
+        """Return the state in the form of `GymPool`. Either pool can restore it."""
         for i, env in enumerate(self._poles):
             env.state, env.steps_beyond_terminated = self._state[:, i].copy(), None
         self._length_steps = self._lengths.tolist()
@@ -79,7 +82,7 @@ class CartPolePool(GymPool):
         return super().state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """Restore the state that `state_dict` returned."""
         super().load_state_dict(state)
         self._read_states()
         self._lengths = np.array(self._length_steps, np.int64)

@@ -1,4 +1,4 @@
-"""Between a gymnasium environment and the algorithms: its observations as frames, their actions as it counts them."""
+"""Convert between a gymnasium environment and the algorithms: observations to frames, actions to the environment's."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,19 +11,19 @@ from rltrain.errors import ConfigError
 
 
 class Conversion:
-    """What stands between an environment and whoever steps it: pool, worker and viewer use the same.
+    """The conversion of observations and actions for one environment.
 
-    Algorithms count states and choices from 0; an environment may count from elsewhere. Pixels become [C, H, W].
+    Algorithms count states and actions from 0; an environment may count from another number. Pixels become [C, H, W].
     """
 
     frame_space: gymnasium.Space
-    """A single frame: Box [C, H, W] uint8, Box [K] float32 or Discrete from 0."""
+    """The space of a single frame: Box [C, H, W] uint8, Box [K] float32 or Discrete from 0."""
     action_space: gymnasium.Space
-    """What algorithms give: Discrete or MultiDiscrete from 0, or Box [A] float32. Buttons that are pressed together are
-    choices of two each."""
+    """The action space for algorithms: Discrete or MultiDiscrete from 0, or Box [A] float32. MultiBinary becomes
+    MultiDiscrete with two options per choice."""
 
     def __init__(self, env: gymnasium.Env, env_id: str) -> None:
-        """Raises ConfigError for observations that no network takes, and for actions that no algorithm gives."""
+        """Raises ConfigError for an observation space or an action space that is not supported."""
         self.frame_space, self.action_space = _frame_space(env, env_id), _action_space(env, env_id)
         self._discrete = isinstance(env.action_space, gym_spaces.Discrete)
         self._first_action = getattr(env.action_space, "start", 0)
@@ -32,14 +32,14 @@ class Conversion:
         self._moves_channels = _is_pixels(env.observation_space) and not _has_channels_first(env.observation_space)
 
     def actions(self, action: np.ndarray) -> Sequence[Any] | np.ndarray:
-        """Return what each environment's `step` takes, B of them, for [B] or [B, K] int64 or [B, A] float32."""
+        """Return the argument of each environment's `step` for actions [B] or [B, K] int64 or [B, A] float32."""
         if self._shifts_actions:
             action = action + self._first_action
-        # Python numbers: environments index with them and compare them, which NumPy's scalars slow down.
+        # Python numbers, because environments index and compare with them, which is slow with NumPy scalars.
         return action.tolist() if self._discrete else action
 
     def frames(self, obs: np.ndarray) -> np.ndarray:
-        """Return observations [B, ...] as frames [B, *frame_shape]; `obs` itself where nothing is to change."""
+        """Return observations [B, ...] as frames [B, *frame_shape]; `obs` itself if there is nothing to convert."""
         if self._moves_channels:
             return np.ascontiguousarray(_channels_first(obs))
         return obs - self._first_state if self._shifts_states else obs
@@ -57,7 +57,9 @@ def _frame_space(env: gymnasium.Env, env_id: str) -> gymnasium.Space:
     if isinstance(space, gym_spaces.Box) and len(space.shape) == 1:
         return gym_spaces.Box(space.low.astype(np.float32), space.high.astype(np.float32), dtype=np.float32)
     raise ConfigError(
-        f"'{env_id}' has observations that no network here takes: {space}", "env.id", "use Box or Discrete"
+        f"the observations of '{env_id}' are not supported: {space}",
+        "env.id",
+        "use an environment with Box or Discrete observations",
     )
 
 
@@ -71,7 +73,11 @@ def _action_space(env: gymnasium.Env, env_id: str) -> gymnasium.Space:
         return gym_spaces.MultiDiscrete([2] * space.n)
     if isinstance(space, gym_spaces.Box) and len(space.shape) == 1 and space.dtype.kind == "f":
         return gym_spaces.Box(space.low.astype(np.float32), space.high.astype(np.float32), dtype=np.float32)
-    raise ConfigError(f"'{env_id}' takes actions that no algorithm here gives: {space}", "env.id", "use another")
+    raise ConfigError(
+        f"the actions of '{env_id}' are not supported: {space}",
+        "env.id",
+        "use an environment with Discrete, MultiDiscrete, MultiBinary or Box actions",
+    )
 
 
 def _is_pixels(space: gymnasium.Space) -> bool:
@@ -79,11 +85,11 @@ def _is_pixels(space: gymnasium.Space) -> bool:
 
 
 def _has_channels_first(space: gymnasium.Space) -> bool:
-    """Channels are few, rows and columns many."""
+    """Guess from the shape if the channels come first: they are at most 4, and there are more columns."""
     shape = space.shape or ()
     return len(shape) == 3 and shape[0] <= 4 < shape[2]
 
 
 def _channels_first(pixels: np.ndarray) -> np.ndarray:
-    """[B, H, W] or [B, H, W, C] to [B, C, H, W]; a view."""
+    """Return pixels [B, H, W] or [B, H, W, C] as [B, C, H, W], a view."""
     return pixels[:, None] if pixels.ndim == 3 else np.moveaxis(pixels, -1, 1)

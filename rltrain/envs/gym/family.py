@@ -1,4 +1,4 @@
-"""The family of gymnasium's environments: stepped in this process, or by worker processes."""
+"""The family of gymnasium environments, stepped in this process or in worker processes."""
 
 from rltrain.config.environments import GymConfig
 from rltrain.envs.gym.make import spaces
@@ -22,7 +22,7 @@ def make_pool(config: GymConfig, num_envs: int) -> Pool:
 
 
 def make_viewer(config: GymConfig) -> Viewer:
-    """Start one environment with its own picture. Raises EnvironmentFailure where it draws none."""
+    """Start one environment that renders its own picture. Raises EnvironmentFailure if it cannot render."""
     from rltrain.envs.gym.viewer import GymViewer
 
     return GymViewer(config)

@@ -1,4 +1,4 @@
-"""One environment of gymnasium, and its spaces."""
+"""Make a gymnasium environment, and find its spaces."""
 
 import importlib.util
 import warnings
@@ -11,9 +11,9 @@ from rltrain.errors import ConfigError, EnvironmentFailure, nearest
 
 
 def make_env(config: GymConfig) -> gymnasium.Env:
-    """One environment, as gymnasium makes it.
+    """Return an environment from `gymnasium.make`.
 
-    Raises ConfigError for an unknown id or wrong kwargs, EnvironmentFailure where a package is missing.
+    Raises ConfigError for an unknown id or wrong kwargs, and EnvironmentFailure if a package is missing.
     """
     try:
         with warnings.catch_warnings():
@@ -22,19 +22,20 @@ def make_env(config: GymConfig) -> gymnasium.Env:
                 config.id, max_episode_steps=config.max_episode_steps, disable_env_checker=True, **config.kwargs
             )
     except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
-        fix = "pip install what it names"
+        fix = "use `pip install` to install that package"
         raise EnvironmentFailure(f"'{config.id}' needs a package: {error}", "env.id", fix) from error
     except (gymnasium.error.UnregisteredEnv, gymnasium.error.DeprecatedEnv) as error:
         raise ConfigError(f"unknown environment '{config.id}'", "env.id", nearest(config.id, _installed())) from error
     except (TypeError, ValueError, KeyError, gymnasium.error.Error) as error:
-        raise ConfigError(f"'{config.id}' cannot be made: {error}", "env.id, env.kwargs", "correct them") from error
+        fix = "correct env.id or env.kwargs"
+        raise ConfigError(f"'{config.id}' cannot be made: {error}", "env.id, env.kwargs", fix) from error
 
 
 def _installed() -> list[str]:
-    """The registered ids but those of gymnasium's own whose package is not here, or which it only remembers."""
+    """Return the registered ids, without gymnasium's own ids that are retired or whose package is missing."""
     needs = {"mujoco": "mujoco", "box2d": "Box2D", "phys2d": "jax", "tabular": "jax"}
     missing = [module for module, package in needs.items() if importlib.util.find_spec(package) is None]
-    # An id that gymnasium only remembers (Ant-v2) has a function of this module that raises.
+    # The entry point of a retired id (Ant-v2) is a function in the module `gymnasium.envs` that raises an error.
     without = ("gymnasium.envs:", *(f"gymnasium.envs.{module}" for module in missing))
     made_by = {
         name: entry if isinstance(entry := spec.entry_point, str) else f"{getattr(entry, '__module__', '')}:"
@@ -44,7 +45,7 @@ def _installed() -> list[str]:
 
 
 def spaces(config: GymConfig) -> tuple[gymnasium.Space, gymnasium.Space]:
-    """(single-frame observation, action) spaces as the pool gives them. Raises what `make_env` raises."""
+    """Return the (single-frame observation, action) spaces of the pool. Raises what `make_env` raises."""
     env = make_env(config)
     try:
         conversion = Conversion(env, config.id)

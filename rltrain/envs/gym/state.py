@@ -1,4 +1,4 @@
-"""Where an environment of gymnasium's toy text and classic control stands, as plain data: for exact resumes."""
+"""Save and restore the state of toy-text and classic-control environments as plain data, for exact resumes."""
 
 from typing import Any
 
@@ -7,11 +7,11 @@ import numpy as np
 
 _MODULES = ("gymnasium.envs.classic_control.", "gymnasium.envs.toy_text.", "rltrain.envs.")
 _ATTRIBUTES = ("state", "steps_beyond_terminated", "last_u", "s", "lastaction", "fickle_step", "taxi_orientation")
-"""Everything that a step of these environments changes, besides their generator."""
+"""All attributes that a step of these environments changes, besides the random generator."""
 
 
 def can_save(env: gymnasium.Env) -> bool:
-    """Whether all of the state is known: no wrapper of its own, no physics engine, no hand of cards."""
+    """Return true if all of the state can be saved: an environment of `_MODULES` without wrapper, but not Blackjack."""
     return (
         env is env.unwrapped
         and type(env).__module__.startswith(_MODULES)
@@ -21,18 +21,18 @@ def can_save(env: gymnasium.Env) -> bool:
 
 
 def save(env: gymnasium.Env) -> dict[str, Any]:
-    """Arrays and JSON values."""
+    """Return the state as arrays and JSON values."""
     state: dict[str, Any] = {"generator": env.np_random.bit_generator.state}
     for name in _ATTRIBUTES:
         if hasattr(env, name):
             value = getattr(env, name)
-            # As an array a number keeps its precision, and a tuple of them its order.
+            # Arrays keep the precision of NumPy numbers.
             state[name] = np.asarray(value) if isinstance(value, np.generic | np.ndarray | tuple | list) else value
     return state
 
 
 def restore(env: gymnasium.Env, state: dict[str, Any]) -> None:
-    """Take back what `save` gave."""
+    """Restore the state that `save` returned."""
     for name, value in state.items():
         if name == "generator":
             env.np_random.bit_generator.state = value

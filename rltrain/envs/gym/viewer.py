@@ -1,4 +1,4 @@
-"""A gymnasium environment with its own picture, one for each agent step."""
+"""Render a gymnasium environment with its own renderer, one picture for each agent step."""
 
 import dataclasses
 import os
@@ -21,14 +21,14 @@ _ACTION_NAMES = {
     "LunarLander": ("nothing", "left engine", "main engine", "right engine"),
     "MountainCarEnv": ("left", "nothing", "right"),
 }
-"""By the class of the environment; others show their actions as numbers."""
+"""The names of actions, by the class of the environment. Other environments show their actions as numbers."""
 
 
 class GymViewer:
-    """The environment made once more, with `render_mode="rgb_array"`."""
+    """A second copy of the environment, with `render_mode="rgb_array"`."""
 
     def __init__(self, config: GymConfig) -> None:
-        # pygame draws the classic environments; it must find a screen, and keep its greeting to itself.
+        # pygame renders the classic environments. It prints a greeting, and needs a (dummy) video driver.
         os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
         if not os.environ.get("DISPLAY") and not os.environ.get("WAYLAND_DISPLAY"):
             os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
@@ -36,29 +36,30 @@ class GymViewer:
         modes = plain.metadata.get("render_modes") or []
         plain.close()
         if "rgb_array" not in modes:
-            raise EnvironmentFailure(f"'{config.id}' draws no pictures", "env.id", "it cannot be watched or filmed")
+            what, fix = f"'{config.id}' draws no pictures", "use `rltrain eval`: it cannot be watched or filmed"
+            raise EnvironmentFailure(what, "env.id", fix)
         self._env = make_env(dataclasses.replace(config, kwargs={**config.kwargs, "render_mode": "rgb_array"}))
         self.fps = float(self._env.metadata.get("render_fps") or 30)
         self._conversion = Conversion(self._env, config.id)
         self._action_names = _ACTION_NAMES.get(type(self._env.unwrapped).__name__, ())
 
     def reset(self, seed: int) -> np.ndarray:
-        """Seeded as environment 0 of a pool."""
+        """Start an episode with the seed of environment 0 of a pool. Return its first picture, [H, W, 3] uint8."""
         self._env.reset(seed=env_seed(seed, 0))
         return self._picture()
 
     def step(self, action: Any) -> Shown:
-        """One picture."""
+        """Take one agent step. Return one picture."""
         _, reward, terminated, truncated, _ = self._env.step(self._converted(action))
         return Shown([self._picture()], float(reward), bool(terminated or truncated))
 
     def restart(self) -> np.ndarray:
-        """Begin the next episode."""
+        """Start the next episode. Return its first picture, [H, W, 3] uint8."""
         self._env.reset()
         return self._picture()
 
     def action_name(self, action: Any) -> str:
-        """A word where there is one, else the numbers as the environment counts them."""
+        """Return the name of an action if it is known, else its numbers as the environment counts them."""
         return action_name(self._converted(action), self._action_names)
 
     def close(self) -> None:
@@ -71,5 +72,6 @@ class GymViewer:
     def _picture(self) -> np.ndarray:
         picture = np.asarray(self._env.render())
         if picture.ndim != 3 or picture.shape[2] != 3:
-            raise EnvironmentFailure(f"the picture has shape {picture.shape}", "env.id", "it cannot be watched")
+            what = f"the environment's picture has shape {picture.shape}, not [height, width, 3]"
+            raise EnvironmentFailure(what, "env.id", "use `rltrain eval`: it cannot be watched or filmed")
         return np.ascontiguousarray(picture, np.uint8)

@@ -1,4 +1,4 @@
-"""Gymnasium environments spread over worker processes, for those that are slow enough to be worth it."""
+"""A pool of gymnasium environments in several worker processes, for slow environments."""
 
 import itertools
 from typing import Any
@@ -13,15 +13,17 @@ from rltrain.envs.workers.pool import Lost, Workers
 
 
 class WorkerPool:
-    """Each process runs a GymPool over a contiguous share, so that both ways of stepping give the same transitions.
+    """Worker processes that each run a `GymPool` with a contiguous share of the environments.
 
-    A worker that dies or hangs, or whose environment raises, is replaced, `max_restarts` times in all: the episodes of
-    its share end as truncated, with their last observations as successors, reward 0 and no Episode. Once the run was
-    asked to stop, none is replaced: its share stands still, and each of its steps is cut like that.
+    The transitions are the same as those of a single `GymPool`.
+
+    A worker that dies or hangs, or whose environment raises an error, is replaced, up to `max_restarts` times in total.
+    The episodes of its share are truncated, with their last observations as successors, reward 0 and no Episode. While
+    the run stops, no worker is replaced, and each later step of its share is truncated in this way.
     """
 
     def __init__(self, config: GymConfig, num_envs: int) -> None:
-        # First here, where a wrong configuration is reported at once and by its own error.
+        # Make an environment here first, so that a wrong configuration raises its error before any process starts.
         self.frame_space, self.action_space = spaces(config)
         self.num_envs = num_envs
         self.stack_num = config.stack_num
@@ -33,29 +35,32 @@ class WorkerPool:
 
     @property
     def num_restarts(self) -> int:
-        """Workers that were replaced."""
+        """The number of replacements of workers."""
         return self._workers.restarts.total
 
     def reset(self, seed: int) -> np.ndarray:
-        """Start a new episode everywhere; obs [B, *frame_shape]."""
+        """Start a new episode in every environment and return obs [B, *frame_shape]."""
         self._seed = seed
         self._workers.call("reset", [(seed,) for _ in self._shares])
         self._last: list[np.ndarray] = []
         for answer, (begin, end) in zip(self._workers.answers(), self._shares, strict=True):
             obs = self._workers.replace(answer, seed, begun=False) if isinstance(answer, Lost) else answer
-            # Nothing, once the run was asked to stop: an observation that nobody will learn from.
+            # None while the run stops. Zeros will do, because the run ends before it uses them.
             shape = (end - begin, *(self.frame_space.shape or ()))
             self._last.append(np.zeros(shape, self.frame_space.dtype) if obs is None else obs)
         return np.concatenate(self._last)
 
     def send(self, action: np.ndarray) -> None:
-        """Start one step with action [B] or [B, K] int64 or [B, A] float32; returns at once."""
+        """Start one step with action [B] or [B, K] int64 or [B, A] float32, and return at once."""
         self._workers.call("step", [(action[begin:end],) for begin, end in self._shares])
 
     def recv(self) -> TimeStep:
-        """Wait for the step. Raises EnvironmentFailure where workers are lost more often than they may."""
+        """Wait for the step and return its result.
+
+        Raises EnvironmentFailure if the budget for replacements is used up.
+        """
         parts: list[TimeStep] = [
-            self._cut(answer) if isinstance(answer, Lost) else answer for answer in self._workers.answers()
+            self._truncated_step(answer) if isinstance(answer, Lost) else answer for answer in self._workers.answers()
         ]
         self._last = [part.obs for part in parts]
         episodes = [
@@ -74,24 +79,24 @@ class WorkerPool:
         )
 
     def step(self, action: np.ndarray) -> TimeStep:
-        """`send`, then `recv`."""
+        """Call `send`, then `recv`."""
         self.send(action)
         return self.recv()
 
-    def _cut(self, lost: Lost) -> TimeStep:
-        """What a lost worker's share did in this step: its episodes end, others begin in another process."""
+    def _truncated_step(self, lost: Lost) -> TimeStep:
+        """Replace a lost worker. Return a step that truncates the episodes of its share and starts new ones."""
         last = self._last[lost.number]
         obs = self._workers.replace(lost, self._seed, begun=True)
-        if obs is None:  # the run is about to stop
+        if obs is None:  # the run stops, so the worker was not replaced
             obs = last
         no, yes = np.zeros(len(last), bool), np.ones(len(last), bool)
         return TimeStep(obs, last, np.zeros(len(last), np.float32), no, yes, yes)
 
     def state_dict(self) -> None:
-        """None: the environments live in other processes, and are not asked."""
+        """Return None: the environments of worker processes are not saved."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Never called: there is no state to take."""
+        """Raise AssertionError: this pool saves no state."""
         raise AssertionError("this pool saves no state")
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""One emulator of stable-retro and the rules of its episodes; lives in a process of its own."""
+"""One stable-retro emulator and the rules of its episodes. Runs in a worker process."""
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Outcome(NamedTuple):
-    """One action of one emulator."""
+    """The result of one action of one emulator."""
 
     reward: float
     terminated: bool
@@ -25,13 +25,13 @@ class Outcome(NamedTuple):
 
 
 class Emulator:
-    """Environment `index` of `num_envs`; obs and next_obs are written to row `index` of the shared frames.
+    """Environment `index` of `num_envs`. It writes obs and next_obs to row `index` of the shared frames.
 
-    The library's own `step` is taken apart: it would fetch a picture and check the buttons at every skipped frame.
+    It does not call the library's `step`, which would fetch a picture and check the buttons at every skipped frame.
     """
 
     def __init__(self, config: "RetroConfig", shared: Any, index: int, num_envs: int) -> None:
-        # The processes fill the cores already.
+        # The worker processes use all cores already.
         cv2.setNumThreads(0)
         frames = np.frombuffer(shared, np.uint8).reshape(2, num_envs, *config.frame_shape)
         self._obs, self._next_obs = frames[:, index]
@@ -42,20 +42,20 @@ class Emulator:
             self._env = stable_retro.make(config.game, names[0], scenario=config.scenario, render_mode="rgb_array")
             self._states = [self._load(name) for name in names]
         except Exception as error:
-            fix = "import its ROM again, in case it is damaged"
+            fix = "import its ROM again: it may be damaged"
             raise EnvironmentFailure(f"'{config.game}' does not start: {error}", "env.game", fix) from error
         self._variables = self._env.data
-        self._nothing = np.zeros_like(self._pad.choices[0][0])
-        self._held = self._nothing
+        self._no_buttons = np.zeros_like(self._pad.choices[0][0])
+        self._held = self._no_buttons
 
     def reset(self, seed: int) -> None:
-        """Start the first episode of a run."""
+        """Seed the random numbers and start the first episode."""
         self._rng = np.random.default_rng(env_seed(seed, self._index))
         self._num_episodes = 0
         self._begin()
 
     def step(self, action: list[int]) -> Outcome:
-        """Press buttons for one action; begin the next episode where it ended this one."""
+        """Take one action. Start the next episode if this one has ended."""
         config = self._config
         buttons = self._pad.buttons(action)
         sticky = config.sticky_actions > 0 and self._rng.random() < config.sticky_actions
@@ -79,7 +79,7 @@ class Emulator:
         return Outcome(reward, terminated, truncated, num_frames)
 
     def render(self) -> np.ndarray:
-        """The whole picture, [H, W, 3] uint8."""
+        """Return the whole picture, [H, W, 3] uint8."""
         return self._picture()
 
     def close(self) -> None:
@@ -88,20 +88,20 @@ class Emulator:
 
     def _begin(self) -> None:
         """Start an episode and write its first frame to obs."""
-        # As many states as environments: each keeps its own. Fewer or more: all are played equally often.
+        # Start states are used in turn: with as many states as environments, each environment keeps its own state.
         number = self._index + self._num_episodes * self._num_envs
         self._env.initial_state = self._states[number % len(self._states)]
         self._env.reset()
         for _ in range(self._rng.integers(self._config.noop_max + 1)):
-            self._advance(self._nothing)
+            self._advance(self._no_buttons)
         self._judge.begin(self._variables.lookup_all())
         self._num_episodes += 1
         self._frames_played = 0
-        self._held = self._nothing
+        self._held = self._no_buttons
         self._draw(self._obs)
 
     def _advance(self, buttons: np.ndarray) -> tuple[float, bool]:
-        """One frame; the scenario's reward, and whether it says that the episode is over."""
+        """Emulate one frame. Return the scenario's reward, and true if the scenario ends the episode."""
         self._env.em.set_button_mask(buttons, 0)
         self._env.em.step()
         self._variables.update_ram()
@@ -111,15 +111,15 @@ class Emulator:
         return self._env.get_screen(apply_rotation=True)
 
     def _draw(self, frame: np.ndarray, before: np.ndarray | None = None) -> None:
-        """Write the picture, or the brighter of it and `before`, to `frame` [C, height, width]."""
+        """Write the picture to `frame` [C, height, width]: its pixelwise maximum with `before`, if that is given."""
         picture = self._picture()
         if before is not None and before.shape == picture.shape:
             picture = np.maximum(picture, before)
         top, bottom, left, right = self._config.crop
         rows, columns, _ = picture.shape
         if top + bottom >= rows or left + right >= columns:
-            size = f"its picture has {rows} x {columns} pixels"
-            raise ConfigError(f"nothing is left of '{self._config.game}'", "env.crop", size)
+            what = f"{list(self._config.crop)} leaves no pixels of '{self._config.game}'"
+            raise ConfigError(what, "env.crop", f"crop less: its picture has {rows} x {columns} pixels")
         picture = picture[top : rows - bottom, left : columns - right]
         if self._config.gray:
             picture = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)

@@ -14,7 +14,7 @@ def make_pool(config: RetroConfig, num_envs: int) -> Pool:
 
 
 def make_viewer(config: RetroConfig) -> Viewer:
-    """Start one game in colour. Raises what `spaces` raises."""
+    """Start one game that renders in colour. Raises what `spaces` raises."""
     from rltrain.envs.retro import viewer
 
     return viewer.make_viewer(config)

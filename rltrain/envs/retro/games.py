@@ -1,4 +1,4 @@
-"""What stable-retro knows of its games: names, states, scenarios, pads, ROMs. Starts no emulator."""
+"""Look up a game in stable-retro: its name, states, scenario, buttons and ROM. Starts no emulator."""
 
 import json
 from pathlib import Path
@@ -12,21 +12,23 @@ try:
     from stable_retro import data
 except ImportError as import_error:
     what = f"stable-retro is missing: {import_error}"
-    raise EnvironmentFailure(what, "env", "pip install 'rltrain[retro]'") from import_error
+    raise EnvironmentFailure(what, "env", "run `pip install 'rltrain[retro]'`") from import_error
 
 if TYPE_CHECKING:
     from rltrain.config.environments import RetroConfig
 
 
 class Game(NamedTuple):
-    """What an emulator needs beyond the configuration."""
+    """What an emulator needs besides the configuration."""
 
     states: list[str]
+    """The start states."""
     pad: Pad
+    """The buttons that each action presses."""
 
 
 def check(config: "RetroConfig") -> Game:
-    """Find all that the configuration names. Raises ConfigError, or EnvironmentFailure where the ROM is missing."""
+    """Check the configuration and return the game. Raises ConfigError, or EnvironmentFailure if the ROM is missing."""
     game = config.game
     if not data.get_file_path(game, "rom.sha"):
         hint = nearest(game, data.list_games())
@@ -48,7 +50,7 @@ def check(config: "RetroConfig") -> Game:
     try:
         data.get_original_romfile_path(game)
     except FileNotFoundError as error:
-        fix = "`python -m stable_retro.import DIR` finds yours in a folder and installs it"
+        fix = "use `python -m stable_retro.import DIR` to install the ROM from your folder"
         raise EnvironmentFailure(f"the ROM of '{game}' is missing", "env.game", fix) from error
     return Game(states, pad)
 

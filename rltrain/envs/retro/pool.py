@@ -1,4 +1,4 @@
-"""Console games by stable-retro: a pool with one process for each emulator."""
+"""A pool of console games with stable-retro, one process for each emulator."""
 
 import multiprocessing
 from typing import Any
@@ -14,9 +14,10 @@ from rltrain.envs.workers.pool import Lost, Workers
 
 
 def spaces(config: RetroConfig) -> tuple[gymnasium.Space, gymnasium.Space]:
-    """(Box [C, height, width] uint8, Discrete or MultiDiscrete): starts no emulator.
+    """Return (single-frame observation, action) spaces without starting an emulator.
 
-    Raises ConfigError (unknown game, state, scenario, button, ...) or EnvironmentFailure (no stable-retro, no ROM).
+    They are Box [C, height, width] uint8, and Discrete or MultiDiscrete. Raises ConfigError (unknown game, state,
+    scenario, button, ...) or EnvironmentFailure (no stable-retro, no ROM).
     """
     from rltrain.envs.retro import games as retro_games
 
@@ -28,12 +29,14 @@ def spaces(config: RetroConfig) -> tuple[gymnasium.Space, gymnasium.Space]:
 
 
 class RetroPool:
-    """`num_envs` emulators, each in a process of its own, as the library allows one in a process.
+    """`num_envs` emulators, each in its own process, because the library allows only one per process.
 
-    Frames come back in memory that all processes map; it has no name, so that nothing can be left of it.
-    `Episode.length_frames` leaves out the frames before the first action. An emulator that dies, hangs or raises is
-    replaced, `max_restarts` times in all: its episode ends as truncated, with the last frame as successor, reward 0 and
-    no Episode. Once the run was asked to stop, none is replaced: each later step is cut like that.
+    The processes share the memory of the frames. It has no name, so nothing of it can be left over.
+    `Episode.length_frames` does not count the frames before the first action.
+
+    An emulator that dies, hangs or raises an error is replaced, up to `max_restarts` times in total. Its episode is
+    truncated, with the last frame as successor, reward 0 and no Episode. While the run stops, no emulator is replaced,
+    and each later step of the environment is truncated in this way.
     """
 
     def __init__(self, config: RetroConfig, num_envs: int) -> None:
@@ -42,21 +45,21 @@ class RetroPool:
         self.frame_space, self.action_space = spaces(config)
         self.num_envs = num_envs
         self.stack_num = config.stack_num
-        self._cut = Outcome(0.0, terminated=False, truncated=True, num_frames=0)
+        self._truncated = Outcome(0.0, terminated=False, truncated=True, num_frames=0)
         shape = (2, num_envs, *config.frame_shape)
         shared = multiprocessing.get_context("spawn").RawArray("B", int(np.prod(shape)))
         self._frames = np.frombuffer(shared, np.uint8).reshape(shape)
-        """obs and next_obs, as the emulators write them."""
+        """obs and next_obs, written by the emulators, [2, B, C, height, width] uint8."""
         arguments = [(config, shared, i, num_envs) for i in range(num_envs)]
         self._workers = Workers(Emulator, arguments, "env.game", config.step_timeout_s, config.max_restarts)
 
     @property
     def num_restarts(self) -> int:
-        """Emulators that were replaced."""
+        """The number of replacements of emulators."""
         return self._workers.restarts.total
 
     def reset(self, seed: int) -> np.ndarray:
-        """Start a new episode everywhere; obs [B, C, height, width] uint8."""
+        """Start a new episode in every environment and return obs [B, C, height, width] uint8."""
         self._seed = seed
         self._workers.call("reset", [(seed,)] * self.num_envs)
         for answer in self._workers.answers():
@@ -69,25 +72,25 @@ class RetroPool:
         return self._last.copy()
 
     def send(self, action: np.ndarray) -> None:
-        """Start one step with action [B] or [B, K] int64; returns at once."""
+        """Start one step with action [B] or [B, K] int64, and return at once."""
         self._workers.call("step", [(choice,) for choice in action.reshape(self.num_envs, -1).tolist()])
 
     def recv(self) -> TimeStep:
-        """Wait for the step; obs and next_obs [B, C, height, width] uint8.
+        """Wait for the step and return its result, with obs and next_obs [B, C, height, width] uint8.
 
-        Raises EnvironmentFailure where emulators are lost more often than they may.
+        Raises EnvironmentFailure if the budget for replacements is used up.
         """
         outcomes, broken = self._workers.answers(), set()
         for i, answer in enumerate(outcomes):
             if isinstance(answer, Lost):
                 self._workers.replace(answer, self._seed, begun=True)
-                self._frames[1, i] = self._last[i]  # it may have died while it wrote there
-                if is_stopping():  # there may be no other in its place
+                self._frames[1, i] = self._last[i]  # the emulator may have died while it wrote its frame
+                if is_stopping():  # the emulator was not replaced
                     self._frames[0, i] = self._last[i]
-                outcomes[i] = self._cut
+                outcomes[i] = self._truncated
                 broken.add(i)
         obs, next_obs = self._frames.copy()
-        self._last[...] = obs  # kept apart from what the caller gets and may write to
+        self._last[...] = obs  # a copy, because the caller may change obs
         reward = np.array([outcome.reward for outcome in outcomes], np.float32)
         terminated = np.array([outcome.terminated for outcome in outcomes])
         truncated = np.array([outcome.truncated for outcome in outcomes])
@@ -104,19 +107,19 @@ class RetroPool:
         return TimeStep(obs, next_obs, reward, terminated, truncated, first, episodes)
 
     def step(self, action: np.ndarray) -> TimeStep:
-        """`send`, then `recv`."""
+        """Call `send`, then `recv`."""
         self.send(action)
         return self.recv()
 
     def state_dict(self) -> None:
-        """None: a scenario's script keeps values that stable-retro does not give."""
+        """Return None: stable-retro cannot save the values that a scenario's script keeps."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Never called: there is no state to take."""
+        """Raise AssertionError: this pool saves no state."""
         raise AssertionError("this pool saves no state")
 
     def render(self) -> np.ndarray:
-        """The first environment's whole picture in colour, [H, W, 3] uint8, as a person would see it."""
+        """Return the whole picture of the first environment in colour, [H, W, 3] uint8."""
         self._workers.call("render", [()] * self.num_envs)
         picture = self._workers.answers()[0]
         if isinstance(picture, Lost):

@@ -1,4 +1,4 @@
-"""What the buttons of a pad are and what a game's variables are worth: rules without an emulator."""
+"""The actions, rewards and ends of episodes of console games, computed without an emulator."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -12,18 +12,18 @@ NOOP = "NOOP"
 
 
 class Pad(NamedTuple):
-    """Which buttons each action presses: one choice of combinations, or several choices whose buttons add up."""
+    """The buttons that each action presses. An action selects one option of each choice; their buttons add up."""
 
     choices: list[np.ndarray]
-    """For each choice the buttons that its options press, [options, buttons] uint8."""
+    """The buttons that the options of each choice press, [options, buttons] uint8."""
 
     @property
     def num_choices(self) -> list[int]:
-        """Options of each choice."""
+        """The number of options of each choice."""
         return [len(options) for options in self.choices]
 
     def buttons(self, action: Sequence[int]) -> np.ndarray:
-        """The buttons, [buttons] uint8, that an action presses: one option of each choice."""
+        """Return the buttons that an action presses, [buttons] uint8. action: one option of each choice."""
         pressed = [options[option] for options, option in zip(self.choices, action, strict=True)]
         return np.bitwise_or.reduce(pressed)
 
@@ -31,10 +31,11 @@ class Pad(NamedTuple):
 def make_pad(
     names: Sequence[str | None], groups: Sequence[Sequence[Sequence[str]]], actions: Sequence[str], action_set: str
 ) -> Pad:
-    """The actions of a pad.
+    """Return the actions of a pad.
 
-    names: its buttons, in the emulator's order. groups: stable-retro's, each of combinations that exclude one another.
-    actions: such as LEFT+B; empty: every combination of the groups. action_set: `combinations` or `buttons`.
+    names: the pad's buttons, in the emulator's order. groups: stable-retro's groups of button combinations; at most one
+    combination of a group can be pressed. actions: button combinations such as LEFT+B; if empty, every combination of
+    the groups. action_set: `combinations` for one choice, `buttons` for one choice per group.
     Raises ConfigError for a button that the pad does not have.
     """
     if action_set == "buttons":
@@ -57,21 +58,22 @@ def _masks(names: Sequence[str | None], combinations: Sequence[Sequence[str]]) -
 
 
 class Judge:
-    """What an action was worth and whether it ended the episode, by the scenario's word and the game's variables."""
+    """Compute the reward of each action and the end of the episode, from the scenario and the game's variables."""
 
     def __init__(self, reward_variable: str | None, new_best_only: bool, one_life: bool) -> None:
         self._reward_variable, self._new_best_only, self._one_life = reward_variable, new_best_only, one_life
 
     def begin(self, variables: Mapping[str, float]) -> None:
-        """An episode begins with these variables."""
+        """Start an episode. variables: the game's variables at its start."""
         self._value = variables[self._reward_variable] if self._reward_variable else 0.0
         self._lives = variables["lives"] if self._one_life else 0
         self._sum = self._best = 0.0
 
     def judge(self, reward: float, over: bool, variables: Mapping[str, float]) -> tuple[float, bool]:
-        """The reward of an action and whether the episode terminated.
+        """Return the reward of an action, and true if the episode has terminated.
 
-        reward, over: the scenario's, `reward` summed over the frames of the action. variables: after its last frame.
+        reward: the scenario's reward, summed over the frames of the action. over: true if the scenario ends the
+        episode. variables: the game's variables after the action's last frame.
         """
         if self._reward_variable:
             value = variables[self._reward_variable]

@@ -1,4 +1,4 @@
-"""A console game in colour, one picture an action."""
+"""Render a console game in colour, one picture for each action."""
 
 import dataclasses
 
@@ -10,9 +10,9 @@ _FRAMES_PER_S = 60
 
 
 def make_viewer(config: RetroConfig) -> PoolViewer:
-    """A second emulator beside the one that is played. Raises what `make_pool` raises.
+    """Start an emulator that renders the game. Raises what `make_pool` raises.
 
-    Whole actions are shown and not single frames: sticky actions and a reward for new bests go by actions.
+    It shows one picture per action, not per frame, because sticky actions and `new_best_only` depend on whole actions.
     """
-    drawn = dataclasses.replace(config, gray=False, height=224, width=320, crop=[0, 0, 0, 0], stack_num=1)
-    return PoolViewer(RetroPool(drawn, 1), 1, _FRAMES_PER_S / config.frame_skip, config.actions)
+    rendered = dataclasses.replace(config, gray=False, height=224, width=320, crop=[0, 0, 0, 0], stack_num=1)
+    return PoolViewer(RetroPool(rendered, 1), 1, _FRAMES_PER_S / config.frame_skip, config.actions)

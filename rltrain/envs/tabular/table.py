@@ -1,4 +1,4 @@
-"""Toy-text environments as arrays: for loops compiled by numba, and for exact answers without sampling noise."""
+"""Toy-text environments as arrays, for loops compiled by numba and for exact evaluation without sampling."""
 
 import math
 from typing import NamedTuple
@@ -15,7 +15,7 @@ DEFAULT_MAX_EPISODE_STEPS = 1000
 
 
 class TransitionTable(NamedTuple):
-    """A finite Markov decision process; S states, A actions, up to K outcomes each (padded with probability 0)."""
+    """A finite Markov decision process with S states, A actions and K outcomes each, padded with probability 0."""
 
     probability: np.ndarray
     """[S, A, K] float64; sums to 1 over K."""
@@ -24,7 +24,7 @@ class TransitionTable(NamedTuple):
     reward: np.ndarray
     """[S, A, K] float64."""
     terminated: np.ndarray
-    """[S, A, K] bool: the episode ends with this outcome, whatever `next_state` says."""
+    """[S, A, K] bool; true if the outcome ends the episode."""
     initial_probability: np.ndarray
     """[S] float64."""
     max_episode_steps: int
@@ -34,7 +34,7 @@ class TransitionTable(NamedTuple):
 
 
 def transition_table(config: GymConfig) -> TransitionTable:
-    """The table that a toy-text environment carries. Raises ConfigError where there is none."""
+    """Return the transition table of a toy-text environment. Raises ConfigError if the environment has none."""
     env = make_env(config)
     try:
         base = env.unwrapped
@@ -50,14 +50,14 @@ def transition_table(config: GymConfig) -> TransitionTable:
             raise ConfigError(
                 f"'{config.id}' has no transition table",
                 "env.id",
-                "tabular algorithms need a toy-text environment: taxi, frozen_lake, cliff_walking, maze",
+                "use a toy-text environment for tabular algorithms: taxi, frozen_lake, cliff_walking or maze",
             )
         num_states, num_actions = int(state_space.n), int(action_space.n)
         first_state, first_action = int(state_space.start), int(action_space.start)
         limit = (env.spec.max_episode_steps if env.spec else None) or DEFAULT_MAX_EPISODE_STEPS
     finally:
         env.close()
-    # The environment may count from elsewhere, the arrays count from 0 as the pool does.
+    # An environment may count states and actions from another number than 0. The arrays count from 0, as pools do.
     outcomes = [[table[s + first_state][a + first_action] for a in range(num_actions)] for s in range(num_states)]
     width = max(len(of_action) for of_state in outcomes for of_action in of_state)
     shape = (num_states, num_actions, width)
@@ -75,7 +75,7 @@ def transition_table(config: GymConfig) -> TransitionTable:
 
 @njit
 def draw(probability: np.ndarray, generator: np.random.Generator) -> int:  # pragma: no cover (compiled)
-    """An index in proportion to its probability, [K] float64, by one random number."""
+    """Sample an index in proportion to `probability` [K] float64, with one random number."""
     left = generator.random()
     last = 0
     for index in range(len(probability)):
@@ -84,14 +84,14 @@ def draw(probability: np.ndarray, generator: np.random.Generator) -> int:  # pra
                 return index
             left -= probability[index]
             last = index
-    return last  # rounding left a draw above the sum
+    return last  # because of rounding, the random number was above the sum
 
 
 @njit
 def take_step(
     table: TransitionTable, state: int, action: int, generator: np.random.Generator
 ) -> tuple[int, float, bool]:  # pragma: no cover (compiled)
-    """(next_state, reward, terminated) of an action, drawn from the table."""
+    """Sample an outcome of an action from the table. Return (next_state, reward, terminated)."""
     outcome = draw(table.probability[state, action], generator)
     return (
         table.next_state[state, action, outcome],
@@ -101,16 +101,16 @@ def take_step(
 
 
 def evaluate_policy(table: TransitionTable, policy: np.ndarray) -> tuple[float, float]:
-    """Exact mean and standard deviation of an episode's undiscounted return, from the initial distribution.
+    """Return the exact mean and standard deviation of a policy's undiscounted return, over the initial states.
 
-    `policy` is the action of each state, [S] int, or the probability of each action, [S, A] float. Episodes are cut
-    after `max_episode_steps`, so that the answer is what infinitely many evaluation episodes would average to.
+    policy: the action of each state, [S] int, or the probability of each action, [S, A] float. Episodes are truncated
+    after `max_episode_steps`, so the mean is the limit for infinitely many evaluation episodes.
     """
     if policy.ndim == 1:
         policy = np.eye(table.num_actions)[policy]
     shape = (table.num_states, -1)
     weight = (policy[:, :, None] * table.probability).reshape(shape)
-    # Outcomes that cannot happen would cost the greater part of the work.
+    # Leave out columns of outcomes that never happen: most of the columns, and so most of the work.
     used = weight.any(axis=0)
     weight = weight[:, used]
     reward = table.reward.reshape(shape)[:, used]
@@ -119,7 +119,7 @@ def evaluate_policy(table: TransitionTable, policy: np.ndarray) -> tuple[float, 
     reward_mean = (weight * reward).sum(axis=1)
     reward_square = (weight * reward**2).sum(axis=1)
     cross = 2 * going_on * reward
-    # E[G^2] = E[r^2] + 2 E[r G'] + E[G'^2], backwards from the time limit, where the return to come is 0.
+    # For G = r + G': E[G^2] = E[r^2] + 2 E[r G'] + E[G'^2]. Start at the time limit, where G' = 0, and go backwards.
     mean, square = np.zeros(table.num_states), np.zeros(table.num_states)
     for _ in range(table.max_episode_steps):
         mean_next = mean[next_state]
@@ -131,7 +131,7 @@ def evaluate_policy(table: TransitionTable, policy: np.ndarray) -> tuple[float, 
 
 
 def optimal_q(table: TransitionTable, gamma: float, tolerance: float = 1e-10) -> np.ndarray:
-    """Q of the optimal policy without a time limit, [S, A], by value iteration; `gamma` must lie below 1."""
+    """Return Q of the optimal policy without a time limit, [S, A], by value iteration. `gamma` must be below 1."""
     expected_reward = (table.probability * table.reward).sum(axis=2)
     going_on = gamma * table.probability * ~table.terminated
     q_values = np.zeros_like(expected_reward)

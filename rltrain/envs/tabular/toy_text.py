@@ -1,4 +1,4 @@
-"""What people call the states and actions of the toy-text environments, and their policies as pictures."""
+"""Names of the states and actions of toy-text environments, and pictures of policies on their grids."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ ACTION_NAMES = {
     "CliffWalkingEnv": ("up", "right", "down", "left"),
     "MazeEnv": ("left", "right", "up", "down"),
 }
-"""By the class of the environment, in the order of their numbers."""
+"""The names of the actions in order, by the class of the environment."""
 
 SYMBOLS = {
     **{"left": "←", "right": "→", "up": "↑", "down": "↓"},
@@ -22,16 +22,16 @@ SYMBOLS = {
 }
 
 TAXI_START, TAXI_GOAL, IN_TAXI = 0, 3, 4
-"""The passenger and the destination of Taxi's picture: from R to B."""
+"""The passenger and the destination in the picture of Taxi: from R to B."""
 
 
 def action_names(config: GymConfig, num_actions: int) -> tuple[str, ...]:
-    """Their names where they are known, else action_0, action_1, ..."""
+    """Return the names of the actions if they are known, else action_0, action_1, ..."""
     return ACTION_NAMES.get(_kind(config), tuple(f"action_{action}" for action in range(num_actions)))
 
 
 def state_names(config: GymConfig, num_states: int) -> list[str]:
-    """Their names where they are known, else their numbers."""
+    """Return the names of the states if they are known, else their numbers."""
     if _kind(config) == "MazeEnv":
         from rltrain.envs.maze import CELLS
 
@@ -40,7 +40,7 @@ def state_names(config: GymConfig, num_states: int) -> list[str]:
 
 
 def policy_picture(config: GymConfig, policy: np.ndarray) -> str:
-    """The actions of a policy, [S] int, where they are taken; empty for an environment without a known grid."""
+    """Return the actions of a policy, [S] int, drawn on the environment's grid. Empty if the grid is not known."""
     env = make_env(config)
     try:
         base: Any = env.unwrapped
@@ -78,7 +78,7 @@ def _maze(base: Any, arrows: np.ndarray) -> str:
     there, eaten = arrows.reshape(2, 2, 3)
     for cells in (there, eaten):
         cells[1, 1:] = "X", "G"
-    # Whoever is on or beyond the small cheese has eaten it.
+    # The mouse cannot be on or behind the small cheese without having eaten it.
     there[0, 1], there[0, 2] = "c", " "
     return _beside("cheese there", _grid(there), "cheese eaten", _grid(eaten)) + (
         "\nc small cheese, X poison, G big cheese"
@@ -92,7 +92,7 @@ def _taxi(base: Any, arrows: np.ndarray) -> str:
 
 
 def _taxi_map(base: Any, arrows: np.ndarray, passenger: int) -> str:
-    """Taxi's own map with its walls; each cell's letter gives way to the action."""
+    """Return Taxi's own map with its walls, with the action in each cell."""
     cells = base.desc.astype(str)
     for row in range(5):
         for column in range(5):
@@ -105,7 +105,7 @@ def _grid(cells: np.ndarray) -> str:
 
 
 def _beside(left_title: str, left: str, right_title: str, right: str) -> str:
-    """Two blocks of lines with a title each, side by side."""
+    """Return two blocks of lines side by side, each with a title."""
     lefts, rights = [left_title, *left.split("\n")], [right_title, *right.split("\n")]
     width = max(map(len, lefts)) + 4
     return "\n".join(f"{one:<{width}}{other}" for one, other in zip(lefts, rights, strict=True))

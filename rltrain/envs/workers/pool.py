@@ -1,4 +1,4 @@
-"""Environments in processes of their own: starting them, calling them, noticing when one is gone or hangs."""
+"""Environments in worker processes: start them, call them, detect those that die or hang, and replace them."""
 
 import contextlib
 import multiprocessing
@@ -19,24 +19,25 @@ from rltrain.envs.workers.process import Failure, Watch, kill, serve
 from rltrain.errors import EnvironmentFailure, RltrainError
 
 _START_TIMEOUT_S = 120.0
-"""For the first answer of a process, which imports, starts an environment and resets it. Takes seconds; more while
-many start on few cores."""
+"""The time-out for the first answer of a process, which imports packages, starts an environment and resets it. This
+takes some seconds, and longer if many processes start on few cores."""
 _GRACE_S = 1.0
-"""What a worker gets to hand over its answer where a neighbour has used up the time of both."""
+"""The time that a worker always gets to send its answer, even if waiting for another worker has taken all of the
+time-out."""
 
 
 class Lost(NamedTuple):
-    """In place of an answer: a worker that died, hung or raised during the call."""
+    """The answer of a worker that died, hung or raised an error during the call."""
 
     number: int
     failure: EnvironmentFailure
 
 
 class Workers:
-    """A process for each tuple of `arguments`; in it, `make(*arguments)` answers the calls.
+    """One process for each tuple of `arguments`. In the process, the object `make(*arguments)` answers the calls.
 
-    A worker that is lost can be replaced, `max_restarts` times over all of them. They end with `close`, with the
-    trainer however that ends, and with the thread that made them.
+    Lost workers can be replaced, up to `max_restarts` times in total. The processes end with `close`, with the trainer
+    (even if it is killed), and with the thread that made them.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class Workers:
         step_timeout_s: float,
         max_restarts: int,
     ) -> None:
-        """`where` is the key that errors name; a call that takes longer than `step_timeout_s` counts as hung."""
+        """where: the config key that errors name. step_timeout_s: a call that takes longer counts as hung."""
         self._make, self._arguments, self._where = make, list(arguments), where
         self._timeout_s = step_timeout_s
         self.restarts = Restarts(len(self._arguments), max_restarts, "worker")
@@ -56,9 +57,9 @@ class Workers:
         self._new: set[int] = set()
         """Workers that have not answered yet."""
         self._left_out: dict[int, Lost] = {}
-        """Workers lost since the run was asked to stop: called no more, and not replaced."""
+        """Workers lost while the run stops. They are neither called nor replaced."""
         self._watch = Watch()
-        # Also where nobody calls `close`; before multiprocessing waits for its children at the end of the program.
+        # Runs at exit too if nobody calls `close`, before multiprocessing waits for its children.
         self.close = util.Finalize(self, _end, (self._watch, self._pipes, self._processes), exitpriority=100)
         self._waiting = False
         self._called_s = 0.0
@@ -66,9 +67,9 @@ class Workers:
             self._start(number)
 
     def call(self, method: str, arguments: Iterable[tuple[Any, ...]]) -> None:
-        """Call `method` with one tuple of arguments in each process; returns at once.
+        """Call `method` in each process with its tuple of arguments, and return at once.
 
-        Answers of an earlier call that nobody took are dropped.
+        Drops the answers to an earlier call that `answers` has not returned.
         """
         if self._waiting:
             with contextlib.suppress(RltrainError):
@@ -80,12 +81,12 @@ class Workers:
         self._waiting = True
 
     def answers(self) -> list[Any]:
-        """What each process answers, or Lost; all are read before an error is raised, so that none is left for later.
+        """Return the answer of each process, or Lost. Reads all answers before it raises an error.
 
-        Raises what a worker raised, unless its environment is to blame and it had begun: that is Lost too.
+        An error of an environment that has been made counts as Lost. Any other error of a worker is raised.
         """
         if not self._waiting:
-            raise RuntimeError("no call to answer")
+            raise RuntimeError("answers was called without a call")
         found = [self._answer(number) for number in range(len(self._pipes))]
         self._waiting = False
         for number, answer in enumerate(found):
@@ -94,18 +95,20 @@ class Workers:
         return found
 
     def replace(self, lost: Lost, seed: int, begun: bool) -> Any:
-        """Another process in place of a lost one; returns what its `reset` answers.
+        """Start a process in place of a lost one, and return the answer of its `reset`.
 
-        `seed` is what the lost one was reset with. Where it had `begun`, the new one does not play its episodes again.
-        None once the run was asked to stop, as it would take long: each later call is answered by Lost.
-        Raises EnvironmentFailure beyond the budget, and what `answers` raises.
+        seed: the seed of the lost worker's `reset`. begun: true if it has been reset; the new worker then gets another
+        seed, so that it does not play the same episodes again.
+        While the run stops, it replaces nothing and returns None, because a start takes too long. Each later call is
+        answered with Lost.
+        Raises EnvironmentFailure if the budget is used up, and what `answers` raises.
         """
         while True:
             number = lost.number
             if is_stopping():
                 self._left_out[number] = lost
                 return None
-            if self._processes[number].is_alive():  # or its number may be another process's by now
+            if self._processes[number].is_alive():  # the process id of a dead worker may belong to another process now
                 kill(self._processes[number])
             count = self.restarts.count(number, lost.failure)
             self._processes[number].join()
@@ -122,7 +125,7 @@ class Workers:
             lost = answer
 
     def _start(self, number: int) -> None:
-        # Not fork: a copy of a process with torch's threads may hang.
+        # Not fork: a forked process with torch's threads may hang.
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(
@@ -135,12 +138,12 @@ class Workers:
         self._new.add(number)
 
     def _send(self, number: int, method: str, given: tuple[Any, ...]) -> None:
-        # A dead worker is told of by its answer.
+        # `_answer` reports a dead worker.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self._pipes[number].send((method, given))
 
     def _answer(self, number: int) -> Any:
-        """What a worker answers: a Failure where it raised, Lost where it died or was killed as it hung."""
+        """Return the answer of a worker: Failure if it raised an error, Lost if it died, or hung and was killed."""
         if number in self._left_out:
             return self._left_out[number]
         process, limit_s = self._processes[number], _START_TIMEOUT_S if number in self._new else self._timeout_s
@@ -156,12 +159,13 @@ class Workers:
         except (EOFError, OSError):
             hung = self._watch.end()
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # what it may have started; before the join frees its number
+                os.killpg(process.pid, signal.SIGKILL)  # its child processes; before `join` frees its process id
             process.join()
             code = process.exitcode
             how = f"was killed by {signal.Signals(-code).name}" if code and code < 0 else f"ended with exit code {code}"
             how = f"did not answer for {min(limit_s, STOPPING_S) if is_stopping() else limit_s:g} s" if hung else how
-            where, fix = self._where, "see above for its last words" if code and code > 0 else "look for what ended it"
+            fix = "see its error message above" if code and code > 0 else "find out what ended it"
+            where = self._where
             return Lost(number, EnvironmentFailure(f"worker process {number} {how}", where, fix))
         finally:
             self._watch.end()
@@ -175,7 +179,7 @@ class Workers:
 
 
 def _end(watch: Watch, pipes: list[Connection], processes: list[Any]) -> None:
-    """End the processes, by force if they do not follow within 5 s."""
+    """End the processes. Kills those that are still alive after 5 s."""
     watch.stop()
     for pipe in pipes:
         pipe.close()

@@ -1,4 +1,4 @@
-"""A worker process: its life, which answers calls until the trainer is gone, and its end where it hangs."""
+"""A worker process: the loop that answers calls, and the watch that kills it if it hangs."""
 
 import contextlib
 import ctypes
@@ -20,11 +20,11 @@ from rltrain.errors import EnvironmentFailure, RltrainError
 
 _PR_SET_PDEATHSIG = 1
 _CHECK_S = 0.1
-"""Seconds between looks at the clock."""
+"""Seconds between two checks of the deadline."""
 
 
 class Failure(NamedTuple):
-    """An error on its way to the trainer: its words, as errors with several arguments do not survive pickling."""
+    """An error as plain data for the trainer, because errors with several arguments cannot be pickled."""
 
     exit_code: int
     what: str
@@ -32,19 +32,19 @@ class Failure(NamedTuple):
     fix: str
     trace: str
     starting: bool
-    """There was no environment yet, so another process would not help."""
+    """True if the environment could not be made, so that another process would not help."""
 
 
 def serve(pipe: Connection, make: Callable[..., Any], arguments: tuple[Any, ...], plugins: list[str]) -> None:
-    """A worker's life: calls are answered in turn until the other end of the pipe is gone."""
-    # Ctrl-C and a scheduler's signals reach the whole group of processes; the trainer decides when its workers end.
+    """Answer calls from the pipe until the trainer closes it. The first call makes the object `make(*arguments)`."""
+    # Ctrl-C and a scheduler's signals reach the whole process group. The trainer decides when its workers end.
     for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
-    # A group of its own, so that what the environment starts can be found even when this process is gone.
+    # A process group of its own, so that the environment's child processes can be killed even after this one has ended.
     os.setpgid(0, 0)
     if sys.platform == "linux":
-        # The pipe says that the trainer is gone only to a worker that reads it, not to one that hangs.
+        # A worker that hangs does not notice that the pipe is closed. So Linux kills it when the trainer ends.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     plugin_modules.load(plugins)
     subject: Any = None
@@ -75,9 +75,9 @@ def serve(pipe: Connection, make: Callable[..., Any], arguments: tuple[Any, ...]
 
 
 class Watch:
-    """A thread that kills the worker which is waited for once its time is up: the wait then ends by itself.
+    """A thread that kills the worker we wait for when its time is up. The read from its pipe then ends with an error.
 
-    A time-out on the pipe would not do: a worker may hang in the middle of its answer.
+    A time-out on the pipe is not enough, because a worker may hang in the middle of its answer.
     """
 
     def __init__(self) -> None:
@@ -91,17 +91,17 @@ class Watch:
 
     @property
     def now_s(self) -> float:
-        """What its clock shows, which stands still while this process does."""
+        """The time in seconds, without the time during which this process was suspended."""
         return self._clock.now_s
 
     def begin(self, process: Any, deadline_s: float, stopping_deadline_s: float) -> None:
-        """Look after this process until `deadline_s`; the other one counts once the run was asked to stop."""
+        """Kill this process after `deadline_s`, or, while the run stops, after `stopping_deadline_s`."""
         with self._lock:
             self._process, self._killed = process, False
             self._deadline_s, self._stopping_deadline_s = deadline_s, stopping_deadline_s
 
     def end(self) -> bool:
-        """Look no longer; returns whether the process was killed."""
+        """Stop watching the process. Return true if it was killed."""
         with self._lock:
             self._deadline_s = self._stopping_deadline_s = math.inf
             return self._killed
@@ -120,7 +120,7 @@ class Watch:
 
 
 def kill(process: Any) -> None:
-    """End a worker at once, with all that it started."""
+    """Kill a worker and its child processes."""
     try:
         started = psutil.Process(process.pid).children(recursive=True)
     except psutil.NoSuchProcess:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rltrain.config.environments import GymConfig
-from rltrain.envs.gym import pool as gym
+from rltrain.envs.gym import family as gym
 from rltrain.envs.gym.cartpole import CartPolePool
 from rltrain.envs.gym.pool import GymPool
 

@@ -8,7 +8,7 @@ import pytest
 from gymnasium.spaces import Discrete, MultiBinary, MultiDiscrete
 
 from rltrain.config.environments import GymConfig
-from rltrain.envs.gym import pool as gym
+from rltrain.envs.gym import make
 from rltrain.envs.gym.family import make_pool
 from rltrain.envs.gym.make import make_env, spaces
 from rltrain.errors import ConfigError, EnvironmentFailure
@@ -207,6 +207,6 @@ def test_a_killed_worker_is_reported():
 
 def test_a_hint_names_no_environment_whose_package_is_missing(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name in ("mujoco", "jax") else name)
-    offered = gym._installed()
+    offered = make._installed()
     assert "CartPole-v1" in offered and "LunarLander-v3" in offered
     assert not [name for name in offered if name.startswith(("Ant-", "Hopper-", "phys2d/", "tabular/"))]
