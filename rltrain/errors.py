@@ -94,7 +94,7 @@ class Stopped(RltrainError):
     def __init__(self, signal_number: int, where: str = "") -> None:
         name = signal.Signals(signal_number).name
         by = f"Ctrl-C ({name})" if signal_number == signal.SIGINT else name
-        fix = f"everything is saved; to resume: rltrain resume {shlex.quote(where)}" if where else "nothing was kept"
+        fix = f"all is saved, resume with: rltrain resume {shlex.quote(where)}" if where else "nothing was kept"
         super().__init__(f"stopped by {by}", where, fix)
         self.signal_number = signal_number
         # Cluster schedulers send SIGUSR1 before SIGTERM, with the same meaning.
