@@ -60,7 +60,7 @@ def train(config: RunConfig, run: Run) -> None:
     collector = Collector(agent.actor, run.pool, run, run.generator("actions"), run.env_seed(), c)
     run.begin(agent, environments=collector)
     while not run.finished:
-        agent.learner.anneal(run.step)
+        agent.learner.anneal_learning_rate(run.step)
         rollout = collector.collect()
         with run.phase("learn"):
             advantage = gae(

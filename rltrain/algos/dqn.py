@@ -125,7 +125,7 @@ def train(config: RunConfig, run: Run) -> None:
         # The number of multiples of train_every_steps among the last num_envs agent steps.
         num_rounds = run.step // c.train_every_steps - (run.step - c.num_envs) // c.train_every_steps
         if num_rounds and run.step >= c.learning_starts and replay.size >= c.batch_size:
-            agent.learner.anneal(run.step)
+            agent.learner.anneal_learning_rate(run.step)
             replay.beta = linear(run.step, c.priority_beta_start, 1.0, config.total_steps)
             with run.phase("learn"):
                 for batch in replay.batches(num_rounds * c.updates_per_round, c.batch_size):

@@ -1,8 +1,12 @@
 """Proximal policy optimization with a clipped surrogate (Schulman et al. 2017, algorithm 1).
 
-A = generalised advantage estimate (`gae`),    R = A + V_old                                (eq. 11 and 12)
+A_t = delta_t + gamma lambda A_{t+1},    delta_t = r_t + gamma V(s_{t+1}) - V(s_t)              (eq. 11 and 12)
+R = A + V_old                                                                                   (V^targ)
 ratio = pi(a|s) / pi_old(a|s)
-minimise  -min(ratio A, clip(ratio, 1 - c, 1 + c) A) + w_v (V - R)^2 / 2 - w_e H[pi]        (eq. 7 and 9)
+minimise  -min(ratio A, clip(ratio, 1 - eps, 1 + eps) A) + w_v (V - R)^2 / 2 - w_e H[pi]        (eq. 7 and 9)
+
+In the paper's letters: N is num_envs, T num_steps, K num_epochs, M batch_size, eps clip_range, c2 = w_e, and
+c1 = w_v / 2, because the paper's value loss has no factor 1/2.
 
 repeat: act for num_steps in every environment with the current policy, which becomes pi_old
         compute A and R
@@ -36,29 +40,29 @@ class PPO(PolicyAgent):
         super().__init__(config, actor, "adam", self.config.adam_eps)
 
     def update(self, batch: Minibatch, clip_range: float) -> None:
-        """Take one optimizer step on a minibatch. Advantages are normalised over the minibatch, never over parts."""
+        """Take one optimizer step on a minibatch. Advantages are normalised over the whole minibatch."""
         if self.config.normalize_advantage:
             batch = replace(batch, advantage=normalize(batch.advantage))
         self.learner.step(self.loss, batch, clip_range=clip_range)
 
     def loss(self, batch: Minibatch, clip_range: float) -> Loss:
-        """Return equation 9 with its sign reversed: clipped surrogate, value loss and entropy."""
+        """Return -(L^CLIP - c1 L^VF + c2 S): equation 9 with its sign reversed, written out in `ppo_loss`."""
         c = self.config
-        log_prob, entropy, value = self.actor.evaluate(batch.obs, batch.action)
+        new_log_prob, entropy, value = self.actor.evaluate(batch.obs, batch.action)
         loss, policy_loss, value_loss, mean_entropy = ppo_loss(
-            log_prob,
+            new_log_prob,
             entropy,
             value,
-            batch.log_prob,
-            batch.value,
-            batch.advantage,
-            batch.returns,
-            clip_range,
-            c.clip_value_range,
-            c.value_weight,
-            c.entropy_weight,
+            old_log_prob_B=batch.log_prob,
+            old_value_B=batch.value,
+            advantage_B=batch.advantage,
+            return_B=batch.returns,
+            clip_range=clip_range,
+            clip_value_range=c.clip_value_range,
+            value_weight=c.value_weight,
+            entropy_weight=c.entropy_weight,
         )
-        new_log_prob = log_prob.detach()
+        new_log_prob = new_log_prob.detach()
         return Loss(
             loss,
             lambda: {
@@ -79,10 +83,10 @@ def train(config: RunConfig, run: Run) -> None:
     c: PPOConfig = config.algo
     agent = PPO(config, *run.spaces, run.seed_of("network"))
     collector = Collector(agent.actor, run.pool, run, run.generator("actions"), run.env_seed(), c)
-    shuffle = run.generator("minibatches")
+    minibatch_generator = run.generator("minibatches")
     run.begin(agent, environments=collector)
     while not run.finished:
-        agent.learner.anneal(run.step)
+        agent.learner.anneal_learning_rate(run.step)
         clip_range = linear_or_constant(run.step, c.clip_range, c.clip_range_end, config.total_steps)
         rollout = collector.collect()
         with run.phase("learn"):
@@ -91,7 +95,7 @@ def train(config: RunConfig, run: Run) -> None:
             )
             returns = advantage + rollout.value
             for _ in range(c.num_epochs):
-                for index in rollout.shuffled(c.batch_size, shuffle):
+                for index in rollout.shuffled(c.batch_size, minibatch_generator):
                     agent.update(rollout.minibatch(index, advantage, returns), clip_range)
         run.record({"train/explained_variance": explained_variance(rollout.flat("value"), returns.flatten())})
         run.record(agent.learner.metrics)

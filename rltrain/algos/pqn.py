@@ -104,17 +104,17 @@ def train(config: RunConfig, run: Run) -> None:
     c: PQNConfig = config.algo
     agent = PQN(config, *run.spaces, run.seed_of("network"))
     collector = Collector(agent, run.pool, run, run.generator("exploration"), run.env_seed(), c)
-    shuffle = run.generator("minibatches")
+    minibatch_generator = run.generator("minibatches")
     exploration_steps = c.exploration_fraction * config.total_steps
     run.begin(agent, environments=collector)
     while not run.finished:
-        agent.learner.anneal(run.step)
+        agent.learner.anneal_learning_rate(run.step)
         agent.epsilon = linear(run.step, c.epsilon_start, c.epsilon_end, exploration_steps)
         rollout = collector.collect()
         with run.phase("learn"):
             returns = lambda_returns(rollout.reward, rollout.discount, rollout.trace, rollout.next_value, c.q_lambda)
             for _ in range(c.num_epochs):
-                for index in rollout.shuffled(c.batch_size, shuffle):
+                for index in rollout.shuffled(c.batch_size, minibatch_generator):
                     batch = ReturnBatch(rollout.obs_at(index), rollout.flat("action")[index], returns.flatten()[index])
                     agent.learner.step(agent.loss, batch)
         run.record({"rollout/exploration_rate": agent.epsilon})

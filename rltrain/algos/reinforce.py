@@ -139,7 +139,7 @@ def train(config: RunConfig, run: Run) -> None:
     actions, starts = run.generator("actions"), run.generator("starts")
     run.begin(agent)
     while not run.finished:
-        agent.learner.anneal(run.step)
+        agent.learner.anneal_learning_rate(run.step)
         step_before, rewind = run.step, run.mark()
         episodes = play_batch(agent.actor, run, c, actions, int(starts.integers(2**31)))
         if episodes is None:  # the run stops; a resumed run plays these episodes again

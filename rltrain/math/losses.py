@@ -31,7 +31,7 @@ def double_q_learning_target(
     return reward_B + discount_B * next_target_q_BA.gather(-1, next_action_B).squeeze(-1)
 
 
-@accelerable
+@accelerable  # twin: fast/losses.py
 def td_loss(
     q_BA: Tensor, action_B: Tensor, target_B: Tensor, weight_B: Tensor | None = None, huber_delta: float | None = None
 ) -> tuple[Tensor, Tensor]:
@@ -122,7 +122,7 @@ def clipped_value_loss(value_B: Tensor, old_value_B: Tensor, return_B: Tensor, c
     return torch.maximum(value_loss(value_B, return_B), value_loss(clipped_B, return_B))
 
 
-@accelerable
+@accelerable  # twin: fast/losses.py
 def ppo_loss(
     log_prob_B: Tensor,
     entropy_B: Tensor,

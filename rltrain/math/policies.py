@@ -8,7 +8,7 @@ from torch import Tensor
 from rltrain.system.accelerable import accelerable
 
 
-@accelerable
+@accelerable  # twin: fast/losses.py
 def categorical_log_prob_entropy(logits_BA: Tensor, action_B: Tensor) -> tuple[Tensor, Tensor]:
     """Return log pi(a|s) and the entropy -sum_a pi log pi of a softmax policy.
 

@@ -1,7 +1,7 @@
 """Returns and advantages, computed backwards over time. Legend: T time, B environments.
 
 All functions take two masks. `discount` = gamma * (1 - terminated) multiplies the value of the next state.
-`trace` = 1 - (terminated | truncated) is 1 if the next row belongs to the same episode.
+`trace` = 1 - (terminated | truncated), the "not done" mask, is 1 if the next row belongs to the same episode.
 """
 
 import torch
@@ -26,7 +26,7 @@ def discounted_returns(reward_TB: Tensor, discount_TB: Tensor, trace_TB: Tensor,
     return _accumulate_backwards(reward_TB + bootstrap_TB, discount_TB * trace_TB, torch.zeros_like(reward_TB[0]))
 
 
-@accelerable
+@accelerable  # twin: fast/graphs.py
 @torch.no_grad()
 def gae(
     reward_TB: Tensor,
@@ -36,10 +36,11 @@ def gae(
     next_value_TB: Tensor,
     gae_lambda: float,
 ) -> Tensor:
-    """Return generalised advantage estimates (Schulman et al. 2016, eq. 11 and 16).
+    """Return generalised advantage estimates (Schulman et al. 2016, eq. 16), truncated at the last row (Schulman et al.
+    2017, eq. 11 and 12).
 
     delta_t = r_t + discount_t * V(s'_t) - V(s_t)
-    A_t = delta_t + discount_t * trace_t * lambda * A_{t+1}
+    A_t = delta_t + discount_t * trace_t * lambda * A_{t+1}, and 0 after the last row, whose delta still contains V(s'_t)
 
     reward_TB: [time, environments] or [time], float. discount_TB: gamma * (1 - terminated), same shape, float.
     trace_TB: 1 - (terminated | truncated), same shape, float. value_TB: V(s_t), same shape, float.

@@ -57,7 +57,7 @@ class Learner:
         self._grad_norm: Tensor | None = None
         self._compile_s = 0.0
 
-    def anneal(self, step: int) -> None:
+    def anneal_learning_rate(self, step: int) -> None:
         """Set the learning rate that the schedule has at agent step `step`."""
         algo = self._config.algo
         self.set_learning_rate(
@@ -81,9 +81,43 @@ class Learner:
         clip range that a schedule changes.
         Raises OutOfMemory. Raises NonFiniteError before the optimizer steps.
         """
+        # `_update_once`, on a GPU replayed as a CUDA graph.
         td_error, self._grad_norm, self._metrics = self._update(loss_of=loss_of, batch=batch, **numbers)
         self.num_updates += 1
         return td_error
+
+    def _update_once(self, loss_of: Callable[..., Loss], batch: Samples, **numbers: Any) -> tuple[Any, Tensor, Any]:
+        """Compute gradients, clip them and step the optimizer. On a GPU this is recorded as a CUDA graph."""
+        td_error, metrics = self._backward(loss_of, batch, numbers)
+        grad_norm = optimizers.clip_gradients(self.trained, self._config.algo.max_grad_norm)
+        self.optimizer.step()
+        return td_error, grad_norm, metrics
+
+    def _backward(self, loss_of: Callable[..., Loss], batch: Samples, numbers: dict[str, Any]) -> tuple[Any, Any]:
+        """Replace the gradients by those of the mean loss of the batch. Return td errors and metrics."""
+        self._metrics = []  # frees the memory of the last update
+
+        def attempt(size: int) -> tuple[list[Tensor], list[tuple[float, Callable[[], dict[str, Any]]]]]:
+            for tensor in self.trained.tensors:  # not optimizer.zero_grad(): in A3C the optimizer has shared tensors
+                tensor.grad = None
+            td_errors: list[Tensor] = []
+            metrics: list[tuple[float, Callable[[], dict[str, Any]]]] = []
+            for part, share in self._parts(batch, size):
+                loss = loss_of(part, **numbers)
+                (loss.value if share == 1.0 else share * loss.value).backward()
+                if loss.td_error is not None:
+                    td_errors.append(loss.td_error)
+                values = partial(_with_loss, loss.value.detach(), loss.metrics)
+                # The metrics of a micro-batch are computed now, so that its memory is free for the next one.
+                metrics.append((share, values if share == 1.0 else partial(dict, values())))
+            return td_errors, metrics
+
+        start_s = time.perf_counter()
+        td_errors, metrics = self.micro_batches.until_it_fits(len(batch), attempt)
+        # torch compiles during the first forward and backward pass.
+        self._compile_s = self._compile_s or time.perf_counter() - start_s
+        td_error = (td_errors[0] if len(td_errors) == 1 else torch.cat(td_errors)) if td_errors else None
+        return td_error, metrics
 
     def compute_gradients(self, loss_of: Callable[..., Loss], batch: Samples, **numbers: float) -> Tensor | None:
         """Compute and clip the gradients as in `step`, but do not step the optimizer. Return the td errors, if any."""
@@ -125,39 +159,6 @@ class Learner:
         """Restore the state that `state_dict` returned."""
         optimizers.load_state_dict(self.optimizer, self.trained, state["optimizer"])
         self.num_updates = int(state["num_updates"])
-
-    def _update_once(self, loss_of: Callable[..., Loss], batch: Samples, **numbers: Any) -> tuple[Any, Tensor, Any]:
-        """Compute gradients, clip them and step the optimizer. On a GPU this is recorded as a CUDA graph."""
-        td_error, metrics = self._backward(loss_of, batch, numbers)
-        grad_norm = optimizers.clip_gradients(self.trained, self._config.algo.max_grad_norm)
-        self.optimizer.step()
-        return td_error, grad_norm, metrics
-
-    def _backward(self, loss_of: Callable[..., Loss], batch: Samples, numbers: dict[str, Any]) -> tuple[Any, Any]:
-        """Replace the gradients by those of the mean loss of the batch. Return td errors and metrics."""
-        self._metrics = []  # frees the memory of the last update
-
-        def attempt(size: int) -> tuple[list[Tensor], list[tuple[float, Callable[[], dict[str, Any]]]]]:
-            for tensor in self.trained.tensors:  # not optimizer.zero_grad(): in A3C the optimizer has shared tensors
-                tensor.grad = None
-            td_errors: list[Tensor] = []
-            metrics: list[tuple[float, Callable[[], dict[str, Any]]]] = []
-            for part, share in self._parts(batch, size):
-                loss = loss_of(part, **numbers)
-                (loss.value if share == 1.0 else share * loss.value).backward()
-                if loss.td_error is not None:
-                    td_errors.append(loss.td_error)
-                values = partial(_with_loss, loss.value.detach(), loss.metrics)
-                # The metrics of a micro-batch are computed now, so that its memory is free for the next one.
-                metrics.append((share, values if share == 1.0 else partial(dict, values())))
-            return td_errors, metrics
-
-        start_s = time.perf_counter()
-        td_errors, metrics = self.micro_batches.until_it_fits(len(batch), attempt)
-        # torch compiles during the first forward and backward pass.
-        self._compile_s = self._compile_s or time.perf_counter() - start_s
-        td_error = (td_errors[0] if len(td_errors) == 1 else torch.cat(td_errors)) if td_errors else None
-        return td_error, metrics
 
     def _parts(self, batch: Samples, size: int) -> Iterator[tuple[Any, float]]:
         """Yield (part, share): micro-batches of at most `size` samples on the device, and their share of the batch."""

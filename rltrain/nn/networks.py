@@ -228,7 +228,7 @@ class ActorCritic(nn.Module):
         return outputs, self.value(self.value_torso(obs) if self.value_torso else features)
 
 
-@accelerable
+@accelerable  # twin: fast/mlp.py and fast/cnn.py
 def prepare(network: Any) -> None:
     """Prepare a new network for use. The plain function does nothing; its twin replaces the forward pass."""
 

@@ -15,7 +15,7 @@ RMSPROP_DECAY = 0.99
 """The decay of the mean square in Mnih et al. 2016."""
 
 
-@accelerable
+@accelerable  # twin: fast/optimizers.py
 def make(name: str, trained: Trained, learning_rate: float, eps: float) -> torch.optim.Optimizer:
     """Return Adam (Kingma & Ba 2015), RMSprop (Hinton 2012) or RAdam (Liu et al. 2020).
 
@@ -30,7 +30,7 @@ def make(name: str, trained: Trained, learning_rate: float, eps: float) -> torch
     return torch.optim.RAdam(trained.tensors, lr=learning_rate, eps=eps)
 
 
-@accelerable
+@accelerable  # twin: fast/optimizers.py
 @torch.no_grad()
 def clip_gradients(trained: Trained, max_grad_norm: float) -> Tensor:
     """Scale the gradients down to a global L2 norm of at most max_grad_norm. Return the norm before, ().

@@ -29,7 +29,7 @@ def recording() -> Iterator[None]:
         _recording = False
 
 
-@accelerable
+@accelerable  # twin: fast/graphs.py
 def recorded(
     function: Callable[..., Any], config: RunConfig, device: torch.device, changed: Sequence[Tensor] = ()
 ) -> Callable[..., Any]:

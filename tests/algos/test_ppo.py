@@ -168,7 +168,7 @@ def test_the_learning_rate_falls_from_its_first_to_its_last_value(config):
     agent = PPO(run_config, spaces.Box(-1, 1, (4,), np.float32), spaces.Discrete(2), 0)
     seen = []
     for step in (0, 50, 100):
-        agent.learner.anneal(step)
+        agent.learner.anneal_learning_rate(step)
         seen.append(agent.learner.learning_rate)
     assert seen == pytest.approx([1e-3, 5.5e-4, 1e-4])
 

@@ -123,7 +123,7 @@ def test_the_step_size_falls_with_agent_steps_or_stays():
     learner = learner_of(network(), learning_rate=1e-2, learning_rate_end=1e-3)
     seen = []
     for step in (0, 50, 100, 200):
-        learner.anneal(step)
+        learner.anneal_learning_rate(step)
         seen.append(learner.learning_rate)
     assert seen == pytest.approx([1e-2, 5.5e-3, 1e-3, 1e-3])
     constant = learner_of(network(), learning_rate=1e-2)
