@@ -72,7 +72,7 @@ def policy_gradient_loss(log_prob_B: Tensor, advantage_B: Tensor) -> Tensor:
 def clipped_surrogate(
     log_prob_B: Tensor, old_log_prob_B: Tensor, advantage_B: Tensor, clip_range: float | Tensor
 ) -> Tensor:
-    """Return PPO's policy loss -min(ratio * A, clip(ratio, 1 - c, 1 + c) * A) (Schulman et al. 2017, eq. 7).
+    """Return PPO's policy loss -min(ratio * A, clip(ratio, 1 - eps, 1 + eps) * A) (Schulman et al. 2017, eq. 7).
 
     log_prob_B, old_log_prob_B: log-probability of the action taken under the new and the old policy, [batch], float.
     advantage_B: [batch], float. clip_range: c. Returns the loss of each sample, to be minimised, [batch], float.
@@ -85,7 +85,7 @@ def clipped_surrogate(
 
 @torch.no_grad()
 def clip_fraction(log_prob_B: Tensor, old_log_prob_B: Tensor, clip_range: float | Tensor) -> Tensor:
-    """Return the fraction of samples with a ratio outside [1 - c, 1 + c]. Inputs [batch], float; result (), float."""
+    """Return the fraction of samples with a ratio outside [1 - eps, 1 + eps]. Inputs [batch], float; result (), float."""
     check_shapes(log_prob_B, old_log_prob_B)
     ratio_B = (log_prob_B - old_log_prob_B).exp()
     return ((ratio_B - 1.0).abs() > clip_range).float().mean()

@@ -40,7 +40,7 @@ def gae(
     2017, eq. 11 and 12).
 
     delta_t = r_t + discount_t * V(s'_t) - V(s_t)
-    A_t = delta_t + discount_t * trace_t * lambda * A_{t+1}, and 0 after the last row, whose delta still contains V(s'_t)
+    A_t = delta_t + discount_t * trace_t * lambda * A_{t+1}, with A = 0 after the last row; its delta contains V(s'_t)
 
     reward_TB: [time, environments] or [time], float. discount_TB: gamma * (1 - terminated), same shape, float.
     trace_TB: 1 - (terminated | truncated), same shape, float. value_TB: V(s_t), same shape, float.
