@@ -1,7 +1,7 @@
 """Networks: torsos that compute features of observations, and the heads of agents.
 
-Pixels are uint8; only the torso scales them, by dividing the weights of its first convolution by 255. Torsos compute in the run's precision. Heads
-stay in fp32: bf16 loses too much precision in values and probabilities.
+Pixels are uint8; only the torso scales them, by dividing the weights of its first convolution by 255. Torsos compute in
+the run's precision. Heads stay in fp32: bf16 loses too much precision in values and probabilities.
 """
 
 import itertools
