@@ -76,9 +76,12 @@ def test_every_tuned_setting_belongs_to_an_algorithm_and_an_environment():
     families = {family for env in ENVS if (family := tuned_as(env))}
     pairs = {f"{algo}_{env}" for algo in algorithms.ALGOS for env in [*ENVS, *OF_ANY_NAME, *families]}
     assert files
-    assert {path.stem for path in files} <= pairs
+    names = {path.stem for path in files}
+    assert names <= pairs
     for path in files:
         assert path.read_text().startswith("# @package _global_"), path
+    for family in families:
+        assert names & {f"{algo}_{family}" for algo in algorithms.ALGOS}, f"tuned_as={family} names no settings"
 
 
 def test_tuned_settings_are_used_and_lose_against_the_command_line(compose):
