@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from rltrain.buffers.batch import Transition
 from rltrain.buffers.replay import Replay
 from rltrain.run import checkpoint
 
@@ -27,7 +28,8 @@ def play(replay: Replay, frames: int, rng: np.random.Generator, first: bool) -> 
     for _ in range(frames // NUM_ENVS):
         following = np.roll(frame, 1, axis=-1)
         zeros = np.zeros(NUM_ENVS, np.int64)
-        replay.add(frame, zeros, zeros.astype(np.float32), no, no, following, yes if first else no, no)
+        reward = zeros.astype(np.float32)
+        replay.add(Transition(frame, zeros, reward, no, no, following, yes if first else no, no))
         frame, first = following, False
 
 

@@ -16,13 +16,15 @@ FULL, MEASURED = 1_000_000, 20_000
 
 OURS = """
 import sys, numpy as np, psutil
-from rltrain.memory.replay import Replay, bytes_per_transition
+from rltrain.buffers.batch import Transition
+from rltrain.buffers.replay import Replay, bytes_per_transition
 size = int(sys.argv[1])
 before = psutil.Process().memory_info().rss
 replay = Replay(size, 1, (1, 84, 84), np.uint8, (), np.int64, 4, 1, 0.99, np.random.default_rng(0))
 no, frame = np.zeros(1, bool), np.ones((1, 1, 84, 84), np.uint8)
 for step in range(size):
-    replay.add(frame, np.zeros(1, np.int64), np.zeros(1, np.float32), no, no, frame, ~no if step == 0 else no, no)
+    action, reward, first = np.zeros(1, np.int64), np.zeros(1, np.float32), ~no if step == 0 else no
+    replay.add(Transition(frame, action, reward, no, no, frame, first, no))
 print(psutil.Process().memory_info().rss - before, bytes_per_transition((1, 84, 84), np.uint8, (), np.int64))
 """
 PEER = """

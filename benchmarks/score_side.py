@@ -64,18 +64,18 @@ def ours(goal: str, seed: str, max_steps: int, keys: list[str]) -> None:
     from rltrain.run.evaluation import play_episodes
     from rltrain.run.run import Run
 
-    after_step, make_pool, watches = Run.after_step, Run.make_pool, []
+    after_step, begin, watches = Run.after_step, Run.begin, []
 
-    def start(run: Run):
-        pool = make_pool(run)
+    def start(run: Run, agent, **parts) -> bool:
         watches.append(Watch(GOALS[goal], max_steps))  # the clock starts here, without the start-up
-        return pool
+        return begin(run, agent, **parts)
 
-    def after_step_and_look(run: Run, num_steps: int, agent, **parts) -> None:
-        after_step(run, num_steps, agent, **parts)
-        watches[0](run.step, lambda: play_episodes(run.config, agent, EPISODES, 1000 + run.step, True)["mean_reward"])
+    def after_step_and_look(run: Run, num_steps: int) -> None:
+        after_step(run, num_steps)
+        play = lambda: play_episodes(run.config, run.agent, EPISODES, 1000 + run.step, True)["mean_reward"]  # noqa: E731
+        watches[0](run.step, play)
 
-    Run.make_pool, Run.after_step = start, after_step_and_look
+    Run.begin, Run.after_step = start, after_step_and_look
     with tempfile.TemporaryDirectory() as folder:
         quiet = ["progress=false", "eval_every_steps=0", "checkpoint_every_steps=0", f"run_dir={folder}"]
         sys.argv[1:] = [*GOALS[goal].keys, f"seed={seed}", *quiet, *keys]

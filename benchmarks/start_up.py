@@ -20,7 +20,7 @@ TRIES = 7
 MAIN = "from rltrain.cli import main; main()"
 FIRST_STEP = """
 import os, sys, time
-from rltrain.run import Run
+from rltrain.run.run import Run
 from rltrain.cli import main
 def first(run, *args):
     print("first step", time.time(), flush=True)

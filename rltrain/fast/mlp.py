@@ -10,6 +10,7 @@ layers each make sixty calls and thirty autograd nodes for one update. Here they
 Only for float32 on the CPU.
 """
 
+import copy
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -107,6 +108,10 @@ class FullyConnected:
         self._views: list[list[Tensor]] = []
         self._gradient_views: list[list[Tensor]] = []
         self._arrays: list[list[np.ndarray]] = []
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "FullyConnected":
+        """torch copies each parameter to memory of its own: bring the copies together again."""
+        return FullyConnected(copy.deepcopy(self.networks, memo), self.activation, self.linear_end)
 
     def parts(self, whole: Tensor) -> list[Tensor]:
         """Split `whole` [P] into views, one for each of `parameters` and of its shape."""

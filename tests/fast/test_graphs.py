@@ -218,6 +218,15 @@ def test_updates_in_parts_are_not_recorded(recorded, command):
     assert not [graph for graph in recorded if graph._changed]
 
 
+@pytest.mark.parametrize("algo", ["ppo", "dqn"])
+def test_nothing_is_recorded_where_graphs_are_refused(algo, recorded, command):
+    """Bug: what knows no configuration, the advantages, is recorded nevertheless."""
+    for key, some in (("cuda_graphs=false", False), ("cuda_graphs=auto", True)):
+        outcome = command(*small(algo, "cartpole"), "total_steps=400", "eval_every_steps=0", key)
+        assert outcome.code == 0, outcome.err
+        assert bool(recorded) == some
+
+
 def test_graphs_that_are_asked_for_need_a_gpu(command):
     outcome = command("algo=ppo", "env=cartpole", "cuda_graphs=true", "device=cpu")
     assert outcome.code == 2, outcome.err

@@ -1,14 +1,20 @@
 """Networks computed as one node of the graph: the chain rule written out must be what autograd finds."""
 
+import copy
 import gc
 import itertools
 import weakref
 
+import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 from torch import nn
 
+from rltrain.config.network import NetworkConfig
 from rltrain.fast.mlp import FullyConnected
+from rltrain.nn import distributions, networks
+from rltrain.nn.trained import Trained
 
 
 def layers(*sizes: int) -> list[torch.Tensor]:
@@ -75,3 +81,39 @@ def test_what_a_pass_held_is_freed_with_its_result(linear_end):
         assert node() is None
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("pixels", [False, True])
+@pytest.mark.parametrize("head", ["q", "dueling", "actor-critic"])
+def test_a_copy_of_a_network_computes_with_its_own_parameters(head, pixels):
+    """Bug: a target network that was made by `copy.deepcopy` follows every step of the online one."""
+    space = spaces.Box(0, 255, (1, 20, 20), np.uint8) if pixels else spaces.Box(-1, 1, (4,), np.float32)
+    obs = torch.ones(2, *space.shape, dtype=torch.uint8 if pixels else torch.float32)
+    dtype = torch.bfloat16 if pixels else torch.float32
+
+    def torso():
+        return networks.Torso(space, 1, NetworkConfig("small_cnn" if pixels else "mlp"), dtype, init=True)
+
+    def make():
+        if head == "actor-critic":
+            return networks.ActorCritic(torso, distributions.of(spaces.Discrete(3)))
+        return networks.QNetwork(torso(), 3, dueling=head == "dueling")
+
+    def act(network):
+        with torch.no_grad():
+            outputs = network(obs)
+        return torch.cat([value.flatten() for value in outputs]) if isinstance(outputs, tuple) else outputs
+
+    online = networks.build(0, make, torch.device("cpu"))
+    target = copy.deepcopy(online)
+    before = act(online)
+    assert torch.equal(act(target), before)
+    with torch.no_grad():
+        for parameter in online.parameters():
+            parameter.mul_(2)
+    assert not torch.equal(act(online), before)
+    assert torch.equal(act(target), before)
+    outputs = target(obs)
+    (outputs[1] if head == "actor-critic" else outputs).sum().backward()
+    assert any(gradient.any() for gradient in Trained(target).gradients().values())
+    assert not Trained(online).gradients()
