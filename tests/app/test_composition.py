@@ -163,7 +163,7 @@ def test_a_preset_is_its_algorithm_with_the_switches_that_it_names(algo, env, co
 def test_a_preset_without_what_its_name_says_is_refused(algo, compose):
     outcome = compose(f"algo={algo}", "env=cartpole", f"algo.{algorithms.PRESETS[algo][-1]}=false")
     assert outcome.code == 2
-    assert f"{algo} without {algorithms.PRESETS[algo][-1]}" in outcome.last_line
+    assert f"algo={algo} needs algo.{algorithms.PRESETS[algo][-1]}=true" in outcome.last_line
 
 
 def test_what_presets_take_from_dqn_does_not_switch_their_improvements(compose):
