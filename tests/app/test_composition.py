@@ -52,7 +52,7 @@ DAILY = {(ALGOS[number % len(ALGOS)], env) for number, env in enumerate(ENVS)} |
 def test_every_pair_of_algorithm_and_environment_composes_or_says_why_not(algo, env, compose):
     got = compose(f"algo={algo}", f"env={env}")
     if getattr(got, "code", 0) == MISSING_ROM:
-        assert "env.game; `python -m stable_retro.import DIR`" in got.last_line
+        assert "env.game; use `python -m stable_retro.import DIR`" in got.last_line
         assert env.startswith("sonic") and not got.run_dir.exists()
         return
     reason = None
