@@ -1,7 +1,7 @@
 """Networks: torsos that compute features of observations, and the heads of agents.
 
-Pixels are uint8; only the torso scales them, by dividing the weights of its first convolution by 255. Torsos compute in the run's precision. Heads
-stay in fp32: bf16 loses too much precision in values and probabilities.
+Pixels are uint8; only the torso scales them, by dividing the weights of its first convolution by 255. Torsos compute in
+the run's precision. Heads stay in fp32: bf16 loses too much precision in values and probabilities.
 """
 
 import itertools
@@ -177,7 +177,7 @@ def _check_own(name: str, layers: list[nn.Module], pixels: bool) -> None:
 class QNetwork(nn.Module):
     """A network of action values, [B, A] float32.
 
-    With `dueling`, Q(s, a) = V(s) + A(s, a) - mean_a A(s, a) (Wang et al. 2016, eq. 9).
+    With `dueling`, Q(s, a) = V(s) + A(s, a) - mean_a' A(s, a') (Wang et al. 2016, eq. 9).
     """
 
     flat_parameters: FlatParameters | None = None
@@ -193,7 +193,7 @@ class QNetwork(nn.Module):
         features = self.torso(obs)
         advantage = self.advantage(features)
         if self.value is None:
-            return advantage
+            return advantage  # without dueling: Q itself
         return self.value(features) + advantage - advantage.mean(dim=-1, keepdim=True)
 
 
