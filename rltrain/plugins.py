@@ -36,7 +36,7 @@ def register_algorithm(settings_class: Any) -> None:
     functions are in module X. Raises ConfigError.
     """
     if not issubclass(settings_class, AlgorithmConfig):
-        fix = "derive the class from rltrain.config.algorithms.LearningConfig"
+        fix = "derive the class from LearningConfig or TabularConfig of rltrain.config.algorithms"
         raise RltrainError(f"{settings_class.__name__} is not derived from AlgorithmConfig", "plugins", fix)
     settings = settings_class()
     _add("algo", settings.name, settings, settings_class.__doc__, taken=settings.name in ALGOS)

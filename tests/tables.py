@@ -37,11 +37,11 @@ def play(algo, table, num_steps, q=None, chunk=10_000, seed=0, **fields):
     config = ALGOS[algo](**fields)
     settings, walk, generator = settings_of(config, num_steps), Walk(), np.random.default_rng(seed)
     q = np.zeros((table.num_states, table.num_actions)) if q is None else q
-    begin(q, table, settings, walk.place, 0, generator)
+    begin(q, table, settings, walk.current, 0, generator)
     more = (np.zeros(table.max_episode_steps, monte_carlo.STEP), config.first_visit) if algo == "monte_carlo" else ()
     episodes = []
     for step in range(0, num_steps, chunk):
         finished, steps = np.zeros(chunk, FINISHED), min(chunk, num_steps - step)
-        count = LEARN[algo](q, table, settings, walk.place, step, steps, finished, generator, *more)
+        count = LEARN[algo](q, table, settings, walk.current, step, steps, finished, generator, *more)
         episodes.append(finished[:count])
     return q, np.concatenate(episodes)

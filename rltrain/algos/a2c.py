@@ -3,6 +3,8 @@
 R_t = r_t + gamma r_{t+1} + ... + gamma^n V(s_{t+n}),    A_t = R_t - V(s_t)
 minimise  -log pi(a_t|s_t) A_t + w_v (V(s_t) - R_t)^2 / 2 - w_e H[pi(s_t)]
 
+n = the steps left in the rollout; num_steps is the paper's t_max. If the episode ends earlier, the sum ends there.
+
 repeat: act for num_steps in every environment with the current policy
         compute A_t and R_t; take one optimizer step on the whole rollout, then drop it
 
@@ -33,7 +35,10 @@ class A2C(PolicyAgent):
         super().__init__(config, actor, self.config.optimizer, self.config.optimizer_eps)
 
     def loss(self, batch: Minibatch) -> Loss:
-        """Return the mean of -log pi A + w_v (V - R)^2 / 2 - w_e H: the gradients of algorithm S3 and the entropy."""
+        """Return the mean of -log pi A + w_v (V - R)^2 / 2 - w_e H: algorithm S3 and the entropy.
+
+        The paper sums over the steps; this is the mean. The paper's (R - V)^2 is w_v = 2.
+        """
         log_prob, entropy, value = self.actor.evaluate(batch.obs, batch.action)
         actor_loss = policy_gradient_loss(log_prob, batch.advantage).mean()
         critic_loss = value_loss(value, batch.returns).mean()

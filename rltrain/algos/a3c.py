@@ -3,6 +3,8 @@
 R_t = r_t + gamma r_{t+1} + ... + gamma^n V(s_{t+n}),    A_t = R_t - V(s_t)
 minimise  -log pi(a_t|s_t) A_t + w_v (V(s_t) - R_t)^2 / 2 - w_e H[pi(s_t)]
 
+n = the steps left in the rollout; num_steps is the paper's t_max. If the episode ends earlier, the sum ends there.
+
 Each worker is a process with one thread, its own environments and its own copy of the network.
 
 repeat: copy the shared parameters to the worker's network
@@ -11,8 +13,8 @@ repeat: copy the shared parameters to the worker's network
         take one step of the shared optimizer with this gradient
 
 All workers share the parameters and the optimizer's statistics. Other workers may update the parameters between the
-copy and the step; this is the method. Acting and gradients run in parallel. Only the optimizer step holds a lock, so
-that no update is lost (the paper uses no lock).
+copy and the step; this is the method. Acting and gradients run in parallel. The copy and the optimizer step hold a
+lock, and so does the trainer while it evaluates and saves. So no update is lost. (The paper uses no lock.)
 
 After each update a worker reports to the trainer and waits for its answer. The trainer counts the steps, evaluates and
 saves checkpoints.
@@ -48,7 +50,10 @@ class A3C(PolicyAgent):
         super().__init__(config, actor, self.config.optimizer, self.config.optimizer_eps)
 
     def loss(self, batch: Minibatch) -> Loss:
-        """Return the mean of -log pi A + w_v (V - R)^2 / 2 - w_e H: the gradients of algorithm S3 and the entropy."""
+        """Return the mean of -log pi A + w_v (V - R)^2 / 2 - w_e H: algorithm S3 and the entropy.
+
+        The paper sums over the steps; this is the mean. The paper's (R - V)^2 is w_v = 2.
+        """
         log_prob, entropy, value = self.actor.evaluate(batch.obs, batch.action)
         actor_loss = policy_gradient_loss(log_prob, batch.advantage).mean()
         critic_loss = value_loss(value, batch.returns).mean()
@@ -82,11 +87,11 @@ def work(config: RunConfig, shared: Shared, trainer: Link, start: Start) -> None
     c: A3CConfig = config.algo
     pool = registry.make_pool(config.env, c.num_envs // c.num_workers)
     try:
-        agent = A3C(config, pool.frame_space, pool.action_space, seed=0)
+        agent = A3C(config, pool.frame_space, pool.action_space, seed=0)  # copy_to overwrites these weights
         shared.attach(agent.learner.optimizer)
         collector = Collector(agent.actor, pool, trainer, start.generator, start.env_seed, c)
         while True:
-            agent.learner.set_learning_rate(trainer.next_learning_rate())
+            agent.learner.set_learning_rate(trainer.wait_for_learning_rate())
             shared.copy_to(agent.learner.trained)
             rollout = collector.collect()
             with trainer.phase("learn"):
@@ -96,7 +101,7 @@ def work(config: RunConfig, shared: Shared, trainer: Link, start: Start) -> None
                 returns = advantage + rollout.value
                 batch = rollout.whole(normalize(advantage) if c.normalize_advantage else advantage, returns)
                 agent.learner.compute_gradients(agent.loss, batch)
-                shared.step(agent.learner)
+                shared.step(agent.learner)  # others may have stepped since copy_to: the asynchrony
             explained = explained_variance(batch.value, batch.returns)
             trainer.report(agent.learner.metrics() | {"train/explained_variance": explained})
     finally:
@@ -132,9 +137,10 @@ def train(config: RunConfig, run: Run) -> None:
 
 def make_start(run: Run, index: int) -> Start:
     """Return the seed and the generator of worker `index`. Worker 0 has the same random numbers as A2C."""
-    suffix = "".join(f"-{number}" for number in (index, run.step) if number)
-    env_seed = run.seed_of(f"environments{suffix}") if index else run.env_seed()
-    return Start(env_seed, run.generator(f"actions{suffix}"))
+    resumed = f"-{run.step}" if run.step else ""  # a resumed run has new random numbers
+    if index == 0:
+        return Start(run.env_seed(), run.generator(f"actions{resumed}"))
+    return Start(run.seed_of(f"environments-{index}{resumed}"), run.generator(f"actions-{index}{resumed}"))
 
 
 def learning_rate(c: A3CConfig, run: Run) -> float:

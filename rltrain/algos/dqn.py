@@ -3,9 +3,11 @@
 y = r + gamma (1 - terminated) max_a Q(s', a; target)
 minimise  Huber(y - Q(s, a; online)),  or  (y - Q(s, a; online))^2 / 2
 
-double:      y = r + gamma (1 - terminated) Q(s', argmax_a Q(s', a; online); target)   (van Hasselt et al. 2016, eq. 4)
-dueling:     Q(s, a) = V(s) + A(s, a) - mean_a A(s, a)                                 (Wang et al. 2016, eq. 9)
+double:      y = r + gamma (1 - terminated) Q(s', argmax_a Q(s', a; online); target)   (van Hasselt et al. 2016, eq. 4,
+                                                                                        theta' = the target network)
+dueling:     Q(s, a) = V(s) + A(s, a) - mean_a' A(s, a')                               (Wang et al. 2016, eq. 9)
 prioritized: sample transitions in proportion to |td error|^alpha                      (Schaul et al. 2016, eq. 1)
+             and weight their losses by (N P)^-beta                                    (section 3.4)
 n_step:      r is the discounted sum of n rewards, gamma becomes gamma^n               (Sutton & Barto 2018, eq. 7.1)
 
 repeat: act epsilon-greedily in every environment; store the transitions in the replay buffer
@@ -42,12 +44,14 @@ class DQN:
         self.config: DQNConfig = config.algo
         self.num_actions = int(action_space.n)
         dueling = self.config.dueling
-        self.online = self.network = make_q_network(config, frame_space, self.num_actions, seed, dueling)
+        self.online = make_q_network(config, frame_space, self.num_actions, seed, dueling)
+        self.network = self.online  # the network that acts, under the name that all agents use
+        # The same seed: the target network starts as a copy.
         self.target = make_q_network(config, frame_space, self.num_actions, seed, dueling, learns=False)
         self.learner = Learner(config, self.online, "adam", self.config.adam_eps)
         self.device = self.learner.device
         self.huber_delta = {"huber": 1.0, "squared": None}[self.config.loss]
-        self._values = recorded(self.online, config, self.device)
+        self._values = recorded(self.online, config, self.device)  # self.online; on a GPU a CUDA graph
 
     def policy(self, obs: np.ndarray, greedy: bool, generator: np.random.Generator) -> np.ndarray:
         """Return actions [B] int64 for observations [B, *obs_shape]: greedy, or epsilon-greedy with `epsilon_end`."""
@@ -72,16 +76,16 @@ class DQN:
         return td_error
 
     def loss(self, batch: Batch) -> Loss:
-        """Return the mean of weight * Huber(y - Q(s, a; online)). Without prioritized replay each weight is 1."""
+        """Return the mean of weight * loss(y - Q(s, a; online)). Without prioritized replay each weight is 1."""
         q = self.online(batch.obs)
         with torch.no_grad():
-            next_q = self.target(batch.next_obs)
+            next_target_q = self.target(batch.next_obs)
             if self.config.double:
                 next_online_q = self.online(batch.next_obs)
-                target = double_q_learning_target(batch.reward, batch.discount, next_online_q, next_q)
+                y = double_q_learning_target(batch.reward, batch.discount, next_online_q, next_target_q)
             else:
-                target = q_learning_target(batch.reward, batch.discount, next_q)
-        loss, td_error = td_loss(q, batch.action, target, batch.weight, self.huber_delta)
+                y = q_learning_target(batch.reward, batch.discount, next_target_q)
+        loss, td_error = td_loss(q, batch.action, y, batch.weight, self.huber_delta)
         q = q.detach()
         return Loss(loss, lambda: {"train/q_mean": q.mean(), "train/td_error": td_error.abs().mean()}, td_error)
 
@@ -111,7 +115,7 @@ def train(config: RunConfig, run: Run) -> None:
     exploration_steps = c.exploration_fraction * config.total_steps
     while not run.finished:
         epsilon = linear(run.step, c.epsilon_start, c.epsilon_end, exploration_steps)
-        if run.step < c.learning_starts:
+        if run.step < c.learning_starts:  # random actions; the schedule has run since step 0
             epsilon = 1.0
         frame, first = envs.frame, envs.first
         action = agent.act(envs.obs, epsilon, exploration)

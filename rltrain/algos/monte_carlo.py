@@ -1,11 +1,13 @@
 """On-policy Monte Carlo control (Sutton & Barto 2018, section 5.4).
 
     G_t = r_t + gamma G_{t+1}                                       (eq. 3.9)
-    Q(s_t, a_t) += learning_rate * (G_t - Q(s_t, a_t))              (eq. 6.1: a constant step size)
+    Q(s_t, a_t) += learning_rate * (G_t - Q(s_t, a_t))              (as eq. 6.1, for Q)
 
     repeat: play an episode epsilon-greedily; store its states, actions and rewards
             from the last step to the first: compute G_t from r_t and G_{t+1}
             update Q(s_t, a_t) towards G_t, at the first visit of (s_t, a_t) or at every visit
+
+Section 5.4 averages the returns of each (s, a). Here a step size replaces the average.
 
 The loop is compiled with numba and needs the environment's transition table.
 """
@@ -49,7 +51,7 @@ def learn(
     q: np.ndarray,
     table: TransitionTable,
     settings: Settings,
-    place: Any,
+    current: Any,
     first_step: int,
     num_steps: int,
     finished: np.ndarray,
@@ -57,19 +59,21 @@ def learn(
     episode: np.ndarray,
     first_visit: bool,
 ) -> int:  # pragma: no cover (compiled)
-    """Take num_steps steps, and update q [S, A] and place in place. Return the number of rows written to `finished`.
+    """Take num_steps steps. Return the number of episodes that ended, which are the first rows of `finished`.
 
+    q: action values, [S, A], updated in place. current: the CURRENT record of parts/walk.py, updated in place.
     episode: the steps of the current episode, [max_episode_steps] STEP. first_visit: update at first visits only.
     """
     num_finished = 0
     first_visit_step = np.zeros(q.shape, np.int64)
     for step in range(first_step, first_step + num_steps):
-        state, action, last_t = place.state, place.action, place.length_steps
+        state, action, last_t = current.state, current.action, current.length_steps
         next_state, reward, terminated = take_step(table, state, action, generator)
-        next_action = choose_action(q[next_state], settings, place, step + 1, generator)
+        next_action = choose_action(q[next_state], settings, current, step + 1, generator)
         episode[last_t].state, episode[last_t].action, episode[last_t].reward = state, action, reward
 
         if terminated or last_t + 1 == table.max_episode_steps:
+            # Backwards, so that the earliest visit is written last.
             for t in range(last_t, -1, -1):
                 first_visit_step[episode[t].state, episode[t].action] = t
             # At a time limit Q(s', a') estimates the return of the steps that were cut off.
@@ -82,7 +86,7 @@ def learn(
 
         row = finished[num_finished]
         num_finished += go_on(
-            q, table, settings, place, next_state, next_action, reward, terminated, step, row, generator
+            q, table, settings, current, next_state, next_action, reward, terminated, step, row, generator
         )
     return num_finished
 

@@ -1,4 +1,4 @@
-"""Parallel Q-learning (Gallici et al. 2024, "Simplifying Deep Temporal Difference Learning", algorithm 2).
+"""PQN, the parallelised Q-network (Gallici et al. 2024, "Simplifying Deep Temporal Difference Learning", algorithm 2).
 
 G_t = r_t + gamma ((1 - lambda) max_a Q(s_{t+1}, a) + lambda G_{t+1})
 minimise  (G_t - Q(s_t, a_t))^2 / 2
@@ -41,7 +41,7 @@ class PQN:
         self.num_actions = int(action_space.n)
         self.distribution = distributions.of(action_space)
         self.network = make_q_network(config, frame_space, self.num_actions, seed, layer_norm=self.config.layer_norm)
-        self.learner = Learner(config, self.network, "radam")
+        self.learner = Learner(config, self.network, "radam")  # as in the paper's code
         self.device = self.learner.device
         self.epsilon = self.config.epsilon_end
 
@@ -112,6 +112,7 @@ def train(config: RunConfig, run: Run) -> None:
         agent.epsilon = linear(run.step, c.epsilon_start, c.epsilon_end, exploration_steps)
         rollout = collector.collect()
         with run.phase("learn"):
+            # next_value: max_a Q of the true next state, computed while acting
             returns = lambda_returns(rollout.reward, rollout.discount, rollout.trace, rollout.next_value, c.q_lambda)
             for _ in range(c.num_epochs):
                 for index in rollout.shuffled(c.batch_size, minibatch_generator):

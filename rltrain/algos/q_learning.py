@@ -32,18 +32,21 @@ def learn(
     q: np.ndarray,
     table: TransitionTable,
     settings: Settings,
-    place: Any,
+    current: Any,
     first_step: int,
     num_steps: int,
     finished: np.ndarray,
     generator: np.random.Generator,
 ) -> int:  # pragma: no cover (compiled)
-    """Take num_steps steps, and update q [S, A] and place in place. Return the number of rows written to `finished`."""
+    """Take num_steps steps. Return the number of episodes that ended, which are the first rows of `finished`.
+
+    q: action values, [S, A], updated in place. current: the CURRENT record of parts/walk.py, updated in place.
+    """
     num_finished = 0
     for step in range(first_step, first_step + num_steps):
-        state, action = place.state, place.action
+        state, action = current.state, current.action
         next_state, reward, terminated = take_step(table, state, action, generator)
-        next_action = choose_action(q[next_state], settings, place, step + 1, generator)
+        next_action = choose_action(q[next_state], settings, current, step + 1, generator)
 
         discount = 0.0 if terminated else settings.gamma
         target = reward + discount * q[next_state].max()
@@ -51,7 +54,7 @@ def learn(
 
         row = finished[num_finished]
         num_finished += go_on(
-            q, table, settings, place, next_state, next_action, reward, terminated, step, row, generator
+            q, table, settings, current, next_state, next_action, reward, terminated, step, row, generator
         )
     return num_finished
 

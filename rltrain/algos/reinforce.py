@@ -5,6 +5,9 @@ minimise  -log pi(a_t|s_t) G_t - w_e H[pi(s_t)]                                 
 or with `baseline`
 minimise  -log pi(a_t|s_t) (G_t - b(s_t)) - w_e H[pi(s_t)] + w_v (b(s_t) - G_t)^2 / 2        (eq. 13.11)
 
+Equations 13.8 and 13.11 have the first term only. By default G_t - b (or G_t) is shifted and scaled to mean 0 and
+deviation 1 over the batch. For eq. 13.8 as in the book: baseline=false normalize_advantage=false.
+
 repeat: play whole episodes with the current policy until they have batch_size steps
         compute G_t; take one optimizer step on all steps of these episodes
 
@@ -60,6 +63,7 @@ class Reinforce(PolicyAgent):
         """Take one optimizer step on all steps of whole episodes. Return the metrics of the baseline, if any."""
         advantage, metrics = episodes.returns, {}
         if self.config.baseline:
+            # [1]: the value head, b(s).
             baseline = self.learner.infer(lambda batch: self.network(batch.obs)[1], episodes)
             advantage = advantage - baseline
             metrics["train/explained_variance"] = explained_variance(baseline, episodes.returns)
@@ -122,9 +126,10 @@ def play_batch(
         run.advance(pool.num_envs, timestep.episodes)
         num_taken += active
         active &= ~(timestep.first & (num_taken >= steps_per_env))
-    returns = discounted_returns(
-        *(torch.from_numpy(np.stack(rows).astype(np.float32)) for rows in (rewards, discounts, traces, next_values))
+    reward_TB, discount_TB, trace_TB, next_value_TB = (
+        torch.from_numpy(np.stack(rows).astype(np.float32)) for rows in (rewards, discounts, traces, next_values)
     )
+    returns = discounted_returns(reward_TB, discount_TB, trace_TB, next_value_TB)
     return ReturnBatch(
         torch.from_numpy(np.concatenate(observations)).to(actor.device),
         torch.cat(actions),

@@ -27,7 +27,7 @@ class PrioritizedReplay:
         self.beta = beta
         """Exponent of the importance weights: 1 corrects the bias fully, 0 not at all. The training loop anneals it."""
         self.max_priority = 1.0
-        """The largest |td error| so far, at least 1. New transitions get it as their priority."""
+        """The largest |td error| so far, at least 1. New transitions get it as their |td error|, without epsilon."""
         self._tree = SumTree(replay.capacity)
 
     @property
@@ -59,13 +59,13 @@ class PrioritizedReplay:
         return self._apply(self.replay.end_episodes())
 
     def sample(self, batch_size: int) -> Batch:
-        """Sample one transition from each of `batch_size` equal ranges of the total priority (appendix B.2.1)."""
+        """Stratified: sample one transition from each of `batch_size` equal parts of the total (appendix B.2.1)."""
         if self.size == 0:
             raise ValueError("the replay buffer has no complete transition to sample")
         total = self._tree.total
         fraction = (np.arange(batch_size) + self.replay.generator.random(batch_size)) / batch_size
         index = self._tree.find(fraction * total)
-        # N is the number of stored transitions, not the batch size. The division by the maximum cancels it.
+        # N is the number of stored transitions, as in the paper. It cancels in the division by the maximum.
         weight = (self.size * self._tree.priorities[index] / total) ** -self.beta
         return self.replay.gather(index, (weight / weight.max()).astype(np.float32))
 

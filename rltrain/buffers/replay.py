@@ -97,7 +97,7 @@ class Replay:
         self._terminated, self._ended = self._arrays["terminated"], self._arrays["ended"]
         self._head = [0] * num_envs
         self._open = [False] * num_envs  # true in the middle of an episode
-        self._run = [0] * num_envs  # transitions since the last termination or truncation, at most n_step
+        self._since_end = [0] * num_envs  # transitions since the last end, at most n_step; checkpoints call it `run`
         self._used = 0  # positions that were written in at least one ring
         self._num_adds = 0
         self._pieces = Pieces(self._frames.rows.reshape(num_envs, self.slots_per_env, -1))
@@ -139,10 +139,10 @@ class Replay:
             self._action[slot], self._reward[slot] = action[env], reward[env]
             self._terminated[slot], self._ended[slot] = terminated[env], ended
             self._used = max(self._used, min(position + 2, self.slots_per_env))
-            self._run[env] = min(self._run[env] + 1, self.n_step)
+            self._since_end[env] = min(self._since_end[env] + 1, self.n_step)
             self._validate(env, position, ended, gained)
             if ended:
-                self._run[env] = 0
+                self._since_end[env] = 0
             self._open[env] = not next_firsts[env]
             # After a reset the slot of the final frame starts no transition.
             self._head[env] = (position + 1 + next_firsts[env]) % self.slots_per_env
@@ -158,7 +158,7 @@ class Replay:
                 self._ended[env * self.slots_per_env + position] = True
                 self._validate(env, position, True, gained)
                 self._head[env] = (self._head[env] + 1) % self.slots_per_env
-            self._run[env], self._open[env] = 0, False
+            self._since_end[env], self._open[env] = 0, False
         return Change(np.array(gained, np.int64), np.empty(0, np.int64))
 
     def sample(self, batch_size: int) -> Batch:
@@ -209,9 +209,9 @@ class Replay:
             for name, array in self._arrays.items()
         }
         self._frames.flush()
-        head, run = np.array(self._head, np.int64), np.array(self._run, np.int64)
+        head, since_end = np.array(self._head, np.int64), np.array(self._since_end, np.int64)
         state["frame"] = self._pieces.state_dict(head, self._num_adds, self._used)
-        state |= {"head": head, "open": np.array(self._open, np.bool_), "run": run}
+        state |= {"head": head, "open": np.array(self._open, np.bool_), "run": since_end}
         state |= {"capacity": self.capacity, "stack_num": self.stack_num, "n_step": self.n_step}
         return state | {"generator": self.generator.bit_generator.state}
 
@@ -238,7 +238,7 @@ class Replay:
         for name in ("head", "open", "run"):
             if state[name].shape != (self.num_envs,):
                 raise ValueError(f"the saved replay's {name} is {state[name].shape}, which does not fit")
-        self._head, self._open, self._run = (state[name].tolist() for name in ("head", "open", "run"))
+        self._head, self._open, self._since_end = (state[name].tolist() for name in ("head", "open", "run"))
         self.size = int(self._valid.sum())
         self.generator.bit_generator.state = state["generator"]
 
@@ -254,8 +254,8 @@ class Replay:
 
     def _validate(self, env: int, position: int, ended: bool, gained: list[int]) -> None:
         """Make transitions valid whose n-step window is complete with the newest transition, at `position`."""
-        base, run = env * self.slots_per_env, self._run[env]
-        for back in range(0 if ended else self.n_step - 1, run):
+        base = env * self.slots_per_env
+        for back in range(0 if ended else self.n_step - 1, self._since_end[env]):
             slot = base + (position - back) % self.slots_per_env
             if not self._valid[slot]:
                 self._valid[slot] = True

@@ -1,6 +1,7 @@
 """A binary tree whose inner nodes hold the sum of their children (Schaul et al. 2016, appendix B.2.1).
 
-It samples an index in proportion to its priority in log2(capacity) steps. Compiled with numba.
+`find` looks up the index of a point of the total in log2(capacity) steps, so random points give indices in proportion
+to their priorities. Compiled with numba.
 """
 
 import numpy as np

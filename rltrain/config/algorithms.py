@@ -336,7 +336,7 @@ class DQNConfig(LearningConfig):
 
 @dataclass
 class PQNConfig(LearningConfig):
-    """Settings of parallel Q-learning."""
+    """Settings of PQN, the parallelised Q-network."""
 
     name: str = "pqn"
     num_envs: int = 8

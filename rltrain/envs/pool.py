@@ -30,7 +30,7 @@ class TimeStep:
     """The result of one step of a pool with B environments. The caller may keep and change the arrays."""
 
     obs: np.ndarray
-    """The frames that the policy acts on next, [B, *frame_shape]. After a reset, the first frame of the new episode."""
+    """The newest frames, one of each environment, not stacked, [B, *frame_shape]. After a reset, the first frame."""
     next_obs: np.ndarray
     """The true successors of the actions, [B, *frame_shape]. They differ from obs only where an episode ended."""
     reward: np.ndarray

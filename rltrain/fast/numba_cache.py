@@ -11,6 +11,8 @@ import numba
 def compiled(function: Callable) -> Any:
     """Compile a function with `numba.njit` and cache the result on disk.
 
+    Use it for functions that Python calls. A function that only compiled code calls needs no more than `@njit`.
+
     numba's own cache notices a change in the function's file, but not in the files of compiled functions that it calls,
     so it would keep outdated ones. Here the name of the cache folder is a hash of all these files. Functions called as
     `module.function` are not found: import them by name.

@@ -1,4 +1,7 @@
-"""Losses, and the diagnostics logged with them: pure functions of tensors. Legend: B batch, A actions."""
+"""Losses, and the diagnostics logged with them: pure functions of tensors. Legend: B batch, A actions.
+
+`@accelerable`: with fast=true the twin in fast/losses.py runs.
+"""
 
 import torch
 from torch import Tensor
@@ -21,7 +24,7 @@ def q_learning_target(reward_B: Tensor, discount_B: Tensor, next_q_BA: Tensor) -
 def double_q_learning_target(
     reward_B: Tensor, discount_B: Tensor, next_online_q_BA: Tensor, next_target_q_BA: Tensor
 ) -> Tensor:
-    """Return the target of double Q-learning (van Hasselt, Guez & Silver 2016, eq. 4).
+    """Return the target of double DQN (van Hasselt, Guez & Silver 2016, eq. 4).
 
     The online network selects the next action; the target network evaluates it. Shapes as in `q_learning_target`.
     """
@@ -75,7 +78,7 @@ def clipped_surrogate(
     """Return PPO's policy loss -min(ratio * A, clip(ratio, 1 - eps, 1 + eps) * A) (Schulman et al. 2017, eq. 7).
 
     log_prob_B, old_log_prob_B: log-probability of the action taken under the new and the old policy, [batch], float.
-    advantage_B: [batch], float. clip_range: c. Returns the loss of each sample, to be minimised, [batch], float.
+    advantage_B: [batch], float. clip_range: eps. Returns the loss of each sample, to be minimised, [batch], float.
     """
     check_shapes(log_prob_B, old_log_prob_B, advantage_B)
     ratio_B = (log_prob_B - old_log_prob_B).exp()

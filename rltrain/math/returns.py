@@ -1,7 +1,8 @@
 """Returns and advantages, computed backwards over time. Legend: T time, B environments.
 
 All functions take two masks. `discount` = gamma * (1 - terminated) multiplies the value of the next state.
-`trace` = 1 - (terminated | truncated), the "not done" mask, is 1 if the next row belongs to the same episode.
+`trace` = 1 - (terminated | truncated), the "not done" mask, is 1 if the next row belongs to the same episode. (It is
+a mask, not an eligibility trace.)
 """
 
 import torch

@@ -9,7 +9,7 @@ Activation = Callable[[], nn.Module]
 
 
 def nature_cnn(shape: tuple[int, ...]) -> list[nn.Module]:
-    """The network of Mnih et al. 2015, extended data table 1. Frames must have at least 36 x 36 pixels."""
+    """The network of Mnih et al. 2015, methods, model architecture. Frames must have at least 36 x 36 pixels."""
     return _cnn(shape, [(32, 8, 4), (64, 4, 2), (64, 3, 1)], 512, lambda: nn.ReLU(inplace=True))
 
 

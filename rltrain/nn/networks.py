@@ -177,7 +177,7 @@ def _check_own(name: str, layers: list[nn.Module], pixels: bool) -> None:
 class QNetwork(nn.Module):
     """A network of action values, [B, A] float32.
 
-    With `dueling`, Q(s, a) = V(s) + A(s, a) - mean_a A(s, a) (Wang et al. 2016, eq. 9).
+    With `dueling`, Q(s, a) = V(s) + A(s, a) - mean_a' A(s, a') (Wang et al. 2016, eq. 9).
     """
 
     flat_parameters: FlatParameters | None = None
@@ -193,7 +193,7 @@ class QNetwork(nn.Module):
         features = self.torso(obs)
         advantage = self.advantage(features)
         if self.value is None:
-            return advantage
+            return advantage  # without dueling: Q itself
         return self.value(features) + advantage - advantage.mean(dim=-1, keepdim=True)
 
 

@@ -37,7 +37,7 @@ def work(run_config, shared, trainer, argument):
     network, learner = make()
     shared.attach(learner.optimizer)
     while True:
-        task = trainer.next_learning_rate()
+        task = trainer.wait_for_learning_rate()
         if task == "many updates":
             for _ in range(NUM_UPDATES):
                 for parameter in network.parameters():

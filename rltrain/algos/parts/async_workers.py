@@ -32,7 +32,10 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
 
 class Shared:
-    """Parameters and optimizer statistics in shared memory, with a lock that each update holds."""
+    """Parameters and optimizer statistics in shared memory, with a lock.
+
+    `copy_to` and `step` hold the lock, and so does the trainer while it evaluates and saves (`Workers.paused`).
+    """
 
     def __init__(self, network: nn.Module, learner: Learner) -> None:
         """Move the tensors of the trainer's network and optimizer into shared memory, in place."""
@@ -89,7 +92,7 @@ class Link:
         self._pipe = pipe
         self._report = Report()
 
-    def next_learning_rate(self) -> float:
+    def wait_for_learning_rate(self) -> float:
         """Wait until the trainer asks for another rollout, and return the learning rate of its update.
 
         Raises EOFError when the trainer has closed the connection. The error ends the worker.

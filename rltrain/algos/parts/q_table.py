@@ -67,19 +67,19 @@ def train_table(config: RunConfig, run: Run, agent: QTable, learn: Callable[...,
     settings = settings_of(c, config.total_steps)
     generator = run.generator("exploration")
     if not run.begin(agent, walk=walk, **parts):
-        begin(agent.q, table, settings, walk.place, 0, generator)
+        begin(agent.q, table, settings, walk.current, 0, generator)
     finished = np.zeros(CHUNK_STEPS, FINISHED)
     while not run.finished:
         show_step = config.progress and run.step < c.show_steps
         num_steps = 1 if show_step else _steps_until_due(config, run.step)
-        before = walk.place.copy()
+        before = walk.current.copy()
         with run.phase("learn"):
-            count = learn(agent.q, table, settings, walk.place, run.step, num_steps, finished, generator)
+            count = learn(agent.q, table, settings, walk.current, run.step, num_steps, finished, generator)
         _advance(run, num_steps, finished[:count])
         if show_step:
             table_view.show_step(config.env, run.step, before, agent.q)
         learning_rate = linear_or_constant(run.step, c.learning_rate, c.learning_rate_end, config.total_steps)
-        run.record({"train/q_mean": float(agent.q.mean()), "rollout/exploration_rate": float(walk.place["epsilon"])})
+        run.record({"train/q_mean": float(agent.q.mean()), "rollout/exploration_rate": float(walk.current["epsilon"])})
         run.record({"train/learning_rate": learning_rate})
         run.after_step(num_steps)
     table_view.write_csv(config.env, agent.q, run.folder / "q_table.csv")

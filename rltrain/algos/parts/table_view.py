@@ -15,7 +15,7 @@ from rltrain.errors import DiskError
 def show_step(env: GymConfig, step: int, before: Any, q: np.ndarray) -> None:
     """Print the last action, and the rows of q [S, A] that are not all 0.
 
-    before: the walk's PLACE record before the step.
+    before: the walk's CURRENT record before the step.
     """
     names, actions = toy_text.state_names(env, len(q)), toy_text.action_names(env, q.shape[1])
     width = max(map(len, names))

@@ -25,7 +25,8 @@ class Settings(NamedTuple):
     epsilon_end: float
     exploration_steps: float
     epsilon_decay: float
-    epsilon_per_episode: bool
+    exponential_epsilon: bool
+    """True: epsilon falls exponentially, by episodes. False: it falls linearly, by steps."""
 
 
 def settings_of(config: TabularConfig, total_steps: int) -> Settings:
@@ -40,11 +41,11 @@ def settings_of(config: TabularConfig, total_steps: int) -> Settings:
         epsilon_end=float(config.epsilon_end),
         exploration_steps=float(config.exploration_fraction * total_steps),
         epsilon_decay=float(config.epsilon_decay),
-        epsilon_per_episode=config.epsilon_schedule == "exponential",
+        exponential_epsilon=config.epsilon_schedule == "exponential",
     )
 
 
-PLACE = np.dtype(
+CURRENT = np.dtype(
     [
         ("state", np.int64),
         ("action", np.int64),
@@ -65,20 +66,20 @@ class Walk:
     """The current state of a walk. A checkpoint holds it, so that a resumed run continues in the same episode."""
 
     def __init__(self) -> None:
-        self._places = np.zeros(1, PLACE)
+        self._records = np.zeros(1, CURRENT)
 
     @property
-    def place(self) -> Any:
-        """The PLACE record, which compiled code changes in place."""
-        return self._places[0]
+    def current(self) -> Any:
+        """The CURRENT record, which compiled code changes in place."""
+        return self._records[0]
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the PLACE record."""
-        return {"place": self._places}
+        """Return the CURRENT record. Checkpoints call it `place`."""
+        return {"place": self._records}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the state that `state_dict` returned."""
-        self._places[:] = state["place"]
+        self._records[:] = state["place"]
 
 
 @njit
@@ -90,34 +91,34 @@ def learning_rate_at(settings: Settings, step: int) -> float:  # pragma: no cove
 @njit
 def epsilon_at(settings: Settings, step: int, num_episodes: int) -> float:  # pragma: no cover (compiled)
     """Return epsilon at agent step `step` or after `num_episodes` episodes, whichever the schedule counts."""
-    if settings.epsilon_per_episode:
+    if settings.exponential_epsilon:
         return _exponential_decay(num_episodes, settings.epsilon_start, settings.epsilon_end, settings.epsilon_decay)
     return _linear(step, settings.epsilon_start, settings.epsilon_end, settings.exploration_steps)
 
 
 @njit
 def choose_action(
-    q_A: np.ndarray, settings: Settings, place: Any, step: int, generator: np.random.Generator
+    q_A: np.ndarray, settings: Settings, current: Any, step: int, generator: np.random.Generator
 ) -> int:  # pragma: no cover (compiled)
-    """Return an epsilon-greedy action and store epsilon in `place`. Of equal values, the first action is greedy.
+    """Return an epsilon-greedy action and store epsilon in `current`. Of equal values, the first action is greedy.
 
     q_A: values of the state's actions, [A] float64. step: the agent step that takes the action.
     """
-    place.epsilon = epsilon_at(settings, step, place.num_episodes)
-    if generator.random() < place.epsilon:
+    current.epsilon = epsilon_at(settings, step, current.num_episodes)
+    if generator.random() < current.epsilon:
         return int(generator.random() * len(q_A))
     return int(np.argmax(q_A))
 
 
 @compiled
 def begin(
-    q: np.ndarray, table: TransitionTable, settings: Settings, place: Any, step: int, generator: np.random.Generator
+    q: np.ndarray, table: TransitionTable, settings: Settings, current: Any, step: int, generator: np.random.Generator
 ) -> None:  # pragma: no cover (compiled)
     """Start an episode: draw its first state and choose its first action."""
-    place.state = draw(table.initial_probability, generator)
-    place.action = choose_action(q[place.state], settings, place, step, generator)
-    place.reward_sum = 0.0
-    place.length_steps = 0
+    current.state = draw(table.initial_probability, generator)
+    current.action = choose_action(q[current.state], settings, current, step, generator)
+    current.reward_sum = 0.0
+    current.length_steps = 0
 
 
 @njit
@@ -125,7 +126,7 @@ def go_on(
     q: np.ndarray,
     table: TransitionTable,
     settings: Settings,
-    place: Any,
+    current: Any,
     next_state: int,
     next_action: int,
     reward: float,
@@ -138,12 +139,12 @@ def go_on(
 
     Call it after the update. Return 1 and fill the record `finished` if the episode has ended, else return 0.
     """
-    place.state, place.action = next_state, next_action
-    place.reward_sum += reward
-    place.length_steps += 1
-    if not terminated and place.length_steps < table.max_episode_steps:
+    current.state, current.action = next_state, next_action
+    current.reward_sum += reward
+    current.length_steps += 1
+    if not terminated and current.length_steps < table.max_episode_steps:
         return 0
-    finished.step, finished.reward_sum, finished.length_steps = step + 1, place.reward_sum, place.length_steps
-    place.num_episodes += 1
-    begin(q, table, settings, place, step + 1, generator)
+    finished.step, finished.reward_sum, finished.length_steps = step + 1, current.reward_sum, current.length_steps
+    current.num_episodes += 1
+    begin(q, table, settings, current, step + 1, generator)
     return 1

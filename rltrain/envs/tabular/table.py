@@ -50,7 +50,8 @@ def transition_table(config: GymConfig) -> TransitionTable:
             raise ConfigError(
                 f"'{config.id}' has no transition table",
                 "env.id",
-                "use a toy-text environment for tabular algorithms: taxi, frozen_lake, cliff_walking or maze",
+                "use taxi, frozen_lake, cliff_walking or maze, or give your environment discrete spaces, P and "
+                "initial_state_distrib as in rltrain/envs/maze.py",
             )
         num_states, num_actions = int(state_space.n), int(action_space.n)
         first_state, first_action = int(state_space.start), int(action_space.start)
@@ -103,8 +104,10 @@ def take_step(
 def evaluate_policy(table: TransitionTable, policy: np.ndarray) -> tuple[float, float]:
     """Return the exact mean and standard deviation of a policy's undiscounted return, over the initial states.
 
-    policy: the action of each state, [S] int, or the probability of each action, [S, A] float. Episodes are truncated
-    after `max_episode_steps`, so the mean is the limit for infinitely many evaluation episodes.
+    This is iterative policy evaluation (Sutton & Barto 2018, section 4.1) with one sweep for each step of the time
+    limit. Infinitely many evaluation episodes would give the same numbers.
+
+    policy: the action of each state, [S] int, or the probability of each action, [S, A] float.
     """
     if policy.ndim == 1:
         policy = np.eye(table.num_actions)[policy]
