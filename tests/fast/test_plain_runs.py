@@ -50,9 +50,9 @@ def test_a_run_without_the_twins_ends_with_the_same_parameters(algo, command, sp
     agents_are_close(one, other, 1e-4, 1e-6)
 
 
-def wrong_ppo_loss(*args):
+def wrong_ppo_loss(*args, value_weight, **named):
     """Gives the value a little too much weight."""
-    return losses.ppo_loss(*args[:9], 1.01 * args[9], args[10])
+    return losses.ppo_loss(*args, value_weight=1.01 * value_weight, **named)
 
 
 def wrong_td_loss(q, action, target, weight, delta):
