@@ -88,7 +88,7 @@ def clipped_surrogate(
 
 @torch.no_grad()
 def clip_fraction(log_prob_B: Tensor, old_log_prob_B: Tensor, clip_range: float | Tensor) -> Tensor:
-    """Return the fraction of samples with a ratio outside [1 - eps, 1 + eps]. Inputs [batch]; result (); float."""
+    """Return the share of samples with a ratio outside [1 - eps, 1 + eps]. Inputs [batch], float; result (), float."""
     check_shapes(log_prob_B, old_log_prob_B)
     ratio_B = (log_prob_B - old_log_prob_B).exp()
     return ((ratio_B - 1.0).abs() > clip_range).float().mean()

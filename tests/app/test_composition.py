@@ -52,7 +52,7 @@ DAILY = {(ALGOS[number % len(ALGOS)], env) for number, env in enumerate(ENVS)} |
 def test_every_pair_of_algorithm_and_environment_composes_or_says_why_not(algo, env, compose):
     got = compose(f"algo={algo}", f"env={env}")
     if getattr(got, "code", 0) == MISSING_ROM:
-        assert "env.game; `python -m stable_retro.import DIR`" in got.last_line
+        assert "env.game; use `python -m stable_retro.import DIR`" in got.last_line
         assert env.startswith("sonic") and not got.run_dir.exists()
         return
     reason = None
@@ -76,9 +76,12 @@ def test_every_tuned_setting_belongs_to_an_algorithm_and_an_environment():
     families = {family for env in ENVS if (family := tuned_as(env))}
     pairs = {f"{algo}_{env}" for algo in algorithms.ALGOS for env in [*ENVS, *OF_ANY_NAME, *families]}
     assert files
-    assert {path.stem for path in files} <= pairs
+    names = {path.stem for path in files}
+    assert names <= pairs
     for path in files:
         assert path.read_text().startswith("# @package _global_"), path
+    for family in families:
+        assert names & {f"{algo}_{family}" for algo in algorithms.ALGOS}, f"tuned_as={family} names no settings"
 
 
 def test_tuned_settings_are_used_and_lose_against_the_command_line(compose):
@@ -160,7 +163,7 @@ def test_a_preset_is_its_algorithm_with_the_switches_that_it_names(algo, env, co
 def test_a_preset_without_what_its_name_says_is_refused(algo, compose):
     outcome = compose(f"algo={algo}", "env=cartpole", f"algo.{algorithms.PRESETS[algo][-1]}=false")
     assert outcome.code == 2
-    assert f"{algo} without {algorithms.PRESETS[algo][-1]}" in outcome.last_line
+    assert f"algo={algo} needs algo.{algorithms.PRESETS[algo][-1]}=true" in outcome.last_line
 
 
 def test_what_presets_take_from_dqn_does_not_switch_their_improvements(compose):

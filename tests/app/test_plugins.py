@@ -128,8 +128,8 @@ def test_an_algorithm_of_ones_own_is_guarded_like_ours(folder):
     code, _, err = rltrain(folder, *args, "env=pendulum")
     assert code == 0, err
     for wrong, said in (
-        (["env=cartpole"], "mine needs continuous actions, and those of cartpole are discrete; algo, env; "),
-        (["env=pendulum", "device=cuda"], "mine learns on the processor's cores alone; device; use device=cpu"),
+        (["env=cartpole"], "mine needs continuous actions, but cartpole has one discrete action per step; algo, env; "),
+        (["env=pendulum", "device=cuda"], "mine trains on the CPU only; device; use device=cpu"),
         (["env=pendulum", "compile=true"], "compile is not supported by mine; compile; use compile=false"),
     ):
         code, _, err = rltrain(folder, *args, *wrong)

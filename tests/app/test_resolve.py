@@ -107,6 +107,6 @@ def test_what_lies_beside_the_frames_is_counted_with_a_gpu_too(resolved):
 
 
 def test_frames_that_were_sent_to_a_gpu_without_room_are_refused(resolved):
-    with pytest.raises(OutOfMemory, match=r"4\.80 GB of the device and 1\.00 GB are free") as caught:
+    with pytest.raises(OutOfMemory, match=r"4\.80 GB on the device, and 1\.00 GB are free") as caught:
         resolved(GB, GB, replay_device="device")
     assert caught.value.where == "algo.replay_device"

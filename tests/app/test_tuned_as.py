@@ -155,7 +155,7 @@ def test_it_is_refused_where_it_would_come_too_late(typed, command):
     for more in ([], ["-m"]):
         outcome = command("algo=ppo", "env=breakout", typed, *more)
         assert outcome.code == 2
-        assert "env.tuned_as; write it into the environment's YAML, or choose with hparams=" in outcome.last_line
+        assert "env.tuned_as; set it in the environment's YAML file, or choose with hparams=" in outcome.last_line
         assert not outcome.run_dir.exists()
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
+from rltrain.buffers.batch import Transition
 from rltrain.buffers.replay import Replay
 from rltrain.envs.pool import TimeStep
 from rltrain.envs.stepper import Stepper
@@ -51,7 +52,9 @@ def test_what_is_learned_from_is_what_the_policy_saw(stack_num):
                 successors[i, number] = next_obs[i]
         lives += int((step.terminated & ~step.first).sum())
         action = np.full(3, number)
-        replay.add(frame, action, step.reward, step.terminated, step.truncated, step.next_obs, first, step.first)
+        replay.add(
+            Transition(frame, action, step.reward, step.terminated, step.truncated, step.next_obs, first, step.first)
+        )
     slots = np.flatnonzero(replay.valid)
     batch = replay.gather(slots, np.ones(len(slots), np.float32))
     assert len(slots) == 3 * num_steps

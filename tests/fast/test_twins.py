@@ -636,7 +636,7 @@ def test_advantages_recorded(monkeypatch):
 def test_control_advantages(monkeypatch):
     finds(check_gae, lambda *args, **kwargs: graphs.gae(*args, **kwargs) * (1 + 1e-5))
     pretend_cuda(monkeypatch)
-    monkeypatch.setattr(graphs, "_fill", fill_once)
+    monkeypatch.setattr(graphs, "_copy_to_static", fill_once)
     finds(check_gae, graphs.gae)
 
 
@@ -689,5 +689,5 @@ def test_control_recorded(monkeypatch):
         return lambda **inputs: (graph(**inputs), graph(**inputs))[1]
 
     finds(check_recorded, once_more)
-    monkeypatch.setattr(graphs, "_fill", fill_once)
+    monkeypatch.setattr(graphs, "_copy_to_static", fill_once)
     finds(check_recorded, graphs.recorded)

@@ -92,7 +92,7 @@ def test_frames_too_small_for_a_network_are_refused_with_the_size_that_fits(name
     assert resolved(monkeypatch, frames(side, 90), name) == name
     for shape in ((side - 1, 90), (90, side - 1)):
         with pytest.raises(
-            ConfigError, match=f"frames of at least {side} x {side} pixels, .* are {shape[0]} x {shape[1]}"
+            ConfigError, match=f"frames of at least {side} x {side} pixels, but .* has {shape[0]} x {shape[1]}"
         ):
             resolved(monkeypatch, frames(*shape), name)
 

@@ -268,7 +268,7 @@ def test_a_best_one_without_the_training_state_is_no_place_to_go_on_from(tmp_pat
     (tmp_path / "checkpoints" / "last").unlink()
     assert checkpoint.load(tmp_path)[0] == 1
     assert checkpoint.read(checkpoint.find(tmp_path, "best"))["agent"]["weight"].tolist() == [2.0] * 3
-    with pytest.raises(CheckpointError, match="it holds the agent alone"):
+    with pytest.raises(CheckpointError, match="holds only the agent"):
         checkpoint.load(tmp_path, "best")
 
 
