@@ -127,7 +127,7 @@ def test_the_step_size_falls_with_agent_steps_or_stays():
         seen.append(learner.learning_rate)
     assert seen == pytest.approx([1e-2, 5.5e-3, 1e-3, 1e-3])
     constant = learner_of(network(), learning_rate=1e-2)
-    constant.anneal(50)
+    constant.anneal_learning_rate(50)
     assert constant.learning_rate == 1e-2
 
 
