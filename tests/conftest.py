@@ -1,5 +1,6 @@
 """What the tests of the whole program share: the command line, called in this process."""
 
+import importlib.util
 import json
 import os
 import signal
@@ -19,6 +20,9 @@ from rltrain.run.run import Run
 def pytest_addoption(parser):
     """Here, as pytest reads the options of this file alone before it collects."""
     parser.addoption("--long", action="store_true", help="ten times as many tries of every fault")
+    if importlib.util.find_spec("xdist") is None:  # a bare machine with a GPU: one process, the same command
+        parser.addoption("--numprocesses", help="needs pytest-xdist")
+        parser.addoption("--dist", help="needs pytest-xdist")
 
 
 @dataclass

@@ -36,6 +36,10 @@ def resolve(config: RunConfig) -> RunConfig:
         name = "table" if algo.is_tabular else _choose_network(pixel_shape(frame_space), config.device)
         config = dataclasses.replace(config, network=dataclasses.replace(config.network, name=name))
     _check_fits(config, frame_space, action_space)
+    if algo.is_tabular:
+        from rltrain.envs.tabular.table import check_table  # imports numba
+
+        check_table(config.env)
     steps = config.total_steps
     resolved = dataclasses.replace(
         config,

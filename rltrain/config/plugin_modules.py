@@ -26,8 +26,7 @@ def load(names: Iterable[str]) -> None:
     for name in names:
         if name in LOADED:
             continue
-        if os.getcwd() not in sys.path:  # append, so that no local file shadows an installed package
-            sys.path.append(os.getcwd())
+        look_in_working_directory()
         try:
             importlib.import_module(name)
         except ConfigError:
@@ -37,6 +36,12 @@ def load(names: Iterable[str]) -> None:
             fix = "give a module that is installed or in this folder: plugins=[my_package.my_module]"
             raise ConfigError(what, "plugins", fix) from error
         LOADED.append(name)
+
+
+def look_in_working_directory() -> None:
+    """Let Python find modules in the working directory, after installed packages."""
+    if os.getcwd() not in sys.path:  # append, so that no local file shadows an installed package
+        sys.path.append(os.getcwd())
 
 
 def require(names: Iterable[str]) -> None:

@@ -107,9 +107,10 @@ class Run:
     def begin(self, agent: Agent, **parts: Stateful) -> bool:
         """Show the panel and, in a resumed run, load the saved state of the agent and its parts.
 
-        Returns True in a resumed run. `parts`: all that a checkpoint saves besides the agent and the random numbers. If
-        a signal interrupted an evaluation, it is made now. Raises UnfitCheckpoint if the state does not fit the agent
-        or its parts, and Stopped.
+        Returns True in a resumed run. `parts`: all that a checkpoint saves besides the agent and the random numbers.
+        Call the environments (a `Stepper` or `Collector`) `environments` and a replay buffer `replay`. If a signal
+        interrupted an evaluation, it is made now. Raises UnfitCheckpoint if the state does not fit the agent or its
+        parts, and Stopped.
         """
         self._agent, self._parts = agent, parts
         replay_bytes = getattr(parts.get("replay"), "nbytes", None)

@@ -107,6 +107,26 @@ def test_a_plugin_that_does_not_work_is_code_2_and_leaves_no_folder(source, word
     assert not (folder / "runs").exists()
 
 
+def test_an_environment_of_ones_own_needs_no_plugin_and_a_table_for_tabular_algorithms(folder):
+    """Bugs: `env.id` does not look in the working directory; a refused run leaves a folder, and `last` points to it."""
+    (folder / "bare.py").write_text(
+        "import gymnasium\n"
+        "class Bare(gymnasium.Env):\n"
+        "    observation_space = action_space = gymnasium.spaces.Discrete(2)\n"
+        "    def reset(self, *, seed=None, options=None):\n"
+        "        return 0, {}\n"
+        "    def step(self, action):\n"
+        "        return 0, 1.0, True, False, {}\n"
+        "gymnasium.register('Bare-v0', Bare)\n"
+    )
+    args = ["env=gym", "env.id=bare:Bare-v0", "progress=false", "device=cpu"]
+    code, _, err = rltrain(folder, "algo=dqn", "dry_run=true", *args)
+    assert code == 0, err
+    code, _, err = rltrain(folder, "algo=q_learning", *args)
+    assert code == 2 and "'bare:Bare-v0' has no transition table" in err.splitlines()[-1], err
+    assert not (folder / "runs").exists()
+
+
 def test_an_algorithm_of_ones_own_is_guarded_like_ours(folder):
     """Bug: only built-in algorithms are kept from actions that they cannot choose, and from what they cannot hold."""
     (folder / "own_parts.py").write_text(

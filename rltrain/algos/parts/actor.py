@@ -53,7 +53,10 @@ class Actor:
             return self.for_env(self.distribution.sample(outputs, generator))
 
     def act(self, obs: Tensor, generator: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Return sampled actions [B, *action_shape], the network's policy outputs [B, O], and the values [B]."""
+        """Return sampled actions [B, *action_shape], the network's policy outputs [B, O], and the values [B].
+
+        These are inference tensors: clone those that go into a batch for `Learner.step`.
+        """
         with torch.inference_mode():
             outputs, value = self._outputs(obs=obs)
             return self.distribution.sample(outputs, generator), outputs, value

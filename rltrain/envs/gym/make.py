@@ -5,6 +5,7 @@ import warnings
 
 import gymnasium
 
+from rltrain.config import plugin_modules
 from rltrain.config.environments import GymConfig
 from rltrain.envs.gym.conversion import Conversion
 from rltrain.errors import ConfigError, EnvironmentFailure, nearest
@@ -15,6 +16,8 @@ def make_env(config: GymConfig) -> gymnasium.Env:
 
     Raises ConfigError for an unknown id or wrong kwargs, and EnvironmentFailure if a package is missing.
     """
+    if ":" in config.id:  # gymnasium imports the module
+        plugin_modules.look_in_working_directory()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -23,6 +26,8 @@ def make_env(config: GymConfig) -> gymnasium.Env:
             )
     except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
         fix = "use `pip install` to install that package"
+        if ":" in config.id:
+            fix += ", or start rltrain in the folder of your module"
         raise EnvironmentFailure(f"'{config.id}' needs a package: {error}", "env.id", fix) from error
     except (gymnasium.error.UnregisteredEnv, gymnasium.error.DeprecatedEnv) as error:
         raise ConfigError(f"unknown environment '{config.id}'", "env.id", nearest(config.id, _installed())) from error

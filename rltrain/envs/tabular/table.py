@@ -1,10 +1,11 @@
 """Toy-text environments as arrays, for loops compiled by numba and for exact evaluation without sampling."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import gymnasium
 import numpy as np
-from gymnasium import spaces
+from gymnasium.spaces import Discrete
 from numba import njit
 
 from rltrain.config.environments import GymConfig
@@ -33,26 +34,24 @@ class TransitionTable(NamedTuple):
     num_actions: int
 
 
+def check_table(config: GymConfig) -> None:
+    """Raise ConfigError if the environment has no transition table."""
+    env = make_env(config)
+    try:
+        _check_table(env, config.id)
+    finally:
+        env.close()
+
+
 def transition_table(config: GymConfig) -> TransitionTable:
     """Return the transition table of a toy-text environment. Raises ConfigError if the environment has none."""
     env = make_env(config)
     try:
-        base = env.unwrapped
-        table = getattr(base, "P", None)
-        initial = getattr(base, "initial_state_distrib", None)
-        state_space, action_space = env.observation_space, env.action_space
-        if not (
-            table is not None
-            and initial is not None
-            and isinstance(state_space, spaces.Discrete)
-            and isinstance(action_space, spaces.Discrete)
-        ):
-            raise ConfigError(
-                f"'{config.id}' has no transition table",
-                "env.id",
-                "use taxi, frozen_lake, cliff_walking or maze, or give your environment discrete spaces, P and "
-                "initial_state_distrib as in rltrain/envs/maze.py",
-            )
+        _check_table(env, config.id)
+        base: Any = env.unwrapped
+        table, initial = base.P, base.initial_state_distrib
+        state_space: Any = env.observation_space
+        action_space: Any = env.action_space
         num_states, num_actions = int(state_space.n), int(action_space.n)
         first_state, first_action = int(state_space.start), int(action_space.start)
         limit = (env.spec.max_episode_steps if env.spec else None) or DEFAULT_MAX_EPISODE_STEPS
@@ -72,6 +71,17 @@ def transition_table(config: GymConfig) -> TransitionTable:
     return TransitionTable(
         probability, next_state, reward, terminated, np.asarray(initial, np.float64), limit, num_states, num_actions
     )
+
+
+def _check_table(env: gymnasium.Env, env_id: str) -> None:
+    has_table = all(hasattr(env.unwrapped, name) for name in ("P", "initial_state_distrib"))
+    if not (has_table and isinstance(env.observation_space, Discrete) and isinstance(env.action_space, Discrete)):
+        raise ConfigError(
+            f"'{env_id}' has no transition table",
+            "env.id",
+            "use taxi, frozen_lake, cliff_walking or maze, or give your environment discrete spaces, P and "
+            "initial_state_distrib as in rltrain/envs/maze.py",
+        )
 
 
 @njit
