@@ -39,6 +39,8 @@ class EnvironmentFailure(RltrainError):
     """An environment cannot be started or keeps failing: a missing ROM, WAD or package."""
 
     exit_code = 4
+    is_final = False
+    """True if a new environment in a new process would fail in the same way."""
 
 
 class NonFiniteError(RltrainError):

@@ -9,7 +9,6 @@ from rltrain.algos.registry import load_agent
 from rltrain.commands.arguments import open_run, split, truth, whole_number
 from rltrain.commands.play import watch_in_file
 from rltrain.errors import disk_errors
-from rltrain.run import checkpoint
 from rltrain.run.evaluation import play_episodes
 
 USAGE = (
@@ -31,7 +30,7 @@ def main(argv: list[str]) -> int:
     folder, config, path = open_run(words[0], values)
     if greedy is None:
         greedy = config.eval_greedy
-    agent = load_agent(config, checkpoint.read(path, without="replay"))
+    agent = load_agent(config, path)
     facts = {"greedy": greedy, "checkpoint": path.name, "run": str(folder)}
     if video:  # before the evaluation, which may be long: an environment without pictures fails here
         video_path, _ = watch_in_file(folder, path.name, config, agent, 1, seed, greedy)

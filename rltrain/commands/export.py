@@ -18,7 +18,6 @@ from rltrain.config.run import RunConfig
 from rltrain.config.validate import one_of
 from rltrain.envs import registry
 from rltrain.errors import ConfigError, DiskError, EnvironmentFailure
-from rltrain.run import checkpoint
 from rltrain.run.evaluation import Agent
 
 USAGE = "rltrain export RUN [format=onnx|torchscript|pt2] [checkpoint=last|best|STEP] [out=FILE] [env.id=...]"
@@ -39,7 +38,7 @@ def main(argv: list[str]) -> int:
         _look_for_onnx()
     # Other machines use the file: export plain layers in fp32 on the CPU, however the run was trained.
     config = dataclasses.replace(config, precision="fp32", device="cpu", fast=False)
-    agent = load_agent(config, checkpoint.read(path, without="replay"))
+    agent = load_agent(config, path)
     network = network_of(agent)
     if network is None:
         table = path / "q_table.npy"

@@ -9,7 +9,6 @@ from rltrain.commands.arguments import open_run, split, truth, whole_number
 from rltrain.config.run import RunConfig
 from rltrain.envs.pool import Episode
 from rltrain.errors import DiskError
-from rltrain.run import checkpoint
 from rltrain.run.evaluation import Agent
 from rltrain.watching import screens
 from rltrain.watching.watch import watch
@@ -33,7 +32,7 @@ def main(argv: list[str]) -> int:
     folder, config, path = open_run(words[0], values)
     if greedy is None:
         greedy = config.eval_greedy
-    agent = load_agent(config, checkpoint.read(path, without="replay"))
+    agent = load_agent(config, path)
     if video:
         video_path, played = watch_in_file(folder, path.name, config, agent, episodes, seed, greedy)
         _report(played)

@@ -15,6 +15,9 @@ from rltrain.errors import ConfigError
 LOADED: list[str] = []
 """Names of the imported plugins, in order of import."""
 
+NAMED: set[str] = set()
+"""Names of the modules that an `env.id` named."""
+
 
 def given(argv: Iterable[str]) -> list[str]:
     """Return the module names in the `plugins=[a,b]` argument of a command line."""
