@@ -46,6 +46,9 @@ def run(argv: list[str]) -> int:
             fix = "use device=cpu, or stop other programs"
             print_error(OutOfMemory(out_of_memory.describe(error), argv[0], fix))
             return OutOfMemory.exit_code
+        if fault := plugin_modules.fault_of(error):
+            print_error(fault)
+            return fault.exit_code
         traceback.print_exc()
         what = " ".join(f"{type(error).__name__}: {error}".split())
         print(f"rltrain: error: {what}; a bug in rltrain; please report the lines above", file=sys.stderr)

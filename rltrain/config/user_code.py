@@ -1,12 +1,9 @@
-"""Tell whose code raised an error: a module of the user (an environment or a plugin), or rltrain."""
+"""Describe an error that the code of a user or of a library raised: its type, its text and its place."""
 
 import os
 import sysconfig
 import traceback
 from pathlib import Path
-
-from rltrain.config import plugin_modules
-from rltrain.errors import EnvironmentFailure, RltrainError
 
 _RLTRAIN = str(Path(__file__).resolve().parents[1])
 _LIBRARIES = tuple(sysconfig.get_paths()[kind] for kind in ("stdlib", "platstdlib", "purelib", "platlib"))
@@ -47,18 +44,6 @@ def place_of(error: BaseException) -> str:
         return ""
     frame, line = frames[found[-1]]
     return f"{_short(frame.f_code.co_filename)}, line {line}, in {frame.f_code.co_name}"
-
-
-def fault_of(error: BaseException) -> RltrainError | None:
-    """Return the error line for an exception in which a plugin or an `env.id` module was running; None for others."""
-    roots = {name.split(".")[0] for name in (*plugin_modules.LOADED, *plugin_modules.NAMED)} - {"rltrain"}
-    running = [
-        str(frame.f_globals.get("__name__")).split(".")[0] for frame, _ in traceback.walk_tb(error.__traceback__)
-    ]
-    if not roots & set(running):
-        return None
-    module = next(name for name in reversed(running) if name in roots)
-    return EnvironmentFailure(f"your module '{module}' raised {describe(error)}", "plugins", "the fault is in its code")
 
 
 def _short(file: str) -> str:
