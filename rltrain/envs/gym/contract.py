@@ -64,7 +64,7 @@ class Contract:
         if in_space and not isinstance(info, Mapping):
             raise self._breach("step", f"an info of type {type(info).__name__}", "a dict")
         # An exact match is the rule. Only what differs is looked at by the slower methods.
-        if in_space or type(obs) is not np.ndarray or obs.dtype != self._dtype or obs.shape != self._shape:
+        if in_space or type(obs) is not np.ndarray or obs.dtype is not self._dtype or obs.shape != self._shape:
             obs = self._observation(obs, "step", in_space)
         if type(reward) is not float:
             reward = self._reward(reward)

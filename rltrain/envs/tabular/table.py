@@ -1,6 +1,7 @@
 """Toy-text environments as arrays, for loops compiled by numba and for exact evaluation without sampling."""
 
 import math
+import random
 import time
 from typing import Any, NamedTuple
 
@@ -109,47 +110,55 @@ def _check_table(env: gymnasium.Env, env_id: str) -> None:
 def _difference(env: gymnasium.Env, table: TransitionTable, env_id: str) -> str:
     """Step the environment, and return the first difference to the table; empty if there is none."""
     contract, limit = Contract(env, env_id), time_limit(env)
-    space: Any = env.action_space
-    first_state, first_action = int(env.observation_space.start), int(space.start)  # type: ignore[attr-defined]
-    tried = np.zeros((table.num_states, table.num_actions), np.int64)
-    generator = np.random.default_rng(0)
-    # How often the most likely outcome of a step was expected and seen, and the variance of the difference.
+    spaces: Any = (env.observation_space, env.action_space)
+    first_state, first_action = (int(space.start) for space in spaces)
+    tried: dict[int, list[int]] = {}
+    rows: dict[tuple[int, int], list[tuple[float, int, float, bool]]] = {}
+    order = random.Random(0)
+    # How often the most likely state was expected and seen to follow, and the variance of the difference.
     expected = seen = variance = 0.0
     state = length = num_steps = 0
     ended, deadline_s = True, time.monotonic() + COMPARED_S
     while num_steps < COMPARED_STEPS and time.monotonic() < deadline_s:
         if ended:
-            seed = 0 if num_steps == 0 else None
-            state, length = contract.reset(env.reset(seed=seed)) - first_state, 0
+            state = contract.reset(env.reset(seed=0 if num_steps == 0 else None)) - first_state
+            length = 0
             if table.initial_probability[state] <= 0:
                 return f"an episode starts in state {state + first_state}, which initial_state_distrib excludes"
         # The action that was tried least in this state reaches more of the table than a random one.
-        least = tried[state] + generator.random(table.num_actions)
-        action = int(least.argmin())
-        tried[state, action] += 1
+        counts = tried.setdefault(state, [0] * table.num_actions)
+        action = order.choice([action for action, count in enumerate(counts) if count == min(counts)])
+        counts[action] += 1
+        row = rows.get((state, action)) or rows.setdefault((state, action), _row(table, state, action))
         obs, reward, terminated, truncated = contract.step(env.step(action + first_action))
         next_state, length, num_steps = obs - first_state, length + 1, num_steps + 1
-        probability, successors = table.probability[state, action], table.next_state[state, action]
-        matches = (successors == next_state) & (table.terminated[state, action] == terminated) & (probability > 0)
-        matches &= np.isclose(table.reward[state, action], reward, rtol=1e-5, atol=1e-6)
-        if not matches.any():
-            end = ", the end of the episode" if terminated else ""
+        if not any(
+            next_state == to and terminated == ends and math.isclose(reward, gain, rel_tol=1e-5, abs_tol=1e-6)
+            for _, to, gain, ends in row
+        ):
+            end = " and the end of the episode" if terminated else ""
             return (
                 f"action {action + first_action} in state {state + first_state} led to state {next_state + first_state}"
                 f" with reward {reward:g}{end}, which P does not list"
             )
         if truncated and not terminated and length != limit:
             return f"an episode was truncated after {length} steps, which no time limit of gymnasium explains"
-        likeliest = successors[probability.argmax()]
-        chance = min(float(probability[successors == likeliest].sum()), 1.0)
+        likeliest = max(row)[1]
+        chance = min(sum(probability for probability, to, _, _ in row if to == likeliest), 1.0)
         expected, seen = expected + chance, seen + (next_state == likeliest)
         variance += chance * (1 - chance)
         state, ended = next_state, terminated or truncated
     if abs(seen - expected) > 6 * math.sqrt(variance) + 1e-6 * num_steps:
         return (
-            f"in {num_steps:,} steps the most likely state followed {seen:.0f} times, and {expected:.0f} are expected"
+            f"the most likely states followed {seen:.0f} times in {num_steps:,} steps, not about {expected:.0f} times"
         )
     return ""
+
+
+def _row(table: TransitionTable, state: int, action: int) -> list[tuple[float, int, float, bool]]:
+    """Return the possible outcomes of an action: (probability, next state, reward, terminated)."""
+    arrays = (table.probability, table.next_state, table.reward, table.terminated)
+    return [row for row in zip(*(array[state, action].tolist() for array in arrays), strict=True) if row[0] > 0]
 
 
 @njit

@@ -35,7 +35,8 @@ def episode(config):
     ("name", "given", "ends"),
     [
         ("Inner", None, [(5, 5.0)]), ("Inner", 3, [(3, 3.0)]), ("Inner", 50, [(5, 5.0)]), ("Factory", None, [(5, 5.0)]),
-        ("Outer", None, [(7, 7.0)]), ("Outer", 30, [(30, 30.0)]), ("Paid", None, [(5, 15.0)]), ("Twice", None, [(7, 7)]),
+        ("Outer", None, [(7, 7.0)]), ("Outer", 30, [(30, 30.0)]), ("Paid", None, [(5, 15.0)]),
+        ("Twice", None, [(7, 7.0)]),
         ("Endless", None, []), ("Endless", 4, [(4, 4.0)]),
     ],
 )  # fmt: skip
