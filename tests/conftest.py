@@ -1,5 +1,6 @@
 """What the tests of the whole program share: the command line, called in this process."""
 
+# ruff: noqa: E402  (torch comes after its number of threads)
 import importlib.util
 import json
 import os
@@ -8,7 +9,14 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
+
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
+    # Test processes share the cores: threads that wait for a core hold up all others. Torch reads this at its import.
+    share = len(psutil.Process().cpu_affinity()) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    os.environ["OMP_NUM_THREADS"] = str(max(1, share))
+
 import torch
 from hydra.core.global_hydra import GlobalHydra
 
