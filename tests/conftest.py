@@ -1,6 +1,5 @@
 """What the tests of the whole program share: the command line, called in this process."""
 
-# ruff: noqa: E402  (torch comes after its number of threads)
 import importlib.util
 import json
 import os
