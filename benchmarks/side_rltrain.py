@@ -3,7 +3,6 @@
 side_rltrain.py WARM_UP STEPS key=value...
 """
 
-import contextlib
 import sys
 import tempfile
 from typing import Any
@@ -13,7 +12,10 @@ from gate import Gate
 
 def pause_runs(gate: Gate) -> None:
     """Make `Run.after_step` call the gate."""
-    from rltrain.run.run import Run
+    try:
+        from rltrain.run.run import Run
+    except ModuleNotFoundError:  # checkouts before the rooms
+        from rltrain.run import Run  # type: ignore[attr-defined,no-redef]
 
     after_step = Run.after_step
 
@@ -26,10 +28,11 @@ def pause_runs(gate: Gate) -> None:
 
 if __name__ == "__main__":
     gate = Gate(int(sys.argv[1]), int(sys.argv[2]))
-    with contextlib.suppress(ImportError):  # older checkouts do not have this module
+    try:
         from rltrain.system import process
-
-        process.prepare()  # `main` calls it too, but here it must come before NumPy, which `Run` imports
+    except ModuleNotFoundError:  # checkouts before the rooms
+        from rltrain import process  # type: ignore[attr-defined,no-redef]
+    process.prepare()  # `main` calls it too, but here it must come before NumPy, which `Run` imports
     pause_runs(gate)
     from rltrain.cli import main
 
