@@ -17,6 +17,7 @@ if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
     os.environ["OMP_NUM_THREADS"] = str(max(1, share))
 
 import torch
+from hydra._internal.hydra import Hydra
 from hydra.core.global_hydra import GlobalHydra
 
 from rltrain import cli
@@ -76,6 +77,9 @@ def command(tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(sys, "argv", ["rltrain"])
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     monkeypatch.setenv("RLTRAIN_SWEEP_DIR", "")
+    # Hydra composes every command line twice: once only to see whether `hydra.mode` asks for a sweep, which no test of
+    # this fixture does.
+    monkeypatch.setattr(Hydra, "get_mode", lambda self, config_name, overrides: None)
 
     def call(*args: object) -> Outcome:
         argv = [str(arg) for arg in args]

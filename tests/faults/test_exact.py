@@ -1,4 +1,7 @@
-"""Runs that must not differ in a bit: stopped and resumed against never stopped, and the same seed twice."""
+"""Runs that must not differ in a bit: stopped and resumed against never stopped, and the same seed twice.
+
+Every day tests/run/test_run.py and tests/run/test_resume.py check the same on one environment.
+"""
 
 import json
 import signal
@@ -11,7 +14,7 @@ from small_runs import TABULAR, small
 
 from rltrain.config.algorithms import ALGOS
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.slow]
 ENVS = {
     "table": ["taxi", "frozen_lake", "cliff_walking", "maze"],
     "values": ["cartpole", "frozen_lake", "taxi"],
