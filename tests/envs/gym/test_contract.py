@@ -153,3 +153,22 @@ def test_a_seed_reaches_the_global_generators_and_the_spaces(workers):
         return found
 
     assert rewards(3) == rewards(3) != rewards(4)
+
+
+def test_a_plugin_that_raises_is_named_with_its_place(command, monkeypatch, tmp_path):
+    """Bug: "a bug of rltrain" for an error in the user's algorithm; code 0 for its `sys.exit(0)`."""
+    for name, wrong in (("raising_parts", "raise KeyError('lost')"), ("leaving_parts", "sys.exit(0)")):
+        (tmp_path / f"{name}.py").write_text(
+            "import sys\nfrom dataclasses import dataclass\n"
+            "from rltrain import plugins\nfrom rltrain.algos.ppo import make_agent\n"
+            "from rltrain.config.algorithms import PPOConfig\n"
+            f"@dataclass\nclass Mine(PPOConfig):\n    name: str = '{name}'\n"
+            f"def train(config, run):\n    {wrong}\n"
+            "plugins.register_algorithm(Mine)\n"
+        )
+        outcome = command(f"plugins=[{name}]", f"algo={name}", "env=cartpole", "total_steps=64", "progress=false")
+        assert outcome.code == 4, outcome.err
+        assert (
+            f"your module '{name}' raised" in outcome.last_line and f"{name}.py, line 10, in train" in outcome.last_line
+        )
+        assert outcome.json("status.json")["exit_code"] == 4
