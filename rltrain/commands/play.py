@@ -1,22 +1,25 @@
 """`rltrain play RUN`: watch a run's agent in a window or, without a display, record a video in videos/."""
 
+import errno
+import os
 import sys
 from datetime import datetime
 from pathlib import Path
 
 from rltrain.algos.registry import load_agent
-from rltrain.commands.arguments import open_run, split, truth, whole_number
+from rltrain.commands.arguments import RUN_KEYS, open_run, split, truth, whole_number
 from rltrain.config.run import RunConfig
 from rltrain.envs.pool import Episode
-from rltrain.errors import DiskError
-from rltrain.run import checkpoint
+from rltrain.errors import ConfigError, DiskError
 from rltrain.run.evaluation import Agent
+from rltrain.system import inside
 from rltrain.watching import screens
 from rltrain.watching.watch import watch
 
 USAGE = (
     "rltrain play RUN [episodes=1] [seed=0] [checkpoint=last|best|STEP]"
-    " [greedy=true|false, default: the run's eval_greedy] [video=true|false] [device=...] [env.id=...]"
+    " [greedy=true|false, default: the run's eval_greedy] [video=true|false] [out=FILE.mp4] [device=...] [env.id=...]"
+    " [env.cfg=FILE]"
 )
 
 
@@ -25,17 +28,23 @@ def main(argv: list[str]) -> int:
 
     Returns the exit code. Raises RltrainError.
     """
-    words, values = split(argv, {"episodes", "seed", "checkpoint", "greedy", "video", "device", "env.id"}, USAGE)
+    words, values = split(
+        argv, {"episodes", "seed", "checkpoint", "greedy", "video", "out", "device", *RUN_KEYS}, USAGE
+    )
     episodes = whole_number("episodes", values.get("episodes", "1"))
     seed = whole_number("seed", values.get("seed", "0"), minimum=0)
     greedy = truth("greedy", values["greedy"]) if "greedy" in values else None
-    video = truth("video", values.get("video", "false" if screens.has_display() else "true"))
+    film = Path(values["out"]) if "out" in values else None
+    if film is not None and film.suffix not in (".mp4", ".gif"):
+        raise ConfigError(f"'{film.name}' is not a video file", "out", "use .mp4 or .gif")
+    video = truth("video", values.get("video", "false" if screens.has_display() and film is None else "true"))
     folder, config, path = open_run(words[0], values)
     if greedy is None:
         greedy = config.eval_greedy
-    agent = load_agent(config, checkpoint.read(path, without="replay"))
+    agent = load_agent(config, path)
     if video:
-        video_path, played = watch_in_file(folder, path.name, config, agent, episodes, seed, greedy)
+        film = film or film_in(folder, path.name)
+        video_path, played = watch_in_file(film, config, agent, episodes, seed, greedy)
         _report(played)
         print(video_path)
     else:
@@ -46,16 +55,27 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def watch_in_file(
-    folder: Path, name: str, config: RunConfig, agent: Agent, episodes: int, seed: int, greedy: bool
-) -> tuple[Path, list[Episode]]:
-    """Record episodes in videos/ of the run folder. Returns the file and the episodes. Raises RltrainError."""
+def film_in(folder: Path, name: str) -> Path:
+    """Return the path of a new video in videos/ of the run folder. Raises DiskError, CheckpointError."""
     videos = folder / "videos"
     try:
-        videos.mkdir(exist_ok=True)
+        inside.make_folder(videos)
+        if not os.access(videos, os.W_OK):
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
-        raise DiskError(f"the video cannot be written: {error.strerror}", str(videos), "free some space") from error
-    path = screens.film_path(videos / f"{datetime.now():%Y%m%d-%H%M%S-%f}-{name}")
+        fix = "use `rltrain play RUN out=FILE.mp4` to write it elsewhere"
+        raise DiskError(f"the video cannot be written: {error.strerror}", str(videos), fix) from error
+    return videos / f"{datetime.now():%Y%m%d-%H%M%S-%f}-{name}.mp4"
+
+
+def watch_in_file(
+    path: Path, config: RunConfig, agent: Agent, episodes: int, seed: int, greedy: bool
+) -> tuple[Path, list[Episode]]:
+    """Record episodes in a video file. Returns the file and the episodes. Raises RltrainError.
+
+    If there is no ffmpeg, the file is a .gif with the same name.
+    """
+    path = screens.film_path(path) if path.suffix == ".mp4" else path
     if path.suffix == ".gif":
         print("rltrain: no ffmpeg, so the video is a GIF; for mp4: pip install 'rltrain[video]'", file=sys.stderr)
     played, is_true = watch(config, agent, episodes, seed, greedy, lambda fps: screens.film(path, fps))
