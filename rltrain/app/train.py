@@ -27,28 +27,30 @@ def train(config: RunConfig, folder: Path | None = None, restored: tuple[int, di
     """Train from a checked configuration.
 
     folder: the run folder; None: make one in run_dir. restored: step and state of the checkpoint from which to resume
-    in `folder`, which the caller has locked; None: start a new run. Raises RltrainError.
+    in `folder`; None: start a new run. Raises RltrainError.
     """
     if config.dry_run:
         with tempfile.TemporaryDirectory() as place:
             short = _until_first_update(dataclasses.replace(config, run_dir=place))
             try:
-                _train_in(short, run_folder.create(short, Path(place) / "run"))
+                _train_in(short, run_folder.create(short, Path(place) / "run"), None)
             except Stopped as error:
                 raise Stopped(error.signal_number) from error  # without the folder, which is deleted
         print("dry run: built everything and made one update; nothing was kept", file=sys.stderr)
         return
     if restored is None:
-        _train_in(config, run_folder.create(config, folder))
-    else:
-        assert folder is not None
+        folder = run_folder.create(config, folder)
+    assert folder is not None
+    _train_in(config, folder, restored)
+
+
+def _train_in(config: RunConfig, folder: Path, restored: tuple[int, dict[str, Any]] | None) -> None:
+    """Lock an existing folder and train in it."""
+    lock = run_folder.Lock(folder)
+    try:
         _train_locked(config, folder, restored)
-
-
-def _train_in(config: RunConfig, folder: Path) -> None:
-    """Lock a new folder and train in it."""
-    with run_folder.Lock(folder):
-        _train_locked(config, folder, None)
+    finally:
+        lock.release()
 
 
 def _train_locked(config: RunConfig, folder: Path, restored: tuple[int, dict[str, Any]] | None) -> None:

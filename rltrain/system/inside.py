@@ -143,6 +143,12 @@ class _PlainLoader(yaml.SafeLoader):
 
     _level = 0
 
+    def fetch_flow_collection_start(self, token: Any) -> None:
+        # The scanner reads 1,000 characters ahead, and each open bracket slows it down.
+        if self.flow_level > _LEVELS:
+            raise yaml.YAMLError(f"it is nested more than {_LEVELS} levels deep")
+        super().fetch_flow_collection_start(token)
+
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("it has an alias (*name)")
