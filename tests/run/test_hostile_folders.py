@@ -79,8 +79,8 @@ def call(command, folder, capfd):
 
 @pytest.mark.parametrize("name", FILES + FOLDERS)
 def test_what_is_a_link_or_a_pipe_is_refused_or_replaced(copy, tmp_path, monkeypatch, capfd, name):
-    """Bugs: `resume` deletes checkpoints in a folder that `checkpoints` links to, empties what `.lock` links to, appends
-    metrics to a file outside; `eval` writes its result outside; `runs` waits for a pipe for ever.
+    """Bugs: `resume` deletes checkpoints in a folder that `checkpoints` links to, empties what `.lock` links to, and
+    appends metrics to a file outside; `eval` writes its result outside; `runs` waits for a pipe for ever.
     """
     monkeypatch.chdir(tmp_path)
     for command in COMMANDS:
