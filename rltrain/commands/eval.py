@@ -3,11 +3,15 @@
 import json
 import os
 import sys
+from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 
 from rltrain.algos.registry import load_agent
 from rltrain.commands.arguments import RUN_KEYS, open_run, split, truth, whole_number
 from rltrain.commands.play import film_in, watch_in_file
+from rltrain.commands.stopping import stoppable
+from rltrain.config.run import RunConfig
 from rltrain.errors import DiskError, disk_errors, printable
 from rltrain.run.evaluation import play_episodes
 from rltrain.system import atomic, inside
@@ -31,13 +35,30 @@ def main(argv: list[str]) -> int:
     folder, config, path = open_run(words[0], values)
     if greedy is None:
         greedy = config.eval_greedy
+    with stoppable() as stopping:
+        _evaluate(folder, config, path, episodes, seed, greedy, video, stopping)
+    return 0
+
+
+def _evaluate(
+    folder: Path,
+    config: RunConfig,
+    path: Path,
+    episodes: int,
+    seed: int,
+    greedy: bool,
+    video: bool,
+    stopping: Callable[[], bool],
+) -> None:
     agent = load_agent(config, path)
     facts = {"greedy": greedy, "checkpoint": path.name, "run": str(folder)}
     if video:  # before the evaluation, which may be long: an environment without pictures fails here
-        video_path, _ = watch_in_file(film_in(folder, path.name), config, agent, 1, seed, greedy)
+        video_path, _ = watch_in_file(film_in(folder, path.name), config, agent, 1, seed, greedy, stopping)
+        if stopping():
+            return
         print(f"video: {video_path}", file=sys.stderr)
         facts["video"] = str(video_path)
-    result = play_episodes(config, agent, episodes, seed, greedy) | facts
+    result = play_episodes(config, agent, episodes, seed, greedy, stopping) | facts
     print(json.dumps(result))  # before writing the file: a full disk then loses nothing
     out = folder / "eval" / f"{datetime.now():%Y%m%d-%H%M%S-%f}.json"
     try:
@@ -50,4 +71,3 @@ def main(argv: list[str]) -> int:
         saved = "saved nowhere"
     reached = f"{result['mean_reward']:.2f} +- {result['std_reward']:.2f} over {result['episodes']} episodes"
     print(printable(f"{reached} with {path.name}; {saved}"), file=sys.stderr)
-    return 0

@@ -3,11 +3,13 @@
 import errno
 import os
 import sys
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
 from rltrain.algos.registry import load_agent
 from rltrain.commands.arguments import RUN_KEYS, open_run, split, truth, whole_number
+from rltrain.commands.stopping import stoppable
 from rltrain.config.run import RunConfig
 from rltrain.envs.pool import Episode
 from rltrain.errors import ConfigError, DiskError
@@ -41,17 +43,23 @@ def main(argv: list[str]) -> int:
     folder, config, path = open_run(words[0], values)
     if greedy is None:
         greedy = config.eval_greedy
-    agent = load_agent(config, path)
-    if video:
-        film = film or film_in(folder, path.name)
-        video_path, played = watch_in_file(film, config, agent, episodes, seed, greedy)
-        _report(played)
-        print(video_path)
-    else:
-        title = f"rltrain: {config.algo.name} plays {config.env.name}"
-        played, is_true = watch(config, agent, episodes, seed, greedy, lambda fps: screens.Window(title, fps))
-        _warn(is_true)
-        _report(played)
+    with stoppable() as stopping:
+        agent = load_agent(config, path)
+        if video:
+            film = film or film_in(folder, path.name)
+            video_path, played = watch_in_file(film, config, agent, episodes, seed, greedy, stopping)
+            _report(played)
+            if os.path.exists(video_path):  # nothing was played if a signal came early
+                print(video_path)
+        else:
+            title = f"rltrain: {config.algo.name} plays {config.env.name}"
+
+            def window(fps: float) -> screens.Screen:
+                return screens.Window(title, fps)
+
+            played, is_true = watch(config, agent, episodes, seed, greedy, window, stopping)
+            _warn(is_true)
+            _report(played)
     return 0
 
 
@@ -69,16 +77,22 @@ def film_in(folder: Path, name: str) -> Path:
 
 
 def watch_in_file(
-    path: Path, config: RunConfig, agent: Agent, episodes: int, seed: int, greedy: bool
+    path: Path,
+    config: RunConfig,
+    agent: Agent,
+    episodes: int,
+    seed: int,
+    greedy: bool,
+    stopping: Callable[[], bool] = lambda: False,
 ) -> tuple[Path, list[Episode]]:
     """Record episodes in a video file. Returns the file and the episodes. Raises RltrainError.
 
-    If there is no ffmpeg, the file is a .gif with the same name.
+    If there is no ffmpeg, the file is a .gif with the same name. stopping: ends the video when it returns True.
     """
     path = screens.film_path(path) if path.suffix == ".mp4" else path
     if path.suffix == ".gif":
         print("rltrain: no ffmpeg, so the video is a GIF; for mp4: pip install 'rltrain[video]'", file=sys.stderr)
-    played, is_true = watch(config, agent, episodes, seed, greedy, lambda fps: screens.film(path, fps))
+    played, is_true = watch(config, agent, episodes, seed, greedy, lambda fps: screens.film(path, fps), stopping)
     _warn(is_true)
     return path, played
 
