@@ -1,6 +1,7 @@
 """The Hydra application that trains. Only this module uses Hydra and OmegaConf; others get dataclasses."""
 
 import dataclasses
+import functools
 import itertools
 import os
 import re
@@ -8,7 +9,6 @@ import sys
 import typing
 from collections.abc import Iterable
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,19 +41,25 @@ def register_schemas(argv: Iterable[str] = ()) -> None:
 
     argv: the command line; its `--config-dir` may have tuned settings too.
     """
+    _register_schemas(tuple(ALGOS.items()), tuple(ENVIRONMENTS))
     store = ConfigStore.instance()
+    for (group, name), option in plugins.OPTIONS.items():
+        store.store(group=group, name=name, node=option.settings)
     folders = [Path(folder).absolute() for folder in _config_dirs(argv)]
     OmegaConf.register_new_resolver("preset_of", preset_of, replace=True)
     # partial, so that a launcher's processes get the folders together with the resolver.
-    OmegaConf.register_new_resolver("tuned_env", partial(tuned_env, folders=folders), replace=True)
+    OmegaConf.register_new_resolver("tuned_env", functools.partial(tuned_env, folders=folders), replace=True)
+
+
+@functools.lru_cache(maxsize=1)  # a tenth of a second: once in a process, unless a plugin adds to them
+def _register_schemas(algos: tuple[tuple[str, type], ...], families: tuple[str, ...]) -> None:
+    store = ConfigStore.instance()
     store.store(name="run_schema", node=RunConfig)
     store.store(group="network", name="network_schema", node=NetworkConfig)
-    for name, node in ALGOS.items():
+    for name, node in algos:
         store.store(group="algo", name=f"{name}_schema", node=node)
-    for family in ENVIRONMENTS:
+    for family in families:
         store.store(group="env", name=f"{family}_schema", node=config_class(family))
-    for (group, name), option in plugins.OPTIONS.items():
-        store.store(group=group, name=name, node=option.settings)
 
 
 def run(argv: list[str]) -> int:
@@ -135,7 +141,8 @@ def _job(composed: DictConfig) -> None:
         sweep.record_failure(folder, error)
         sweep.let_go(error)
     else:
-        sweep.let_go(None)
+        if in_sweep:
+            sweep.let_go(None)
 
 
 def _train(composed: DictConfig, folder: Path | None) -> None:
