@@ -2,15 +2,15 @@
 
 import contextlib
 import gc
-import json
 import re
 import sys
 import traceback
 from pathlib import Path
 from typing import Any
 
-from rltrain.errors import RltrainError
+from rltrain.errors import CheckpointError, RltrainError
 from rltrain.run import folder as run_folder
+from rltrain.system import atomic, inside
 
 
 def job_folder(sweep_dir: Path, number: int, overrides: list[str]) -> Path:
@@ -26,9 +26,9 @@ def record_failure(folder: Path | None, error: Exception) -> None:
     code = error.exit_code if isinstance(error, RltrainError) else 1
     reason = str(error) if isinstance(error, RltrainError) else f"{type(error).__name__}: {error}"
     if not isinstance(error, RltrainError):
-        (folder / "error.log").write_text("".join(traceback.format_exception(error)))
+        atomic.write_text(folder / "error.log", "".join(traceback.format_exception(error)))
     status = {"state": "failed", "step": 0, "pid": None, "reason": reason, "exit_code": code}
-    (folder / "status.json").write_text(json.dumps(status))
+    atomic.write_json(folder / "status.json", status)
     print(f"rltrain: job failed: {folder.name}: {reason}", file=sys.stderr)
 
 
@@ -56,9 +56,9 @@ def remove_empty(sweep_dir: Path) -> None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Return the content of a JSON file, or {} if the file is missing or incomplete."""
-    with contextlib.suppress(OSError, ValueError):
-        return dict(json.loads(path.read_text()))
+    """Return the content of a JSON file, or {} if the file is missing or damaged."""
+    with contextlib.suppress(FileNotFoundError, CheckpointError):
+        return inside.read_json(path)
     return {}
 
 

@@ -1,31 +1,35 @@
 """`rltrain resume RUN [total_steps=...]`: continue a run in its own folder, with its own settings."""
 
 import dataclasses
+import shlex
 import sys
+from pathlib import Path
 from typing import Any
 
 from rltrain.app.resolve import check_device
 from rltrain.app.train import train
-from rltrain.commands.arguments import refuse_imports, split, truth, whole_number
+from rltrain.commands.arguments import RUN_KEYS, is_setting, load_config, split, truth, whole_number
 from rltrain.config import saved as saved_config
 from rltrain.config.algorithms import ALGOS
 from rltrain.config.environments import ENVIRONMENTS
 from rltrain.config.network import NetworkConfig
 from rltrain.config.run import RunConfig
-from rltrain.errors import ConfigError, UnfitCheckpoint, disk_errors
+from rltrain.errors import ConfigError, UnfitCheckpoint
 from rltrain.run import checkpoint
 from rltrain.run import folder as run_folder
+from rltrain.system import inside
 
 USAGE = (
     "rltrain resume RUN [total_steps=...] [micro_batch_size=...] [oom=fail|split] [progress=true|false] [env.id=...]"
+    " [env.cfg=FILE]"
 )
 
-_KEYS = {"total_steps", "micro_batch_size", "oom", "progress", "env.id"}
+_KEYS = {"total_steps", "micro_batch_size", "oom", "progress", *RUN_KEYS}
 
 
 def main(argv: list[str]) -> int:
     """Continue a run. Returns the exit code. Raises RltrainError."""
-    for key in (arg.split("=")[0] for arg in argv if "=" in arg):
+    for key in (arg.split("=")[0] for arg in argv if is_setting(arg, _KEYS)):
         if key not in _KEYS and _is_setting(key):
             fix = "start a new run with it; `resume` takes " + ", ".join(sorted(_KEYS))
             raise ConfigError("`resume` cannot change this setting", key, fix)
@@ -39,30 +43,33 @@ def main(argv: list[str]) -> int:
     if "oom" in values:
         changes["oom"] = values["oom"]
     folder, which = run_folder.find_trained(words[0], checkpoint.resumable)
-    folder = run_folder.from_here(folder)
-    run_folder.Lock(folder).release()  # raises before anything is written if the folder is in use
-    config = saved_config.load(folder / "config.yaml")
-    resumes = len(list(folder.glob("config.resume-*.yaml")))
-    if resumes:
-        config = saved_config.load(folder / f"config.resume-{resumes}.yaml")
-    refuse_imports(config, values)
-    config = dataclasses.replace(config, **changes)
+    with run_folder.Lock(folder):
+        run_folder.sweep(folder)
+        _resume(words[0], folder, which or "last", values, changes)
+    return 0
+
+
+def _resume(word: str, folder: Path, which: str, values: dict[str, str], changes: dict[str, Any]) -> None:
+    """Continue the run in a locked folder. word: the name that the user gave. values, changes: the command line."""
+    path, resumes = saved_config.newest(folder)
+    config = dataclasses.replace(load_config(folder, path, values), **changes)
     check_device(config)
-    candidates = checkpoint.candidates(folder, which or "last", saved_config.fingerprints(config, folder))
+    candidates = checkpoint.candidates(folder, which, saved_config.fingerprints(config, folder))
     step, state = next(candidates)
-    if step >= config.total_steps and (folder / "result.json").is_file():  # without it, the final evaluation is missing
+    if step >= config.total_steps and inside.is_file(
+        folder / "result.json"
+    ):  # without it, the final evaluation is missing
         raise ConfigError(
             f"the run is done at step {step:,} of {config.total_steps:,}",
             "total_steps",
-            f"give a larger value: rltrain resume {words[0]} total_steps={2 * step}",
+            f"give a larger value: rltrain resume {shlex.quote(word)} total_steps={2 * step}",
         )
     if changes.keys() - {"progress"}:
-        with disk_errors("the configuration", folder):
-            saved_config.save(config, folder / f"config.resume-{resumes + 1}.yaml")
+        saved_config.save(config, folder / f"config.resume-{resumes + 1}.yaml")
     while True:
         try:
             train(config, folder, (step, state))
-            return 0
+            return
         except UnfitCheckpoint as error:
             print(f"rltrain: warning: {error}", file=sys.stderr)
             step, state = next(candidates)

@@ -60,6 +60,7 @@ class Run:
         """
         self.config = config
         self.folder = folder
+        self._shown = run_folder.from_here(folder)  # now, because an environment may change the working directory
         self.step = 0
         """Agent steps so far, over all environments."""
         self._restored = restored[1] if restored else None
@@ -167,7 +168,7 @@ class Run:
             # Do not start environments only for their spaces: A3C starts its own in its workers.
             spaces = self.spaces if self._pool is not None else registry.spaces(self.config.env)
             facts = agent_panel.facts(self.config, *spaces, agent, replay_bytes)
-        panel.show_start(None if self.config.dry_run else self.folder, facts)
+        panel.show_start(None if self.config.dry_run else self._shown, facts)
 
     def close(self) -> None:
         """Close the training environments, if they were started."""
@@ -241,7 +242,7 @@ class Run:
         assert self._signal is not None
         if self._saved_step != self.step:
             self.save()
-        raise Stopped(self._signal, str(self.folder))
+        raise Stopped(self._signal, str(self._shown))
 
     def mark(self) -> Callable[[], None]:
         """Return a function that resets the step, the counts and the random numbers to their current state."""
@@ -269,6 +270,7 @@ class Run:
             "train_time_s": self._clock.train_s,
             "wall_time_s": self._clock.wall_s,
         }
+        self.logger.sync()
         saved = self._commit(state, complete=True)
         self._saved_step = self.step
         if self.evaluations.best_step == self.step:
@@ -310,7 +312,7 @@ class Run:
         atomic.write_json(self.folder / "result.json", result)
         self._progress.end()
         if self.config.progress and not self.config.dry_run:
-            panel.show_end(self.folder, self.config, result)
+            panel.show_end(self._shown, self.config, result)
 
     def write_status(self, state: str, reason: str = "", exit_code: int | None = None) -> None:
         """Write status.json. A write error prints a warning and does not end the training."""
