@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import hydra
 from hydra.core.config_store import ConfigStore
@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from rltrain import plugins
-from rltrain.app import sweep
+from rltrain.app import hydra_sweep
 from rltrain.app.hparams import preset_of, tuned_env
 from rltrain.app.paths import CONFIGS
 from rltrain.app.resolve import resolve
@@ -30,10 +30,11 @@ from rltrain.config.algorithms import ALGOS
 from rltrain.config.environments import ENVIRONMENTS, config_class
 from rltrain.config.network import NetworkConfig
 from rltrain.config.run import RunConfig
-from rltrain.errors import ConfigError, Stopped, nearest
-from rltrain.system import terminal
+from rltrain.errors import ConfigError, nearest
 
 _failures: list[Exception] = []
+_typed: list[str] = []
+"""The command line as it was typed."""
 
 
 def register_schemas(argv: Iterable[str] = ()) -> None:
@@ -57,30 +58,27 @@ def register_schemas(argv: Iterable[str] = ()) -> None:
 
 
 def run(argv: list[str]) -> int:
-    """Compose and train; after a sweep, print the ranked table. Returns the exit code. Raises the error of the job."""
+    """Compose and train; a sweep ends with the ranked table. Returns the exit code. Raises the error of the job."""
     plugin_modules.load(plugin_modules.given(argv))
     refuse_unknown_choices(argv, groups=["hparams"])  # hparams are optional: Hydra would ignore a misspelt name
     _refuse_tuned_as(argv)
     register_schemas(argv)
     _failures.clear()
+    _typed[:] = argv
     os.environ["HYDRA_FULL_ERROR"] = "1"  # without it Hydra prints its own report and exits with code 1
-    sys.argv = ["rltrain", *normalise(argv)]
-    os.environ.pop("RLTRAIN_SWEEP_DIR", None)
-    sweeps = Path(next((arg[8:] for arg in reversed(argv) if arg.startswith("run_dir=")), "runs")) / "sweeps"
-    # The folder is named here, not by Hydra, so that this process knows which sweep folder is its own.
+    own = normalise(argv)
+    hydra_sweep.install(own, settings)
+    sys.argv = ["rltrain", *own]
     os.environ["RLTRAIN_SWEEP_TIME"] = f"{datetime.now():%Y%m%d-%H%M%S-%f}"
-    own = sweeps / os.environ["RLTRAIN_SWEEP_TIME"]
     try:
         hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")(_job)()
     except (HydraException, OmegaConfBaseException, ValueError) as error:
-        if own.is_dir():
-            sweep.remove_empty(own)
         raise _config_error(error, argv) from error
+    finally:
+        sys.argv = ["rltrain", *argv]
     if _failures:
         raise _failures[0]
-    # A launcher's processes set the variable in their own environment only; their sweep folder is visible here.
-    sweep_dir = os.environ.get("RLTRAIN_SWEEP_DIR") or (own if own.is_dir() else None)
-    return sweep.report(Path(sweep_dir)) if sweep_dir else 0
+    return max(hydra_sweep.exit_codes, default=0)
 
 
 def normalise(argv: list[str]) -> list[str]:
@@ -111,44 +109,31 @@ def _as_integer(match: re.Match[str]) -> str:
 
 
 def _job(composed: DictConfig) -> None:
-    """Train one job. Failures are stored for `run` or the sweep's table, not raised: Hydra would end the sweep."""
-    terminal.guard()  # a sweep's job may run in its own process
-    hydra_config = HydraConfig.get()
-    in_sweep = hydra_config.mode == RunMode.MULTIRUN
-    folder = None
-    if in_sweep:
-        os.environ["RLTRAIN_SWEEP_DIR"] = str(Path(hydra_config.sweep.dir).absolute())
-        folder = sweep.job_folder(
-            Path(hydra_config.sweep.dir), int(hydra_config.job.num), list(hydra_config.overrides.task)
-        )
+    """Train a single run. Its error is stored for `run`, because Hydra would print it."""
+    sys.argv = ["rltrain", *_typed]  # what command.txt records
     try:
-        _train(composed, folder)
-    except Stopped as error:
-        if not in_sweep:
-            _failures.append(error)
-            return
-        raise SystemExit(error.exit_code) from error  # only SystemExit ends Hydra's sweeper: no further job starts
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            raise ConfigError("rltrain has no other sweeper", "hydra/sweeper", "leave it out; use choice() and range()")
+        config = settings(composed, sys.argv[1:])
+        for key in ("skip_done", "fail_fast"):
+            if getattr(config, key):
+                raise ConfigError(f"{key} is for a sweep", key, "start a sweep with -m, or leave it out")
+        config = resolve(config)
+        from rltrain.app.train import train  # imports TensorBoard, so only after composing
+
+        train(config)
     except Exception as error:
-        if not in_sweep:
-            _failures.append(error)
-            return
-        sweep.record_failure(folder, error)
-        sweep.let_go(error)
-    else:
-        sweep.let_go(None)
+        _failures.append(error)
 
 
-def _train(composed: DictConfig, folder: Path | None) -> None:
-    plugin_modules.load(composed.plugins)  # a launcher's process has not parsed the command line
+def settings(composed: DictConfig, argv: list[str]) -> RunConfig:
+    """Return the settings of a composed configuration, before `resolve`. Raises ConfigError."""
     try:
         values: Any = OmegaConf.to_object(composed)
     except OmegaConfBaseException as error:
-        raise _config_error(error, sys.argv[1:]) from error
-    _refuse_additions(values, argv=sys.argv[1:])
-    config = resolve(values)
-    from rltrain.app.train import train  # imports TensorBoard, so only after composing
-
-    train(config, folder=folder)
+        raise _config_error(error, argv) from error
+    _refuse_additions(values, argv)
+    return cast(RunConfig, values)
 
 
 def _refuse_tuned_as(argv: list[str]) -> None:

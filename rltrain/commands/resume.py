@@ -1,23 +1,26 @@
-"""`rltrain resume RUN [total_steps=...]`: continue a run in its own folder, with its own settings."""
+"""`rltrain resume RUN [total_steps=...]`: continue a run or a sweep in its own folder, with its own settings."""
 
 import dataclasses
-import sys
+import itertools
+from pathlib import Path
 from typing import Any
 
+from rltrain.app import sweep
 from rltrain.app.resolve import check_device
-from rltrain.app.train import train
+from rltrain.app.train import resume
 from rltrain.commands.arguments import refuse_imports, split, truth, whole_number
 from rltrain.config import saved as saved_config
 from rltrain.config.algorithms import ALGOS
 from rltrain.config.environments import ENVIRONMENTS
 from rltrain.config.network import NetworkConfig
 from rltrain.config.run import RunConfig
-from rltrain.errors import ConfigError, UnfitCheckpoint, disk_errors
+from rltrain.errors import ConfigError, disk_errors
 from rltrain.run import checkpoint
 from rltrain.run import folder as run_folder
 
 USAGE = (
     "rltrain resume RUN [total_steps=...] [micro_batch_size=...] [oom=fail|split] [progress=true|false] [env.id=...]"
+    " (RUN may be the folder of a sweep: its jobs that are not done are resumed or started)"
 )
 
 _KEYS = {"total_steps", "micro_batch_size", "oom", "progress", "env.id"}
@@ -30,6 +33,8 @@ def main(argv: list[str]) -> int:
             fix = "start a new run with it; `resume` takes " + ", ".join(sorted(_KEYS))
             raise ConfigError("`resume` cannot change this setting", key, fix)
     words, values = split(argv, _KEYS, USAGE)
+    if sweep.is_sweep(words[0]):
+        return _resume_sweep(words[0], values)
     changes: dict[str, Any] = {}
     if "progress" in values:
         changes["progress"] = truth("progress", values["progress"])
@@ -41,10 +46,7 @@ def main(argv: list[str]) -> int:
     folder, which = run_folder.find_trained(words[0], checkpoint.resumable)
     folder = run_folder.from_here(folder)
     run_folder.Lock(folder).release()  # raises before anything is written if the folder is in use
-    config = saved_config.load(folder / "config.yaml")
-    resumes = len(list(folder.glob("config.resume-*.yaml")))
-    if resumes:
-        config = saved_config.load(folder / f"config.resume-{resumes}.yaml")
+    config = saved_config.newest(folder)
     refuse_imports(config, values)
     config = dataclasses.replace(config, **changes)
     check_device(config)
@@ -58,14 +60,26 @@ def main(argv: list[str]) -> int:
         )
     if changes.keys() - {"progress"}:
         with disk_errors("the configuration", folder):
-            saved_config.save(config, folder / f"config.resume-{resumes + 1}.yaml")
-    while True:
-        try:
-            train(config, folder, (step, state))
-            return 0
-        except UnfitCheckpoint as error:
-            print(f"rltrain: warning: {error}", file=sys.stderr)
-            step, state = next(candidates)
+            saved_config.save(config, folder / f"config.resume-{saved_config.num_resumes(folder) + 1}.yaml")
+    resume(config, folder, itertools.chain([(step, state)], candidates))
+    return 0
+
+
+def _resume_sweep(word: str, values: dict[str, str]) -> int:
+    """Run the jobs of a sweep that are not done. Returns the exit code. Raises RltrainError."""
+    if wrong := sorted(values.keys() - {"progress", "env.id"}):
+        raise ConfigError("this key is for a single run", wrong[0], "resume a run of the sweep with it, or leave it out")
+    found = sweep.load(Path(word))
+    typed = values.get("env.id", "").split(",")
+    for job in found.jobs:
+        if job.config is None:
+            continue
+        config = saved_config.from_dict(job.config)
+        own = getattr(config.env, "id", "")
+        refuse_imports(config, {"env.id": own} if own in typed else {})
+        if "progress" in values:
+            job.config["progress"] = truth("progress", values["progress"])
+    return sweep.run(found, found.jobs, fail_fast=False)
 
 
 def _is_setting(key: str) -> bool:

@@ -72,6 +72,10 @@ class RunConfig:
     command line imports them, so name them again for `resume`, `eval`, `play` and `export`."""
     dry_run: bool = False
     """Build everything, make one update in a temporary folder, print shapes and sizes, keep nothing."""
+    skip_done: bool = False
+    """In a sweep: continue the newest earlier sweep that has these jobs, and run only those that are not done."""
+    fail_fast: bool = False
+    """In a sweep: begin no further job after one has failed."""
     progress: bool = True
     """Show the start panel and the progress line."""
 

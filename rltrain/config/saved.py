@@ -56,6 +56,17 @@ def load(path: Path) -> RunConfig:
     return from_dict(_read(path))
 
 
+def newest(folder: Path) -> RunConfig:
+    """Read the configuration of a run as its last resume left it. Raises CheckpointError, ConfigError."""
+    resumes = num_resumes(folder)
+    return load(folder / (f"config.resume-{resumes}.yaml" if resumes else "config.yaml"))
+
+
+def num_resumes(folder: Path) -> int:
+    """Return how many times `resume` changed the configuration of a run."""
+    return len(list(folder.glob("config.resume-*.yaml")))
+
+
 def _read(path: Path) -> Any:
     try:
         return yaml.safe_load(path.read_text())

@@ -36,7 +36,8 @@ def create(config: RunConfig, folder: Path | None) -> Path:
             stamp = datetime.now().strftime("%Y%m%d-%H%M%S-%f")
             suffix = f"-{config.name}" if config.name else ""
             folder = root / config.env.name / config.algo.name / f"{stamp}-s{config.seed}{suffix}"
-        folder.mkdir(parents=True)
+        # A sweep's job may have left a status.json there before it could make its run.
+        folder.mkdir(parents=True, exist_ok=not (folder / "config.yaml").exists())
         saved_config.save(config, folder / "config.yaml")
         (folder / "command.txt").write_text(shlex.join(["rltrain", *sys.argv[1:]]) + "\n")
         (folder / "meta.json").write_text(json.dumps(_meta(config), indent=1))

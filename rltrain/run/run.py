@@ -218,6 +218,11 @@ class Run:
         """True if a signal asked the run to stop. Long loops between two `after_step` calls should check it."""
         return self._signal is not None
 
+    @property
+    def stop_signal(self) -> int | None:
+        """Number of the signal that asked the run to stop, or None."""
+        return self._signal
+
     def stop_if_asked(self) -> None:
         """Save and raise Stopped if a signal asked the run to stop."""
         if self._signal is not None:
