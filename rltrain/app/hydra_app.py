@@ -4,8 +4,8 @@ import dataclasses
 import itertools
 import os
 import re
+import shlex
 import sys
-import typing
 from collections.abc import Iterable
 from datetime import datetime
 from functools import partial
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import hydra
+import yaml
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
@@ -22,7 +23,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rltrain import plugins
 from rltrain.app import hydra_sweep
-from rltrain.app.hparams import preset_of, tuned_env
+from rltrain.app.hparams import own_algorithms, preset_of, tuned_env
+from rltrain.app.overrides import accept_whole_floats, normalise, options_first, quote
 from rltrain.app.paths import CONFIGS
 from rltrain.app.resolve import resolve
 from rltrain.config import plugin_modules
@@ -44,7 +46,8 @@ def register_schemas(argv: Iterable[str] = ()) -> None:
     """
     store = ConfigStore.instance()
     folders = [Path(folder).absolute() for folder in _config_dirs(argv)]
-    OmegaConf.register_new_resolver("preset_of", preset_of, replace=True)
+    accept_whole_floats()
+    OmegaConf.register_new_resolver("preset_of", partial(preset_of, folders=folders), replace=True)
     # partial, so that a launcher's processes get the folders together with the resolver.
     OmegaConf.register_new_resolver("tuned_env", partial(tuned_env, folders=folders), replace=True)
     store.store(name="run_schema", node=RunConfig)
@@ -55,57 +58,38 @@ def register_schemas(argv: Iterable[str] = ()) -> None:
         store.store(group="env", name=f"{family}_schema", node=config_class(family))
     for (group, name), option in plugins.OPTIONS.items():
         store.store(group=group, name=name, node=option.settings)
+    for name, (like, values) in own_algorithms(folders).items():
+        # Tuned settings are composed after the algorithm's file. Its own values win, because they come again here.
+        for path in (path for folder in (CONFIGS, *folders) for path in (folder / "hparams").glob(f"{like}_*.yaml")):
+            env = path.stem.removeprefix(f"{like}_")
+            store.store(group="hparams", name=f"{name}_{env}", package="_global_", node={"algo": values})
 
 
-def run(argv: list[str]) -> int:
-    """Compose and train; a sweep ends with the ranked table. Returns the exit code. Raises the error of the job."""
+def run(argv: list[str], typed: list[str] | None = None) -> int:
+    """Compose and train; a sweep ends with the ranked table. Returns the exit code. Raises the error of the job.
+
+    typed: the command line as it was typed, if `argv` has the settings of a file in their place.
+    """
     plugin_modules.load(plugin_modules.given(argv))
     refuse_unknown_choices(argv, groups=["hparams"])  # hparams are optional: Hydra would ignore a misspelt name
     _refuse_tuned_as(argv)
+    _refuse_shadowed(argv)
     register_schemas(argv)
     _failures.clear()
-    _typed[:] = argv
+    _typed[:] = argv if typed is None else typed
     os.environ["HYDRA_FULL_ERROR"] = "1"  # without it Hydra prints its own report and exits with code 1
-    own = normalise(argv)
-    hydra_sweep.install(own, settings)
-    sys.argv = ["rltrain", *own]
+    hydra_sweep.install(normalise(_typed), settings)
+    sys.argv = ["rltrain", *options_first(normalise(argv))]
     os.environ["RLTRAIN_SWEEP_TIME"] = f"{datetime.now():%Y%m%d-%H%M%S-%f}"
     try:
         hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")(_job)()
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise _config_error(error, argv) from error
     finally:
-        sys.argv = ["rltrain", *argv]
+        sys.argv = ["rltrain", *_typed]
     if _failures:
         raise _failures[0]
     return max(hydra_sweep.exit_codes, default=0)
-
-
-def normalise(argv: list[str]) -> list[str]:
-    """Rewrite arguments for Hydra: `1e6` as an integer, and `env=doom env.scenario=X` as `env=doom_X` if it exists.
-
-    Keys of a mapping get the prefix `++`, because Hydra adds no new name to a mapping without it.
-    """
-    argv = [re.sub(r"(?<=[=,])\d[\d_]*(?:\.\d+)?[eE]\+?\d+(?=,|$)", _as_integer, arg) for arg in argv]
-    mappings = "|".join(sorted(_mappings()))
-    argv = [f"++{arg}" if re.match(rf"env\.({mappings})[.=]", arg) else arg for arg in argv]
-    for general, key, prefix in (("env=doom", "env.scenario=", "doom_"), ("env=atari", "env.game=", "")):
-        chosen = [arg.removeprefix(key) for arg in argv if arg.startswith(key)]
-        if general in argv and chosen and (CONFIGS / "env" / f"{prefix}{chosen[-1]}.yaml").is_file():
-            argv[argv.index(general)] = f"env={prefix}{chosen[-1]}"
-    return argv
-
-
-def _mappings() -> set[str]:
-    """Return the environment settings that are mappings: `shaping`, `kwargs`."""
-    schemas = [config_class(family) for family in ENVIRONMENTS]
-    hints = [item for schema in schemas for item in typing.get_type_hints(schema).items()]
-    return {name for name, hint in hints if typing.get_origin(hint) is dict}
-
-
-def _as_integer(match: re.Match[str]) -> str:
-    value = float(match[0].replace("_", ""))
-    return str(int(value)) if value.is_integer() else match[0]
 
 
 def _job(composed: DictConfig) -> None:
@@ -137,17 +121,50 @@ def settings(composed: DictConfig, argv: list[str]) -> RunConfig:
 
 
 def _refuse_tuned_as(argv: list[str]) -> None:
-    """Raise ConfigError for env.tuned_as: Hydra chooses tuned settings before it applies the command line."""
-    if typed := next((arg for arg in argv if re.match(r"[+~]*env\.tuned_as(=|$)", arg)), None):
-        what = f"'{typed}' cannot be set on the command line"
-        raise ConfigError(what, "env.tuned_as", "set it in the environment's YAML file, or choose with hparams=...")
+    """Raise ConfigError for env.tuned_as and algo.like: Hydra chooses tuned settings before it applies what is typed."""
+    for key, file in (("env.tuned_as", "the environment's"), ("algo.like", "your algorithm's")):
+        if typed := next((arg for arg in argv if re.match(rf"[+~]*{re.escape(key)}(=|$)", arg)), None):
+            what = f"'{typed}' cannot be set on the command line"
+            raise ConfigError(what, key, f"set it in {file} YAML file, or choose with hparams=...")
+
+
+def _refuse_shadowed(argv: list[str]) -> None:
+    """Raise ConfigError for a file of the user's that has the name of one of rltrain's, which Hydra would read."""
+    for folder in map(Path, _config_dirs(argv)):
+        for path in folder.rglob("*.yaml"):
+            ours = CONFIGS / path.relative_to(folder)
+            if ours.is_file() and ours.resolve() != path.resolve() and ours.read_bytes() != path.read_bytes():
+                what = f"rltrain has a {path.relative_to(folder)} of its own, so yours would not be read"
+                raise ConfigError(what, str(path), f"rename it: {path.stem}_mine.yaml, and choose it by that name")
 
 
 def _refuse_additions(values: Any, argv: list[str]) -> None:
     """Raise ConfigError for an unknown key: Hydra accepts `+key=value` for any key, but nothing reads it."""
+    for group in ("algo", "env", "network"):
+        node = getattr(values, group)
+        if not dataclasses.is_dataclass(node):
+            name = [*_chosen(argv, group), "your file"][0]
+            what = f"{group}={name} does not say which settings it has"
+            fix = f"add this line to its YAML file: defaults: [{_nearest_schema(group, node or {})}_schema, _self_]"
+            raise ConfigError(what, group, fix)
     for prefix, node in (("", values), ("algo.", values.algo), ("env.", values.env), ("network.", values.network)):
         for key in vars(node).keys() - {field.name for field in dataclasses.fields(node)}:
             raise ConfigError(f"unknown key '{prefix}{key}'", prefix + key, nearest(prefix + key, _known_keys(argv)))
+
+
+def _nearest_schema(group: str, values: dict[str, Any]) -> str:
+    """Return the name of the schema that has the most of the given keys; of several, the one that they name."""
+    schemas = {
+        "algo": dict(ALGOS),
+        "env": {family: config_class(family) for family in ENVIRONMENTS},
+        "network": {"network": NetworkConfig},
+    }[group]
+    named = {str(values.get(key)) for key in ("name", "family", "like")}
+
+    def fit(name: str) -> tuple[int, bool]:
+        return len(values.keys() & {field.name for field in dataclasses.fields(schemas[name])}), name in named
+
+    return max(schemas, key=fit)
 
 
 def _config_error(error: Exception, argv: list[str]) -> ConfigError:
@@ -169,8 +186,24 @@ def _config_error(error: Exception, argv: list[str]) -> ConfigError:
         return ConfigError(f"{several[1]} has several values", several[1], "to start a sweep use: rltrain -m ...")
     if unread := re.search(r"Error parsing override '([^'=]+)'", text):
         return ConfigError(f"'{unread[1]}' has no value", "command line", "write settings as key=value")
-    first_line = cause.strip().splitlines()[0] if cause.strip() else type(error).__name__
-    return ConfigError(first_line, key[1] if key else "command line", "see `rltrain --help` for the keys")
+    if unread := re.search(r"Error parsing override '([^=]+)=(.*)'\n", text, re.DOTALL):
+        what = f"Hydra cannot read the value '{unread[2]}'"
+        fix = f"a text with such signs needs two pairs of quotes: {shlex.quote(unread[1] + '=' + quote(unread[2]))}"
+        return ConfigError(what, unread[1], fix)
+    reason = _reason(cause) or type(error).__name__
+    fix = "see `rltrain --help` for the keys"
+    if wrong := re.search(r"Value '([^']*)' of type '\w+' could not be converted to (Integer|Float)", reason):
+        fix = "give an integer, such as 1000000 or 1e6" if wrong[2] == "Integer" else "give a number, such as 1e-3"
+    return ConfigError(reason, key[1] if key else "command line", fix)
+
+
+def _reason(text: str) -> str:
+    """Return what an error of several lines says, without its headings and its notes on OmegaConf's types."""
+    heading = re.compile(r"(In '.*': )?\w+ raised while composing config:$|Error (merging|in call) .*")
+    note = re.compile(r"\s*(full_key|reference_type|object_type|set env HYDRA_FULL_ERROR)\b.*", re.IGNORECASE)
+    lines = [line.strip() for line in text.splitlines()]
+    told = [line for line in lines if line and not heading.fullmatch(line) and not note.fullmatch(line)]
+    return " ".join(told or lines[:1])
 
 
 def _known_keys(argv: list[str]) -> list[str]:
@@ -191,6 +224,18 @@ def chosen_schemas(argv: list[str]) -> dict[str, Any]:
         "algo.": ALGOS.get(_schema_name(argv, "algo", algo), ALGOS["dqn"]),
         "env.": config_class(family if family in ENVIRONMENTS else "gym"),
     }
+
+
+def file_values(path: Path) -> dict[str, Any]:
+    """Return the settings in a YAML file, with `${...}` as text. Raises ConfigError."""
+    try:
+        values: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    except (OSError, UnicodeDecodeError, ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
+        what = "the file of settings cannot be read: " + " ".join(str(error).split())[:200]
+        raise ConfigError(what, str(path), "give a YAML file with lines such as `total_steps: 1e6`") from error
+    if not isinstance(values, dict):
+        raise ConfigError("the file has no settings", str(path), "write lines such as `total_steps: 1e6`")
+    return {str(key): value for key, value in values.items()}
 
 
 def composed(argv: list[str]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, flag_override, open_dict
 
 from rltrain.app import sweep as sweeps
+from rltrain.app.overrides import quote
 from rltrain.app.resolve import resolve
 from rltrain.app.train import train
 from rltrain.config import plugin_modules
@@ -97,6 +98,9 @@ class Sweeper(HydraSweeper):
         at_once = _at_once(self.config.hydra.launcher.get("n_jobs", -1)) if "joblib" in launcher.lower() else 0
         plan = self._plan(folder, jobs, at_once)
         self._job.folder = str(plan.folder)
+        with open_dict(self.config):  # with skip_done it may be another folder: Hydra must not make the one it named
+            self.config.hydra.sweep.dir = str(plan.folder)
+            self.config.hydra.overrides.hydra.append(f"hydra.sweep.dir={quote(str(plan.folder))}")
         own = [next(job for job in plan.jobs if job.same_as(wanted)) for wanted in jobs]
         fail_fast = bool(self.config.get("fail_fast"))
         if at_once or launcher.endswith(".BasicLauncher"):

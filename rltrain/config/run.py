@@ -1,5 +1,6 @@
 """Settings of a run. This module imports neither torch nor Hydra nor an emulator."""
 
+import os
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -83,6 +84,7 @@ class RunConfig:
         in_range("seed", self.seed, 0, 2**63 - 1)
         if not self.run_dir:
             raise ConfigError("run_dir is empty", "run_dir", "leave it out, or give run_dir=DIR")
+        self.run_dir = os.path.expanduser(self.run_dir)
         one_of("oom", self.oom, ("fail", "split"))
         one_of("precision", self.precision, ("auto", "fp32", "tf32", "bf16"))
         self.cuda_graphs = self.cuda_graphs.lower()  # Hydra turns `true` into a bool and then into "True"

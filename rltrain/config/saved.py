@@ -38,10 +38,10 @@ def fingerprints(config: RunConfig, folder: Path) -> set[str]:
 
 
 def _fingerprint(values: dict[str, Any]) -> str:
-    # `tuned_as` does not change what a checkpoint holds, and older runs lack this key.
-    env = values.get("env")
-    if isinstance(env, dict):
-        values = {**values, "env": {key: value for key, value in env.items() if key != "tuned_as"}}
+    # These keys do not change what a checkpoint holds, and older runs lack them.
+    for group, without in (("env", "tuned_as"), ("algo", "like")):
+        if isinstance(values.get(group), dict):
+            values = {**values, group: {key: value for key, value in values[group].items() if key != without}}
     text = json.dumps({key: values.get(key) for key in ("algo", "env", "network")}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
