@@ -95,7 +95,9 @@ class Stopped(RltrainError):
         """again: the arguments of `rltrain resume`, quoted for a shell, if `where` alone is not enough."""
         name = signal.Signals(signal_number).name
         by = f"Ctrl-C ({name})" if signal_number == signal.SIGINT else name
-        fix = f"all is saved, resume with: rltrain resume {again or shlex.quote(where)}" if where else "nothing was kept"
+        fix = (
+            f"all is saved, resume with: rltrain resume {again or shlex.quote(where)}" if where else "nothing was kept"
+        )
         super().__init__(f"stopped by {by}", where, fix)
         self.signal_number = signal_number
         # Cluster schedulers send SIGUSR1 before SIGTERM, with the same meaning.

@@ -4,6 +4,7 @@ import contextlib
 import copy
 import dataclasses
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -236,10 +237,14 @@ def _current(composed: DictConfig) -> Iterator[None]:
 
 
 def _pairs(overrides: list[str]) -> list[tuple[str, str]]:
-    """Return the key and the value of each override, without quotes around a value."""
-    pairs = [override.partition("=")[::2] for override in overrides]
-    return [(key, value[1:-1] if value[:1] == value[-1:] and value[:1] in "'\"" and value else value)
-            for key, value in pairs]  # fmt: skip
+    """Return the key and the value of each override, without quotes around a value and with 100 for 100.0."""
+    pairs = []
+    for override in overrides:
+        key, _, value = override.partition("=")
+        if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
+            value = value[1:-1]
+        pairs.append((key, re.sub(r"^(-?\d+)\.0$", r"\1", value)))
+    return pairs
 
 
 def _varying(batch: list[list[str]]) -> list[str]:

@@ -162,16 +162,18 @@ def load(folder: Path) -> Sweep:
 
 
 def earlier(folder: Path, jobs: list[Job]) -> Sweep | None:
-    """Return the sweep in `folder`, or else the newest one beside it that has one of these jobs."""
+    """Return the sweep in `folder`, or else the one beside it that has most of these jobs; of equal ones the newest."""
     if is_sweep(str(folder)):
         return load(folder)
-    beside = folder.parent.iterdir() if folder.parent.is_dir() else ()
-    for place in sorted((path for path in beside if is_sweep(str(path))), key=lambda path: path.name, reverse=True):
-        with contextlib.suppress(CheckpointError):
-            sweep = load(place)
-            if any(job.same_as(known) for job in jobs for known in sweep.jobs):
-                return sweep
-    return None
+    found: list[tuple[int, str, Sweep]] = []
+    for place in folder.parent.iterdir() if folder.parent.is_dir() else ():
+        if is_sweep(str(place)):
+            with contextlib.suppress(CheckpointError):
+                sweep = load(place)
+                shared = sum(any(job.same_as(known) for known in sweep.jobs) for job in jobs)
+                found.append((shared, place.name, sweep))
+    shared, _, sweep = max(found, key=lambda one: one[:2], default=(0, "", None))
+    return sweep if shared else None
 
 
 def _is_sound(job: Job, folder: Path) -> bool:

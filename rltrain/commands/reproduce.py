@@ -91,6 +91,4 @@ def _without_what_is_typed(settings: list[str], typed: list[str]) -> list[str]:
     """Leave out what the command line sets, and the settings of a group for which it makes another choice."""
     keys = {word.lstrip("+~").partition("=")[0] for word in typed}
     chosen = tuple(f"{group}{sign}" for group in _GROUPS if group in keys for sign in "=.")
-    return [
-        word for word in settings if word.partition("=")[0] not in keys and not word.startswith(chosen or ("\0",))
-    ]
+    return [word for word in settings if word.partition("=")[0] not in keys and not word.startswith(chosen or ("\0",))]

@@ -68,7 +68,9 @@ def main(argv: list[str]) -> int:
 def _resume_sweep(word: str, values: dict[str, str]) -> int:
     """Run the jobs of a sweep that are not done. Returns the exit code. Raises RltrainError."""
     if wrong := sorted(values.keys() - {"progress", "env.id"}):
-        raise ConfigError("this key is for a single run", wrong[0], "resume a run of the sweep with it, or leave it out")
+        raise ConfigError(
+            "this key is for a single run", wrong[0], "resume a run of the sweep with it, or leave it out"
+        )
     found = sweep.load(Path(word))
     typed = values.get("env.id", "").split(",")
     for job in found.jobs:

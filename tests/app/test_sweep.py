@@ -82,7 +82,9 @@ def only_sweep(outcome) -> Path:
 def test_a_stopped_sweep_goes_on_and_runs_no_job_again(way, command, monkeypatch):
     """Bugs: a stopped sweep prints nothing and cannot be continued; a finished job is trained again."""
     begun, create = [], run_folder.create
-    monkeypatch.setattr(run_folder, "create", lambda config, folder: (begun.append(config.seed), create(config, folder))[1])
+    monkeypatch.setattr(
+        run_folder, "create", lambda config, folder: (begun.append(config.seed), create(config, folder))[1]
+    )
     several = ["-m", "algo=q_learning", "env=maze", "seed=0,1,2,3", "total_steps=300", *QUICK]
     calls = []
     original = Run.advance
@@ -168,7 +170,7 @@ def test_a_sweep_is_looked_at_wherever_it_lies(how, command, tmp_path, monkeypat
     monkeypatch.setenv("MY_PLACE", "elsewhere")
     (tmp_path / "conf" / "study").mkdir(parents=True)
     (tmp_path / "conf" / "study" / "place.yaml").write_text("# @package _global_\nrun_dir: elsewhere\n")
-    outcome = command(*PLACES[how], "-m", *JOBS[1:-len(QUICK)], *QUICK, "algo.gamma=0.9,1.5", "seed=0")
+    outcome = command(*PLACES[how], "-m", *JOBS[1 : -len(QUICK)], *QUICK, "algo.gamma=0.9,1.5", "seed=0")
     assert outcome.code == 1, outcome.err
     assert "1 of 2 jobs done, 1 failed" in outcome.err
     (table,) = tmp_path.rglob("sweep.csv")

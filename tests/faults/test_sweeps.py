@@ -18,9 +18,7 @@ JOBS = [
     *("algo.gamma=0.9,0.95,0.99", "seed=0,1,2,3"),
 ]
 WAYS = [
-    (launcher, number)
-    for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
-    for launcher in ("basic", "joblib")
+    (launcher, number) for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT) for launcher in ("basic", "joblib")
 ]
 
 
