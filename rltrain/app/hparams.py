@@ -35,7 +35,7 @@ def own_algorithms(folders: Iterable[Path]) -> dict[str, tuple[str, dict[str, An
 def _own(name: str, files: dict[str, Path], before: tuple[str, ...]) -> tuple[str, dict[str, Any]]:
     """Return `like` and the own settings of one algorithm; before: the files that lead to it."""
     values = _mapping(files[name]) if name in files and name not in before else {}
-    like, own = "", {}
+    like, own = "", dict[str, Any]()
     for base in values.get("defaults") or []:
         if isinstance(base, str) and base != "_self_":
             base_like, base_own = _own(base, files, (*before, name))
@@ -45,7 +45,7 @@ def _own(name: str, files: dict[str, Path], before: tuple[str, ...]) -> tuple[st
 
 
 def _mapping(path: Path) -> dict[str, Any]:
-    """Return the content of a YAML file, or {} for one that cannot be read: Hydra reads it too and reports the error."""
+    """Return the content of a YAML file, or {} for one that cannot be read: Hydra reads it too and reports why."""
     try:
         values: Any = yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError):

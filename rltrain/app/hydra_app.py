@@ -16,7 +16,7 @@ import hydra
 import yaml
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -121,7 +121,7 @@ def settings(composed: DictConfig, argv: list[str]) -> RunConfig:
 
 
 def _refuse_tuned_as(argv: list[str]) -> None:
-    """Raise ConfigError for env.tuned_as and algo.like: Hydra chooses tuned settings before it applies what is typed."""
+    """Raise ConfigError for env.tuned_as and algo.like: Hydra chooses tuned settings before the typed ones."""
     for key, file in (("env.tuned_as", "the environment's"), ("algo.like", "your algorithm's")):
         if typed := next((arg for arg in argv if re.match(rf"[+~]*{re.escape(key)}(=|$)", arg)), None):
             what = f"'{typed}' cannot be set on the command line"
@@ -154,7 +154,7 @@ def _refuse_additions(values: Any, argv: list[str]) -> None:
 
 def _nearest_schema(group: str, values: dict[str, Any]) -> str:
     """Return the name of the schema that has the most of the given keys; of several, the one that they name."""
-    schemas = {
+    schemas: dict[str, Any] = {
         "algo": dict(ALGOS),
         "env": {family: config_class(family) for family in ENVIRONMENTS},
         "network": {"network": NetworkConfig},
@@ -186,10 +186,10 @@ def _config_error(error: Exception, argv: list[str]) -> ConfigError:
         return ConfigError(f"{several[1]} has several values", several[1], "to start a sweep use: rltrain -m ...")
     if unread := re.search(r"Error parsing override '([^'=]+)'", text):
         return ConfigError(f"'{unread[1]}' has no value", "command line", "write settings as key=value")
-    if unread := re.search(r"Error parsing override '([^=]+)=(.*)'\n", text, re.DOTALL):
-        what = f"Hydra cannot read the value '{unread[2]}'"
-        fix = f"a text with such signs needs two pairs of quotes: {shlex.quote(unread[1] + '=' + quote(unread[2]))}"
-        return ConfigError(what, unread[1], fix)
+    if isinstance(error, OverrideParseException) and "=" in error.override:
+        unread_key, _, value = error.override.partition("=")
+        fix = f"put it in two pairs of quotes: {shlex.quote(unread_key + '=' + quote(value))}"
+        return ConfigError(f"Hydra cannot read the value '{value}'", unread_key, fix)
     reason = _reason(cause) or type(error).__name__
     fix = "see `rltrain --help` for the keys"
     if wrong := re.search(r"Value '([^']*)' of type '\w+' could not be converted to (Integer|Float)", reason):

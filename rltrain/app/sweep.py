@@ -50,6 +50,10 @@ class Interrupt(BaseException):
         self.number = number
 
 
+_received: list[int] = []
+"""Signals that came between the jobs of the sweep in this process."""
+
+
 @dataclass
 class Job:
     """One job of a sweep."""
@@ -172,8 +176,8 @@ def earlier(folder: Path, jobs: list[Job]) -> Sweep | None:
                 sweep = load(place)
                 shared = sum(any(job.same_as(known) for known in sweep.jobs) for job in jobs)
                 found.append((shared, place.name, sweep))
-    shared, _, sweep = max(found, key=lambda one: one[:2], default=(0, "", None))
-    return sweep if shared else None
+    best = max(found, key=lambda one: one[:2], default=None)
+    return best[2] if best and best[0] else None
 
 
 def _is_sound(job: Job, folder: Path) -> bool:
@@ -270,7 +274,10 @@ def _one_by_one(
     """Run jobs in this process. Returns the number of the signal that stopped them, or None."""
 
     def stop(number: int, frame: Any) -> None:
+        _received.append(number)
         raise Interrupt(number)
+
+    _received.clear()
 
     try:
         with trainer.answering(stop):
@@ -279,6 +286,7 @@ def _one_by_one(
                 start_s = time.monotonic()
                 run_one(job)
                 pace.end(time.monotonic() - start_s)
+                _stop_if_asked()
                 if fail_fast and not sweep.finished(job):
                     break
     except Interrupt as interrupt:
@@ -320,7 +328,15 @@ def _train(sweep: Sweep, job: Job, resolved: RunConfig | None) -> int | None:
             candidates = checkpoint.candidates(place, "last", saved_config.fingerprints(config, place))
             return trainer.resume(config, place, candidates)
         place = sweep.new_place(job)
-    return trainer.train(resolved or resolve(settings_of(job)), place)
+    resolved = resolved or resolve(settings_of(job))
+    _stop_if_asked()
+    return trainer.train(resolved, place)
+
+
+def _stop_if_asked() -> None:
+    """Raise Interrupt again if a signal came: Python ignores what is raised in a destructor or a weak reference."""
+    if _received:
+        raise Interrupt(_received[-1])
 
 
 def settings_of(job: Job) -> RunConfig:

@@ -1,4 +1,4 @@
-"""`rltrain reproduce RUN [key=value...]` and `rltrain config=FILE [key=value...]`: train with the settings of a file."""
+"""`rltrain reproduce RUN [key=value...]`, `rltrain config=FILE [key=value...]`: train with the settings of a file."""
 
 import dataclasses
 from pathlib import Path

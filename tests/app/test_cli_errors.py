@@ -73,7 +73,7 @@ COMMAND_LINE = [
     (["algo=dqn", "env=cartpole", "algo.replay_device=gpu"], "unknown value 'gpu'; algo.replay_device; "),
     (["algo=dqn", "env=cartpole", "device=gpu"], "unknown device 'gpu'; device; "),
     (["algo=dqn", "env=cartpole", "name=a/../b"], "; name; "),
-    (["algo=dqn", "env=cartpole", "seed=["], "command line"),
+    (["algo=dqn", "env=cartpole", "seed=["], "Hydra cannot read the value '['; seed; put it in two pairs of quotes: "),
     (["algo=dqn", "env=cartpole", "word"], "'word' has no value; command line; write settings as key=value"),
     (["algo=dqn", "env=cartpole", "seed=0,1"], "seed has several values; seed; to start a sweep use: "),
     (["algo=ppo", "env=atari"], "no game given; env.game; add one, such as env.game=breakout"),

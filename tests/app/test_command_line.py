@@ -7,7 +7,6 @@ import yaml
 from small_runs import QUICK
 
 from rltrain.app import overrides
-from rltrain.config.run import RunConfig
 
 TABLE = ["algo=q_learning", "env=maze"]
 
@@ -73,15 +72,14 @@ def test_a_leading_tilde_is_the_home_folder_quoted_or_not(compose, monkeypatch):
 
 
 def test_what_is_quoted_comes_back(compose):
-    for text in ("it's", "back\\slash", "end\\", "\\'", "", "a,b", "{x}", "[1]", "${"):
-        if text not in ("", "${"):
-            assert compose(*TABLE, f"run_dir={overrides.quote(text)}").run_dir == text
+    for text in ("it's", "back\\slash", "end\\", "\\'", "a,b", "{x}", "[1]"):
+        assert compose(*TABLE, f"run_dir={overrides.quote(text)}").run_dir == text
 
 
 def test_an_unreadable_value_says_how_to_quote_it(compose):
     line = compose(*TABLE, "run_dir=a=b,c").last_line
     assert "Hydra cannot read the value 'a=b,c'; run_dir; " in line
-    assert """two pairs of quotes: 'run_dir='"'"'a=b,c'"'"''""" in line
+    assert """put it in two pairs of quotes: 'run_dir='"'"'a=b,c'"'"''""" in line
     assert compose(*TABLE, """run_dir='a=b,c'""").run_dir == "a=b,c"
 
 

@@ -1,5 +1,6 @@
 """Sweeps beside each other, and what is left of jobs that were killed."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -126,6 +127,22 @@ def test_a_signal_that_comes_as_a_job_ends_stops_the_sweep(command, monkeypatch)
     monkeypatch.setattr(Run, "conclude", signalled)
     outcome = command(*JOBS)
     assert outcome.code == 130
+    assert "1 of 2 jobs done, 0 failed, 1 not begun" in outcome.err
+
+
+def test_a_signal_that_python_swallows_stops_the_sweep_all_the_same(command, monkeypatch):
+    """Bug: the signal arrives in a destructor, where Python ignores what is raised, and the sweep trains on."""
+    original = sweep.resolve
+
+    def resolve(config):
+        with contextlib.suppress(sweep.Interrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+            signal.getsignal(signal.SIGTERM)
+        return original(config)
+
+    monkeypatch.setattr(sweep, "resolve", resolve)
+    outcome = command(*JOBS)  # the first job was resolved before
+    assert outcome.code == 143
     assert "1 of 2 jobs done, 0 failed, 1 not begun" in outcome.err
 
 
