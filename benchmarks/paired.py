@@ -2,6 +2,7 @@
 
     python benchmarks/paired.py ppo_pong --peer ../peer-sb3/bin/python
     python benchmarks/paired.py ppo_pong --source ../before     # with another checkout of rltrain; this one gives A/A
+    python benchmarks/paired.py ppo_pong --without prepare      # with this checkout without one twin of `fast`
 
 The order of the blocks is ours, peer, peer, ours, ... Both sides keep running and wait for their turn. The result is:
 
@@ -10,7 +11,7 @@ The order of the blocks is ours, peer, peer, ours, ... Both sides keep running a
 - the noise: ratios of neighbouring blocks of the same side
 
 `--keys` adds keys of rltrain to our side (`--keys precision=fp32`). Writes benchmarks/results/<name>.json; with
---source only if --name is given.
+--source or --without only if --name is given.
 """
 
 import argparse
@@ -103,6 +104,8 @@ def commands(work: Work, name: str, options: argparse.Namespace) -> tuple[list[s
     base = [sys.executable, str(HERE / "side_rltrain.py"), *lengths, *work.ours]
     if options.source:
         return base + options.keys, base + options.peer_keys
+    if options.without:
+        return base + options.keys, [*base, f"without={options.without}", *options.keys]
     return base + options.keys, [options.peer, str(HERE / work.peer), *lengths, *work.peer_args]
 
 
@@ -122,6 +125,7 @@ def main() -> None:
     against = parser.add_mutually_exclusive_group(required=True)
     against.add_argument("--peer", help="python of the peer's virtual environment")
     against.add_argument("--source", type=Path, help="another checkout of rltrain")
+    against.add_argument("--without", help="name of the plain function whose twin the other side does not use")
     parser.add_argument("--pairs", type=int, default=10)
     parser.add_argument("--keys", nargs="*", default=[], help="more keys for our side")
     parser.add_argument("--peer-keys", nargs="*", default=[], help="with --source: more keys for the other checkout")
@@ -131,7 +135,9 @@ def main() -> None:
     our_command, peer_command = commands(work, options.work, options)
     sides = [Side(our_command, HERE.parent)]
     try:
-        sides.append(Side(peer_command, options.source and options.source.resolve()))
+        sides.append(
+            Side(peer_command, HERE.parent if options.without else options.source and options.source.resolve())
+        )
         for pair in range(options.pairs):
             for side in sides if pair % 2 == 0 else sides[::-1]:
                 side.block()

@@ -8,8 +8,16 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
+
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
+    # Test processes share the cores: threads that wait for a core hold up all others. Torch reads this at its import.
+    share = len(psutil.Process().cpu_affinity()) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    os.environ["OMP_NUM_THREADS"] = str(max(1, share))
+
 import torch
+from hydra._internal.hydra import Hydra
 from hydra.core.global_hydra import GlobalHydra
 
 from rltrain import cli
@@ -68,7 +76,9 @@ def command(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["rltrain"])
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
-    monkeypatch.setenv("RLTRAIN_SWEEP_DIR", "")
+    # Hydra composes every command line twice: once only to see whether `hydra.mode` asks for a sweep, which no test of
+    # this fixture does.
+    monkeypatch.setattr(Hydra, "get_mode", lambda self, config_name, overrides: None)
 
     def call(*args: object) -> Outcome:
         argv = [str(arg) for arg in args]

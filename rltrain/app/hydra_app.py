@@ -1,6 +1,7 @@
 """The Hydra application that trains. Only this module uses Hydra and OmegaConf; others get dataclasses."""
 
 import dataclasses
+import functools
 import itertools
 import os
 import re
@@ -8,7 +9,6 @@ import shlex
 import sys
 from collections.abc import Iterable
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -44,25 +44,31 @@ def register_schemas(argv: Iterable[str] = ()) -> None:
 
     argv: the command line; its `--config-dir` may have tuned settings too.
     """
+    _register_schemas(tuple(ALGOS.items()), tuple(ENVIRONMENTS))
     store = ConfigStore.instance()
-    folders = [Path(folder).absolute() for folder in _config_dirs(argv)]
-    accept_whole_floats()
-    OmegaConf.register_new_resolver("preset_of", partial(preset_of, folders=folders), replace=True)
-    # partial, so that a launcher's processes get the folders together with the resolver.
-    OmegaConf.register_new_resolver("tuned_env", partial(tuned_env, folders=folders), replace=True)
-    store.store(name="run_schema", node=RunConfig)
-    store.store(group="network", name="network_schema", node=NetworkConfig)
-    for name, node in ALGOS.items():
-        store.store(group="algo", name=f"{name}_schema", node=node)
-    for family in ENVIRONMENTS:
-        store.store(group="env", name=f"{family}_schema", node=config_class(family))
     for (group, name), option in plugins.OPTIONS.items():
         store.store(group=group, name=name, node=option.settings)
+    folders = [Path(folder).absolute() for folder in _config_dirs(argv)]
+    accept_whole_floats()
+    OmegaConf.register_new_resolver("preset_of", functools.partial(preset_of, folders=folders), replace=True)
+    # partial, so that a launcher's processes get the folders together with the resolver.
+    OmegaConf.register_new_resolver("tuned_env", functools.partial(tuned_env, folders=folders), replace=True)
     for name, (like, values) in own_algorithms(folders).items():
         # Tuned settings are composed after the algorithm's file. Its own values win, because they come again here.
         for path in (path for folder in (CONFIGS, *folders) for path in (folder / "hparams").glob(f"{like}_*.yaml")):
             env = path.stem.removeprefix(f"{like}_")
             store.store(group="hparams", name=f"{name}_{env}", package="_global_", node={"algo": values})
+
+
+@functools.lru_cache(maxsize=1)  # a tenth of a second: once in a process, unless a plugin adds to them
+def _register_schemas(algos: tuple[tuple[str, type], ...], families: tuple[str, ...]) -> None:
+    store = ConfigStore.instance()
+    store.store(name="run_schema", node=RunConfig)
+    store.store(group="network", name="network_schema", node=NetworkConfig)
+    for name, node in algos:
+        store.store(group="algo", name=f"{name}_schema", node=node)
+    for family in families:
+        store.store(group="env", name=f"{family}_schema", node=config_class(family))
 
 
 def run(argv: list[str], typed: list[str] | None = None) -> int:

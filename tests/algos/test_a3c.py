@@ -38,11 +38,11 @@ def test_one_worker_equals_a2c_to_the_last_bit(config, tmp_path):
     assert len(histories[0][0]) > 50 < len(histories[0][1].splitlines()), "the control: there is something to compare"
 
 
-def test_four_workers_share_the_parameters_the_statistics_and_the_count(config, watched):
-    run_config = config("a3c", num_workers=4, num_envs=8, num_steps=5, steps=800)
+def test_workers_share_the_parameters_the_statistics_and_the_count(config, watched):
+    run_config = config("a3c", num_workers=2, num_envs=4, num_steps=5, steps=800)
     seen, agent = watched(run_config, lambda run, agent, parts: (run.step, agent.learner.num_updates))
     assert seen == [(10 * update, update) for update in range(1, len(seen) + 1)], "two environments, five steps each"
-    assert 80 <= len(seen) < 84, "the rollouts that were under way at the end count too"
+    assert 80 <= len(seen) < 82, "the rollouts that were under way at the end count too"
     steps = {int(values["step"]) for values in agent.learner.optimizer.state.values()}
     assert steps == {agent.learner.num_updates} == {len(seen)}
 

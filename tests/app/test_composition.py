@@ -148,15 +148,16 @@ PRESETS = [algo for algo in algorithms.ALGOS if hydra_app.preset_of(algo)]
 
 
 @pytest.mark.parametrize("env", ["doom", "pong", "acrobot"])  # tuned, tuned in a file that takes another, not tuned
-@pytest.mark.parametrize("algo", PRESETS)
-def test_a_preset_is_its_algorithm_with_the_switches_that_it_names(algo, env, compose):
-    got, base = compose(f"algo={algo}", f"env={env}"), compose("algo=dqn", f"env={env}")
-    switches = dict.fromkeys(algorithms.PRESETS[algo], True)
-    assert switches
-    assert got == dataclasses.replace(base, algo=dataclasses.replace(base.algo, name=algo, **switches))
+def test_presets_are_their_algorithm_with_the_switches_that_they_name(env, compose):
+    base = compose("algo=dqn", f"env={env}")
     assert not (base.algo.double or base.algo.dueling or base.algo.prioritized)
-    assert module_of(algo) is module_of("dqn")
-    assert saved_config.from_dict(dataclasses.asdict(got)) == got
+    for algo in PRESETS:
+        got = compose(f"algo={algo}", f"env={env}")
+        switches = dict.fromkeys(algorithms.PRESETS[algo], True)
+        assert switches
+        assert got == dataclasses.replace(base, algo=dataclasses.replace(base.algo, name=algo, **switches))
+        assert module_of(algo) is module_of("dqn")
+        assert saved_config.from_dict(dataclasses.asdict(got)) == got
 
 
 @pytest.mark.parametrize("algo", PRESETS)

@@ -3,12 +3,17 @@
 import json
 import os
 import shlex
-import subprocess
+import signal
 import sys
+import tempfile
+import traceback
 from pathlib import Path
 
 import pytest
 import yaml
+from hydra.core.global_hydra import GlobalHydra
+
+from rltrain import cli
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TRAIN = ["plugins=[own_parts]", "algo=patient_a2c", "env=corridor", "network=two_relus", "device=cpu"]
@@ -16,14 +21,41 @@ TRAIN += ["progress=false", "eval_every_steps=0", "final_eval_episodes=2"]
 
 
 def rltrain(cwd, *args):
-    """A process of its own, as what a plugin registers stays in one; started by its script, so without cwd in its
-    path."""
-    code = "import sys; sys.path.pop(0); from rltrain.cli import main; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, args)], cwd=cwd, capture_output=True, text=True, timeout=300,
-        env=os.environ | {"PYTHONPATH": str(EXAMPLES.parent)},
-    )  # fmt: skip
-    return done.returncode, done.stdout, done.stderr
+    """A process of its own, as what a plugin registers stays in one; forked, which saves the imports.
+
+    Returns the exit code, stdout and stderr.
+    """
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        pid = os.fork()
+        if pid == 0:
+            run_and_exit(cwd, [str(arg) for arg in args], out, err)
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        out.seek(0)
+        err.seek(0)
+        return code, out.read(), err.read()
+
+
+def run_and_exit(cwd, argv, out, err):
+    """Does not return."""
+    code = 1
+    try:
+        signal.alarm(300)
+        os.environ["OMP_NUM_THREADS"] = "1"  # threads do not survive a fork
+        os.chdir(cwd)
+        os.dup2(out.fileno(), 1)
+        os.dup2(err.fileno(), 2)
+        sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
+        sys.argv = ["rltrain", *argv]
+        GlobalHydra.instance().clear()
+        code = cli.run(argv)
+    except SystemExit as ending:
+        code = ending.code
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 @pytest.fixture
@@ -36,7 +68,7 @@ def folder(tmp_path):
 def test_parts_of_ones_own_are_trained_resumed_and_evaluated(folder):
     """Bugs: registered after the command line was composed; not known to worker processes, to a resumed run or to
     `eval`; the values of the plugin's settings lost."""
-    code, _, err = rltrain(folder, *TRAIN, "total_steps=512", "env.workers=2", "num_envs=4")
+    code, _, err = rltrain(folder, *TRAIN, "total_steps=512", "env.workers=1", "num_envs=2")
     assert code == 0, err
     run = (folder / "runs" / "latest").resolve()
     config = yaml.safe_load((run / "config.yaml").read_text())

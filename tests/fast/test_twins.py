@@ -302,7 +302,7 @@ def set_gradients(bags, rng, scale):
 
 
 def check_optimizers(twin, name, ahead=False, num_cases=CASES):
-    """50 steps in each case."""
+    """12 steps in each case."""
     for case, rng in enumerate(generators(4, num_cases)):
         plain_bag = Bag(rng)
         bag = copy.deepcopy(plain_bag)
@@ -312,9 +312,9 @@ def check_optimizers(twin, name, ahead=False, num_cases=CASES):
         ours = twin(name, trained, learning_rate, eps)
         assert (trained.deferred is not None) == ahead
         scale, moved = 10 ** rng.uniform(-6, 2), 0.0
-        for step in range(50):
+        for step in range(12):
             set_gradients((plain_bag, bag), rng, scale)
-            if step == 25:
+            if step == 6:
                 for optimizer in (plain, ours):
                     plain_optimizers.set_learning_rate(optimizer, learning_rate / 3)
             before = [parameter.detach().clone() for parameter in plain_bag.tensors]

@@ -1,4 +1,7 @@
-"""Runs that must not differ in a bit: stopped and resumed against never stopped, and the same seed twice."""
+"""Runs that must not differ in a bit: stopped and resumed against never stopped, and the same seed twice.
+
+Every day tests/run/test_run.py and tests/run/test_resume.py check the same on one environment.
+"""
 
 import json
 import signal
@@ -11,7 +14,7 @@ from small_runs import TABULAR, small
 
 from rltrain.config.algorithms import ALGOS
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.slow]
 ENVS = {
     "table": ["taxi", "frozen_lake", "cliff_walking", "maze"],
     "values": ["cartpole", "frozen_lake", "taxi"],
@@ -33,8 +36,11 @@ def arguments(algo: str, attempt: int) -> list[str]:
 @pytest.mark.parametrize("algo", sorted(set(ALGOS) - {"a3c"}))
 @pytest.mark.tries(3)
 def test_stopped_at_a_random_step_and_resumed_is_never_stopped(algo, attempt, command, stop_at, monkeypatch):
+    """Which holds only if the same seed gives the same run twice."""
     args = arguments(algo, attempt)
     whole = command(*args).folder
+    control = command(*args, f"seed={attempt + 100}").folder
+    assert lines(whole) != lines(control)
     steps = json.loads((whole / "result.json").read_text())["steps"]
     rng = np.random.default_rng(zlib.crc32(f"{algo} {attempt}".encode()))
     stop_at(int(rng.integers(1, steps)), [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1][attempt % 3])
@@ -42,20 +48,22 @@ def test_stopped_at_a_random_step_and_resumed_is_never_stopped(algo, attempt, co
     monkeypatch.undo()
     assert stopped.code in (130, 143), stopped.err
     part = stopped.folder
+    assert whole != part
     resumed = command("resume", part, "progress=false")
     assert resumed.code == 0, resumed.err
-    assert differences(whole, part) == []
-    assert lines(whole) == lines(part)
-    assert (whole / "episodes.csv").read_text() == (part / "episodes.csv").read_text()
+    equal(whole, part)
 
 
-@pytest.mark.parametrize("algo", sorted(ALGOS))
 @pytest.mark.tries(3)
-def test_the_same_seed_twice_gives_the_same_metrics_and_another_seed_others(algo, attempt, command):
-    args = arguments(algo, attempt)
+def test_one_asynchronous_worker_gives_the_same_metrics_from_the_same_seed_and_others_from_another(attempt, command):
+    args = arguments("a3c", attempt)
     one, other, control = (command(*args, *more).folder for more in ([], [], [f"seed={attempt + 100}"]))
     assert one != other
-    assert lines(one) == lines(other)
-    assert differences(one, other) == []
-    assert (one / "episodes.csv").read_text() == (other / "episodes.csv").read_text()
+    equal(one, other)
     assert lines(one) != lines(control)
+
+
+def equal(one, other):
+    assert differences(one, other) == []
+    assert lines(one) == lines(other)
+    assert (one / "episodes.csv").read_text() == (other / "episodes.csv").read_text()

@@ -97,8 +97,15 @@ def best_of(run) -> tuple:
     return json.loads((run / "result.json").read_text())["best"], link.name, agent
 
 
-@pytest.mark.parametrize("algo", sorted(set(EXACT) - TOY))
-@pytest.mark.parametrize("number", [1, 2, 3])
+# Every number with DQN and one with each other algorithm are enough for every day.
+INTERRUPTED = [(algo, number) for algo in sorted(set(EXACT) - TOY) for number in (1, 2, 3)]
+DAILY = {("dqn", 1), ("dqn", 2), ("dqn", 3), ("a2c", 3), ("ppo", 2), ("pqn", 1), ("reinforce", 2)}
+
+
+@pytest.mark.parametrize(
+    ("algo", "number"),
+    [pytest.param(*pair, marks=() if pair in DAILY else pytest.mark.slow) for pair in INTERRUPTED],
+)
 def test_an_evaluation_that_a_signal_interrupted_is_made_by_the_resumed_run(
     algo, number, command, stop_in_evaluation, monkeypatch
 ):
