@@ -39,13 +39,14 @@ def play_episodes(
     episodes: int,
     seed: int,
     greedy: bool,
-    stopping: Callable[[], bool] = lambda: False,
+    stopping: Callable[[int], bool] = lambda num_done: False,
 ) -> dict[str, Any]:
     """Play whole episodes in up to 8 new environments.
 
     Returns mean_reward, std_reward, mean_ep_length, episodes, env_restarts, returns, lengths and seed. Returns are
     raw, lengths are in agent steps. `env_restarts` is the number of replaced environments, whose episodes started
-    again. stopping: called before every step; the evaluation raises Interrupted when it returns True.
+    again. stopping: called before every step with the number of finished episodes; the evaluation raises
+    Interrupted when it returns True.
     """
     # Each environment plays a fixed number of episodes: taking the first to finish would prefer short episodes.
     num_envs = min(episodes, 8)
@@ -57,7 +58,7 @@ def play_episodes(
         stack = FrameStack(num_envs, pool.frame_space, pool.stack_num)
         obs = stack.reset(pool.reset(seed))
         while any(len(done) < wanted for done, wanted in zip(played, share, strict=True)):
-            if stopping():
+            if stopping(sum(map(len, played))):
                 raise Interrupted
             timestep = pool.step(agent.policy(obs, greedy, generator))
             for episode in timestep.episodes:
@@ -96,16 +97,25 @@ class Evaluations:
         """Return the state for a checkpoint."""
         return {"best": self.best or {}, "evaluation_due": self.due}
 
+    def num_episodes(self, final: bool = False) -> int:
+        """Return the number of episodes of an evaluation."""
+        return self._config.final_eval_episodes if final else self._config.eval_episodes
+
+    def episodes_left(self, step: int) -> int:
+        """Return the number of episodes of all evaluations after `step`, up to the final one."""
+        every, total = self._config.eval_every_steps, self._config.total_steps
+        evaluations = (total - 1) // every - step // every if every else 0
+        return max(evaluations, 0) * self.num_episodes() + self.num_episodes(final=True)
+
     def make(
-        self, agent: Agent, step: int, seed: int, final: bool, stopping: Callable[[], bool]
+        self, agent: Agent, step: int, seed: int, final: bool, stopping: Callable[[int], bool]
     ) -> tuple[dict[str, Any], dict[str, float]]:
         """Make one evaluation and return its summary and its metrics by tag. Raises Interrupted.
 
         If it is the best evaluation so far, the summary is the object `self.best`.
         """
         config = self._config
-        episodes = config.final_eval_episodes if final else config.eval_episodes
-        evaluation = self._evaluate(config, agent, episodes, seed, config.eval_greedy, stopping)
+        evaluation = self._evaluate(config, agent, self.num_episodes(final), seed, config.eval_greedy, stopping)
         keys = ("mean_reward", "std_reward", "mean_ep_length")
         tags = {f"eval/{key}": evaluation[key] for key in keys if key in evaluation}
         if evaluation.get("env_restarts"):
