@@ -34,6 +34,31 @@ from rltrain.config.network import NetworkConfig
 from rltrain.config.run import RunConfig
 from rltrain.errors import ConfigError, nearest
 
+_ELSEWHERE = {
+    "lr": "learning_rate",
+    "total_timesteps": "total_steps",
+    "n_timesteps": "total_steps",
+    "n_envs": "num_envs",
+    "n_steps": "num_steps",
+    "n_epochs": "num_epochs",
+    "update_epochs": "num_epochs",
+    "minibatch_size": "batch_size",
+    "ent_coef": "entropy_weight",
+    "vf_coef": "value_weight",
+    "clip_coef": "clip_range",
+    "buffer_size": "replay_capacity",
+    "train_freq": "train_every_steps",
+    "target_update_interval": "target_period_updates",
+    "eval_freq": "eval_every_steps",
+    "n_eval_episodes": "eval_episodes",
+    "hidden_size": "hidden_sizes",
+    "net_arch": "hidden_sizes",
+    "env_id": "id",
+    "logdir": "run_dir",
+    "log_dir": "run_dir",
+}
+"""Names that other libraries use, and what they are called here."""
+
 _failures: list[Exception] = []
 _typed: list[str] = []
 """The command line as it was typed."""
@@ -155,7 +180,7 @@ def _refuse_additions(values: Any, argv: list[str]) -> None:
             raise ConfigError(what, group, fix)
     for prefix, node in (("", values), ("algo.", values.algo), ("env.", values.env), ("network.", values.network)):
         for key in vars(node).keys() - {field.name for field in dataclasses.fields(node)}:
-            raise ConfigError(f"unknown key '{prefix}{key}'", prefix + key, nearest(prefix + key, _known_keys(argv)))
+            raise ConfigError(f"unknown key '{prefix}{key}'", prefix + key, _nearest_key(prefix + key, argv))
 
 
 def _nearest_schema(group: str, values: dict[str, Any]) -> str:
@@ -187,7 +212,7 @@ def _config_error(error: Exception, argv: list[str]) -> ConfigError:
     key = re.search(r"Could not override '([^']+)'", text) or re.search(r"full_key: (\S+)", f"{text}\n{cause}")
     if "is not in struct" in cause or "not in '" in cause:
         name = key[1] if key else ""
-        return ConfigError(f"unknown key '{name}'", name, nearest(name, _known_keys(argv)))
+        return ConfigError(f"unknown key '{name}'", name, _nearest_key(name, argv))
     if several := re.search(r"Ambiguous value for argument '([^'=]+)", text):
         return ConfigError(f"{several[1]} has several values", several[1], "to start a sweep use: rltrain -m ...")
     if unread := re.search(r"Error parsing override '([^'=]+)'", text):
@@ -216,6 +241,16 @@ def _known_keys(argv: list[str]) -> list[str]:
     """Return every key of a run and of the chosen groups, such as `algo.gamma`."""
     nodes = {"": RunConfig, **chosen_schemas(argv)}
     return [prefix + field.name for prefix, node in nodes.items() for field in dataclasses.fields(node)]
+
+
+def _nearest_key(name: str, argv: list[str]) -> str:
+    """Return a hint for an unknown key: what another library's name is called here, the same key of another group, or
+    the most similar keys."""
+    known = _known_keys(argv)
+    last = name.rpartition(".")[2]
+    meant = _ELSEWHERE.get(last, last)
+    same = [key for key in known if key.rpartition(".")[2] == meant and key != name]
+    return f"did you mean {' or '.join(map(repr, same))}?" if same else nearest(name, known)
 
 
 def chosen_schemas(argv: list[str]) -> dict[str, Any]:
@@ -280,6 +315,9 @@ def _chosen(argv: list[str], group: str) -> list[str]:
 
 
 def _unknown_choice(group: str, name: str, names: Iterable[str]) -> ConfigError:
+    if group == "hydra/sweeper":
+        fix = "leave it out: -m with several values, choice() and range() tries every combination"
+        return ConfigError(f"rltrain comes without the sweeper '{name}'", group, fix)
     if group == "hydra/launcher":
         fix = "install it: pip install 'rltrain[sweep]'" if name == "joblib" else nearest(name, names)
         return ConfigError(f"unknown {group} '{name}'", group, fix)

@@ -19,6 +19,12 @@ def split(
     argv: list[str], keys: set[str], usage: str, min_words: int = 1, max_words: int = 1
 ) -> tuple[list[str], dict[str, str]]:
     """Return the words and the values by key. Raises ConfigError for an unknown key or a wrong number of words."""
+    for arg, after in zip(argv, [*argv[1:], "VALUE"][: len(argv)], strict=True):
+        if dashed := re.fullmatch(r"--?([a-z][\w.-]*)(?:=(.*))?", arg):
+            key = dashed[1].replace("-", "_")
+            raise ConfigError(
+                "settings take no dashes", arg, f"write {key}={after if dashed[2] is None else dashed[2]}"
+            )
     words = [arg for arg in argv if "=" not in arg]
     values = dict(arg.split("=", 1) for arg in argv if "=" in arg)
     for key in values:

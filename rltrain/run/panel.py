@@ -12,7 +12,6 @@ from rich.table import Table
 from rltrain.config.run import RunConfig
 from rltrain.system.ram import free_bytes
 
-
 _LONG_S = 5.0
 """Seconds below which it does not matter that evaluations took most of a run."""
 
