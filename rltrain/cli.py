@@ -69,9 +69,13 @@ def _route(argv: list[str]) -> int:
         print(f"{usage.short()}\n\n  rltrain --help     explain all keys")
         return 0
     first = argv[0]
+    if first == "help":
+        argv = [*argv[1:], "--help"]
+        first = argv[0]
     if first in usage.COMMANDS:
         plugin_modules.load(plugin_modules.given(argv))
-        argv = [arg for arg in argv if not arg.startswith("plugins=")]
+        if first != "reproduce":  # which composes a new run, with its plugins
+            argv = [arg for arg in argv if not arg.startswith("plugins=")]
         module = importlib.import_module(f"rltrain.commands.{first}")
         if {"-h", "--help"} & set(argv[1:]):
             print(f"{usage.COMMANDS[first]}\nusage: {module.USAGE}")
@@ -88,6 +92,10 @@ def _route(argv: list[str]) -> int:
 
         return completion.query(argv, _compose)
     _check_form(argv)
+    if any(arg.startswith("config=") for arg in argv):
+        from rltrain.commands import reproduce
+
+        return reproduce.from_file(argv)
     return _compose(argv)
 
 

@@ -85,6 +85,7 @@ class Run:
         evaluates_again = self.evaluations.due or self.finished
         self.logger = Logger(folder, dataclasses.asdict(config), self.step if restored else None, evaluates_again)
         self._progress = Progress(config.total_steps, config.log_every_s, config.progress, lambda: self._clock.train_s)
+        self._progress.episodes_left = self.evaluations.episodes_left
 
     def generator(self, consumer: str) -> np.random.Generator:
         """Return the random number generator of a consumer. Checkpoints save its state."""
@@ -233,6 +234,11 @@ class Run:
         """True if a signal asked the run to stop. Long loops between two `after_step` calls should check it."""
         return self._signal is not None
 
+    @property
+    def stop_signal(self) -> int | None:
+        """Number of the signal that asked the run to stop, or None."""
+        return self._signal
+
     def stop_if_asked(self) -> None:
         """Save and raise Stopped if a signal asked the run to stop."""
         if self._signal is not None:
@@ -343,11 +349,15 @@ class Run:
         # The final evaluation has another seed, so that it plays other episodes than those that selected `best`.
         seed = self.seed_of("final evaluation" if final else "evaluation")
 
-        def stopping() -> bool:
-            self._progress.show(self.step, "evaluating")
+        num_episodes = self.evaluations.num_episodes(final)
+
+        def stopping(num_done: int) -> bool:
+            self._progress.show(self.step, f"evaluating {min(num_done + 1, num_episodes)} of {num_episodes}")
             return self.stopping
 
+        start_s = time.monotonic()
         summary, tags = self.evaluations.make(self.agent, self.step, seed, final, stopping)
+        self._progress.evaluated(num_episodes, time.monotonic() - start_s)
         self.logger.metrics(self.step, {"time_s": self._clock.wall_s, **tags})
         if self.evaluations.best is summary:
             if self._saved_step == self.step:  # a complete checkpoint of this step exists: do not save the agent again
