@@ -7,7 +7,7 @@ import traceback
 
 from rltrain.app import usage
 from rltrain.config import plugin_modules
-from rltrain.errors import ConfigError, OutOfMemory, RltrainError, nearest
+from rltrain.errors import ConfigError, OutOfMemory, RltrainError, nearest, printable
 from rltrain.system import process, terminal
 
 _HYDRA_OPTIONS = {"cfg", "package", "info", "experimental_rerun", "c", "p", "i"}
@@ -24,12 +24,15 @@ def main() -> None:
     """Run the console script and end the process with an exit code, as listed in docs/design.md."""
     process.prepare()
     terminal.guard()
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    process.end_soon(code)
+    sys.exit(code)
 
 
 def run(argv: list[str]) -> int:
     """Run a command line. Returns the exit code; every error becomes one line on stderr."""
     try:
+        process.require_working_directory()
         code = _route(argv)
         terminal.check_stdout()
         return code
@@ -49,8 +52,9 @@ def run(argv: list[str]) -> int:
         if fault := plugin_modules.fault_of(error):
             print_error(fault)
             return fault.exit_code
-        traceback.print_exc()
-        what = " ".join(f"{type(error).__name__}: {error}".split())
+        for line in traceback.format_exc().splitlines():
+            print(printable(line), file=sys.stderr)
+        what = printable(" ".join(f"{type(error).__name__}: {error}".split()))
         print(f"rltrain: error: {what}; a bug in rltrain; please report the lines above", file=sys.stderr)
         return 1
 
@@ -65,9 +69,13 @@ def _route(argv: list[str]) -> int:
         print(f"{usage.short()}\n\n  rltrain --help     explain all keys")
         return 0
     first = argv[0]
+    if first == "help":
+        argv = [*argv[1:], "--help"]
+        first = argv[0]
     if first in usage.COMMANDS:
         plugin_modules.load(plugin_modules.given(argv))
-        argv = [arg for arg in argv if not arg.startswith("plugins=")]
+        if first != "reproduce":  # which composes a new run, with its plugins
+            argv = [arg for arg in argv if not arg.startswith("plugins=")]
         module = importlib.import_module(f"rltrain.commands.{first}")
         if {"-h", "--help"} & set(argv[1:]):
             print(f"{usage.COMMANDS[first]}\nusage: {module.USAGE}")
@@ -84,6 +92,10 @@ def _route(argv: list[str]) -> int:
 
         return completion.query(argv, _compose)
     _check_form(argv)
+    if any(arg.startswith("config=") for arg in argv):
+        from rltrain.commands import reproduce
+
+        return reproduce.from_file(argv)
     return _compose(argv)
 
 

@@ -22,9 +22,10 @@ def module_of(name: str) -> ModuleType:
 
 
 def load_agent(config: RunConfig, path: Path) -> Agent:
-    """Return a run's agent with the weights of the checkpoint in `path`. Sets up this process for the config first.
+    """Return a run's agent with the weights of a checkpoint. Sets up this process for the run's config first.
 
-    Raises CheckpointError, also if the environment has other spaces than in the training.
+    path: the checkpoint's folder. Raises CheckpointError, also if the weights do not fit the configuration, or if the
+    environment has other spaces than in the training.
     """
     state = checkpoint.read(path, without="replay")
     if not config.algo.is_tabular:

@@ -1,6 +1,7 @@
 """Resolve a composed configuration: replace null and auto by values, and check that all settings fit together."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 from rltrain.config import network as network_config
@@ -24,6 +25,8 @@ def resolve(config: RunConfig) -> RunConfig:
     """
     _check_names(config)
     config = dataclasses.replace(config, env=dataclasses.replace(config.env, name=folder_name(config.env)))
+    if cfg := getattr(config.env, "cfg", None):  # so that `eval` and `resume` find it from any folder
+        config = dataclasses.replace(config, env=dataclasses.replace(config.env, cfg=str(Path(cfg).absolute())))
     algo = _with_shorthands(config)
     if not algo.trains_on_gpu and config.device != "cpu":
         # Tabular algorithms accept device=cuda and ignore it: only networks use a device.

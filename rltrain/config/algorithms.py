@@ -4,7 +4,7 @@ The settings are in a module of their own so that Hydra can compose a configurat
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, NamedTuple
 
 from rltrain.config.validate import at_least, in_range, one_of
@@ -62,6 +62,9 @@ class AlgorithmConfig:
     name: str
     num_envs: int
     """Environments stepped in parallel."""
+    like: str | None = field(default=None, kw_only=True)
+    """Algorithm whose tuned settings (`rltrain list hparams`) to use where this one has none of its own. Only in the
+    YAML file of an algorithm of your own, not on the command line."""
 
     action_kinds: ClassVar[tuple[str, ...]] = (DISCRETE, SEVERAL, CONTINUOUS)
     """Kinds of action spaces that the algorithm supports."""

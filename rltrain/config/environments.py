@@ -135,7 +135,8 @@ class DoomConfig(EnvironmentConfig):
     """Name of a scenario that comes with ViZDoom."""
     cfg: str | None = None
     """Path of your own ViZDoom .cfg file, instead of `scenario`. rltrain looks for its WAD in the same folder, then in
-    ViZDoom's."""
+    ViZDoom's. Its game_args may change the rules of the game only: `+sv_...`, `+timelimit`, `-nomonsters` and the like.
+    `eval`, `play`, `export` and `resume` use the file only if their command line names it again."""
     frame_skip: int = 4
     """Game tics (35 per second) per action."""
     max_episode_steps: int | None = None

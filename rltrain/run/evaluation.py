@@ -42,14 +42,15 @@ def play_episodes(
     episodes: int,
     seed: int,
     greedy: bool,
-    stopping: Callable[[], bool] = lambda: False,
+    stopping: Callable[[int], bool] = lambda num_done: False,
 ) -> dict[str, Any]:
     """Play whole episodes in up to 8 new environments.
 
     Returns mean_reward, std_reward, mean_ep_length, episodes, env_restarts, returns, lengths and seed. Returns are
     raw, lengths are in agent steps. `env_restarts` is the number of replaced environments, whose episodes started
-    again. stopping: called before every step; the evaluation raises Interrupted when it returns True.
-    An environment without a time limit gets one (`ending_env`). Raises NonFiniteError.
+    again. stopping: called before every step with the number of finished episodes; the evaluation raises
+    Interrupted when it returns True. An environment without a time limit gets one (`ending_env`). Raises
+    NonFiniteError.
     """
     with global_random.preserved():
         return _play_episodes(config, agent, episodes, seed, greedy, stopping)
@@ -64,7 +65,7 @@ def ending_env(config: RunConfig) -> Any:
 
 
 def _play_episodes(
-    config: RunConfig, agent: Agent, episodes: int, seed: int, greedy: bool, stopping: Callable[[], bool]
+    config: RunConfig, agent: Agent, episodes: int, seed: int, greedy: bool, stopping: Callable[[int], bool]
 ) -> dict[str, Any]:
     # Each environment plays a fixed number of episodes: taking the first to finish would prefer short episodes.
     num_envs = min(episodes, 8)
@@ -79,7 +80,7 @@ def _play_episodes(
         check_finite_obs(frame)
         obs = stack.reset(frame)
         while any(len(done) < wanted for done, wanted in zip(played, share, strict=True)):
-            if stopping():
+            if stopping(sum(map(len, played))):
                 raise Interrupted
             timestep = pool.step(agent.policy(obs, greedy, generator))
             check_finite(timestep)
@@ -119,16 +120,25 @@ class Evaluations:
         """Return the state for a checkpoint."""
         return {"best": self.best or {}, "evaluation_due": self.due}
 
+    def num_episodes(self, final: bool = False) -> int:
+        """Return the number of episodes of an evaluation."""
+        return self._config.final_eval_episodes if final else self._config.eval_episodes
+
+    def episodes_left(self, step: int) -> int:
+        """Return the number of episodes of all evaluations after `step`, up to the final one."""
+        every, total = self._config.eval_every_steps, self._config.total_steps
+        evaluations = (total - 1) // every - step // every if every else 0
+        return max(evaluations, 0) * self.num_episodes() + self.num_episodes(final=True)
+
     def make(
-        self, agent: Agent, step: int, seed: int, final: bool, stopping: Callable[[], bool]
+        self, agent: Agent, step: int, seed: int, final: bool, stopping: Callable[[int], bool]
     ) -> tuple[dict[str, Any], dict[str, float]]:
         """Make one evaluation and return its summary and its metrics by tag. Raises Interrupted, NonFiniteError.
 
         If it is the best evaluation so far, the summary is the object `self.best`.
         """
         config = self._config
-        episodes = config.final_eval_episodes if final else config.eval_episodes
-        evaluation = self._evaluate(config, agent, episodes, seed, config.eval_greedy, stopping)
+        evaluation = self._evaluate(config, agent, self.num_episodes(final), seed, config.eval_greedy, stopping)
         for key in ("mean_reward", "std_reward"):
             if not math.isfinite(evaluation[key]):
                 what = f"the {key} of an evaluation is {evaluation[key]} at step {step:,}"

@@ -60,6 +60,7 @@ class Run:
         """
         self.config = config
         self.folder = folder
+        self._shown = run_folder.from_here(folder)  # now, because an environment may change the working directory
         self.step = 0
         """Agent steps so far, over all environments."""
         self._restored = restored[1] if restored else None
@@ -84,6 +85,7 @@ class Run:
         evaluates_again = self.evaluations.due or self.finished
         self.logger = Logger(folder, dataclasses.asdict(config), self.step if restored else None, evaluates_again)
         self._progress = Progress(config.total_steps, config.log_every_s, config.progress, lambda: self._clock.train_s)
+        self._progress.episodes_left = self.evaluations.episodes_left
 
     def generator(self, consumer: str) -> np.random.Generator:
         """Return the random number generator of a consumer. Checkpoints save its state."""
@@ -167,7 +169,7 @@ class Run:
             # Do not start environments only for their spaces: A3C starts its own in its workers.
             spaces = self.spaces if self._pool is not None else registry.spaces(self.config.env)
             facts = agent_panel.facts(self.config, *spaces, agent, replay_bytes)
-        panel.show_start(None if self.config.dry_run else self.folder, facts)
+        panel.show_start(None if self.config.dry_run else self._shown, facts)
 
     def close(self) -> None:
         """Close the training environments, if they were started."""
@@ -232,6 +234,11 @@ class Run:
         """True if a signal asked the run to stop. Long loops between two `after_step` calls should check it."""
         return self._signal is not None
 
+    @property
+    def stop_signal(self) -> int | None:
+        """Number of the signal that asked the run to stop, or None."""
+        return self._signal
+
     def stop_if_asked(self) -> None:
         """Save and raise Stopped if a signal asked the run to stop."""
         if self._signal is not None:
@@ -241,7 +248,7 @@ class Run:
         assert self._signal is not None
         if self._saved_step != self.step:
             self.save()
-        raise Stopped(self._signal, str(self.folder))
+        raise Stopped(self._signal, str(self._shown))
 
     def mark(self) -> Callable[[], None]:
         """Return a function that resets the step, the counts and the random numbers to their current state."""
@@ -269,6 +276,7 @@ class Run:
             "train_time_s": self._clock.train_s,
             "wall_time_s": self._clock.wall_s,
         }
+        self.logger.sync()
         saved = self._commit(state, complete=True)
         self._saved_step = self.step
         if self.evaluations.best_step == self.step:
@@ -310,7 +318,7 @@ class Run:
         atomic.write_json(self.folder / "result.json", result)
         self._progress.end()
         if self.config.progress and not self.config.dry_run:
-            panel.show_end(self.folder, self.config, result)
+            panel.show_end(self._shown, self.config, result)
 
     def write_status(self, state: str, reason: str = "", exit_code: int | None = None) -> None:
         """Write status.json. A write error prints a warning and does not end the training."""
@@ -341,11 +349,15 @@ class Run:
         # The final evaluation has another seed, so that it plays other episodes than those that selected `best`.
         seed = self.seed_of("final evaluation" if final else "evaluation")
 
-        def stopping() -> bool:
-            self._progress.show(self.step, "evaluating")
+        num_episodes = self.evaluations.num_episodes(final)
+
+        def stopping(num_done: int) -> bool:
+            self._progress.show(self.step, f"evaluating {min(num_done + 1, num_episodes)} of {num_episodes}")
             return self.stopping
 
+        start_s = time.monotonic()
         summary, tags = self.evaluations.make(self.agent, self.step, seed, final, stopping)
+        self._progress.evaluated(num_episodes, time.monotonic() - start_s)
         self.logger.metrics(self.step, {"time_s": self._clock.wall_s, **tags})
         if self.evaluations.best is summary:
             if self._saved_step == self.step:  # a complete checkpoint of this step exists: do not save the agent again

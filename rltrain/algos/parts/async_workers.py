@@ -27,6 +27,7 @@ from rltrain.fast.accelerate import set_up
 from rltrain.nn import optimizers
 from rltrain.nn.learner import Learner
 from rltrain.nn.trained import Trained
+from rltrain.system import ram
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
@@ -38,7 +39,10 @@ class Shared:
     """
 
     def __init__(self, network: nn.Module, learner: Learner) -> None:
-        """Move the tensors of the trainer's network and optimizer into shared memory, in place."""
+        """Move the tensors of the trainer's network and optimizer into shared memory, in place. Raises DiskError."""
+        num_bytes = sum(tensor.nbytes for tensor in network.state_dict().values())
+        # The optimizer holds up to two numbers for each parameter; each tensor has pages of its own.
+        ram.require_shared(3 * num_bytes + 1_000_000, "the workers need", "use a smaller network")
         network.share_memory()
         self.tensors = learner.trained.tensors
         optimizers.fill_state(learner.optimizer)
