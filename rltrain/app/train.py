@@ -23,11 +23,16 @@ from rltrain.system import atomic, out_of_memory
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
 
-def train(config: RunConfig, folder: Path | None = None, restored: tuple[int, dict[str, Any]] | None = None) -> None:
+def train(
+    config: RunConfig,
+    folder: Path | None = None,
+    restored: tuple[int, dict[str, Any]] | None = None,
+    lock: run_folder.Lock | None = None,
+) -> None:
     """Train from a checked configuration.
 
     folder: the run folder; None: make one in run_dir. restored: step and state of the checkpoint from which to resume
-    in `folder`; None: start a new run. Raises RltrainError.
+    in `folder`; None: start a new run. lock: the caller's lock on `folder`; None: lock it here. Raises RltrainError.
     """
     if config.dry_run:
         with tempfile.TemporaryDirectory() as place:
@@ -41,16 +46,16 @@ def train(config: RunConfig, folder: Path | None = None, restored: tuple[int, di
     if restored is None:
         folder = run_folder.create(config, folder)
     assert folder is not None
-    _train_in(config, folder, restored)
+    if lock is None:
+        _train_in(config, folder, restored)
+    else:
+        _train_locked(config, folder, restored)
 
 
 def _train_in(config: RunConfig, folder: Path, restored: tuple[int, dict[str, Any]] | None) -> None:
     """Lock an existing folder and train in it."""
-    lock = run_folder.Lock(folder)
-    try:
+    with run_folder.Lock(folder):
         _train_locked(config, folder, restored)
-    finally:
-        lock.release()
 
 
 def _train_locked(config: RunConfig, folder: Path, restored: tuple[int, dict[str, Any]] | None) -> None:

@@ -43,13 +43,15 @@ def main(argv: list[str]) -> int:
     if "oom" in values:
         changes["oom"] = values["oom"]
     folder, which = run_folder.find_trained(words[0], checkpoint.resumable)
-    with run_folder.Lock(folder):
+    with run_folder.Lock(folder) as lock:  # before anything is read: another process may be about to change it
         run_folder.sweep(folder)
-        _resume(words[0], folder, which or "last", values, changes)
+        _resume(words[0], folder, which or "last", values, changes, lock)
     return 0
 
 
-def _resume(word: str, folder: Path, which: str, values: dict[str, str], changes: dict[str, Any]) -> None:
+def _resume(
+    word: str, folder: Path, which: str, values: dict[str, str], changes: dict[str, Any], lock: run_folder.Lock
+) -> None:
     """Continue the run in a locked folder. word: the name that the user gave. values, changes: the command line."""
     path, resumes = saved_config.newest(folder)
     config = dataclasses.replace(load_config(folder, path, values), **changes)
@@ -68,7 +70,7 @@ def _resume(word: str, folder: Path, which: str, values: dict[str, str], changes
         saved_config.save(config, folder / f"config.resume-{resumes + 1}.yaml")
     while True:
         try:
-            train(config, folder, (step, state))
+            train(config, folder, (step, state), lock)
             return
         except UnfitCheckpoint as error:
             print(f"rltrain: warning: {error}", file=sys.stderr)

@@ -33,7 +33,7 @@ def test_a_working_directory_that_was_deleted_is_one_line(command, tmp_path, mon
 
 def test_shared_memory_that_is_too_small_is_told_before_it_is_used(monkeypatch):
     """Bug: a bus error, without any message."""
-    with pytest.raises(DiskError, match="8 Doom engines need .* MB of shared memory"):
+    with pytest.raises(DiskError, match=r"8 Doom engines need .* MB of shared memory"):
         ram.require_shared(10**15, "8 Doom engines need", "use a smaller num_envs")
     ram.require_shared(1, "one engine needs", "")
 

@@ -53,9 +53,7 @@ def test_a_wad_of_another_folder_is_found_beside_the_cfg(tmp_path, name):
     assert read(tmp_path, CFG.replace("basic.wad", name)).scenario_wad == tmp_path / "mine.wad"
 
 
-def test_a_run_with_a_cfg_is_evaluated_from_elsewhere_if_the_command_names_the_file(
-    command, tmp_path, monkeypatch
-):
+def test_a_run_with_a_cfg_is_evaluated_from_elsewhere_if_the_command_names_the_file(command, tmp_path, monkeypatch):
     """Bugs: config.yaml keeps the short name, so that `eval` finds no file elsewhere and no key names it; `eval` uses
     the file without being asked; a copy of the file elsewhere is taken for another environment, whose checkpoints
     nobody has.
