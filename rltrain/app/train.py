@@ -39,13 +39,16 @@ def answering(handler: Callable[[int, FrameType | None], None]) -> Iterator[None
 
 
 def train(
-    config: RunConfig, folder: Path | None = None, restored: tuple[int, dict[str, Any]] | None = None
+    config: RunConfig,
+    folder: Path | None = None,
+    restored: tuple[int, dict[str, Any]] | None = None,
+    lock: run_folder.Lock | None = None,
 ) -> int | None:
     """Train from a checked configuration.
 
     folder: the run folder; None: make one in run_dir. restored: step and state of the checkpoint from which to resume
-    in `folder`; None: start a new run. Returns the number of a signal that came when the run was done, else None.
-    Raises RltrainError.
+    in `folder`; None: start a new run. lock: the caller's lock on `folder`; None: lock it here. Returns the number of a
+    signal that came when the run was done, else None. Raises RltrainError.
     """
     if config.dry_run:
         with tempfile.TemporaryDirectory() as place:
@@ -59,30 +62,34 @@ def train(
     if restored is None:
         folder = run_folder.create(config, folder)
     assert folder is not None
-    return _train_in(config, folder, restored)
+    if lock is None:
+        return _train_in(config, folder, restored)
+    return _train_locked(config, folder, restored)
 
 
-def resume(config: RunConfig, folder: Path, candidates: Iterator[tuple[int, dict[str, Any]]]) -> int | None:
+def resume(
+    config: RunConfig,
+    folder: Path,
+    candidates: Iterator[tuple[int, dict[str, Any]]],
+    lock: run_folder.Lock | None = None,
+) -> int | None:
     """Resume a run from the first checkpoint that fits.
 
-    candidates: step and state of its checkpoints, newest first. Returns and raises what `train` does, and
-    CheckpointError if no checkpoint fits.
+    candidates: step and state of its checkpoints, newest first. lock: as of `train`. Returns and raises what `train`
+    does, and CheckpointError if no checkpoint fits.
     """
     while True:
         restored = next(candidates)
         try:
-            return train(config, folder, restored)
+            return train(config, folder, restored, lock)
         except UnfitCheckpoint as error:
             print(f"rltrain: warning: {error}", file=sys.stderr)
 
 
 def _train_in(config: RunConfig, folder: Path, restored: tuple[int, dict[str, Any]] | None) -> int | None:
     """Lock an existing folder and train in it."""
-    lock = run_folder.Lock(folder)
-    try:
+    with run_folder.Lock(folder):
         return _train_locked(config, folder, restored)
-    finally:
-        lock.release()
 
 
 def _train_locked(config: RunConfig, folder: Path, restored: tuple[int, dict[str, Any]] | None) -> int | None:

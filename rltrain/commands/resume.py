@@ -47,13 +47,15 @@ def main(argv: list[str]) -> int:
     if "oom" in values:
         changes["oom"] = values["oom"]
     folder, which = run_folder.find_trained(words[0], checkpoint.resumable)
-    with run_folder.Lock(folder):
+    with run_folder.Lock(folder) as lock:  # before anything is read: another process may be about to change it
         run_folder.sweep(folder)
-        _resume(words[0], folder, which or "last", values, changes)
+        _resume(words[0], folder, which or "last", values, changes, lock)
     return 0
 
 
-def _resume(word: str, folder: Path, which: str, values: dict[str, str], changes: dict[str, Any]) -> None:
+def _resume(
+    word: str, folder: Path, which: str, values: dict[str, str], changes: dict[str, Any], lock: run_folder.Lock
+) -> None:
     """Continue the run in a locked folder. word: the name that the user gave. values, changes: the command line."""
     path, resumes = saved_config.newest(folder)
     config = dataclasses.replace(load_config(folder, path, values), **changes)
@@ -70,7 +72,7 @@ def _resume(word: str, folder: Path, which: str, values: dict[str, str], changes
         )
     if changes.keys() - {"progress"}:
         saved_config.save(config, folder / f"config.resume-{resumes + 1}.yaml")
-    resume(config, folder, itertools.chain([(step, state)], candidates))
+    resume(config, folder, itertools.chain([(step, state)], candidates), lock)
 
 
 def _resume_sweep(word: str, values: dict[str, str]) -> int:

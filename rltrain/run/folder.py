@@ -14,7 +14,7 @@ from collections.abc import Callable
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar
+from typing import Any
 
 from rltrain.config import saved as saved_config
 from rltrain.config.run import RunConfig
@@ -178,19 +178,10 @@ def started_in(folder: Path) -> str | None:
 
 
 class Lock:
-    """An advisory lock on a run folder. The system frees it if the process dies.
-
-    A process may lock a folder again that it has locked: `resume` reads and writes before the training locks.
-    """
-
-    _held: ClassVar[set[str]] = set()
+    """An advisory lock on a run folder. The system frees it if the process dies."""
 
     def __init__(self, folder: Path) -> None:
         """Lock a folder. Raises FolderInUse, DiskError, CheckpointError."""
-        self._key = os.path.realpath(folder)
-        self._file: BinaryIO | None = None
-        if self._key in self._held:
-            return
         with disk_errors("the run folder", folder):
             self._file = inside.open_lock(folder / ".lock")
         try:
@@ -200,13 +191,10 @@ class Lock:
             if error.errno not in (errno.EAGAIN, errno.EACCES):
                 raise
             raise FolderInUse("another process uses this folder", str(folder), "wait for it or stop it") from error
-        self._held.add(self._key)
 
     def release(self) -> None:
-        """Free the lock, unless this process had it before."""
-        if self._file is not None:
-            self._file.close()
-            self._held.discard(self._key)
+        """Free the lock. A second call does nothing."""
+        self._file.close()
 
     def __enter__(self) -> "Lock":
         return self
