@@ -7,7 +7,7 @@ import traceback
 
 from rltrain.app import usage
 from rltrain.config import plugin_modules
-from rltrain.errors import ConfigError, OutOfMemory, RltrainError, nearest
+from rltrain.errors import ConfigError, OutOfMemory, RltrainError, nearest, printable
 from rltrain.system import process, terminal
 
 _HYDRA_OPTIONS = {"cfg", "package", "info", "experimental_rerun", "c", "p", "i"}
@@ -24,12 +24,15 @@ def main() -> None:
     """Run the console script and end the process with an exit code, as listed in docs/design.md."""
     process.prepare()
     terminal.guard()
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    process.end_soon(code)
+    sys.exit(code)
 
 
 def run(argv: list[str]) -> int:
     """Run a command line. Returns the exit code; every error becomes one line on stderr."""
     try:
+        process.require_working_directory()
         code = _route(argv)
         terminal.check_stdout()
         return code
@@ -46,8 +49,12 @@ def run(argv: list[str]) -> int:
             fix = "use device=cpu, or stop other programs"
             print_error(OutOfMemory(out_of_memory.describe(error), argv[0], fix))
             return OutOfMemory.exit_code
-        traceback.print_exc()
-        what = " ".join(f"{type(error).__name__}: {error}".split())
+        if fault := plugin_modules.fault_of(error):
+            print_error(fault)
+            return fault.exit_code
+        for line in traceback.format_exc().splitlines():
+            print(printable(line), file=sys.stderr)
+        what = printable(" ".join(f"{type(error).__name__}: {error}".split()))
         print(f"rltrain: error: {what}; a bug in rltrain; please report the lines above", file=sys.stderr)
         return 1
 

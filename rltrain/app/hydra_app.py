@@ -185,11 +185,12 @@ def _refuse_additions(values: Any, argv: list[str]) -> None:
 
 def _nearest_schema(group: str, values: dict[str, Any]) -> str:
     """Return the name of the schema that has the most of the given keys; of several, the one that they name."""
-    schemas: dict[str, Any] = {
-        "algo": dict(ALGOS),
+    groups: dict[str, dict[str, Any]] = {
+        "algo": {**ALGOS},
         "env": {family: config_class(family) for family in ENVIRONMENTS},
         "network": {"network": NetworkConfig},
-    }[group]
+    }
+    schemas = groups[group]
     named = {str(values.get(key)) for key in ("name", "family", "like")}
 
     def fit(name: str) -> tuple[int, bool]:

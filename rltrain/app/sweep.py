@@ -9,7 +9,6 @@ import csv
 import dataclasses
 import gc
 import io
-import json
 import re
 import shlex
 import sys
@@ -30,7 +29,7 @@ from rltrain.errors import CheckpointError, ConfigError, FolderInUse, RltrainErr
 from rltrain.math.statistics import bootstrap_interval, mean
 from rltrain.run import checkpoint
 from rltrain.run import folder as run_folder
-from rltrain.system import atomic
+from rltrain.system import atomic, inside
 
 PLAN = "sweep.json"
 """Name of the plan in a sweep's folder."""
@@ -152,12 +151,12 @@ def load(folder: Path) -> Sweep:
     path = folder / PLAN
     fix = "resume the runs in the folder one by one"
     try:
-        values = json.loads(path.read_text())
+        values = inside.read_json(path)
         jobs = [Job(**{field.name: values_of[field.name] for field in dataclasses.fields(Job)})
                 for values_of in values["jobs"]]  # fmt: skip
         sweep = Sweep(folder.resolve(), jobs, int(values["at_once"]))
         sound = all(_is_sound(job, sweep.folder) for job in jobs) and sweep.at_once >= 0
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (FileNotFoundError, KeyError, TypeError, ValueError) as error:
         what = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise CheckpointError(f"the plan of the sweep cannot be read: {what}", str(path), fix) from error
     if not sound:
@@ -324,7 +323,9 @@ def _train(sweep: Sweep, job: Job, resolved: RunConfig | None) -> int | None:
         if sweep.finished(job):
             return None
         if checkpoint.resumable(place):
-            config = saved_config.newest(place)
+            # The plan names the .cfg file of Doom that the command line named.
+            path, _ = saved_config.newest(place)
+            config = saved_config.load(path, getattr(settings_of(job).env, "cfg", None))
             candidates = checkpoint.candidates(place, "last", saved_config.fingerprints(config, place))
             return trainer.resume(config, place, candidates)
         place = sweep.new_place(job)
@@ -395,9 +396,9 @@ def let_go(error: BaseException | None) -> None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Return the content of a JSON file, or {} if the file is missing or incomplete."""
-    with contextlib.suppress(OSError, ValueError, TypeError):
-        return dict(json.loads(path.read_text()))
+    """Return the content of a JSON file, or {} if the file is missing or damaged."""
+    with contextlib.suppress(FileNotFoundError, CheckpointError):
+        return inside.read_json(path)
     return {}
 
 

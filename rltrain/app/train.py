@@ -13,6 +13,7 @@ from types import FrameType, ModuleType
 from typing import Any
 
 from rltrain.algos import registry as algorithms
+from rltrain.config import plugin_modules
 from rltrain.config.run import RunConfig
 from rltrain.envs import patience
 from rltrain.errors import NonFiniteError, OutOfMemory, RltrainError, Stopped, UnfitCheckpoint
@@ -117,9 +118,15 @@ def _train_answering(config: RunConfig, folder: Path, run: Run, algorithm: Modul
                 atomic.write_json(folder / "nonfinite.json", {"step": run.step, **error.facts})
         raise
     except BaseException as error:
-        run.write_status("failed", f"{type(error).__name__}: {error}", 1)
+        fault = plugin_modules.fault_of(error)
+        if fault is not None:
+            run.write_status("failed", str(fault), fault.exit_code)
+        else:
+            run.write_status("failed", f"{type(error).__name__}: {error}", 1)
         with run.logger.warned():
             atomic.write_text(folder / "error.log", traceback.format_exc())
+        if fault is not None:
+            raise fault from error
         raise
     finally:
         patience.calm()

@@ -56,8 +56,9 @@ def _train(path: Path, typed: list[str], command: list[str]) -> int:
 def _of_a_run(path: Path, typed: list[str]) -> list[str]:
     """Return the settings of a run's config.yaml as Hydra's overrides. Its environment becomes the choice `saved`."""
     plugin_modules.load(plugin_modules.given(typed))
-    config: RunConfig = saved_config.load(path)
-    refuse_imports(config, dict(word.split("=", 1) for word in typed if "=" in word))
+    given = dict(word.split("=", 1) for word in typed if "=" in word)
+    config: RunConfig = saved_config.load(path, given.get("env.cfg"))
+    refuse_imports(config, given, path.parent)
     plugins.OPTIONS["env", "saved"] = plugins.Option(config.env, "the environment of an earlier run")
     found = [f"algo={config.algo.name}", "env=saved", f"network={config.network.name}"]
     for group in ("algo", "network"):

@@ -2,33 +2,36 @@
 
 import dataclasses
 import itertools
+import os
+import shlex
 from pathlib import Path
 from typing import Any
 
 from rltrain.app import sweep
 from rltrain.app.resolve import check_device
 from rltrain.app.train import resume
-from rltrain.commands.arguments import refuse_imports, split, truth, whole_number
+from rltrain.commands.arguments import RUN_KEYS, is_setting, load_config, refuse_imports, split, truth, whole_number
 from rltrain.config import saved as saved_config
 from rltrain.config.algorithms import ALGOS
 from rltrain.config.environments import ENVIRONMENTS
 from rltrain.config.network import NetworkConfig
 from rltrain.config.run import RunConfig
-from rltrain.errors import ConfigError, disk_errors
+from rltrain.errors import ConfigError
 from rltrain.run import checkpoint
 from rltrain.run import folder as run_folder
+from rltrain.system import inside
 
 USAGE = (
     "rltrain resume RUN [total_steps=...] [micro_batch_size=...] [oom=fail|split] [progress=true|false] [env.id=...]"
-    " (RUN may be the folder of a sweep: its jobs that are not done are resumed or started)"
+    " [env.cfg=FILE] (RUN may be the folder of a sweep: its jobs that are not done are resumed or started)"
 )
 
-_KEYS = {"total_steps", "micro_batch_size", "oom", "progress", "env.id"}
+_KEYS = {"total_steps", "micro_batch_size", "oom", "progress", *RUN_KEYS}
 
 
 def main(argv: list[str]) -> int:
     """Continue a run. Returns the exit code. Raises RltrainError."""
-    for key in (arg.split("=")[0] for arg in argv if "=" in arg):
+    for key in (arg.split("=")[0] for arg in argv if is_setting(arg, _KEYS)):
         if key not in _KEYS and _is_setting(key):
             fix = "start a new run with it; `resume` takes " + ", ".join(sorted(_KEYS))
             raise ConfigError("`resume` cannot change this setting", key, fix)
@@ -44,41 +47,50 @@ def main(argv: list[str]) -> int:
     if "oom" in values:
         changes["oom"] = values["oom"]
     folder, which = run_folder.find_trained(words[0], checkpoint.resumable)
-    folder = run_folder.from_here(folder)
-    run_folder.Lock(folder).release()  # raises before anything is written if the folder is in use
-    config = saved_config.newest(folder)
-    refuse_imports(config, values)
-    config = dataclasses.replace(config, **changes)
+    with run_folder.Lock(folder):
+        run_folder.sweep(folder)
+        _resume(words[0], folder, which or "last", values, changes)
+    return 0
+
+
+def _resume(word: str, folder: Path, which: str, values: dict[str, str], changes: dict[str, Any]) -> None:
+    """Continue the run in a locked folder. word: the name that the user gave. values, changes: the command line."""
+    path, resumes = saved_config.newest(folder)
+    config = dataclasses.replace(load_config(folder, path, values), **changes)
     check_device(config)
-    candidates = checkpoint.candidates(folder, which or "last", saved_config.fingerprints(config, folder))
+    candidates = checkpoint.candidates(folder, which, saved_config.fingerprints(config, folder))
     step, state = next(candidates)
-    if step >= config.total_steps and (folder / "result.json").is_file():  # without it, the final evaluation is missing
+    if step >= config.total_steps and inside.is_file(
+        folder / "result.json"
+    ):  # without it, the final evaluation is missing
         raise ConfigError(
             f"the run is done at step {step:,} of {config.total_steps:,}",
             "total_steps",
-            f"give a larger value: rltrain resume {words[0]} total_steps={2 * step}",
+            f"give a larger value: rltrain resume {shlex.quote(word)} total_steps={2 * step}",
         )
     if changes.keys() - {"progress"}:
-        with disk_errors("the configuration", folder):
-            saved_config.save(config, folder / f"config.resume-{saved_config.num_resumes(folder) + 1}.yaml")
+        saved_config.save(config, folder / f"config.resume-{resumes + 1}.yaml")
     resume(config, folder, itertools.chain([(step, state)], candidates))
-    return 0
 
 
 def _resume_sweep(word: str, values: dict[str, str]) -> int:
     """Run the jobs of a sweep that are not done. Returns the exit code. Raises RltrainError."""
-    if wrong := sorted(values.keys() - {"progress", "env.id"}):
+    if wrong := sorted(values.keys() - {"progress", *RUN_KEYS}):
         raise ConfigError(
             "this key is for a single run", wrong[0], "resume a run of the sweep with it, or leave it out"
         )
     found = sweep.load(Path(word))
-    typed = values.get("env.id", "").split(",")
+    ids = values.get("env.id", "").split(",")
+    files = [os.path.abspath(file) for file in values.get("env.cfg", "").split(",")]
     for job in found.jobs:
         if job.config is None:
             continue
         config = saved_config.from_dict(job.config)
         own = getattr(config.env, "id", "")
-        refuse_imports(config, {"env.id": own} if own in typed else {})
+        refuse_imports(config, {"env.id": own} if own in ids else {}, found.folder)
+        file = getattr(config.env, "cfg", None)
+        if file is not None and os.path.abspath(file) not in files:
+            saved_config.refuse_cfg(file)
         if "progress" in values:
             job.config["progress"] = truth("progress", values["progress"])
     return sweep.run(found, found.jobs, fail_fast=False)

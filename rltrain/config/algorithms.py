@@ -74,6 +74,8 @@ class AlgorithmConfig:
     """True if the algorithm can use a device other than the CPU."""
     supports_cuda_graphs: ClassVar[bool] = True
     supports_compile: ClassVar[bool] = True
+    plays_whole_episodes: ClassVar[bool] = False
+    """True if an update waits for the end of an episode, so that an environment needs a time limit."""
 
     def check(self, frame_space: Any, action_space: Any, stack_num: int) -> None:
         """Raise ConfigError if sizes do not fit each other or the environment's spaces."""
@@ -401,6 +403,8 @@ class ReinforceConfig(LearningConfig):
     """Weight of the entropy bonus."""
     normalize_advantage: bool = True
     """Normalise the returns (minus the baseline) to mean 0 and standard deviation 1 over each batch."""
+
+    plays_whole_episodes: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -21,8 +21,8 @@ from tensorboard.plugins.hparams import metadata as hparams_metadata
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from rltrain.envs.pool import Episode
-from rltrain.errors import DiskError, disk_errors
-from rltrain.system import atomic
+from rltrain.errors import DiskError, disk_errors, printable
+from rltrain.system import atomic, inside
 
 _WIDE = 1000
 """Columns of a terminal whose width is unknown."""
@@ -51,10 +51,9 @@ class Logger:
             _drop_after(self._metrics, start_step, step_of)
             _drop_after(self._episodes, start_step, lambda line: int(line.split(",")[0]), header_lines=1)
         with disk_errors("the logs", folder):
-            self._metrics_file: TextIO = self._metrics.open("a", buffering=1)
-            new = not self._episodes.exists()
-            self._episodes_file: TextIO = self._episodes.open("a")
-            if new:
+            self._metrics_file: TextIO = inside.append(self._metrics)
+            self._episodes_file: TextIO = inside.append(self._episodes, buffering=-1)
+            if self._episodes_file.tell() == 0:
                 self._episodes_file.write("step,reward,length,frames\n")
             self._writer = EventFileWriter(str(folder), flush_secs=10)
         if start_step is None:
@@ -79,6 +78,13 @@ class Logger:
                 self._episodes_file.write(
                     f"{step},{episode.reward:.12g},{episode.length_steps},{episode.length_frames}\n"
                 )
+
+    def sync(self) -> None:
+        """Write all lines so far to the disk, before a checkpoint that counts them."""
+        for file in (self._metrics_file, self._episodes_file):
+            with self.warned():
+                file.flush()
+                os.fsync(file.fileno())
 
     def close(self) -> None:
         """Flush and close every file."""
@@ -125,7 +131,7 @@ class Logger:
 
     def _warn(self, error: Exception) -> None:
         if not self._warned:
-            print(f"rltrain: warning: a log could not be written: {error}", file=sys.stderr)
+            print(printable(f"rltrain: warning: a log could not be written: {error}"), file=sys.stderr)
             self._warned = True
 
 
@@ -146,18 +152,19 @@ def _repeated(values: dict[str, Any], step: int) -> bool:
 
 
 def _drop_after(path: Path, step: int, step_of: Callable[[str], float], header_lines: int = 0) -> None:
-    """Keep the lines up to a step and drop the later ones, whose steps the resumed run trains again."""
-    if not path.exists():
-        return
-    kept = []
-    for number, line in enumerate(path.read_text().splitlines(keepends=True)):
+    """Keep the lines up to a step and drop the later ones, whose steps the resumed run trains again.
+
+    The file is replaced in any case: it may be a hard link to one outside. Raises CheckpointError, DiskError.
+    """
+
+    def is_kept(number: int, line: str) -> bool:
         try:
-            keep = number < header_lines or (line.endswith("\n") and step_of(line) <= step)
-        except (ValueError, KeyError, TypeError):
-            keep = False  # an incomplete line of a killed process
-        if keep:
-            kept.append(line)
-    atomic.write_text(path, "".join(kept))
+            return number < header_lines or (line.endswith("\n") and step_of(line) <= step)
+        except (LookupError, ValueError, TypeError, RecursionError):
+            return False  # an incomplete line of a killed process
+
+    if os.path.lexists(path):
+        atomic.write_lines(path, (line for number, line in enumerate(inside.lines(path)) if is_kept(number, line)))
 
 
 class Progress:

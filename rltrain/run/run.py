@@ -6,6 +6,7 @@ saves and stops as the settings say.
 """
 
 import dataclasses
+import functools
 import os
 import signal
 import sys
@@ -21,8 +22,9 @@ import numpy as np
 
 from rltrain.config.run import RunConfig
 from rltrain.config.saved import fingerprint
-from rltrain.envs import patience, registry
+from rltrain.envs import global_random, patience, registry
 from rltrain.envs.pool import Episode, Pool
+from rltrain.envs.spaces import in_words
 from rltrain.errors import Stopped, fitting
 from rltrain.run import checkpoint, panel
 from rltrain.run import folder as run_folder
@@ -34,6 +36,9 @@ from rltrain.run.statistics import Statistics, progress_facts
 from rltrain.run.streams import Streams
 from rltrain.system import atomic
 from rltrain.system.ram import peak_rss_mb
+
+_leave = os._exit
+"""Kept, because `os._exit` raises an error while the code of an environment runs (envs/gym/guard.py)."""
 
 STATUS_EVERY_S = 30.0
 """Seconds after which status.json is written again if no line of metrics was due."""
@@ -55,6 +60,7 @@ class Run:
         """
         self.config = config
         self.folder = folder
+        self._shown = run_folder.from_here(folder)  # now, because an environment may change the working directory
         self.step = 0
         """Agent steps so far, over all environments."""
         self._restored = restored[1] if restored else None
@@ -97,13 +103,21 @@ class Run:
     def pool(self) -> Pool:
         """The training environments, which start at the first access."""
         if self._pool is None:
-            self._pool = registry.make_pool(self.config.env, self.config.algo.num_envs)
+            global_random.seed(self.env_seed())  # constructors may read them
+            env = registry.bounded(self.config.env) if self.config.algo.plays_whole_episodes else self.config.env
+            self._pool = registry.make_pool(env, self.config.algo.num_envs)
         return self._pool
 
     @property
     def spaces(self) -> tuple[gymnasium.Space, gymnasium.Space]:
         """Spaces (single frame, action) of the training environments. The first access starts the environments."""
         return self.pool.frame_space, self.pool.action_space
+
+    @functools.cached_property
+    def _spaces_in_words(self) -> list[str]:
+        # Do not start environments only for their spaces: A3C starts its own in its workers.
+        with global_random.preserved():
+            return in_words(*(self.spaces if self._pool is not None else registry.spaces(self.config.env)))
 
     def begin(self, agent: Agent, **parts: Stateful) -> bool:
         """Show the panel and, in a resumed run, load the saved state of the agent and its parts.
@@ -122,6 +136,7 @@ class Run:
                 run_folder.note_computing(self.folder)
             self._show(agent, replay_bytes)
             return False
+        checkpoint.check_spaces(self.folder / "checkpoints" / f"step_{self.step:09d}", self._spaces_in_words)
         with fitting(self.folder):
             agent.load_state_dict(self._restored["agent"])
             for name, part in parts.items():
@@ -154,7 +169,7 @@ class Run:
             # Do not start environments only for their spaces: A3C starts its own in its workers.
             spaces = self.spaces if self._pool is not None else registry.spaces(self.config.env)
             facts = agent_panel.facts(self.config, *spaces, agent, replay_bytes)
-        panel.show_start(None if self.config.dry_run else self.folder, facts)
+        panel.show_start(None if self.config.dry_run else self._shown, facts)
 
     def close(self) -> None:
         """Close the training environments, if they were started."""
@@ -233,7 +248,7 @@ class Run:
         assert self._signal is not None
         if self._saved_step != self.step:
             self.save()
-        raise Stopped(self._signal, str(self.folder))
+        raise Stopped(self._signal, str(self._shown))
 
     def mark(self) -> Callable[[], None]:
         """Return a function that resets the step, the counts and the random numbers to their current state."""
@@ -261,6 +276,7 @@ class Run:
             "train_time_s": self._clock.train_s,
             "wall_time_s": self._clock.wall_s,
         }
+        self.logger.sync()
         saved = self._commit(state, complete=True)
         self._saved_step = self.step
         if self.evaluations.best_step == self.step:
@@ -276,6 +292,7 @@ class Run:
             made_for=fingerprint(self.config),
             previous=self._saved_step,
             best_step=self.evaluations.best_step,
+            spaces=self._spaces_in_words,
             keep_every_steps=self.config.checkpoint_keep_every_steps,
         )
 
@@ -301,7 +318,7 @@ class Run:
         atomic.write_json(self.folder / "result.json", result)
         self._progress.end()
         if self.config.progress and not self.config.dry_run:
-            panel.show_end(self.folder, self.config, result)
+            panel.show_end(self._shown, self.config, result)
 
     def write_status(self, state: str, reason: str = "", exit_code: int | None = None) -> None:
         """Write status.json. A write error prints a warning and does not end the training."""
@@ -313,7 +330,7 @@ class Run:
     def on_signal(self, number: int, frame: FrameType | None) -> None:
         """Handle a stop signal: save and stop after the current step. A second SIGINT exits immediately."""
         if self._signal is not None and number == signal.SIGINT:
-            os._exit(128 + number)
+            _leave(128 + number)
         if self._signal is None:
             with suppress(OSError):  # not print: the signal may interrupt a print, which is not reentrant
                 os.write(2, b"\nrltrain: stopping: saving first; press Ctrl-C again to exit without saving\n")
