@@ -49,6 +49,9 @@ def run(argv: list[str]) -> int:
             fix = "use device=cpu, or stop other programs"
             print_error(OutOfMemory(out_of_memory.describe(error), argv[0], fix))
             return OutOfMemory.exit_code
+        if fault := plugin_modules.fault_of(error):
+            print_error(fault)
+            return fault.exit_code
         for line in traceback.format_exc().splitlines():
             print(printable(line), file=sys.stderr)
         what = printable(" ".join(f"{type(error).__name__}: {error}".split()))
@@ -66,9 +69,13 @@ def _route(argv: list[str]) -> int:
         print(f"{usage.short()}\n\n  rltrain --help     explain all keys")
         return 0
     first = argv[0]
+    if first == "help":
+        argv = [*argv[1:], "--help"]
+        first = argv[0]
     if first in usage.COMMANDS:
         plugin_modules.load(plugin_modules.given(argv))
-        argv = [arg for arg in argv if not arg.startswith("plugins=")]
+        if first != "reproduce":  # which composes a new run, with its plugins
+            argv = [arg for arg in argv if not arg.startswith("plugins=")]
         module = importlib.import_module(f"rltrain.commands.{first}")
         if {"-h", "--help"} & set(argv[1:]):
             print(f"{usage.COMMANDS[first]}\nusage: {module.USAGE}")
@@ -85,6 +92,10 @@ def _route(argv: list[str]) -> int:
 
         return completion.query(argv, _compose)
     _check_form(argv)
+    if any(arg.startswith("config=") for arg in argv):
+        from rltrain.commands import reproduce
+
+        return reproduce.from_file(argv)
     return _compose(argv)
 
 

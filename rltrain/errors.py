@@ -59,6 +59,8 @@ class EnvironmentFailure(RltrainError):
     """An environment cannot be started or keeps failing: a missing ROM, WAD or package."""
 
     exit_code = 4
+    is_final = False
+    """True if a new environment in a new process would fail in the same way."""
 
 
 class NonFiniteError(RltrainError):
@@ -124,10 +126,13 @@ class FolderInUse(RltrainError):
 class Stopped(RltrainError):
     """A signal stopped the run. If `where` is given, the state is saved in that folder."""
 
-    def __init__(self, signal_number: int, where: str = "") -> None:
+    def __init__(self, signal_number: int, where: str = "", again: str = "") -> None:
+        """again: the arguments of `rltrain resume`, quoted for a shell, if `where` alone is not enough."""
         name = signal.Signals(signal_number).name
         by = f"Ctrl-C ({name})" if signal_number == signal.SIGINT else name
-        fix = f"all is saved, resume with: rltrain resume {shlex.quote(where)}" if where else "nothing was kept"
+        fix = (
+            f"all is saved, resume with: rltrain resume {again or shlex.quote(where)}" if where else "nothing was kept"
+        )
         super().__init__(f"stopped by {by}", where, fix)
         self.signal_number = signal_number
         # Cluster schedulers send SIGUSR1 before SIGTERM, with the same meaning.

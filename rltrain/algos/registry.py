@@ -7,6 +7,7 @@ from types import ModuleType
 from rltrain.config.algorithms import base_name
 from rltrain.config.run import RunConfig
 from rltrain.envs import registry
+from rltrain.envs.spaces import in_words
 from rltrain.errors import fitting
 from rltrain.run import checkpoint
 from rltrain.run.evaluation import Agent
@@ -23,7 +24,8 @@ def module_of(name: str) -> ModuleType:
 def load_agent(config: RunConfig, path: Path) -> Agent:
     """Return a run's agent with the weights of a checkpoint. Sets up this process for the run's config first.
 
-    path: the checkpoint's folder. Raises CheckpointError, also if the weights do not fit the configuration.
+    path: the checkpoint's folder. Raises CheckpointError, also if the weights do not fit the configuration, or if the
+    environment has other spaces than in the training.
     """
     state = checkpoint.read(path, without="replay")
     if not config.algo.is_tabular:
@@ -31,6 +33,7 @@ def load_agent(config: RunConfig, path: Path) -> Agent:
 
         set_up(config)
     frame_space, action_space = registry.spaces(config.env)
+    checkpoint.check_spaces(path, in_words(frame_space, action_space))
     agent: Agent = module_of(config.algo.name).make_agent(config, frame_space, action_space, config.seed)
     with fitting(path):
         agent.load_state_dict(state["agent"])

@@ -35,6 +35,7 @@ def resolve(config: RunConfig) -> RunConfig:
         if config.device == "auto":
             config = dataclasses.replace(config, device="cpu")
     frame_space, action_space = registry.spaces(config.env)
+    config = dataclasses.replace(config, env=registry.settle(config.env, action_space))
     if config.network.name == "auto":
         name = "table" if algo.is_tabular else _choose_network(pixel_shape(frame_space), config.device)
         config = dataclasses.replace(config, network=dataclasses.replace(config.network, name=name))

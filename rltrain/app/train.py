@@ -7,20 +7,35 @@ import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType, ModuleType
 from typing import Any
 
 from rltrain.algos import registry as algorithms
+from rltrain.config import plugin_modules
 from rltrain.config.run import RunConfig
 from rltrain.envs import patience
-from rltrain.errors import NonFiniteError, OutOfMemory, RltrainError, Stopped
+from rltrain.errors import NonFiniteError, OutOfMemory, RltrainError, Stopped, UnfitCheckpoint
 from rltrain.run import folder as run_folder
 from rltrain.run.evaluation import play_episodes
 from rltrain.run.run import Run
 from rltrain.system import atomic, out_of_memory
 
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+"""Signals that ask a run or a sweep to save and stop."""
+
+
+@contextlib.contextmanager
+def answering(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Handle the stop signals inside with `handler`. nohup makes a process ignore SIGHUP: it stays ignored."""
+    ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else set()
+    before = {number: signal.signal(number, handler) for number in STOP_SIGNALS if number not in ignored}
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
 
 
 def train(
@@ -28,44 +43,65 @@ def train(
     folder: Path | None = None,
     restored: tuple[int, dict[str, Any]] | None = None,
     lock: run_folder.Lock | None = None,
-) -> None:
+) -> int | None:
     """Train from a checked configuration.
 
     folder: the run folder; None: make one in run_dir. restored: step and state of the checkpoint from which to resume
-    in `folder`; None: start a new run. lock: the caller's lock on `folder`; None: lock it here. Raises RltrainError.
+    in `folder`; None: start a new run. lock: the caller's lock on `folder`; None: lock it here. Returns the
+    number of a signal that came when the run was done, else None. Raises RltrainError.
     """
     if config.dry_run:
         with tempfile.TemporaryDirectory() as place:
             short = _until_first_update(dataclasses.replace(config, run_dir=place))
             try:
-                _train_in(short, run_folder.create(short, Path(place) / "run"), None)
+                late = _train_in(short, run_folder.create(short, Path(place) / "run"), None)
             except Stopped as error:
                 raise Stopped(error.signal_number) from error  # without the folder, which is deleted
         print("dry run: built everything and made one update; nothing was kept", file=sys.stderr)
-        return
+        return late
     if restored is None:
         folder = run_folder.create(config, folder)
     assert folder is not None
-    if lock is None:
-        _train_in(config, folder, restored)
-    else:
-        _train_locked(config, folder, restored)
+    return _train_in(config, folder, restored) if lock is None else _train_locked(config, folder, restored)
 
 
-def _train_in(config: RunConfig, folder: Path, restored: tuple[int, dict[str, Any]] | None) -> None:
+def resume(
+    config: RunConfig,
+    folder: Path,
+    candidates: Iterator[tuple[int, dict[str, Any]]],
+    lock: run_folder.Lock | None = None,
+) -> int | None:
+    """Resume a run from the first checkpoint that fits.
+
+    candidates: step and state of its checkpoints, newest first. lock: as in `train`. Returns and raises what `train`
+    does, and CheckpointError if no checkpoint fits.
+    """
+    while True:
+        restored = next(candidates)
+        try:
+            return train(config, folder, restored, lock)
+        except UnfitCheckpoint as error:
+            print(f"rltrain: warning: {error}", file=sys.stderr)
+
+
+def _train_in(config: RunConfig, folder: Path, restored: tuple[int, dict[str, Any]] | None) -> int | None:
     """Lock an existing folder and train in it."""
     with run_folder.Lock(folder):
-        _train_locked(config, folder, restored)
+        return _train_locked(config, folder, restored)
 
 
-def _train_locked(config: RunConfig, folder: Path, restored: tuple[int, dict[str, Any]] | None) -> None:
+def _train_locked(config: RunConfig, folder: Path, restored: tuple[int, dict[str, Any]] | None) -> int | None:
     """Install the signal handlers, run the algorithm, and write its end to status.json and error.log."""
     algorithm = algorithms.module_of(config.algo.name)
     run = Run(config, folder, restored, getattr(algorithm, "evaluate", play_episodes))
-    # nohup makes a process ignore SIGHUP: keep it ignored.
-    ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else set()
-    handlers = {number: signal.signal(number, run.on_signal) for number in _STOP_SIGNALS if number not in ignored}
-    handlers[signal.SIGALRM] = signal.signal(signal.SIGALRM, patience.interrupt)
+    with answering(run.on_signal):
+        _train_answering(config, folder, run, algorithm)
+    return run.stop_signal
+
+
+def _train_answering(config: RunConfig, folder: Path, run: Run, algorithm: ModuleType) -> None:
+    """Run the algorithm while stop signals are handled."""
+    alarm = signal.signal(signal.SIGALRM, patience.interrupt)
     run.write_status("running")
     try:
         with _memory_errors(config):
@@ -87,14 +123,19 @@ def _train_locked(config: RunConfig, folder: Path, restored: tuple[int, dict[str
                 atomic.write_json(folder / "nonfinite.json", {"step": run.step, **error.facts})
         raise
     except BaseException as error:
-        run.write_status("failed", f"{type(error).__name__}: {error}", 1)
+        fault = plugin_modules.fault_of(error)
+        if fault is not None:
+            run.write_status("failed", str(fault), fault.exit_code)
+        else:
+            run.write_status("failed", f"{type(error).__name__}: {error}", 1)
         with run.logger.warned():
             atomic.write_text(folder / "error.log", traceback.format_exc())
+        if fault is not None:
+            raise fault from error
         raise
     finally:
         patience.calm()
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+        signal.signal(signal.SIGALRM, alarm)
         run.logger.close()
 
 

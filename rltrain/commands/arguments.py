@@ -22,6 +22,12 @@ def split(
     argv: list[str], keys: set[str], usage: str, min_words: int = 1, max_words: int = 1
 ) -> tuple[list[str], dict[str, str]]:
     """Return the words and the values by key. Raises ConfigError for an unknown key or a wrong number of words."""
+    for arg, after in zip(argv, [*argv[1:], "VALUE"][: len(argv)], strict=True):
+        if dashed := re.fullmatch(r"--?([a-z][\w.-]*)(?:=(.*))?", arg):
+            key = dashed[1].replace("-", "_")
+            raise ConfigError(
+                "settings take no dashes", arg, f"write {key}={after if dashed[2] is None else dashed[2]}"
+            )
     words = [arg for arg in argv if not is_setting(arg, keys)]
     values = dict(arg.split("=", 1) for arg in argv if is_setting(arg, keys))
     for key in values:
@@ -70,11 +76,11 @@ RUN_KEYS = {"env.id", "env.cfg"}
 def load_config(folder: Path, path: Path, values: dict[str, str]) -> RunConfig:
     """Return a saved configuration of a run, with the keys of RUN_KEYS. Raises CheckpointError, ConfigError."""
     config = saved_config.load(path, values.get("env.cfg"))
-    _refuse_imports(config, values, folder)
+    refuse_imports(config, values, folder)
     return config
 
 
-def _refuse_imports(config: RunConfig, values: dict[str, str], folder: Path) -> None:
+def refuse_imports(config: RunConfig, values: dict[str, str], folder: Path) -> None:
     """Raise ConfigError if a saved `env.id` would import a module and the command line does not repeat the `env.id`.
 
     A run folder may come from somebody else, and importing a module runs its code.

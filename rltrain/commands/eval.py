@@ -58,7 +58,7 @@ def _evaluate(
             return
         print(f"video: {video_path}", file=sys.stderr)
         facts["video"] = str(video_path)
-    result = play_episodes(config, agent, episodes, seed, greedy, stopping) | facts
+    result = play_episodes(config, agent, episodes, seed, greedy, lambda num_done: stopping()) | facts
     print(json.dumps(result))  # before writing the file: a full disk then loses nothing
     out = folder / "eval" / f"{datetime.now():%Y%m%d-%H%M%S-%f}.json"
     try:

@@ -89,6 +89,9 @@ def describe(config: RunConfig, network: Any, example: Any) -> dict[str, Any]:
     names = output_names(outputs)
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)
     env = dataclasses.asdict(config.env)
+    about = "give pixels unscaled, 0 to 255: the network scales them; stack frames with the oldest first"
+    if env.get("scale_actions"):
+        about += "; actions from -1 to 1 stand for the finite bounds of the environment's action space"
     return {
         "algo": config.algo.name,
         "env": env,
@@ -97,7 +100,7 @@ def describe(config: RunConfig, network: Any, example: Any) -> dict[str, Any]:
             {"name": name, "shape": ["batch", *output.shape[1:]], "dtype": str(output.dtype)[6:]}
             for name, output in zip(names, outputs, strict=True)
         ],
-        "about": "give pixels unscaled, 0 to 255: the network scales them; stack frames with the oldest first",
+        "about": about,
     }
 
 

@@ -30,7 +30,7 @@ def main(argv: list[str]) -> int:
     center = values.get("center", "mean")
     one_of("center", center, _CENTERS)
     metric = values.get("metric", "eval/mean_reward")
-    out = Path(values.get("out", "curves.png"))
+    out = Path(values.get("out", "curves.png")).expanduser()
     if out.suffix not in (".png", ".pdf", ".svg"):
         raise ConfigError(f"'{out.name}' is not a picture file", "out", "use .png, .pdf or .svg")
     statistic, center_name = _CENTERS[center]

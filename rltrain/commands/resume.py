@@ -1,27 +1,29 @@
-"""`rltrain resume RUN [total_steps=...]`: continue a run in its own folder, with its own settings."""
+"""`rltrain resume RUN [total_steps=...]`: continue a run or a sweep in its own folder, with its own settings."""
 
 import dataclasses
+import itertools
+import os
 import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
+from rltrain.app import sweep
 from rltrain.app.resolve import check_device
-from rltrain.app.train import train
-from rltrain.commands.arguments import RUN_KEYS, is_setting, load_config, split, truth, whole_number
+from rltrain.app.train import resume
+from rltrain.commands.arguments import RUN_KEYS, is_setting, load_config, refuse_imports, split, truth, whole_number
 from rltrain.config import saved as saved_config
 from rltrain.config.algorithms import ALGOS
 from rltrain.config.environments import ENVIRONMENTS
 from rltrain.config.network import NetworkConfig
 from rltrain.config.run import RunConfig
-from rltrain.errors import ConfigError, UnfitCheckpoint
+from rltrain.errors import ConfigError
 from rltrain.run import checkpoint
 from rltrain.run import folder as run_folder
 from rltrain.system import inside
 
 USAGE = (
     "rltrain resume RUN [total_steps=...] [micro_batch_size=...] [oom=fail|split] [progress=true|false] [env.id=...]"
-    " [env.cfg=FILE]"
+    " [env.cfg=FILE] (RUN may be the folder of a sweep: its jobs that are not done are resumed or started)"
 )
 
 _KEYS = {"total_steps", "micro_batch_size", "oom", "progress", *RUN_KEYS}
@@ -34,6 +36,8 @@ def main(argv: list[str]) -> int:
             fix = "start a new run with it; `resume` takes " + ", ".join(sorted(_KEYS))
             raise ConfigError("`resume` cannot change this setting", key, fix)
     words, values = split(argv, _KEYS, USAGE)
+    if sweep.is_sweep(words[0]):
+        return _resume_sweep(words[0], values)
     changes: dict[str, Any] = {}
     if "progress" in values:
         changes["progress"] = truth("progress", values["progress"])
@@ -58,9 +62,8 @@ def _resume(
     check_device(config)
     candidates = checkpoint.candidates(folder, which, saved_config.fingerprints(config, folder))
     step, state = next(candidates)
-    if step >= config.total_steps and inside.is_file(
-        folder / "result.json"
-    ):  # without it, the final evaluation is missing
+    # Without result.json, the final evaluation is missing.
+    if step >= config.total_steps and inside.is_file(folder / "result.json"):
         raise ConfigError(
             f"the run is done at step {step:,} of {config.total_steps:,}",
             "total_steps",
@@ -68,13 +71,30 @@ def _resume(
         )
     if changes.keys() - {"progress"}:
         saved_config.save(config, folder / f"config.resume-{resumes + 1}.yaml")
-    while True:
-        try:
-            train(config, folder, (step, state), lock)
-            return
-        except UnfitCheckpoint as error:
-            print(f"rltrain: warning: {error}", file=sys.stderr)
-            step, state = next(candidates)
+    resume(config, folder, itertools.chain([(step, state)], candidates), lock)
+
+
+def _resume_sweep(word: str, values: dict[str, str]) -> int:
+    """Run the jobs of a sweep that are not done. Returns the exit code. Raises RltrainError."""
+    if wrong := sorted(values.keys() - {"progress", *RUN_KEYS}):
+        raise ConfigError(
+            "this key is for a single run", wrong[0], "resume a run of the sweep with it, or leave it out"
+        )
+    found = sweep.load(Path(word))
+    ids = values.get("env.id", "").split(",")
+    files = [os.path.abspath(file) for file in values.get("env.cfg", "").split(",")]
+    for job in found.jobs:
+        if job.config is None:
+            continue
+        config = saved_config.from_dict(job.config)
+        own = getattr(config.env, "id", "")
+        refuse_imports(config, {"env.id": own} if own in ids else {}, found.folder)
+        file = getattr(config.env, "cfg", None)
+        if file is not None and os.path.abspath(file) not in files:
+            saved_config.refuse_cfg(file)
+        if "progress" in values:
+            job.config["progress"] = truth("progress", values["progress"])
+    return sweep.run(found, found.jobs, fail_fast=False)
 
 
 def _is_setting(key: str) -> bool:

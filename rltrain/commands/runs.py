@@ -21,7 +21,7 @@ from rltrain.errors import CheckpointError, printable
 from rltrain.run import folder as run_folder
 from rltrain.system import inside
 
-USAGE = "rltrain runs [PATTERN] [sort=age|score|best|steps|speed|state|name] [run_dir=runs]"
+USAGE = "rltrain runs [PATTERN|FOLDER] [sort=age|score|best|steps|speed|state|name] [run_dir=runs]"
 
 _TAIL_BYTES = 65_536
 """Bytes to read from the end of metrics.jsonl for the newest values."""
@@ -63,7 +63,9 @@ def main(argv: list[str]) -> int:
     words, values = split(argv, {"sort", "run_dir"}, USAGE, min_words=0)
     sort = values.get("sort", "age")
     one_of("sort", sort, _SORTS)
-    run_dir = Path(values.get("run_dir", "runs"))
+    if words and "run_dir" not in values and Path(words[0]).is_dir():  # a folder of runs, not a pattern
+        values["run_dir"] = words.pop()
+    run_dir = Path(values.get("run_dir", "runs")).expanduser()
     try:
         rows = [read(folder, run_dir) for folder in run_folder.find_all(str(run_dir))]
     except CheckpointError as error:

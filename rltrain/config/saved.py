@@ -12,7 +12,7 @@ import shlex
 import types
 import typing
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 
@@ -41,22 +41,22 @@ def fingerprints(config: RunConfig, folder: Path) -> set[str]:
     existed.
     """
     values = read(folder / "config.yaml")
-    return {fingerprint(config), _fingerprint(values), _hash(_without_tuned_as(values))}
+    return {fingerprint(config), _fingerprint(values), _hash(_without_new_keys(values))}
 
 
 def _fingerprint(values: dict[str, Any]) -> str:
-    values = _without_tuned_as(values)
+    values = _without_new_keys(values)
     env = values.get("env")
     if isinstance(env, dict) and isinstance(env.get("cfg"), str):  # a copy of the file may lie in another folder
         values = {**values, "env": {**env, "cfg": Path(env["cfg"]).name}}
     return _hash(values)
 
 
-def _without_tuned_as(values: dict[str, Any]) -> dict[str, Any]:
-    """Leave out `tuned_as`: it does not change what a checkpoint holds, and older runs lack this key."""
-    env = values.get("env")
-    if isinstance(env, dict):
-        return {**values, "env": {key: value for key, value in env.items() if key != "tuned_as"}}
+def _without_new_keys(values: dict[str, Any]) -> dict[str, Any]:
+    """Leave out keys that do not change what a checkpoint holds, and that older runs lack."""
+    for group, without in (("env", "tuned_as"), ("algo", "like")):
+        if isinstance(values.get(group), dict):
+            values = {**values, group: {key: value for key, value in values[group].items() if key != without}}
     return values
 
 
@@ -104,11 +104,16 @@ def load(path: Path, cfg: str | None = None) -> RunConfig:
     if cfg is not None and saved is None:
         raise ConfigError("the run's environment has no .cfg file", "env.cfg", "leave it out")
     if cfg is None and saved is not None:
-        what = f"the run's environment is made by the file '{saved}', which only the command line can name"
-        raise ConfigError(what, "env.cfg", f"if you trust it, add env.cfg={shlex.quote(str(saved))}, or a copy of it")
+        refuse_cfg(str(saved))
     if cfg is not None:
         values["env"] = {**env, "cfg": str(Path(cfg).absolute())}
     return from_dict(values)
+
+
+def refuse_cfg(saved: str) -> NoReturn:
+    """Raise ConfigError for a saved Doom .cfg file that the command line does not name."""
+    what = f"the run's environment is made by the file '{saved}', which only the command line can name"
+    raise ConfigError(what, "env.cfg", f"if you trust it, add env.cfg={shlex.quote(saved)}, or a copy of it")
 
 
 def read(path: Path) -> dict[str, Any]:

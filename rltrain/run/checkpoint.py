@@ -46,6 +46,7 @@ def save(
     made_for: str = "",
     previous: int | None = None,
     best_step: int | None = None,
+    spaces: list[str] | None = None,
     keep: int = 2,
     keep_every_steps: int | None = None,
 ) -> Path:
@@ -56,6 +57,7 @@ def save(
     state: nested dicts of torch tensors, numpy arrays and JSON values.
     complete: the run can resume from it, so `last` points to it. A checkpoint of the agent only is for evaluation.
     made_for: fingerprint of the configuration, which `load` compares.
+    spaces: the observation and action space that the agent was trained with, in words; None: not known.
     previous: step of the complete checkpoint that the run resumed from or saved last. Later checkpoints belong to an
         abandoned process of the run and are removed.
     best_step: step of the best evaluation so far. Its checkpoint is kept as long as a kept checkpoint refers to it.
@@ -76,6 +78,7 @@ def save(
         else:
             source = _before(checkpoints, previous)
         facts = {"step": step, "complete": complete, "made_for": made_for, "previous": previous, "best_step": best_step}
+        facts["spaces"] = spaces
         links = files.link_pieces(partial, state, source) if source else {}
         needed -= sum(link["size"] for link in links.values())
         if needed > shutil.disk_usage(folder).free:
@@ -226,6 +229,15 @@ def candidates(
 def load(run: Path, which: str = "last", made_for: Container[str] | None = None) -> tuple[int, dict[str, Any]]:
     """Return the first of `candidates`. Raises CheckpointError."""
     return next(candidates(run, which, made_for))
+
+
+def check_spaces(path: Path, spaces: list[str]) -> None:
+    """Raise CheckpointError if a checkpoint's agent was trained with another observation or action space, in words."""
+    trained = files.manifest(path).get("spaces")
+    if isinstance(trained, list) and len(trained) == 2 and trained != spaces:  # older checkpoints do not name them
+        then, now = (f"observations {obs} and actions {action}" for obs, action in (trained, spaces))
+        what = f"the environment has changed since the training: it had {then}, now it has {now}"
+        raise CheckpointError(what, str(path), "use the environment that the run was trained with")
 
 
 def read(path: Path, without: str | None = None) -> dict[str, Any]:

@@ -40,7 +40,8 @@ def create(config: RunConfig, folder: Path | None) -> Path:
             suffix = f"-{config.name}" if config.name else ""
             folder = root / config.env.name / config.algo.name / f"{stamp}-s{config.seed}{suffix}"
         folder = folder.absolute()
-        folder.mkdir(parents=True)
+        # A sweep's job may have left a status.json there before it could make its run.
+        folder.mkdir(parents=True, exist_ok=not (folder / "config.yaml").exists())
         saved_config.save(config, folder / "config.yaml")
         atomic.write_text(folder / "command.txt", shlex.join(["rltrain", *sys.argv[1:]]) + "\n")
         atomic.write_json(folder / "meta.json", _meta(config))

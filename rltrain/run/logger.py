@@ -192,36 +192,48 @@ class Progress:
         self._enabled = enabled
         self._train_s = train_s
         self._shown_s = time.monotonic()
-        self._begin: tuple[int, float] | None = None
-        """Step and time of the first call. The time left excludes the time before it, such as starting emulators."""
-        self._window: tuple[int, float] = (0, 0.0)
-        """Step and training time of the last line, to compute the speed."""
+        self._window: tuple[int, float] | None = None
+        """Step and training time at the last line, to compute the speed."""
+        self._step_s: float | None = None
+        """Seconds of training for each agent step, mostly of the last lines."""
+        self._episode_s = 0.0
+        """Seconds for each episode of the last evaluation."""
+        self.episodes_left: Callable[[int], int] = lambda step: 0
+        """Returns the number of episodes of the evaluations that come after a step."""
         self.facts: dict[str, str] = {}
         """Further values to show in the line, by name."""
+
+    def evaluated(self, num_episodes: int, seconds: float) -> None:
+        """Note how long an evaluation took: those to come count for the time left."""
+        self._episode_s = seconds / max(num_episodes, 1)
 
     def show(self, step: int, doing: str = "") -> None:
         """Print the progress line if it is due. Call this after every step.
 
-        doing: the current activity to show instead of the speed, such as `evaluating`.
+        doing: the current activity to show instead of the speed, such as `evaluating 7 of 20`.
         """
         now = time.monotonic()
-        if self._begin is None:
-            self._begin, self._window = (step, now), (step, self._train_s())
+        if self._window is None:  # the time before, such as starting emulators, says nothing of what is to come
+            self._window = (step, self._train_s())
         if not self._enabled or now - self._shown_s < self._every_s:
             return
         self._shown_s = now
         parts = [f"{min(step / self._total_steps, 1):4.0%} {step:,}/{self._total_steps:,}"]
-        (begin_step, begin_s), (window_step, window_s) = self._begin, self._window
+        window_step, window_s = self._window
+        if step > window_step:
+            self._window = (step, self._train_s())
+            step_s = max(self._window[1] - window_s, 1e-9) / (step - window_step)
+            # Half from the last line, half from those before: neither the first steps nor a single line decides.
+            self._step_s = step_s if self._step_s is None else (step_s + self._step_s) / 2
+            if not doing:
+                parts.append(f"{1 / step_s:,.0f} steps/s")
         if doing:
             parts.append(doing)
-        elif step > window_step:
-            self._window = (step, self._train_s())
-            parts.append(f"{(step - window_step) / max(self._window[1] - window_s, 1e-9):,.0f} steps/s")
-        if step > begin_step:
-            left_s = (now - begin_s) / (step - begin_step) * max(self._total_steps - step, 0)
+        if self._step_s is not None:
+            left_s = max(self._total_steps - step, 0) * self._step_s + self.episodes_left(step) * self._episode_s
             parts.append(f"{_duration(left_s)} left")
         parts += [f"{key} {value}" for key, value in self.facts.items()]
-        line = "  ".join(parts)[: _columns() - 1 if self._terminal else None]
+        line = _fitting(parts, _columns() - 1) if self._terminal else "  ".join(parts)
         print(f"\r\033[K{line}" if self._terminal else line, end="" if self._terminal else "\n", file=sys.stderr)
         sys.stderr.flush()
 
@@ -229,6 +241,16 @@ class Progress:
         """End the progress line with a newline."""
         if self._enabled and self._terminal:
             print(file=sys.stderr)
+
+
+def _fitting(parts: list[str], width: int) -> str:
+    """Join as many parts as fit, so that no word or number is cut. The first one is always there."""
+    line = parts[0][:width]
+    for part in parts[1:]:
+        if len(line) + 2 + len(part) > width:
+            break
+        line += f"  {part}"
+    return line
 
 
 def _columns() -> int:

@@ -13,6 +13,9 @@ from rltrain.config.run import RunConfig
 from rltrain.errors import printable
 from rltrain.system.ram import free_bytes
 
+_LONG_S = 5.0
+"""Seconds below which it does not matter that evaluations took most of a run."""
+
 
 def table_facts(config: RunConfig, agent: Any) -> dict[str, str]:
     """Return the facts of the start panel by name, for an agent with a table `q` [states, actions]."""
@@ -67,6 +70,13 @@ def show_end(folder: Path, config: RunConfig, result: dict[str, Any]) -> None:
     exact = config.network.name == "table"  # exact evaluation: `episodes` is the number of start states
     played = ("start" if exact else "episode") + ("s" if final["episodes"] != 1 else "")
     played += ", computed exactly" if exact else ""
+    eval_s = result["wall_time_s"] - result["train_time_s"]
+    if eval_s > 0.5 * result["wall_time_s"] and eval_s > _LONG_S:
+        print(
+            f"evaluations took {eval_s / result['wall_time_s']:.0%} of the time: for a faster run use a larger"
+            f" eval_every_steps (now {config.eval_every_steps:,}) or fewer eval_episodes (now {config.eval_episodes})",
+            file=sys.stderr,
+        )
     print(
         f"reached {final['mean_reward']:.2f} +- {final['std_reward']:.2f} over {final['episodes']} {played}"
         f" (best evaluation {best['mean_reward']:.2f} at step {best['step']:,})"

@@ -6,6 +6,7 @@ saves and stops as the settings say.
 """
 
 import dataclasses
+import functools
 import os
 import signal
 import sys
@@ -21,8 +22,9 @@ import numpy as np
 
 from rltrain.config.run import RunConfig
 from rltrain.config.saved import fingerprint
-from rltrain.envs import patience, registry
+from rltrain.envs import global_random, patience, registry
 from rltrain.envs.pool import Episode, Pool
+from rltrain.envs.spaces import in_words
 from rltrain.errors import Stopped, fitting
 from rltrain.run import checkpoint, panel
 from rltrain.run import folder as run_folder
@@ -34,6 +36,9 @@ from rltrain.run.statistics import Statistics, progress_facts
 from rltrain.run.streams import Streams
 from rltrain.system import atomic
 from rltrain.system.ram import peak_rss_mb
+
+_leave = os._exit
+"""Kept, because `os._exit` raises an error while the code of an environment runs (envs/gym/guard.py)."""
 
 STATUS_EVERY_S = 30.0
 """Seconds after which status.json is written again if no line of metrics was due."""
@@ -80,6 +85,7 @@ class Run:
         evaluates_again = self.evaluations.due or self.finished
         self.logger = Logger(folder, dataclasses.asdict(config), self.step if restored else None, evaluates_again)
         self._progress = Progress(config.total_steps, config.log_every_s, config.progress, lambda: self._clock.train_s)
+        self._progress.episodes_left = self.evaluations.episodes_left
 
     def generator(self, consumer: str) -> np.random.Generator:
         """Return the random number generator of a consumer. Checkpoints save its state."""
@@ -97,13 +103,21 @@ class Run:
     def pool(self) -> Pool:
         """The training environments, which start at the first access."""
         if self._pool is None:
-            self._pool = registry.make_pool(self.config.env, self.config.algo.num_envs)
+            global_random.seed(self.env_seed())  # constructors may read them
+            env = registry.bounded(self.config.env) if self.config.algo.plays_whole_episodes else self.config.env
+            self._pool = registry.make_pool(env, self.config.algo.num_envs)
         return self._pool
 
     @property
     def spaces(self) -> tuple[gymnasium.Space, gymnasium.Space]:
         """Spaces (single frame, action) of the training environments. The first access starts the environments."""
         return self.pool.frame_space, self.pool.action_space
+
+    @functools.cached_property
+    def _spaces_in_words(self) -> list[str]:
+        # Do not start environments only for their spaces: A3C starts its own in its workers.
+        with global_random.preserved():
+            return in_words(*(self.spaces if self._pool is not None else registry.spaces(self.config.env)))
 
     def begin(self, agent: Agent, **parts: Stateful) -> bool:
         """Show the panel and, in a resumed run, load the saved state of the agent and its parts.
@@ -122,6 +136,7 @@ class Run:
                 run_folder.note_computing(self.folder)
             self._show(agent, replay_bytes)
             return False
+        checkpoint.check_spaces(self.folder / "checkpoints" / f"step_{self.step:09d}", self._spaces_in_words)
         with fitting(self.folder):
             agent.load_state_dict(self._restored["agent"])
             for name, part in parts.items():
@@ -219,6 +234,11 @@ class Run:
         """True if a signal asked the run to stop. Long loops between two `after_step` calls should check it."""
         return self._signal is not None
 
+    @property
+    def stop_signal(self) -> int | None:
+        """Number of the signal that asked the run to stop, or None."""
+        return self._signal
+
     def stop_if_asked(self) -> None:
         """Save and raise Stopped if a signal asked the run to stop."""
         if self._signal is not None:
@@ -272,6 +292,7 @@ class Run:
             made_for=fingerprint(self.config),
             previous=self._saved_step,
             best_step=self.evaluations.best_step,
+            spaces=self._spaces_in_words,
             keep_every_steps=self.config.checkpoint_keep_every_steps,
         )
 
@@ -309,7 +330,7 @@ class Run:
     def on_signal(self, number: int, frame: FrameType | None) -> None:
         """Handle a stop signal: save and stop after the current step. A second SIGINT exits immediately."""
         if self._signal is not None and number == signal.SIGINT:
-            os._exit(128 + number)
+            _leave(128 + number)
         if self._signal is None:
             with suppress(OSError):  # not print: the signal may interrupt a print, which is not reentrant
                 os.write(2, b"\nrltrain: stopping: saving first; press Ctrl-C again to exit without saving\n")
@@ -328,11 +349,15 @@ class Run:
         # The final evaluation has another seed, so that it plays other episodes than those that selected `best`.
         seed = self.seed_of("final evaluation" if final else "evaluation")
 
-        def stopping() -> bool:
-            self._progress.show(self.step, "evaluating")
+        num_episodes = self.evaluations.num_episodes(final)
+
+        def stopping(num_done: int) -> bool:
+            self._progress.show(self.step, f"evaluating {min(num_done + 1, num_episodes)} of {num_episodes}")
             return self.stopping
 
+        start_s = time.monotonic()
         summary, tags = self.evaluations.make(self.agent, self.step, seed, final, stopping)
+        self._progress.evaluated(num_episodes, time.monotonic() - start_s)
         self.logger.metrics(self.step, {"time_s": self._clock.wall_s, **tags})
         if self.evaluations.best is summary:
             if self._saved_step == self.step:  # a complete checkpoint of this step exists: do not save the agent again

@@ -11,7 +11,7 @@ from rltrain.envs import registry
 from rltrain.envs.pool import Episode
 from rltrain.envs.spaces import pixel_shape
 from rltrain.envs.stepper import Stepper
-from rltrain.run.evaluation import Agent
+from rltrain.run.evaluation import Agent, ending_env
 from rltrain.watching.canvas import compose
 from rltrain.watching.screens import Closed, Screen
 
@@ -39,7 +39,7 @@ def watch(
     generator = np.random.default_rng([seed, 1])
     played: list[Episode] = []
     is_true = True
-    env = config.env
+    env = ending_env(config)
     if hasattr(env, "shaping"):
         env = dataclasses.replace(env, shaping={})  # the score is the unshaped return
     with (

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from run_folders import write_run
+from small_runs import QUICK
 
 from rltrain.commands import runs
 
@@ -164,3 +165,10 @@ def test_long_metrics_are_read_from_their_end(tmp_path):
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0s"), (59, "59s"), (90, "2m"), (7200, "2h"), (86_400 * 3, "3d")])
 def test_ages_are_short(seconds, text):
     assert runs.short_time(seconds) == text
+
+
+def test_a_folder_of_runs_may_be_named_as_a_path(command):
+    """Bug: `rltrain runs PATH` looks for runs whose names contain the path, and finds none."""
+    assert command("algo=q_learning", "env=maze", "total_steps=50", *QUICK, "run_dir=else/where").code == 0
+    outcome = command("runs", "else")
+    assert outcome.code == 0 and "else/where/maze/q_learning/" in outcome.out, outcome.err

@@ -254,8 +254,13 @@ def _run_worker(
             pipe.send((error.exit_code, error.what, error.where, error.fix))
         except (EOFError, BrokenPipeError, ConnectionResetError):
             raise
-        except Exception:
-            pipe.send((1, traceback.format_exc(), "", ""))
+        except (Exception, SystemExit) as error:
+            fault = plugin_modules.fault_of(error)
+            pipe.send((fault.exit_code, fault.what, fault.where, fault.fix) if fault else _bug())
+
+
+def _bug() -> tuple[int, str, str, str]:  # pragma: no cover (in a process of its own)
+    return 1, traceback.format_exc(), "", ""
 
 
 def _exit_with_trainer() -> None:  # pragma: no cover (in a process of its own)

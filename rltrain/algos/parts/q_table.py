@@ -45,7 +45,7 @@ def make_agent(run_config: RunConfig, frame_space: Any, action_space: Any, seed:
 
 
 def evaluate(
-    run_config: RunConfig, agent: QTable, episodes: int, seed: int, greedy: bool, stopping: Callable[[], bool]
+    run_config: RunConfig, agent: QTable, episodes: int, seed: int, greedy: bool, stopping: Callable[[int], bool]
 ) -> dict[str, Any]:
     """Return the exact mean and standard deviation of the greedy policy's return, from the transition table.
 

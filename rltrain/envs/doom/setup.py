@@ -62,6 +62,13 @@ def scenarios() -> list[str]:
     return sorted(found)
 
 
+def timeout_tics(cfg: str) -> int:
+    """Return the time limit of a .cfg file in tics of the game's clock, or 0 if it has none."""
+    game = vizdoom.DoomGame()
+    game.load_config(cfg)
+    return max(0, game.get_episode_timeout())
+
+
 def read_setup(config: "DoomConfig") -> Setup:
     """Find and check everything that an engine needs. Raises ConfigError or EnvironmentFailure."""
     cfg, where = _cfg(config)
