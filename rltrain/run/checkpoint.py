@@ -147,8 +147,8 @@ def find(run: Path, which: str = "last") -> Path:
             step_name = complete[-1].name if which == "last" else f"step_{best_step or 0:09d}"
             found = next((path for path in committed if path.name == step_name), None)
     elif re.fullmatch(r"\d{1,15}(_\d{1,15}){0,5}", which):
-        named = f"step_{int(which):09d}"
-        found = next((path for path in committed if path.name == named), None)
+        name = f"step_{int(which):09d}"
+        found = next((path for path in committed if path.name == name), None)
     else:
         raise CheckpointError(f"'{which}' is not a checkpoint", "checkpoint", "use last, best or a step")
     if found is not None:
