@@ -33,7 +33,10 @@ _show_thread_error = threading.excepthook
 
 
 def on_thread_error(error: threading.ExceptHookArgs) -> None:
-    """For `threading.excepthook`: print one line instead of a traceback if TensorBoard's thread cannot write, as after the folder was moved."""
+    """For `threading.excepthook`: print one line instead of a traceback if TensorBoard's thread cannot write.
+
+    That happens after the folder was moved.
+    """
     if type(error.thread).__name__ == "_AsyncWriterThread" and isinstance(error.exc_value, OSError):
         text = f"rltrain: warning: TensorBoard's log could not be written: {error.exc_value.strerror}"
         print(printable(text), file=sys.stderr)
