@@ -405,7 +405,8 @@ def _read(path: Path) -> dict[str, Any]:
 def again(sweep: Sweep, jobs: Iterable[Job]) -> str:
     """Return the arguments of `rltrain resume` for a sweep, quoted for a shell.
 
-    They name the plugins and the modules of `env.id` again, because a saved plan imports nothing.
+    They name the plugins, the modules of `env.id` and the files of `env.cfg` again, because a saved plan may be
+    somebody else's.
     """
     configs = [job.config for job in jobs if job.config]
     ids = dict.fromkeys(config["env"].get("id") or "" for config in configs)
@@ -413,6 +414,8 @@ def again(sweep: Sweep, jobs: Iterable[Job]) -> str:
     plugins = dict.fromkeys(name for config in configs for name in config.get("plugins") or [])
     words = [str(run_folder.from_here(sweep.folder))]
     words += [f"env.id={','.join(ids)}"] if ids else []
+    files = dict.fromkeys(str(config["env"].get("cfg") or "") for config in configs)
+    words += [f"env.cfg={','.join(filter(None, files))}"] if any(files) else []
     words += [f"plugins=[{','.join(plugins)}]"] if plugins else []
     return shlex.join(words)
 

@@ -47,8 +47,8 @@ def train(
     """Train from a checked configuration.
 
     folder: the run folder; None: make one in run_dir. restored: step and state of the checkpoint from which to resume
-    in `folder`; None: start a new run. lock: the caller's lock on `folder`; None: lock it here. Returns the
-    number of a signal that came when the run was done, else None. Raises RltrainError.
+    in `folder`; None: start a new run. lock: the caller's lock on `folder`; None: lock it here. Returns the number of a
+    signal that came when the run was done, else None. Raises RltrainError.
     """
     if config.dry_run:
         with tempfile.TemporaryDirectory() as place:
@@ -62,7 +62,9 @@ def train(
     if restored is None:
         folder = run_folder.create(config, folder)
     assert folder is not None
-    return _train_in(config, folder, restored) if lock is None else _train_locked(config, folder, restored)
+    if lock is None:
+        return _train_in(config, folder, restored)
+    return _train_locked(config, folder, restored)
 
 
 def resume(
@@ -73,7 +75,7 @@ def resume(
 ) -> int | None:
     """Resume a run from the first checkpoint that fits.
 
-    candidates: step and state of its checkpoints, newest first. lock: as in `train`. Returns and raises what `train`
+    candidates: step and state of its checkpoints, newest first. lock: as of `train`. Returns and raises what `train`
     does, and CheckpointError if no checkpoint fits.
     """
     while True:

@@ -61,9 +61,8 @@ class Clock:
             for name, seconds in self._phase_s.items():
                 # Worker processes go on while the trainer evaluates and report this time in the next window.
                 values[f"time/{name}_fraction"] = round(min(seconds / window_s, 1.0), 4)
-        if self._paused_s:
             values["time/eval_fraction"] = round(self._paused_s / (self._paused_s + window_s), 4)
-            self._paused_s = 0.0
+        self._paused_s = 0.0
         self._train_s += window_s
         self._begin_window(step)
         return values

@@ -14,10 +14,6 @@ from rltrain.config.user_code import describe
 from rltrain.envs.patience import StandsStill, interruptible
 from rltrain.errors import EnvironmentFailure, RltrainError
 
-_IN_TRAINER = multiprocessing.parent_process() is None
-"""True in a process that is not a worker. A worker that exits is seen by its trainer, so nothing stands in for
-`os._exit` there."""
-
 
 class Exited(Exception):
     """The environment called `os._exit`, which would have ended the trainer without a word."""
@@ -27,7 +23,8 @@ class Exited(Exception):
 def environment_code(env_id: str, fix: str = "the fault is in the environment") -> Iterator[None]:
     """Turn whatever an environment raises inside, `sys.exit` and `os._exit` included, into EnvironmentFailure."""
     true_exit = os._exit
-    if _IN_TRAINER and threading.current_thread() is threading.main_thread():
+    # Not in a worker process: its trainer sees that it exits.
+    if multiprocessing.parent_process() is None and threading.current_thread() is threading.main_thread():
         os._exit = _refuse_exit
     try:
         yield
