@@ -78,6 +78,8 @@ class Run:
         self._agent: Agent | None = None
         self._parts: dict[str, Stateful] = {}
         self._signal: int | None = None
+        self._answered: list[int] = []
+        """The signals that `on_signal` handles."""
         self._status_s = time.monotonic()
         self._next_due_step = 0
         """The next step at which `after_step` must log, evaluate or save."""
@@ -105,8 +107,16 @@ class Run:
         if self._pool is None:
             global_random.seed(self.env_seed())  # constructors may read them
             env = registry.bounded(self.config.env) if self.config.algo.plays_whole_episodes else self.config.env
+            self._answered = [number for number in signal.valid_signals() if signal.getsignal(number) == self.on_signal]
             self._pool = registry.make_pool(env, self.config.algo.num_envs)
+            self._keep_signals()
         return self._pool
+
+    def _keep_signals(self) -> None:
+        """Take the stop signals back from an environment that has replaced their handlers (pygame's SDL does)."""
+        for number in self._answered:
+            if signal.getsignal(number) != self.on_signal:
+                signal.signal(number, self.on_signal)
 
     @property
     def spaces(self) -> tuple[gymnasium.Space, gymnasium.Space]:
@@ -216,6 +226,7 @@ class Run:
             if time.monotonic() - self._status_s > STATUS_EVERY_S:
                 self.write_status("running")
             return
+        self._keep_signals()
         due = self._due_after(num_steps)
         config = self.config
         if due(config.log_every_steps) or self.finished:
