@@ -21,9 +21,16 @@ from hydra._internal.hydra import Hydra
 from hydra.core.global_hydra import GlobalHydra
 
 from rltrain import cli, plugins
-from rltrain.config import plugin_modules
+from rltrain.algos.registry import PLUGIN_MODULES
+from rltrain.config import network, plugin_modules
+from rltrain.config.algorithms import ALGOS
+from rltrain.config.environments import ENVIRONMENTS
+from rltrain.envs.registry import MODULES
 from rltrain.fast.accelerate import accelerate
 from rltrain.run.run import Run
+
+_REGISTRIES = (plugins.OPTIONS, ALGOS, PLUGIN_MODULES, ENVIRONMENTS, MODULES, network.OWN, network.SMALLEST_FRAME)
+"""What a plugin adds to."""
 
 
 def pytest_addoption(parser):
@@ -66,13 +73,15 @@ def process_settings():
     """
     num_threads = torch.get_num_threads()
     accelerate(True)
-    loaded, named, options = list(plugin_modules.LOADED), set(plugin_modules.NAMED), dict(plugins.OPTIONS)
+    loaded, named = list(plugin_modules.LOADED), set(plugin_modules.NAMED)
+    before = [dict(registry) for registry in _REGISTRIES]
     yield
     # A worker process of a later test would import what an earlier one had loaded, and a list would show its options.
     plugin_modules.LOADED[:] = loaded
     plugin_modules.NAMED.intersection_update(named)
-    for name in plugins.OPTIONS.keys() - options.keys():
-        del plugins.OPTIONS[name]
+    for registry, entries in zip(_REGISTRIES, before, strict=True):
+        registry.clear()
+        registry.update(entries)
     torch.set_num_threads(num_threads)
     torch.set_flush_denormal(False)
 
