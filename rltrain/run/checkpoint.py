@@ -180,6 +180,12 @@ def _pointed(checkpoints: Path, name: str) -> Path | None:
     return path if inside.is_folder(path) else None
 
 
+def of_step(run: Path, step: int) -> Path:
+    """Return the checkpoint of a step that was resumed from. A copy that followed links may have nothing but `last`."""
+    path = run / "checkpoints" / f"step_{step:09d}"
+    return path if inside.is_folder(path) else run / "checkpoints" / "last"
+
+
 def has_any(run: Path) -> bool:
     """Return True if a run has a checkpoint of any kind. Raises CheckpointError if its folder is a link."""
     checkpoints = run / "checkpoints"

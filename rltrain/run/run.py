@@ -146,7 +146,7 @@ class Run:
                 run_folder.note_computing(self.folder)
             self._show(agent, replay_bytes)
             return False
-        checkpoint.check_spaces(self.folder / "checkpoints" / f"step_{self.step:09d}", self._spaces_in_words)
+        checkpoint.check_spaces(checkpoint.of_step(self.folder, self.step), self._spaces_in_words)
         with fitting(self.folder):
             agent.load_state_dict(self._restored["agent"])
             for name, part in parts.items():
