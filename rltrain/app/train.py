@@ -6,10 +6,11 @@ import math
 import signal
 import sys
 import tempfile
+import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType, ModuleType
+from types import ModuleType
 from typing import Any
 
 from rltrain.algos import registry as algorithms
@@ -18,24 +19,10 @@ from rltrain.config.run import RunConfig
 from rltrain.envs import patience
 from rltrain.errors import NonFiniteError, OutOfMemory, RltrainError, Stopped, UnfitCheckpoint
 from rltrain.run import folder as run_folder
+from rltrain.run import logger
 from rltrain.run.evaluation import play_episodes
 from rltrain.run.run import Run
-from rltrain.system import atomic, out_of_memory
-
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
-"""Signals that ask a run or a sweep to save and stop."""
-
-
-@contextlib.contextmanager
-def answering(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Handle the stop signals inside with `handler`. nohup makes a process ignore SIGHUP: it stays ignored."""
-    ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else set()
-    before = {number: signal.signal(number, handler) for number in STOP_SIGNALS if number not in ignored}
-    try:
-        yield
-    finally:
-        for number, earlier in before.items():
-            signal.signal(number, earlier)
+from rltrain.system import atomic, out_of_memory, signals
 
 
 def train(
@@ -96,7 +83,7 @@ def _train_locked(config: RunConfig, folder: Path, restored: tuple[int, dict[str
     """Install the signal handlers, run the algorithm, and write its end to status.json and error.log."""
     algorithm = algorithms.module_of(config.algo.name)
     run = Run(config, folder, restored, getattr(algorithm, "evaluate", play_episodes))
-    with answering(run.on_signal):
+    with signals.answering(run.on_signal):
         _train_answering(config, folder, run, algorithm)
     return run.stop_signal
 
@@ -104,6 +91,7 @@ def _train_locked(config: RunConfig, folder: Path, restored: tuple[int, dict[str
 def _train_answering(config: RunConfig, folder: Path, run: Run, algorithm: ModuleType) -> None:
     """Run the algorithm while stop signals are handled."""
     alarm = signal.signal(signal.SIGALRM, patience.interrupt)
+    threading.excepthook = logger.on_thread_error
     run.write_status("running")
     try:
         with _memory_errors(config):

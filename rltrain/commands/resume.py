@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from rltrain.app import sweep
+from rltrain.app import jobs, sweep
 from rltrain.app.resolve import check_device
 from rltrain.app.train import resume
 from rltrain.commands.arguments import RUN_KEYS, is_setting, load_config, refuse_imports, split, truth, whole_number
@@ -94,7 +94,7 @@ def _resume_sweep(word: str, values: dict[str, str]) -> int:
             saved_config.refuse_cfg(file)
         if "progress" in values:
             job.config["progress"] = truth("progress", values["progress"])
-    return sweep.run(found, found.jobs, fail_fast=False)
+    return jobs.run(found, found.jobs, fail_fast=False)
 
 
 def _is_setting(key: str) -> bool:

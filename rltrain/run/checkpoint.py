@@ -139,7 +139,7 @@ def find(run: Path, which: str = "last") -> Path:
     """Return the checkpoint `last`, `best` or STEP of a run folder. Raises CheckpointError."""
     checkpoints = run / "checkpoints"
     committed = _committed(checkpoints)
-    named = which
+    name = which
     if which in ("last", "best"):
         found = _pointed(checkpoints, which)
         if found is None and (complete := _complete(checkpoints)):  # the link was lost or leads nowhere
@@ -147,8 +147,8 @@ def find(run: Path, which: str = "last") -> Path:
             step_name = complete[-1].name if which == "last" else f"step_{best_step or 0:09d}"
             found = next((path for path in committed if path.name == step_name), None)
     elif re.fullmatch(r"\d{1,15}(_\d{1,15}){0,5}", which):
-        named = f"step_{int(which):09d}"
-        found = next((path for path in committed if path.name == named), None)
+        name = f"step_{int(which):09d}"
+        found = next((path for path in committed if path.name == name), None)
     else:
         raise CheckpointError(f"'{which}' is not a checkpoint", "checkpoint", "use last, best or a step")
     if found is not None:
@@ -158,7 +158,7 @@ def find(run: Path, which: str = "last") -> Path:
     fix = f"use one of {', '.join(names)}" if names else "the run has no checkpoint yet"
     if which == "last" and "best" in names:
         fix = "use checkpoint=best, which an evaluation saved"
-    raise CheckpointError("there is no such checkpoint", str(checkpoints / named), fix)
+    raise CheckpointError("there is no such checkpoint", str(checkpoints / name), fix)
 
 
 def _pointed(checkpoints: Path, name: str) -> Path | None:
@@ -178,12 +178,6 @@ def _pointed(checkpoints: Path, name: str) -> Path | None:
     if _NAME.fullmatch(target) and inside.is_folder(checkpoints / target):
         return checkpoints / target
     return path if inside.is_folder(path) else None
-
-
-def of_step(run: Path, step: int) -> Path:
-    """Return the checkpoint of a step that was resumed from. A copy that followed links may have nothing but `last`."""
-    path = run / "checkpoints" / f"step_{step:09d}"
-    return path if inside.is_folder(path) else run / "checkpoints" / "last"
 
 
 def has_any(run: Path) -> bool:

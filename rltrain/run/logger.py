@@ -32,8 +32,11 @@ _WIDE = 1000
 _show_thread_error = threading.excepthook
 
 
-def _on_thread_error(error: threading.ExceptHookArgs) -> None:
-    """Print one line instead of a traceback if TensorBoard's thread cannot write, as after the folder was moved."""
+def on_thread_error(error: threading.ExceptHookArgs) -> None:
+    """For `threading.excepthook`: print one line instead of a traceback if TensorBoard's thread cannot write.
+
+    That happens after the folder was moved.
+    """
     if type(error.thread).__name__ == "_AsyncWriterThread" and isinstance(error.exc_value, OSError):
         text = f"rltrain: warning: TensorBoard's log could not be written: {error.exc_value.strerror}"
         print(printable(text), file=sys.stderr)
@@ -68,7 +71,6 @@ class Logger:
             self._episodes_file: TextIO = inside.append(self._episodes, buffering=-1)
             if self._episodes_file.tell() == 0:
                 self._episodes_file.write("step,reward,length,frames\n")
-            threading.excepthook = _on_thread_error
             self._writer = EventFileWriter(str(folder), flush_secs=10)
         if start_step is None:
             self._write_hparams(_flatten(hparams))

@@ -34,7 +34,7 @@ from rltrain.run.evaluation import Agent, Evaluations, Interrupted, play_episode
 from rltrain.run.logger import Logger, Progress
 from rltrain.run.statistics import Statistics, progress_facts
 from rltrain.run.streams import Streams
-from rltrain.system import atomic
+from rltrain.system import atomic, inside
 from rltrain.system.ram import peak_rss_mb
 
 _leave = os._exit
@@ -146,7 +146,10 @@ class Run:
                 run_folder.note_computing(self.folder)
             self._show(agent, replay_bytes)
             return False
-        checkpoint.check_spaces(checkpoint.of_step(self.folder, self.step), self._spaces_in_words)
+        path = self.folder / "checkpoints" / f"step_{self.step:09d}"
+        # A copy of a run may have its last checkpoint as a folder `last` alone.
+        path = path if inside.is_folder(path) else checkpoint.find(self.folder)
+        checkpoint.check_spaces(path, self._spaces_in_words)
         with fitting(self.folder):
             agent.load_state_dict(self._restored["agent"])
             for name, part in parts.items():
