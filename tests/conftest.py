@@ -20,7 +20,8 @@ import torch
 from hydra._internal.hydra import Hydra
 from hydra.core.global_hydra import GlobalHydra
 
-from rltrain import cli
+from rltrain import cli, plugins
+from rltrain.config import plugin_modules
 from rltrain.fast.accelerate import accelerate
 from rltrain.run.run import Run
 
@@ -59,13 +60,19 @@ class Outcome:
 
 @pytest.fixture(autouse=True)
 def process_settings():
-    """Every test begins with the accelerated twins and with the threads and tiny numbers of a fresh process.
+    """Every test begins with the twins, threads, tiny numbers and plugins of a fresh process.
 
-    A run in this process sets all three. Hypothesis draws tiny numbers and does not take them for 0.
+    A run in this process changes all of them. Hypothesis draws tiny numbers and does not take them for 0.
     """
     num_threads = torch.get_num_threads()
     accelerate(True)
+    loaded, named, options = list(plugin_modules.LOADED), set(plugin_modules.NAMED), dict(plugins.OPTIONS)
     yield
+    # A worker process of a later test would import what an earlier one had loaded, and a list would show its options.
+    plugin_modules.LOADED[:] = loaded
+    plugin_modules.NAMED.intersection_update(named)
+    for name in plugins.OPTIONS.keys() - options.keys():
+        del plugins.OPTIONS[name]
     torch.set_num_threads(num_threads)
     torch.set_flush_denormal(False)
 
