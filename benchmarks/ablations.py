@@ -39,7 +39,8 @@ def train(variant: str, env: str, seed: int, settings: list[str], folder: Path) 
         subprocess.run([sys.executable, "-c", "from rltrain.cli import main; main()", *argv], check=True)
     run = next(place.glob(f"*/*/*-s{seed}/result.json")).parent
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    curve = [(line["step"], line["eval/mean_reward"]) for line in lines if "eval/mean_reward" in line]
+    trained = [line for line in lines if "eval/mean_reward" in line and line["step"]]  # without the untrained agent
+    curve = [(line["step"], line["eval/mean_reward"]) for line in trained]
     final = json.loads((run / "result.json").read_text())["final"]["mean_reward"]
     return {"area": mean_height(curve), "final": final}
 

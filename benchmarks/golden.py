@@ -7,6 +7,9 @@
 and results of each run, and a SHA-256 of everything in its last checkpoint. It leaves out times, speeds and memory.
 `compare` exits with 1 if anything differs.
 
+One difference is wanted and not told: since rltrain evaluates the untrained agent too, metrics.jsonl begins with a line
+of step 0, which older recordings lack. If only one side has this line, it is left out.
+
 A recording is valid only for the same kind of processor and the same versions of the packages that calculate. Others
 round differently, so `compare` refuses them.
 """
@@ -214,6 +217,8 @@ def _config_differences(old: Record, new: Record) -> list[str]:
 
 
 def _metrics_differences(old: list[Record], new: list[Record]) -> list[str]:
+    if _begins_untrained(old) != _begins_untrained(new):
+        old, new = (lines[1:] if _begins_untrained(lines) else lines for lines in (old, new))
     different = [number for number, lines in enumerate(zip(old, new, strict=False), 1) if lines[0] != lines[1]]
     found = []
     if different:
@@ -227,6 +232,11 @@ def _metrics_differences(old: list[Record], new: list[Record]) -> list[str]:
     if len(old) != len(new):
         found.append(f"metrics.jsonl: had {len(old)} lines and has {len(new)}")
     return found
+
+
+def _begins_untrained(lines: list[Record]) -> bool:
+    """Return True if the first line is the evaluation of the untrained agent."""
+    return bool(lines) and lines[0]["step"] == 0
 
 
 def _episodes_differences(old: list[str], new: list[str]) -> list[str]:

@@ -1,5 +1,7 @@
 """Measure the start-up time of `rltrain --help`, and of trainings up to their first environment step.
 
+The evaluation at step 0 is switched off: its time is that of every evaluation.
+
     python benchmarks/start_up.py
 
 Starts each command several times. Prints the median and the extremes, and writes them to
@@ -42,7 +44,8 @@ def first_step_s(*keys: str) -> float:
     """Return the time from the start of a command to the end of its first environment step, in seconds."""
     with tempfile.TemporaryDirectory() as folder:
         start_s = time.time()
-        command = [sys.executable, "-c", FIRST_STEP, *keys, f"run_dir={folder}", "progress=false"]
+        settings = [f"run_dir={folder}", "progress=false", "eval_every_steps=0"]  # without the evaluation at step 0
+        command = [sys.executable, "-c", FIRST_STEP, *keys, *settings]
         output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         return float(output.split()[-1]) - start_s
 

@@ -75,6 +75,18 @@ def test_a_metric_that_differs_is_named_with_its_line(golden, folder):
     assert told == "metrics.jsonl: had 2 lines and has 1"
 
 
+def test_the_score_of_the_untrained_agent_is_compared_only_where_both_have_it(golden, folder):
+    """Bugs: every recording from before there was such a line differs; a line that both have is not compared."""
+    before = golden.read_run(folder)
+    after = copy.deepcopy(before)
+    after["metrics"].insert(0, {"step": 0, "eval/mean_reward": 9.0})
+    assert golden.differences(before, after) == golden.differences(after, before) == []
+    again = copy.deepcopy(after)
+    again["metrics"][0]["eval/mean_reward"] = 8.0
+    [told] = golden.differences(after, again)
+    assert "first line 1 (step 0): eval/mean_reward was 9.0 and is 8.0" in told
+
+
 @pytest.mark.parametrize(
     ("name", "planted"),
     [

@@ -65,7 +65,7 @@ def main(argv: list[str]) -> int:
     one_of("sort", sort, _SORTS)
     if words and "run_dir" not in values and Path(words[0]).is_dir():  # a folder of runs, not a pattern
         values["run_dir"] = words.pop()
-    run_dir = Path(values.get("run_dir", "runs")).expanduser()
+    run_dir = Path(values.get("run_dir", "runs"))
     try:
         rows = [read(folder, run_dir) for folder in run_folder.find_all(str(run_dir))]
     except CheckpointError as error:
@@ -168,13 +168,16 @@ def _died(status: dict[str, Any], meta: dict[str, Any], folder: Path) -> bool:
 
 
 def _newest(path: Path) -> dict[str, Any]:
-    """Return the newest value of each tag in the last part of metrics.jsonl, and `best`, the best evaluation there."""
+    """Return the newest value of each tag in the last part of metrics.jsonl, and `best`, the best evaluation there.
+
+    The evaluation of the untrained agent, at step 0, is left out.
+    """
     newest: dict[str, Any] = {}
     with contextlib.suppress(FileNotFoundError):
         for text in inside.tail(path, _TAIL_BYTES):
             with contextlib.suppress(ValueError, RecursionError):
                 line = json.loads(text)
-                if isinstance(line, dict):
+                if isinstance(line, dict) and line.get("step"):  # step 0 has the score of the untrained agent
                     score = _number(line, "eval/mean_reward")
                     newest |= line
                     if score is not None:

@@ -104,6 +104,17 @@ def _play_episodes(
     }
 
 
+def planned_episodes(config: Any, after_step: int = -1) -> int:
+    """Return the number of episodes of all evaluations after a step, from that of step 0 to the final one.
+
+    config: a RunConfig, or something with its keys.
+    """
+    every, total = config.eval_every_steps, config.total_steps
+    # Evaluations during training are at 0, every, 2 every, ..., before total.
+    evaluations = (total - 1) // every - after_step // every if every else 0
+    return max(evaluations, 0) * config.eval_episodes + config.final_eval_episodes
+
+
 class Evaluations:
     """The state of a run's evaluations, over all processes of the run: the best one, and whether one is due."""
 
@@ -126,16 +137,15 @@ class Evaluations:
 
     def episodes_left(self, step: int) -> int:
         """Return the number of episodes of all evaluations after `step`, up to the final one."""
-        every, total = self._config.eval_every_steps, self._config.total_steps
-        evaluations = (total - 1) // every - step // every if every else 0
-        return max(evaluations, 0) * self.num_episodes() + self.num_episodes(final=True)
+        return planned_episodes(self._config, step)
 
     def make(
         self, agent: Agent, step: int, seed: int, final: bool, stopping: Callable[[int], bool]
     ) -> tuple[dict[str, Any], dict[str, float]]:
         """Make one evaluation and return its summary and its metrics by tag. Raises Interrupted, NonFiniteError.
 
-        If it is the best evaluation so far, the summary is the object `self.best`.
+        If it is the best evaluation so far, the summary is the object `self.best`. That of the untrained agent, at
+        step 0, never is.
         """
         config = self._config
         evaluation = self._evaluate(config, agent, self.num_episodes(final), seed, config.eval_greedy, stopping)
@@ -148,6 +158,6 @@ class Evaluations:
         if evaluation.get("env_restarts"):
             tags["eval/env_restarts"] = evaluation["env_restarts"]
         summary = {key: evaluation[key] for key in ("mean_reward", "std_reward", "episodes")} | {"step": step}
-        if self.best is None or summary["mean_reward"] > self.best["mean_reward"]:
+        if step and (self.best is None or summary["mean_reward"] > self.best["mean_reward"]):
             self.best, self.best_step = summary, step
         return summary, tags

@@ -23,7 +23,7 @@ def test_logs_evaluations_and_checkpoints_fall_where_they_are_due(algo, command)
     assert outcome.code == 0, outcome.err
     logged = [line["step"] for line in lines(outcome.folder) if "train/q_mean" in line]
     assert logged == [400, 800, 1200, 1600, 2000, 2400, 2500]
-    assert [line["step"] for line in lines(outcome.folder) if "eval/mean_reward" in line] == [900, 1800, 2500]
+    assert [line["step"] for line in lines(outcome.folder) if "eval/mean_reward" in line] == [0, 900, 1800, 2500]
     names = {path.name for path in (outcome.folder / "checkpoints").iterdir()}
     assert {"step_000002200", "step_000002500"} <= names
     exploration = {line["step"]: line["rollout/exploration_rate"] for line in lines(outcome.folder)

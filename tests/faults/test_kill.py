@@ -67,7 +67,7 @@ def test_a_signal_saves_and_leaves_within_10_s(attempt, start, command, status, 
     assert code == {signal.SIGINT: 130, signal.SIGHUP: 129}.get(number, 143), error
     assert status(run)["state"] == "stopped"
     step, _ = checkpoint.load(run)
-    assert status(run)["step"] == step > 0
+    assert status(run)["step"] == step
     assert command("resume", run, f"total_steps={step + 100}", "progress=false").code == 0
 
 
@@ -80,10 +80,15 @@ def test_a_signal_in_a_long_evaluation_saves_and_leaves_within_10_s(
     here, final = str(Path(__file__).parent), attempt // 4 % 2 == 0
     monkeypatch.syspath_prepend(here)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([here, os.environ.get("PYTHONPATH", "")]))
-    Path("slow").touch()
     args = [*small(algo, "gym"), "env.id=slow:Slow-v0", "total_steps=128", "log_every_steps=1", "eval_episodes=5"]
+    if final:
+        Path("slow").touch()
     process = start(*args, "checkpoint_every_steps=0", f"eval_every_steps={0 if final else 64}")
     metrics = process.wait_for("metrics.jsonl")
+    while not final and not read(metrics):  # the evaluation of the untrained agent is quick
+        assert process.process.poll() is None
+        time.sleep(0.001)
+    Path("slow").touch()
     deadline = time.monotonic() + 60 * patience()
     while not any(line["step"] >= (128 if final else 64) for line in read(metrics)):
         assert process.process.poll() is None
@@ -99,11 +104,11 @@ def test_a_signal_in_a_long_evaluation_saves_and_leaves_within_10_s(
     step, state = checkpoint.load(run)
     assert status(run)["step"] == step == read(metrics)[-1]["step"]
     assert state["run"]["evaluation_due"] != final
-    assert not any("eval/mean_reward" in line for line in read(metrics))
+    assert not any("eval/mean_reward" in line for line in read(metrics) if line["step"])
     Path("slow").unlink()
     assert command("resume", run, "progress=false", "env.id=slow:Slow-v0").code == 0
     evaluated = [line["step"] for line in read(metrics) if "eval/mean_reward" in line]
-    assert evaluated[0] == step
+    assert step in evaluated[:2]
     assert evaluated[-1] == json.loads((run / "result.json").read_text())["steps"]
 
 

@@ -98,8 +98,8 @@ def best_of(run) -> tuple:
 
 
 # Every number with DQN and one with each other algorithm are enough for every day.
-INTERRUPTED = [(algo, number) for algo in sorted(set(EXACT) - TOY) for number in (1, 2, 3)]
-DAILY = {("dqn", 1), ("dqn", 2), ("dqn", 3), ("a2c", 3), ("ppo", 2), ("pqn", 1), ("reinforce", 2)}
+INTERRUPTED = [(algo, number) for algo in sorted(set(EXACT) - TOY) for number in (1, 2, 3, 4)]
+DAILY = {*(("dqn", number) for number in (1, 2, 3, 4)), ("a2c", 4), ("ppo", 1), ("pqn", 2), ("reinforce", 1)}
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ DAILY = {("dqn", 1), ("dqn", 2), ("dqn", 3), ("a2c", 3), ("ppo", 2), ("pqn", 1),
 def test_an_evaluation_that_a_signal_interrupted_is_made_by_the_resumed_run(
     algo, number, command, stop_in_evaluation, monkeypatch
 ):
-    """Number 3 is the final evaluation."""
+    """Number 1 is that of the untrained agent, number 4 the final one. Bug: a checkpoint of step 0 does not fit."""
     args = [f"algo={algo}", "env=cartpole", "total_steps=400", "device=cpu", "progress=false", *SMALL[algo]]
     args += ["eval_every_steps=130", "eval_episodes=2", "final_eval_episodes=2", "checkpoint_every_steps=100"]
     args += ["log_every_steps=50", "num_envs=4" if algo in ("ppo", "pqn") else "num_envs=3"]
@@ -142,7 +142,7 @@ def test_a_late_evaluation_that_is_interrupted_again_or_killed_leaves_no_gap_and
     args = ["algo=dqn", "env=cartpole", "total_steps=400", "device=cpu", "progress=false", *SMALL["dqn"]]
     args += ["eval_every_steps=130", "eval_episodes=2", "final_eval_episodes=2", "checkpoint_every_steps=0"]
     whole = command(*args).folder
-    stop_in_evaluation(1)
+    stop_in_evaluation(2)
     part = command(*args).folder
     monkeypatch.undo()
     complete = checkpoint.find(part)
@@ -155,7 +155,7 @@ def test_a_late_evaluation_that_is_interrupted_again_or_killed_leaves_no_gap_and
         patch.setattr(Run, "after_step", lambda *args, **parts: (_ for _ in ()).throw(KeyboardInterrupt))
         command("resume", part, "progress=false")
     assert Run.after_step is original
-    assert len([line for line in lines(part) if "eval/mean_reward" in line]) == 1
+    assert [line["step"] for line in lines(part) if "eval/mean_reward" in line] == [0, checkpoint.load(part)[0]]
     assert checkpoint.find(part) == complete, "the best agent's checkpoint took the place of the complete one"
     assert checkpoint.load(part)[1]["replay"]
     assert command("resume", part, "progress=false").code == 0
