@@ -2,13 +2,14 @@
 
 import importlib
 import re
+import signal
 import sys
 import traceback
 
 from rltrain.app import usage
 from rltrain.config import plugin_modules
 from rltrain.errors import ConfigError, OutOfMemory, RltrainError, nearest, printable
-from rltrain.system import process, terminal
+from rltrain.system import process, signals, terminal
 
 _HYDRA_OPTIONS = {"cfg", "package", "info", "experimental_rerun", "c", "p", "i"}
 """Hydra options that look like settings with dashes, such as `--cfg=job`."""
@@ -24,9 +25,21 @@ def main() -> None:
     """Run the console script and end the process with an exit code, as listed in docs/design.md."""
     process.prepare()
     terminal.guard()
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell starts what ends in & with it ignored
+        signal.signal(signal.SIGINT, signals.interrupt)
     code = run(sys.argv[1:])
+    if signals.interrupts:  # nothing has begun: do not wait for what a thread still imports or computes
+        process.leave(code)
     process.end_soon(code)
     sys.exit(code)
+
+
+def _stopped(argv: list[str]) -> int:
+    """Print the line for Ctrl-C before anything began that can be kept. Returns the exit code."""
+    command = argv[0] if argv and argv[0] in usage.COMMANDS else None
+    where = f"rltrain {command}" if command else "before the run began"
+    print_error(RltrainError("stopped by Ctrl-C (SIGINT)", where, "start it again"))
+    return 128 + signal.SIGINT
 
 
 def run(argv: list[str]) -> int:
@@ -37,12 +50,15 @@ def run(argv: list[str]) -> int:
         terminal.check_stdout()
         return code
     except RltrainError as error:
+        if signals.interrupts and error.exit_code < 128:
+            return _stopped(argv)
         print_error(error)
         return error.exit_code
     except KeyboardInterrupt:
-        print("rltrain: error: interrupted; before the run started; start it again", file=sys.stderr)
-        return 130
+        return _stopped(argv)
     except Exception as error:
+        if signals.interrupts:  # a library has made another error of it
+            return _stopped(argv)
         from rltrain.system import out_of_memory
 
         if out_of_memory.is_shortage(error):
@@ -54,14 +70,14 @@ def run(argv: list[str]) -> int:
             return fault.exit_code
         for line in traceback.format_exc().splitlines():
             print(printable(line), file=sys.stderr)
-        what = printable(" ".join(f"{type(error).__name__}: {error}".split()))
-        print(f"rltrain: error: {what}; a bug in rltrain; please report the lines above", file=sys.stderr)
+        what = f"{type(error).__name__}: {error}"
+        print_error(RltrainError(what, "a bug in rltrain", "please report the lines above"))
         return 1
 
 
 def print_error(error: RltrainError) -> None:
     """Print an error as the last line on stderr."""
-    print(f"rltrain: error: {error}", file=sys.stderr, flush=True)
+    print(f"{terminal.styled('rltrain: error:', 'red', sys.stderr)} {error}", file=sys.stderr, flush=True)
 
 
 def _route(argv: list[str]) -> int:
@@ -78,7 +94,7 @@ def _route(argv: list[str]) -> int:
             argv = [arg for arg in argv if not arg.startswith("plugins=")]
         module = importlib.import_module(f"rltrain.commands.{first}")
         if {"-h", "--help"} & set(argv[1:]):
-            print(f"{usage.COMMANDS[first]}\nusage: {module.USAGE}")
+            print(usage.fitted(f"{usage.COMMANDS[first]}\nusage: {module.USAGE}"))
             return 0
         return int(module.main(argv[1:]))
     if "--version" in argv:

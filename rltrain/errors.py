@@ -124,15 +124,18 @@ class FolderInUse(RltrainError):
 
 
 class Stopped(RltrainError):
-    """A signal stopped the run. If `where` is given, the state is saved in that folder."""
+    """A signal stopped the run or the command. If `where` is given, what is kept is there."""
 
-    def __init__(self, signal_number: int, where: str = "", again: str = "") -> None:
-        """again: the arguments of `rltrain resume`, quoted for a shell, if `where` alone is not enough."""
+    def __init__(self, signal_number: int, where: str = "", again: str = "", kept: str = "") -> None:
+        """again: the arguments of `rltrain resume`, quoted for a shell, if `where` alone is not enough.
+
+        kept: what is kept in `where`, in words, if it is no run that can be resumed.
+        """
         name = signal.Signals(signal_number).name
         by = f"Ctrl-C ({name})" if signal_number == signal.SIGINT else name
-        fix = (
-            f"all is saved, resume with: rltrain resume {again or shlex.quote(where)}" if where else "nothing was kept"
-        )
+        fix = kept or "nothing was kept"
+        if where and not kept:
+            fix = f"all is saved, resume with: rltrain resume {again or shlex.quote(where)}"
         super().__init__(f"stopped by {by}", where, fix)
         self.signal_number = signal_number
         # Cluster schedulers send SIGUSR1 before SIGTERM, with the same meaning.

@@ -12,6 +12,7 @@ EVERYWHERE = {
     "time/fps", "time/env_fraction", "time/learn_fraction", "time/eval_fraction", "time/total_timesteps",
     "memory/rss_mb",
     "train/learning_rate",
+    "final/mean_reward", "best/mean_reward",
 }  # fmt: skip
 NETWORK = {"eval/mean_ep_length", "train/loss", "train/grad_norm", "train/n_updates"}
 VALUES = {"rollout/exploration_rate", "train/q_mean"}
@@ -27,7 +28,8 @@ TAGS = {
     "a3c": NETWORK | POLICY,
     "ppo": NETWORK | POLICY | {"train/approx_kl", "train/clip_fraction"},
 }
-START = ("run", "algorithm", "environment", "network", "observation", "action", "device", "curves")
+START = ("run", "algorithm", "environment", "network", "observation", "action", "device", "curves", "settings", "typed")
+START += ("steps", "auto", "time")
 FILES = {
     "config.yaml", "command.txt", "meta.json", "metrics.jsonl", "episodes.csv", "checkpoints", "status.json",
     "result.json",

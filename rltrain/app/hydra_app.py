@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import itertools
 import os
 import re
 import shlex
@@ -25,7 +24,7 @@ from rltrain import plugins
 from rltrain.app import hydra_sweep
 from rltrain.app.hparams import own_algorithms, preset_of, tuned_env
 from rltrain.app.overrides import accept_whole_floats, normalise, options_first, quote
-from rltrain.app.paths import CONFIGS
+from rltrain.app.paths import CONFIGS, config_folders, schema_name
 from rltrain.app.resolve import resolve
 from rltrain.config import plugin_modules
 from rltrain.config.algorithms import ALGOS
@@ -73,7 +72,7 @@ def register_schemas(argv: Iterable[str] = ()) -> None:
     store = ConfigStore.instance()
     for (group, name), option in plugins.OPTIONS.items():
         store.store(group=group, name=name, node=option.settings)
-    folders = [Path(folder).absolute() for folder in _config_dirs(argv)]
+    folders = [folder.absolute() for folder in config_folders(argv)]
     accept_whole_floats()
     OmegaConf.register_new_resolver("preset_of", functools.partial(preset_of, folders=folders), replace=True)
     # partial, so that a launcher's processes get the folders together with the resolver.
@@ -148,7 +147,25 @@ def settings(composed: DictConfig, argv: list[str]) -> RunConfig:
     except OmegaConfBaseException as error:
         raise _config_error(error, argv) from error
     _refuse_additions(values, argv)
-    return cast(RunConfig, values)
+    config = cast(RunConfig, values)
+    # `reproduce` gives the files of the earlier run, whose environment has another name.
+    return dataclasses.replace(config, tuned_by=_tuned_files(argv) or config.tuned_by or [])
+
+
+def _tuned_files(argv: list[str]) -> list[str]:
+    """Return the files of tuned settings that Hydra has composed, rltrain's own relative to its folder of YAML."""
+    choices = HydraConfig.get().runtime.choices
+    names = dict.fromkeys(choices.get(group) for group in ("hparams@_global_", "hparams"))
+    found = []
+    for name in filter(None, names):
+        folders = [
+            folder for folder in (CONFIGS, *config_folders(argv)) if (folder / "hparams" / f"{name}.yaml").is_file()
+        ]
+        found += [
+            f"hparams/{name}.yaml" if folder == CONFIGS else str(folder / "hparams" / f"{name}.yaml")
+            for folder in folders[:1]
+        ]
+    return found
 
 
 def _refuse_tuned_as(argv: list[str]) -> None:
@@ -161,7 +178,7 @@ def _refuse_tuned_as(argv: list[str]) -> None:
 
 def _refuse_shadowed(argv: list[str]) -> None:
     """Raise ConfigError for a file of the user's that has the name of one of rltrain's, which Hydra would read."""
-    for folder in map(Path, _config_dirs(argv)):
+    for folder in config_folders(argv):
         for path in folder.rglob("*.yaml"):
             ours = CONFIGS / path.relative_to(folder)
             if ours.is_file() and ours.resolve() != path.resolve() and ours.read_bytes() != path.read_bytes():
@@ -260,10 +277,10 @@ def chosen_schemas(argv: list[str]) -> dict[str, Any]:
     if ("env", env) in plugins.OPTIONS:
         family = plugins.OPTIONS["env", env].settings.family
     else:
-        family = _schema_name(argv, "env", env)
+        family = schema_name("env", env, config_folders(argv))
     return {
         "network.": NetworkConfig,
-        "algo.": ALGOS.get(_schema_name(argv, "algo", algo), ALGOS["dqn"]),
+        "algo.": ALGOS.get(schema_name("algo", algo, config_folders(argv)), ALGOS["dqn"]),
         "env.": config_class(family if family in ENVIRONMENTS else "gym"),
     }
 
@@ -284,7 +301,7 @@ def composed(argv: list[str]) -> dict[str, Any]:
     """Return the nested values of a command line, with null unresolved; empty for a sweep or a wrong command line."""
     register_schemas(argv)
     settings = [arg for arg in normalise(argv) if re.match(r"[+~]*[A-Za-z][\w.@/]*=", arg)]
-    folders = ",".join(f"file://{Path(folder).absolute()}" for folder in _config_dirs(argv))
+    folders = ",".join(f"file://{folder.absolute()}" for folder in config_folders(argv))
     try:
         with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
             found = hydra.compose("config", [*settings, f"hydra.searchpath=[{folders}]"])
@@ -299,7 +316,7 @@ def refuse_unknown_choices(argv: list[str], groups: Iterable[str] = ("algo", "en
 
     With a config folder of the user the check is skipped.
     """
-    if _config_dirs(argv):
+    if config_folders(argv):
         return
     for group in groups:
         names = {path.stem for path in (CONFIGS / group).glob("*.yaml")}
@@ -330,27 +347,3 @@ def _unknown_choice(group: str, name: str, names: Iterable[str]) -> ConfigError:
         hint += "; for any Atari game use " if atari else "; for any gymnasium id use "
         hint += "env=atari env.game=NAME" if atari else f"env=gym env.id={name}"
     return ConfigError(f"unknown {group} '{name}'", group, hint)
-
-
-def _schema_name(argv: list[str], group: str, name: str) -> str:
-    """Return the settings class name of a YAML file, which is the first entry of its defaults (followed recursively).
-
-    The file may be in the user's `--config-dir`. If there is no file, the name itself is a settings class or a plugin.
-    """
-    folders = [CONFIGS, *(Path(folder) for folder in _config_dirs(argv))]
-    path = next((path for folder in folders if (path := folder / group / f"{name}.yaml").is_file()), None)
-    first = re.search(r"^defaults:\s*(?:\[|-)\s*(\w+)", path.read_text(), re.MULTILINE) if path else None
-    if first is None or first[1] == name:
-        return name
-    return first[1].removesuffix("_schema") if first[1].endswith("_schema") else _schema_name(argv, group, first[1])
-
-
-def _config_dirs(argv: Iterable[str]) -> list[str]:
-    """Return the user's config folders: `--config-dir DIR`, `-cd DIR` or `hydra.searchpath=[DIR,...]`."""
-    argv = list(argv)
-    after = itertools.pairwise(argv)
-    given = [word for before, word in after if before in ("--config-dir", "-cd")]
-    given += [arg.partition("=")[2] for arg in argv if arg.startswith("--config-dir=")]
-    lists = [arg.partition("=")[2].strip("[]") for arg in argv if arg.startswith("hydra.searchpath=")]
-    searched = [path.removeprefix("file://") for text in lists for path in text.split(",")]
-    return given + [path for path in searched if path and "://" not in path]

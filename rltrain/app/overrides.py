@@ -1,5 +1,6 @@
 """The command line in Hydra's own words: options first, values quoted where Hydra needs quotes, whole numbers whole."""
 
+import os
 import re
 import typing
 from typing import Any
@@ -8,10 +9,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import IntegerNode
 
-from rltrain.app.paths import CONFIGS
+from rltrain.app.paths import CONFIGS, FOLDER_OPTIONS
 from rltrain.config.environments import ENVIRONMENTS, config_class
 
-_WITH_VALUE = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "--package", "-p", "--cfg", "-c")
+_WITH_VALUE = (*FOLDER_OPTIONS, "--config-path", "-cp", "--config-name", "-cn", "--package", "-p", "--cfg", "-c")
 """Options of Hydra whose value is the next word."""
 
 _SETTING = re.compile(r"([+~]*[A-Za-z_][\w.@/:-]*)=(.*)", re.DOTALL)
@@ -20,11 +21,12 @@ _SETTING = re.compile(r"([+~]*[A-Za-z_][\w.@/:-]*)=(.*)", re.DOTALL)
 def normalise(argv: list[str]) -> list[str]:
     """Rewrite settings for Hydra.
 
-    `1e6` becomes an integer, and `env=doom env.scenario=X` becomes `env=doom_X` if it exists. A value that Hydra cannot
-    read gets quotes if it is one plain text, such as a path with `=`, `&`, `(` or an accent. Keys of a mapping get the
-    prefix `++`, because Hydra adds no new name to a mapping without it.
+    `1e6` becomes an integer, and `env=doom env.scenario=X` becomes `env=doom_X` if it exists. `~` of a config folder
+    becomes the home. A value that Hydra cannot read gets quotes if it is one plain text, such as a path with `=`, `&`,
+    `(` or an accent. Keys of a mapping get the prefix `++`, because Hydra adds no new name to a mapping without it.
     """
     argv = [re.sub(r"(?<=[=,])\d[\d_]*(?:\.\d+)?[eE]\+?\d+(?=,|$)", _as_integer, arg) for arg in argv]
+    argv = [_at_home(arg, before) for before, arg in zip(["", *argv], argv, strict=False)]
     argv = [_quoted_if_needed(arg) for arg in argv]
     mappings = "|".join(sorted(_mappings()))
     argv = [f"++{arg}" if re.match(rf"env\.({mappings})[.=]", arg) else arg for arg in argv]
@@ -92,6 +94,17 @@ def _quoted_if_needed(arg: str) -> str:
         return arg
     quoted = f"{setting[1]}={quote(setting[2])}"
     return quoted if _is_readable(quoted) else arg
+
+
+def _at_home(arg: str, before: str) -> str:
+    """Return a word with `~` expanded if it names a config folder. before: the word before it."""
+    if before in FOLDER_OPTIONS:
+        return os.path.expanduser(arg)
+    if arg.startswith("--config-dir="):
+        return f"--config-dir={os.path.expanduser(arg.partition('=')[2])}"
+    if arg.startswith("hydra.searchpath="):
+        return re.sub(r"([\[,'\"]|file://)~(?=/)", lambda match: match[1] + os.path.expanduser("~"), arg)
+    return arg
 
 
 def _is_readable(arg: str) -> bool:

@@ -1,5 +1,8 @@
-"""Paths of the package and its YAML files, in a checkout or an installed wheel."""
+"""Paths of the package and of the YAML files: rltrain's own, in a checkout or an installed wheel, and the user's."""
 
+import itertools
+import re
+from collections.abc import Iterable
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent
@@ -7,3 +10,33 @@ PACKAGE = Path(__file__).resolve().parent.parent
 
 CONFIGS = PACKAGE / "configs" if (PACKAGE / "configs").is_dir() else PACKAGE.parent / "configs"
 """Folder of the YAML files: inside the package in a wheel, next to it in a checkout."""
+
+FOLDER_OPTIONS = ("--config-dir", "-cd")
+"""Hydra's option for a folder of the user's YAML files; the next word is the folder."""
+
+
+def config_folders(argv: Iterable[str]) -> list[Path]:
+    """Return the user's config folders: `--config-dir DIR`, `-cd DIR` or `hydra.searchpath=[DIR,...]`."""
+    argv = list(argv)
+    given = [word for before, word in itertools.pairwise(argv) if before in FOLDER_OPTIONS]
+    given += [arg.partition("=")[2] for arg in argv if arg.startswith("--config-dir=")]
+    lists = [arg.partition("=")[2].strip("[]") for arg in argv if arg.startswith("hydra.searchpath=")]
+    searched = [path.strip("'\"").removeprefix("file://") for text in lists for path in text.split(",")]
+    given += [path for path in searched if path and "://" not in path]
+    return [Path(path).expanduser() for path in given]
+
+
+def schema_name(group: str, name: str, folders: Iterable[Path]) -> str:
+    """Return the settings class name of a YAML file, which is the first entry of its defaults (followed recursively).
+
+    folders: the user's config folders, which may hold the file. If there is no file, the name itself is a settings
+    class or a plugin.
+    """
+    folders = [CONFIGS, *folders]
+    path = next((path for folder in folders if (path := folder / group / f"{name}.yaml").is_file()), None)
+    first = (
+        re.search(r"^defaults:\s*(?:\[|-)\s*(\w+)", path.read_text(errors="replace"), re.MULTILINE) if path else None
+    )
+    if first is None or first[1] == name:
+        return name
+    return first[1].removesuffix("_schema") if first[1].endswith("_schema") else schema_name(group, first[1], folders)

@@ -28,15 +28,21 @@ def resolve(config: RunConfig) -> RunConfig:
     if cfg := getattr(config.env, "cfg", None):  # so that `eval` and `resume` find it from any folder
         config = dataclasses.replace(config, env=dataclasses.replace(config.env, cfg=str(Path(cfg).absolute())))
     algo = _with_shorthands(config)
+    chosen = []
     if not algo.trains_on_gpu and config.device != "cpu":
         # Tabular algorithms accept device=cuda and ignore it: only networks use a device.
         if config.device != "auto" and not algo.is_tabular:
             raise ConfigError(f"{algo.name} trains on the CPU only", "device", "use device=cpu, or algo=a2c")
         if config.device == "auto":
+            chosen.append("device")
             config = dataclasses.replace(config, device="cpu")
     frame_space, action_space = registry.spaces(config.env)
-    config = dataclasses.replace(config, env=registry.settle(config.env, action_space))
+    settled = registry.settle(config.env, action_space)
+    if getattr(settled, "scale_actions", False) and not config.env.scale_actions:
+        chosen.append("env.scale_actions")
+    config = dataclasses.replace(config, env=settled)
     if config.network.name == "auto":
+        chosen.append("network")
         name = "table" if algo.is_tabular else _choose_network(pixel_shape(frame_space), config.device)
         config = dataclasses.replace(config, network=dataclasses.replace(config.network, name=name))
     _check_fits(config, frame_space, action_space)
@@ -55,6 +61,7 @@ def resolve(config: RunConfig) -> RunConfig:
         checkpoint_every_steps=algo.checkpoint_every_steps(frame_space, steps)
         if config.checkpoint_every_steps is None
         else config.checkpoint_every_steps,
+        chosen=sorted({*config.chosen, *chosen}),
     )
     algo.check(frame_space, action_space, config.env.stack_num)
     check_memory(resolved, frame_space)

@@ -36,7 +36,7 @@ PLAN = "sweep.json"
 _WAIT_S = 60.0
 """Seconds to wait for a job of a killed sweep that is still saving."""
 
-_NOT_COMPARED = ("progress", "log_every_s", "plugins", "dry_run", "skip_done", "fail_fast")
+_NOT_COMPARED = ("progress", "log_every_s", "plugins", "dry_run", "skip_done", "fail_fast", "tuned_by", "chosen")
 """Keys in which two jobs may differ and still be the same job."""
 
 
@@ -276,7 +276,7 @@ def _train(sweep: Sweep, job: Job, resolved: RunConfig | None) -> int | None:
         place = sweep.new_place(job)
     resolved = resolved or resolve(settings_of(job))
     stop_if_asked()
-    return trainer.train(resolved, place)
+    return trainer.train(resolved, place, varies=job.varies)
 
 
 def stop_if_asked() -> None:

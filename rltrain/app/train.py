@@ -8,7 +8,7 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -30,28 +30,25 @@ def train(
     folder: Path | None = None,
     restored: tuple[int, dict[str, Any]] | None = None,
     lock: run_folder.Lock | None = None,
+    varies: Iterable[str] = (),
 ) -> int | None:
     """Train from a checked configuration.
 
     folder: the run folder; None: make one in run_dir. restored: step and state of the checkpoint from which to resume
-    in `folder`; None: start a new run. lock: the caller's lock on `folder`; None: lock it here. Returns the number of a
-    signal that came when the run was done, else None. Raises RltrainError.
+    in `folder`; None: start a new run. lock: the caller's lock on `folder`; None: lock it here. varies: the keys that
+    vary in the sweep to which the run belongs. Returns the number of a signal that came when the run was done, else
+    None. Raises RltrainError.
     """
     if config.dry_run:
         with tempfile.TemporaryDirectory() as place:
             short = _until_first_update(dataclasses.replace(config, run_dir=place))
             try:
-                late = _train_in(short, run_folder.create(short, Path(place) / "run"), None)
+                late = _train_in(short, Path(place) / "run", None, None)
             except Stopped as error:
                 raise Stopped(error.signal_number) from error  # without the folder, which is deleted
         print("dry run: built everything and made one update; nothing was kept", file=sys.stderr)
         return late
-    if restored is None:
-        folder = run_folder.create(config, folder)
-    assert folder is not None
-    if lock is None:
-        return _train_in(config, folder, restored)
-    return _train_locked(config, folder, restored)
+    return _train_in(config, folder, restored, lock, varies)
 
 
 def resume(
@@ -73,23 +70,34 @@ def resume(
             print(f"rltrain: warning: {error}", file=sys.stderr)
 
 
-def _train_in(config: RunConfig, folder: Path, restored: tuple[int, dict[str, Any]] | None) -> int | None:
-    """Lock an existing folder and train in it."""
-    with run_folder.Lock(folder):
-        return _train_locked(config, folder, restored)
-
-
-def _train_locked(config: RunConfig, folder: Path, restored: tuple[int, dict[str, Any]] | None) -> int | None:
-    """Install the signal handlers, run the algorithm, and write its end to status.json and error.log."""
-    algorithm = algorithms.module_of(config.algo.name)
-    run = Run(config, folder, restored, getattr(algorithm, "evaluate", play_episodes))
-    with signals.answering(run.on_signal):
+def _train_in(
+    config: RunConfig,
+    folder: Path | None,
+    restored: tuple[int, dict[str, Any]] | None,
+    lock: run_folder.Lock | None,
+    varies: Iterable[str] = (),
+) -> int | None:
+    """Make and lock the folder, as far as that is not done, and train in it with signal handlers installed."""
+    algorithm = algorithms.module_of(config.algo.name)  # first, because importing torch takes a second
+    early: list[int] = []
+    with contextlib.ExitStack() as stack:
+        # A signal that ends the process while the folder is made would leave half of one: the run answers it.
+        stack.enter_context(signals.answering(lambda number, frame: early.append(number)))
+        if restored is None:
+            folder = run_folder.create(config, folder)
+        assert folder is not None
+        if lock is None:
+            stack.enter_context(run_folder.Lock(folder))
+        run = Run(config, folder, restored, getattr(algorithm, "evaluate", play_episodes), varies)
+        stack.enter_context(signals.answering(run.on_signal))
+        for number in early:
+            run.on_signal(number, None)
         _train_answering(config, folder, run, algorithm)
-    return run.stop_signal
+        return run.stop_signal
 
 
 def _train_answering(config: RunConfig, folder: Path, run: Run, algorithm: ModuleType) -> None:
-    """Run the algorithm while stop signals are handled."""
+    """Run the algorithm while stop signals are handled, and write its end to status.json and error.log."""
     alarm = signal.signal(signal.SIGALRM, patience.interrupt)
     threading.excepthook = logger.on_thread_error
     run.write_status("running")

@@ -3,6 +3,8 @@
 import ast
 import dataclasses
 import inspect
+import re
+import sys
 import textwrap
 import tomllib
 from importlib import metadata
@@ -10,6 +12,7 @@ from typing import Any
 
 from rltrain.app.paths import PACKAGE
 from rltrain.config import plugin_modules
+from rltrain.system import terminal
 
 COMMANDS = {
     "resume": "continue a run from its last checkpoint, or the jobs of a sweep that are not done",
@@ -55,7 +58,17 @@ def version() -> str:
 
 def short() -> str:
     """Return the text that `rltrain` prints without arguments."""
-    return _START + "".join(f"\n  rltrain {command:<10} {text}" for command, text in COMMANDS.items())
+    text = _START + "".join(f"\n  rltrain {command:<10} {what}" for command, what in COMMANDS.items())
+    return fitted(text)
+
+
+def fitted(text: str) -> str:
+    """Return a text whose lines are broken between words on a terminal that is too narrow for them."""
+    lines = []
+    for line in text.splitlines():
+        columns = re.match(r" *\S.*? {2,}(?=\S)| *", line)
+        lines.append(terminal.wrapped(line, sys.stdout, indent=columns.end() if columns else 0))
+    return "\n".join(lines)
 
 
 def text(argv: list[str]) -> str:
@@ -65,7 +78,7 @@ def text(argv: list[str]) -> str:
     """
     schemas, chosen = _chosen(argv)
     what = "the values of this command line" if chosen else "their defaults"
-    parts = [short(), _KEYS, f"Keys of every run, with {what}:", ""]
+    parts = [short(), fitted(_KEYS), "", f"Keys of every run, with {what}:", ""]
     parts += _keys((PACKAGE / "config" / "run.py").read_text(), "RunConfig", "", chosen).values()
     for prefix, schema in schemas.items():
         group = prefix.removesuffix(".")
@@ -111,7 +124,8 @@ def _keys(source: str, class_name: str, prefix: str, values: dict[str, Any] | No
             default = _written(values[field.target.id])
         head = f"  {prefix}{field.target.id}={default}"
         words = " ".join(str(doc.value.value).split())
-        lines[field.target.id] = textwrap.fill(words, 118, initial_indent=f"{head:<36} ", subsequent_indent=" " * 37)
+        width = min(118, terminal.width(sys.stdout))
+        lines[field.target.id] = textwrap.fill(words, width, initial_indent=f"{head:<36} ", subsequent_indent=" " * 37)
     return lines
 
 

@@ -14,6 +14,9 @@ from rltrain.errors import ConfigError, nearest
 from rltrain.run import checkpoint
 from rltrain.run import folder as run_folder
 
+_PATHS = {"out", "run_dir", "env.cfg"}
+"""The keys whose value is a path: a shell does not expand `~` after a `=`."""
+
 MANY = 1_000_000
 """`max_words` without a limit."""
 
@@ -30,6 +33,7 @@ def split(
             )
     words = [arg for arg in argv if not is_setting(arg, keys)]
     values = dict(arg.split("=", 1) for arg in argv if is_setting(arg, keys))
+    values |= {key: os.path.expanduser(values[key]) for key in _PATHS & values.keys()}
     for key in values:
         if key not in keys:
             raise ConfigError(f"unknown key '{key}'", key, nearest(key, keys))

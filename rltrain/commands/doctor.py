@@ -17,12 +17,14 @@ from typing import NamedTuple
 import psutil
 
 from rltrain.commands.arguments import split
-from rltrain.system import process
+from rltrain.system import process, terminal
 from rltrain.watching import screens
 
 USAGE = "rltrain doctor"
 
 _TIMEOUT_S = 120
+_COLOURS = {"ok": "green", "missing": "red", "note": "yellow"}
+"""Colours of the states of a finding."""
 _PACKAGES = ("rltrain", "torch", "numpy", "gymnasium", "hydra-core", "tensorboard", "numba", "safetensors", "rich")
 _EXTRAS = {
     "plot": ("matplotlib",),
@@ -61,13 +63,23 @@ def main(argv: list[str]) -> int:
         ("display", _display),
         ("extras", _extras),
     ]
-    with ThreadPoolExecutor() as pool:  # several checks start a process and wait for it
+    pool = ThreadPoolExecutor()  # several checks start a process and wait for it
+    try:
         reports = list(pool.map(lambda check: _safe(check[1]), checks))
+    except KeyboardInterrupt:
+        for child in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                child.kill()
+        raise
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
     missing = 0
     for (name, _), findings in zip(checks, reports, strict=True):
         for state, what, fix in findings:
             missing += state == "missing"
-            print(f"{state:<8} {name:<9} {what}" + (f"; {fix}" if fix else ""))
+            line = f"{state:<8} {name:<9} {what}" + (f"; {fix}" if fix else "")
+            line = terminal.wrapped(line, sys.stdout, indent=19)
+            print(terminal.styled(line[:8], _COLOURS[state], sys.stdout) + line[8:])
     print(f"{missing} missing" if missing else "everything works")
     return 0
 

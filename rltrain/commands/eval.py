@@ -3,14 +3,13 @@
 import json
 import os
 import sys
-from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
 from rltrain.algos.registry import load_agent
 from rltrain.commands.arguments import RUN_KEYS, open_run, split, truth, whole_number
 from rltrain.commands.play import film_in, watch_in_file
-from rltrain.commands.stopping import stoppable
+from rltrain.commands.stopping import Stopping, stoppable
 from rltrain.config.run import RunConfig
 from rltrain.errors import DiskError, disk_errors, printable
 from rltrain.run.evaluation import play_episodes
@@ -48,7 +47,7 @@ def _evaluate(
     seed: int,
     greedy: bool,
     video: bool,
-    stopping: Callable[[], bool],
+    stopping: Stopping,
 ) -> None:
     agent = load_agent(config, path)
     facts = {"greedy": greedy, "checkpoint": path.name, "run": str(folder)}

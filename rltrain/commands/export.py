@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import importlib.util
 import io
+import json
 import logging
 import warnings
 from pathlib import Path
@@ -56,7 +57,10 @@ def main(argv: list[str]) -> int:
             inside.remove(out)  # it may be a link
         out.parent.mkdir(parents=True, exist_ok=True)
         {"onnx": _onnx, "torchscript": _torchscript, "pt2": _pt2}[kind](network, example, out)
-        facts = describe(config, network, example) | {"format": kind, "checkpoint": path.name, "run": str(folder)}
+        facts = describe(config, network, example) | {"format": kind, "checkpoint": path.name}
+        if kind == "onnx":
+            _annotate(out, facts)
+        facts |= {"run": str(folder)}  # a path of this machine, which stays out of a file to be passed on
         atomic.write_json(out.with_name(out.name + ".json"), facts)
     except OSError as error:
         where = str(out or folder / "export")
@@ -81,7 +85,7 @@ def example_obs(config: RunConfig) -> Any:
 
 
 def describe(config: RunConfig, network: Any, example: Any) -> dict[str, Any]:
-    """Return the JSON description of an exported network: shapes, dtypes and the settings of the environment."""
+    """Return the JSON description of an exported network: shapes, dtypes, actions and the environment's settings."""
     import torch
 
     with torch.inference_mode():
@@ -89,6 +93,9 @@ def describe(config: RunConfig, network: Any, example: Any) -> dict[str, Any]:
     names = output_names(outputs)
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)
     env = dataclasses.asdict(config.env)
+    _, action_space = registry.spaces(config.env)
+    action_names = registry.action_names(config.env)
+    named = len(action_names) == getattr(action_space, "n", None)
     about = "give pixels unscaled, 0 to 255: the network scales them; stack frames with the oldest first"
     if env.get("scale_actions"):
         about += "; actions from -1 to 1 stand for the finite bounds of the environment's action space"
@@ -100,6 +107,7 @@ def describe(config: RunConfig, network: Any, example: Any) -> dict[str, Any]:
             {"name": name, "shape": ["batch", *output.shape[1:]], "dtype": str(output.dtype)[6:]}
             for name, output in zip(names, outputs, strict=True)
         ],
+        "actions": {"space": str(action_space), "names": action_names if named else None},
         "about": about,
     }
 
@@ -160,6 +168,22 @@ def _onnx(network: Any, example: Any, out: Path) -> None:
             external_data=False,
             verbose=False,
         )
+
+
+def _annotate(path: Path, facts: dict[str, Any]) -> None:
+    """Name the batch axis of an ONNX file, and add facts as its metadata: texts as they are, others as JSON."""
+    import onnx
+
+    model = onnx.load(path)
+    graph = model.graph
+    symbol = graph.input[0].type.tensor_type.shape.dim[0].dim_param
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        for dim in value.type.tensor_type.shape.dim:
+            if symbol and dim.dim_param == symbol:
+                dim.dim_param = "batch"
+    texts = {key: fact if isinstance(fact, str) else json.dumps(fact) for key, fact in facts.items()}
+    onnx.helper.set_model_props(model, texts)
+    onnx.save(model, path)
 
 
 def _exported(network: Any, example: Any) -> Any:

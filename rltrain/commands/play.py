@@ -3,13 +3,12 @@
 import errno
 import os
 import sys
-from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
 from rltrain.algos.registry import load_agent
 from rltrain.commands.arguments import RUN_KEYS, open_run, split, truth, whole_number
-from rltrain.commands.stopping import stoppable
+from rltrain.commands.stopping import Stopping, stoppable
 from rltrain.config.run import RunConfig
 from rltrain.envs.pool import Episode
 from rltrain.errors import ConfigError, DiskError
@@ -49,7 +48,7 @@ def main(argv: list[str]) -> int:
             film = film or film_in(folder, path.name)
             video_path, played = watch_in_file(film, config, agent, episodes, seed, greedy, stopping)
             _report(played)
-            if os.path.exists(video_path):  # nothing was played if a signal came early
+            if video_path is not None:
                 print(video_path)
         else:
             title = f"rltrain: {config.algo.name} plays {config.env.name}"
@@ -83,18 +82,27 @@ def watch_in_file(
     episodes: int,
     seed: int,
     greedy: bool,
-    stopping: Callable[[], bool] = lambda: False,
-) -> tuple[Path, list[Episode]]:
+    stopping: Stopping | None = None,
+) -> tuple[Path | None, list[Episode]]:
     """Record episodes in a video file. Returns the file and the episodes. Raises RltrainError.
 
-    If there is no ffmpeg, the file is a .gif with the same name. stopping: ends the video when it returns True.
+    If there is no ffmpeg, the file is a .gif with the same name. stopping: ends the video when it returns True; without
+    any picture there is no file.
     """
+    stopping = stopping or Stopping()
     path = screens.film_path(path) if path.suffix == ".mp4" else path
     if path.suffix == ".gif":
         print("rltrain: no ffmpeg, so the video is a GIF; for mp4: pip install 'rltrain[video]'", file=sys.stderr)
+    before = _changed_at(path)
     played, is_true = watch(config, agent, episodes, seed, greedy, lambda fps: screens.film(path, fps), stopping)
     _warn(is_true)
-    return path, played
+    stopping.film = path if _changed_at(path) != before else None
+    return stopping.film, played
+
+
+def _changed_at(path: Path) -> int | None:
+    """Return the time of a file's last change in nanoseconds, or None without a file."""
+    return path.stat().st_mtime_ns if path.exists() else None
 
 
 def _report(played: list[Episode]) -> None:

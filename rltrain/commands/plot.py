@@ -32,7 +32,7 @@ def main(argv: list[str]) -> int:
     center = values.get("center", "mean")
     one_of("center", center, _CENTERS)
     metric = values.get("metric", "eval/mean_reward")
-    out = Path(values.get("out", "curves.png")).expanduser()
+    out = Path(values.get("out", "curves.png"))
     if out.suffix not in (".png", ".pdf", ".svg"):
         raise ConfigError(f"'{out.name}' is not a picture file", "out", "use .png, .pdf or .svg")
     statistic, center_name = _CENTERS[center]
@@ -86,7 +86,8 @@ def draw(bands: list[Band], metric: str, center: str) -> Any:
             colour = _COLOURS[labels.index(drawn.group) % len(_COLOURS)]
             style = ["-", "--", ":"][labels.index(drawn.group) // len(_COLOURS) % 3]
             marker = "o" if len(drawn.step) == 1 else None
-            name = f"{drawn.group} ({_count(drawn)})"
+            shorter = f", {drawn.runs[-1]} to the end" if drawn.runs[-1] < drawn.num_runs else ""
+            name = f"{drawn.group} ({_count(drawn)}{shorter})"
             axes.plot(drawn.step, drawn.center, style, color=colour, linewidth=1.8, marker=marker, label=name)
             axes.fill_between(drawn.step, drawn.low, drawn.high, color=colour, alpha=0.18, linewidth=0)
         axes.set_title(env, loc="left", fontweight="bold")

@@ -92,4 +92,7 @@ def _without_what_is_typed(settings: list[str], typed: list[str]) -> list[str]:
     """Leave out what the command line sets, and the settings of a group for which it makes another choice."""
     keys = {word.lstrip("+~").partition("=")[0] for word in typed}
     chosen = tuple(f"{group}{sign}" for group in _GROUPS if group in keys for sign in "=.")
+    # What the file says of where its values come from is true only if they are taken.
+    chosen += ("tuned_by=",) if {"algo", "env"} & keys else ()
+    chosen += ("chosen=",) if {"algo", "env", "network", "device"} & keys else ()
     return [word for word in settings if word.partition("=")[0] not in keys and not word.startswith(chosen or ("\0",))]

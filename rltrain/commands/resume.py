@@ -82,7 +82,7 @@ def _resume_sweep(word: str, values: dict[str, str]) -> int:
         )
     found = sweep.load(Path(word))
     ids = values.get("env.id", "").split(",")
-    files = [os.path.abspath(file) for file in values.get("env.cfg", "").split(",")]
+    files = [os.path.abspath(os.path.expanduser(file)) for file in values.get("env.cfg", "").split(",")]
     for job in found.jobs:
         if job.config is None:
             continue

@@ -3,7 +3,8 @@
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from pathlib import Path
 from types import FrameType
 
 from rltrain.envs import patience
@@ -12,27 +13,40 @@ from rltrain.run.evaluation import Interrupted
 from rltrain.system.signals import answering
 
 
-@contextlib.contextmanager
-def stoppable() -> Iterator[Callable[[], bool]]:
-    """Give a function that returns True once a signal has asked this process to stop.
+class Stopping:
+    """Returns True, when it is called, once a signal has asked this process to stop."""
 
-    A second SIGINT exits immediately. Environments that are started inside are closed by whoever started them, so call
-    the function between two steps. Raises Stopped at the end if a signal came.
+    def __init__(self) -> None:
+        self.received: list[int] = []
+        self.film: Path | None = None
+        """A film that stays if the command is stopped."""
+
+    def __call__(self) -> bool:
+        return bool(self.received)
+
+
+@contextlib.contextmanager
+def stoppable() -> Iterator[Stopping]:
+    """Give a `Stopping`, to be called between two steps.
+
+    A second SIGINT exits immediately. Environments that are started inside are closed by whoever started them. Raises
+    Stopped at the end if a signal came.
     """
-    received: list[int] = []
+    stopping = Stopping()
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if received and number == signal.SIGINT:
+        if stopping() and number == signal.SIGINT:
             os._exit(128 + number)
-        received.append(number)
+        stopping.received.append(number)
         patience.hurry()
 
     alarm = signal.signal(signal.SIGALRM, patience.interrupt)
     try:
         with answering(handle), contextlib.suppress(Interrupted):
-            yield lambda: bool(received)
-        if received:
-            raise Stopped(received[0])
+            yield stopping
+        if stopping():
+            kept = "the film up to this moment is kept" if stopping.film else ""
+            raise Stopped(stopping.received[0], str(stopping.film or ""), kept=kept)
     finally:
         patience.calm()
         signal.signal(signal.SIGALRM, alarm)

@@ -1,6 +1,7 @@
 """Settings of every environment family. This module imports no emulator."""
 
 import math
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -189,6 +190,7 @@ class DoomConfig(EnvironmentConfig):
             if not math.isfinite(weight):
                 raise ConfigError(f"{weight} is not a valid weight", f"env.shaping.{name}", "give a finite number")
         one_of("env.action_set", self.action_set, ("single", "combinations"))
+        self.cfg = self.cfg and os.path.expanduser(self.cfg)
         if self.cfg is not None and not Path(self.cfg).is_file():
             raise ConfigError(f"there is no file '{self.cfg}'", "env.cfg", "give the path of a ViZDoom .cfg file")
 

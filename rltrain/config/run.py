@@ -51,7 +51,8 @@ class RunConfig:
     """Agent steps between lines of metrics.jsonl; null: 1% of total_steps. It counts steps, not seconds, so that the
     same seed gives the same lines."""
     eval_every_steps: int | None = None
-    """Agent steps between evaluations; null: 10% of total_steps; 0: only at the end."""
+    """Agent steps between evaluations; null: 10% of total_steps; 0: only at the end. The first one is at step 0, before
+    training, and shows what chance scores: it is no result, and never `best`."""
     eval_episodes: int = 10
     """Episodes of an evaluation during training."""
     final_eval_episodes: int = 20
@@ -79,6 +80,10 @@ class RunConfig:
     """In a sweep: begin no further job after one has failed."""
     progress: bool = True
     """Show the start panel and the progress line."""
+    tuned_by: list[str] | None = None
+    """The files of tuned settings that the run took. rltrain writes this; the start panel shows it."""
+    chosen: list[str] = field(default_factory=list)
+    """The keys that were auto or null, and that rltrain chose. rltrain writes this; the start panel shows it."""
 
     def __post_init__(self) -> None:
         in_range("seed", self.seed, 0, 2**63 - 1)

@@ -106,7 +106,7 @@ def load(path: Path, cfg: str | None = None) -> RunConfig:
     if cfg is None and saved is not None:
         refuse_cfg(str(saved))
     if cfg is not None:
-        values["env"] = {**env, "cfg": str(Path(cfg).absolute())}
+        values["env"] = {**env, "cfg": str(Path(cfg).expanduser().absolute())}
     return from_dict(values)
 
 

@@ -21,8 +21,8 @@ MODULES: dict[str, str] = {
 }
 """The module of each family. It has `spaces`, `make_pool` and, if it can render, `make_viewer`.
 
-It may have `settle(config, action_space)`, which the function below describes, and `missing_limit(config)`: what is
-missing, in words, if episodes have no time limit, or None.
+It may have `settle(config, action_space)` and `action_names(config)`, which the functions below describe, and
+`missing_limit(config)`: what is missing, in words, if episodes have no time limit, or None.
 """
 
 NO_END_STEPS = 10_000
@@ -75,6 +75,12 @@ def make_pool(config: Any, num_envs: int) -> Pool:
 def make_viewer(config: Any) -> Viewer:
     """Start one environment that renders pictures for a human viewer. Raises ConfigError or EnvironmentFailure."""
     return _module(config).make_viewer(config)
+
+
+def action_names(config: Any) -> list[str]:
+    """Return the names of the environment's discrete actions in order, or [] if they have no names."""
+    names = getattr(_module(config), "action_names", None)
+    return list(names(config)) if names else []
 
 
 def _module(config: Any) -> ModuleType:

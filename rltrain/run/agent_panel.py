@@ -9,6 +9,7 @@ from rltrain.config.run import RunConfig
 from rltrain.envs.spaces import PixelsAndVariables
 from rltrain.nn.device import resolve_device
 from rltrain.nn.networks import Torso, num_parameters, obs_shape
+from rltrain.run.panel import auto_fact
 from rltrain.system.ram import free_bytes
 
 
@@ -34,7 +35,7 @@ def facts(
         "network": f"{torso.name}, {num_parameters(network):,} parameters, {str(torso.dtype).removeprefix('torch.')}",
         "observation": _observation(frame_space, config.env.stack_num),
         "action": str(action_space),
-        "device": f"{device}, {_free_memory(device)}",
+        "device": f"{device}, {_threads(device)}{_free_memory(device)}",
     }
     if isinstance(frame_space, PixelsAndVariables):
         found["observation"] += f", last rows: {', '.join(config.env.game_variables)}"
@@ -43,13 +44,25 @@ def facts(
         found["reward"] = f"shaped in training only: {weights}"
     if replay_bytes is not None:
         found["replay"] = f"{config.algo.replay_capacity:,} frames, {replay_bytes / 1e9:.2f} GB when full"
-    return found
+    chosen = {}
+    if config.device == "auto":
+        chosen["device"] = str(device)
+    if config.precision == "auto":
+        chosen["precision"] = "bf16" if torso.dtype == torch.bfloat16 else "fp32"
+    if config.cuda_graphs == "auto" and device.type == "cuda":
+        chosen["cuda_graphs"] = str(config.algo.supports_cuda_graphs).lower()
+    return found | auto_fact(config, chosen)
 
 
 def _observation(frame_space: gymnasium.Space, stack_num: int) -> str:
     if isinstance(frame_space, gymnasium.spaces.Discrete):
         return f"one of {frame_space.n} states"
     return f"{obs_shape(frame_space, stack_num)} {frame_space.dtype}"
+
+
+def _threads(device: torch.device) -> str:
+    threads = torch.get_num_threads()
+    return f"{threads} thread{'s' if threads > 1 else ''}, " if device.type == "cpu" else ""
 
 
 def _free_memory(device: torch.device) -> str:

@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -23,11 +23,14 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from rltrain.envs.pool import Episode
 from rltrain.errors import DiskError, disk_errors, printable
-from rltrain.system import atomic, inside
+from rltrain.system import atomic, inside, terminal
 
-_WIDE = 1000
-"""Columns of a terminal whose width is unknown."""
+_HPARAMS = ("algo", "env", "seed")
+"""The settings that every table of runs needs, as typed."""
 
+_FINAL, _BEST = "final/mean_reward", "best/mean_reward"
+_METRICS = (_FINAL, _BEST, "eval/mean_reward", "rollout/ep_rew_mean", "time/fps")
+"""The columns of scores in the HParams tab, which shows five."""
 
 _show_thread_error = threading.excepthook
 
@@ -48,12 +51,18 @@ class Logger:
     """The three logs of one run folder."""
 
     def __init__(
-        self, folder: Path, hparams: dict[str, Any], start_step: int | None, evaluates_again: bool = False
+        self,
+        folder: Path,
+        hparams: dict[str, Any],
+        start_step: int | None,
+        evaluates_again: bool = False,
+        varies: Iterable[str] = (),
     ) -> None:
         """Open the logs.
 
         hparams: nested settings for TensorBoard's HParams tab. start_step: step from which the run resumes; later lines
-        are dropped; None: a new run. evaluates_again: also drop the evaluation of start_step. Raises DiskError.
+        are dropped; None: a new run. evaluates_again: also drop the evaluation of start_step. varies: the keys that
+        vary in the run's sweep. Raises DiskError.
         """
         self._warned = False
         self._metrics = folder / "metrics.jsonl"
@@ -73,7 +82,7 @@ class Logger:
                 self._episodes_file.write("step,reward,length,frames\n")
             self._writer = EventFileWriter(str(folder), flush_secs=10)
         if start_step is None:
-            self._write_hparams(_flatten(hparams))
+            self._write_hparams(_flatten(hparams), varies)
         else:
             start = SessionLog(status=SessionLog.START)
             self._event(Event(wall_time=time.time(), step=start_step + 1, session_log=start))
@@ -84,8 +93,12 @@ class Logger:
         with self.warned():
             self._metrics_file.write(json.dumps({"step": step, **values}) + "\n")
             self._episodes_file.flush()
-        scalars = [Summary.Value(tag=tag, simple_value=value) for tag, value in values.items() if "/" in tag]
-        self._event(Event(wall_time=time.time(), step=step, summary=Summary(value=scalars)))
+        self._scalars(step, {tag: value for tag, value in values.items() if "/" in tag})
+
+    def result(self, step: int, final: dict[str, Any], best: dict[str, Any] | None) -> None:
+        """Write the scores of result.json to TensorBoard, for the HParams tab."""
+        scores = {_FINAL: final, _BEST: best}
+        self._scalars(step, {tag: score["mean_reward"] for tag, score in scores.items() if score})
 
     def episodes(self, step: int, episodes: list[Episode]) -> None:
         """Write one line of episodes.csv for each finished episode."""
@@ -108,16 +121,25 @@ class Logger:
             with self.warned():
                 file.close()
 
+    def _scalars(self, step: int, values: dict[str, float]) -> None:
+        scalars = [Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
+        self._event(Event(wall_time=time.time(), step=step, summary=Summary(value=scalars)))
+
     def _event(self, event: Event) -> None:
         with self.warned():
             self._writer.add_event(event)
 
-    def _write_hparams(self, hparams: dict[str, Any]) -> None:
-        """Write the settings for TensorBoard's HParams tab."""
-        metric = api_pb2.MetricInfo(name=api_pb2.MetricName(tag="eval/mean_reward"))
+    def _write_hparams(self, hparams: dict[str, Any], varies: Iterable[str]) -> None:
+        """Write the settings for TensorBoard's HParams tab.
+
+        TensorBoard takes the columns from the first run that it finds, and shows first those that `differs` marks. So
+        every run of a sweep marks the same ones, also where it lacks a setting that varies.
+        """
+        marked = dict.fromkeys((*_HPARAMS, *varies))
         infos, session = [], plugin_data_pb2.SessionStartInfo()
-        for key, value in sorted(hparams.items()):
-            info = api_pb2.HParamInfo(name=key)
+        for key in (*marked, *sorted(hparams.keys() - marked.keys())):
+            value = hparams.get(key)
+            info = api_pb2.HParamInfo(name=key, differs=key in marked)
             if isinstance(value, bool):
                 info.type = api_pb2.DATA_TYPE_BOOL
                 session.hparams[key].bool_value = value
@@ -128,7 +150,8 @@ class Logger:
                 info.type = api_pb2.DATA_TYPE_STRING
                 session.hparams[key].string_value = str(value)
             infos.append(info)
-        experiment = api_pb2.Experiment(hparam_infos=infos, metric_infos=[metric])
+        metrics = [api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag)) for tag in _METRICS]
+        experiment = api_pb2.Experiment(hparam_infos=infos, metric_infos=metrics)
         for tag, data in (
             (hparams_metadata.EXPERIMENT_TAG, plugin_data_pb2.HParamsPluginData(experiment=experiment)),
             (hparams_metadata.SESSION_START_INFO_TAG, plugin_data_pb2.HParamsPluginData(session_start_info=session)),
@@ -152,13 +175,13 @@ class Logger:
 
 
 def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested values as one dict with keys joined by dots."""
+    """Return nested values as one dict with keys joined by dots, as typed: the name of the algorithm is `algo`."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, dict):
             flat |= _flatten(value, f"{prefix}{key}.")
         else:
-            flat[f"{prefix}{key}"] = value
+            flat[prefix[:-1] if key == "name" and prefix.count(".") == 1 else f"{prefix}{key}"] = value
     return flat
 
 
@@ -189,7 +212,7 @@ class Progress:
     def __init__(self, total_steps: int, every_s: float, enabled: bool, train_s: Callable[[], float]) -> None:
         """train_s: returns the seconds of training so far, without evaluations."""
         self._total_steps = total_steps
-        self._terminal = sys.stderr.isatty()
+        self._terminal = terminal.is_drawable(sys.stderr)
         self._every_s = every_s if self._terminal else every_s * 10
         self._enabled = enabled
         self._train_s = train_s
@@ -202,6 +225,8 @@ class Progress:
         """Seconds for each episode of the last evaluation."""
         self.episodes_left: Callable[[int], int] = lambda step: 0
         """Returns the number of episodes of the evaluations that come after a step."""
+        self.learning_starts = 0
+        """The step of the first update."""
         self.facts: dict[str, str] = {}
         """Further values to show in the line, by name."""
 
@@ -215,18 +240,21 @@ class Progress:
         doing: the current activity to show instead of the speed, such as `evaluating 7 of 20`.
         """
         now = time.monotonic()
-        if self._window is None:  # the time before, such as starting emulators, says nothing of what is to come
+        # The time before the first step, such as starting emulators, says nothing of what is to come. Neither does the
+        # speed before the first update.
+        if (self._window is None and not doing) or (self._window and self._window[0] < self.learning_starts <= step):
             self._window = (step, self._train_s())
         if not self._enabled or now - self._shown_s < self._every_s:
             return
         self._shown_s = now
         parts = [f"{min(step / self._total_steps, 1):4.0%} {step:,}/{self._total_steps:,}"]
-        window_step, window_s = self._window
-        if step > window_step:
+        if self._window is not None and step > self._window[0]:
+            window_step, window_s = self._window
             self._window = (step, self._train_s())
             step_s = max(self._window[1] - window_s, 1e-9) / (step - window_step)
-            # Half from the last line, half from those before: neither the first steps nor a single line decides.
-            self._step_s = step_s if self._step_s is None else (step_s + self._step_s) / 2
+            if window_step >= self.learning_starts:
+                # Half from the last line, half from those before: neither the first steps nor a single line decides.
+                self._step_s = step_s if self._step_s is None else (step_s + self._step_s) / 2
             if not doing:
                 parts.append(f"{1 / step_s:,.0f} steps/s")
         if doing:
@@ -235,7 +263,8 @@ class Progress:
             left_s = max(self._total_steps - step, 0) * self._step_s + self.episodes_left(step) * self._episode_s
             parts.append(f"{_duration(left_s)} left")
         parts += [f"{key} {value}" for key, value in self.facts.items()]
-        line = _fitting(parts, _columns() - 1) if self._terminal else "  ".join(parts)
+        # A line of the full width would wrap, and redrawing would not remove the wrapped part.
+        line = _fitting(parts, terminal.width(sys.stderr) - 1) if self._terminal else "  ".join(parts)
         print(f"\r\033[K{line}" if self._terminal else line, end="" if self._terminal else "\n", file=sys.stderr)
         sys.stderr.flush()
 
@@ -253,13 +282,6 @@ def _fitting(parts: list[str], width: int) -> str:
             break
         line += f"  {part}"
     return line
-
-
-def _columns() -> int:
-    """Return the width of the terminal. A longer line would wrap, and redrawing would not remove the wrapped part."""
-    with contextlib.suppress(OSError):
-        return os.get_terminal_size(sys.stderr.fileno()).columns or _WIDE
-    return _WIDE
 
 
 def _duration(seconds: float) -> str:

@@ -1,20 +1,35 @@
 """The start panel and the end message of a training."""
 
+import contextlib
+import platform
 import shlex
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
 
+from rltrain.config import saved as saved_config
 from rltrain.config.run import RunConfig
-from rltrain.errors import printable
+from rltrain.errors import CheckpointError, printable
+from rltrain.run.evaluation import planned_episodes
+from rltrain.system import inside, terminal
 from rltrain.system.ram import free_bytes
 
 _LONG_S = 5.0
 """Seconds below which it does not matter that evaluations took most of a run."""
+
+_LOOKED_AT = 20
+"""The most runs to look at for one with the same settings."""
+
+_NO_MEASURE = (OSError, CheckpointError, LookupError, TypeError, ValueError, ArithmeticError, AttributeError)
+"""Errors of reading a run that is damaged, or of another version of rltrain."""
+
+_SPEED_KEYS = ("device", "precision", "fast", "cuda_graphs", "compile", "micro_batch_size")
+"""Keys outside of algo, env and network on which the speed depends."""
 
 
 def table_facts(config: RunConfig, agent: Any) -> dict[str, str]:
@@ -28,11 +43,81 @@ def table_facts(config: RunConfig, agent: Any) -> dict[str, str]:
         "observation": f"one of {num_states} states",
         "action": f"one of {num_actions}",
         "device": f"cpu, {free_bytes() / 1e9:.1f} GB free",
+        **auto_fact(config, {}),
     }
 
 
+def auto_fact(config: RunConfig, found: dict[str, str]) -> dict[str, str]:
+    """Return the fact that says what rltrain chose for keys that were auto or null; {} if it chose nothing.
+
+    found: values of keys that the configuration still has as auto.
+    """
+    values = {"network": config.network.name, "device": config.device, "env.scale_actions": "true"}
+    chosen = {key: values[key] for key in config.chosen if key in values} | found
+    return {"auto": " ".join(f"{key}={value}" for key, value in chosen.items())} if chosen else {}
+
+
+def plan_facts(config: RunConfig) -> dict[str, str]:
+    """Return the facts that say where the settings come from and how long the run is."""
+    facts = {}
+    if config.tuned_by is not None:  # older configurations do not say it
+        untuned = f"defaults: nothing is tuned for {config.algo.name} on {config.env.name}"
+        facts["settings"] = f"tuned by {', '.join(config.tuned_by)}" if config.tuned_by else untuned
+    facts["typed"] = shlex.join(sys.argv[1:]) or "nothing"
+    evaluated, saved = (
+        f"every {every:,}" if every else "at the end"
+        for every in (config.eval_every_steps, config.checkpoint_every_steps)
+    )
+    facts["steps"] = f"{config.total_steps:,}; evaluated {evaluated}, saved {saved}"
+    return facts
+
+
+def time_fact(config: RunConfig, folder: Path, left_s: float | None) -> str:
+    """Return how long the run will take, as far as that is known.
+
+    left_s: seconds for the rest of a resumed run at its speed so far. A new run can be compared with an earlier one
+    beside its folder.
+    """
+    if left_s is not None:
+        return f"about {_in_words(left_s)} for the rest, at the speed so far, without evaluations"
+    earlier = _earlier(config, folder)
+    if earlier is not None:
+        return f"about {_in_words(earlier[1])}, as {earlier[0]} took"
+    return "not known yet: the progress line tells it once the speed is measured"
+
+
+def _earlier(config: RunConfig, folder: Path) -> tuple[str, float] | None:
+    """Return the newest finished run beside `folder` with the same settings and machine, and the seconds at its speed.
+
+    The number of steps and the evaluations may differ.
+    """
+    made_for = saved_config.fingerprint(config)
+    places: list[Path] = []
+    with contextlib.suppress(OSError):
+        places = sorted((place for place in folder.parent.iterdir() if place != folder), reverse=True)
+    for place in places[:_LOOKED_AT]:
+        with contextlib.suppress(*_NO_MEASURE):
+            result, meta = (inside.read_json(place / f"{name}.json") for name in ("result", "meta"))
+            last = inside.folder(place / "checkpoints") / "last"
+            if inside.read_json(last / "manifest.json")["made_for"] != made_for or meta["host"] != platform.node():
+                continue
+            theirs = saved_config.read(place / "config.yaml")
+            if all(theirs[key] == getattr(config, key) for key in _SPEED_KEYS):
+                eval_s = result["wall_time_s"] - result["train_time_s"]
+                share = planned_episodes(config) / planned_episodes(SimpleNamespace(**theirs))
+                return place.name, result["train_time_s"] / result["steps"] * config.total_steps + eval_s * share
+    return None
+
+
+def _in_words(seconds: float) -> str:
+    """Return a duration as an estimate: 40 s, 3 min, 2.5 h."""
+    if seconds < 100:
+        return f"{max(round(seconds), 1)} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
 def show_start(folder: Path | None, facts: dict[str, str]) -> None:
-    """Print the start panel on stderr; plain lines if stderr is no terminal.
+    """Print the start panel on stderr, broken between words; one line for each fact if stderr is no terminal.
 
     folder: the run folder, or None for a dry run, which keeps none.
     """
@@ -42,17 +127,27 @@ def show_start(folder: Path | None, facts: dict[str, str]) -> None:
         # `latest` and show one run twice.
         curves = f"tensorboard --logdir {shlex.quote(str(folder.parent))}"
         lines = {"run": printable(str(folder)), **lines, "curves": printable(curves)}
-    console = Console(file=sys.stderr, highlight=False)
-    if not console.is_terminal:
+    if not terminal.is_drawable(sys.stderr):
         for key, value in lines.items():
             print(f"{key}: {value}", file=sys.stderr)
         return
+    width = terminal.width(sys.stderr)
+    # Beside the values: the frame with its padding, 4 columns, and the gap after the keys, 2.
+    columns = max(width - max(map(len, lines)) - 6, 10)
     table = Table.grid(padding=(0, 2))
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")  # wrap long paths instead of cutting them
     for key, value in lines.items():
-        table.add_row(key, value)
-    console.print(Panel(table, title="rltrain", expand=False))
+        table.add_row(key, "\n".join(terminal.broken(value, columns)))
+    colour = terminal.has_colour(sys.stderr)
+    console = Console(
+        file=sys.stderr,
+        force_terminal=True,
+        no_color=not colour,
+        width=width,
+        highlight=False,
+        markup=False,  # a value such as [a] is no markup
+        emoji=False,
+    )
+    console.print(Panel(table, title="rltrain", expand=False, border_style="cyan" if colour else ""))
 
 
 def show_end(folder: Path, config: RunConfig, result: dict[str, Any]) -> None:
@@ -72,15 +167,18 @@ def show_end(folder: Path, config: RunConfig, result: dict[str, Any]) -> None:
     played += ", computed exactly" if exact else ""
     eval_s = result["wall_time_s"] - result["train_time_s"]
     if eval_s > 0.5 * result["wall_time_s"] and eval_s > _LONG_S:
-        print(
+        text = (
             f"evaluations took {eval_s / result['wall_time_s']:.0%} of the time: for a faster run use a larger"
-            f" eval_every_steps (now {config.eval_every_steps:,}) or fewer eval_episodes (now {config.eval_episodes})",
-            file=sys.stderr,
+            f" eval_every_steps (now {config.eval_every_steps:,}) or fewer eval_episodes (now {config.eval_episodes})"
         )
-    print(
+        print(terminal.wrapped(text, sys.stderr), file=sys.stderr)
+    text = (
         f"reached {final['mean_reward']:.2f} +- {final['std_reward']:.2f} over {final['episodes']} {played}"
         f" (best evaluation {best['mean_reward']:.2f} at step {best['step']:,})"
-        f" after {result['steps']:,} steps in {result['wall_time_s']:.1f} s, {result['fps']:,.0f} steps/s in training\n"
+        f" after {result['steps']:,} steps in {result['wall_time_s']:.1f} s, {result['fps']:,.0f} steps/s in training"
+    )
+    print(
+        f"{terminal.wrapped(text, sys.stderr)}\n"
         f"  tensorboard --logdir {run}\n  rltrain play {run}{again}\n"
         f"  rltrain resume {run} total_steps={2 * result['steps']}{again}",
         file=sys.stderr,

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from types import FrameType
@@ -40,6 +40,9 @@ from rltrain.system.ram import peak_rss_mb
 _leave = os._exit
 """Kept, because `os._exit` raises an error while the code of an environment runs (envs/gym/guard.py)."""
 
+_NO_HPARAMS = ("tuned_by", "chosen")
+"""Keys of the configuration that are no settings."""
+
 STATUS_EVERY_S = 30.0
 """Seconds after which status.json is written again if no line of metrics was due."""
 
@@ -53,10 +56,12 @@ class Run:
         folder: Path,
         restored: tuple[int, dict[str, Any]] | None,
         evaluate: Callable[..., dict[str, Any]] = play_episodes,
+        varies: Iterable[str] = (),
     ) -> None:
         """restored: step and state of the checkpoint to resume from. evaluate: function that evaluates the agent.
 
-        Raises DiskError if the logs cannot be opened, UnfitCheckpoint if the state does not fit.
+        varies: the keys that vary in the run's sweep, for TensorBoard. Raises DiskError if the logs cannot be opened,
+        UnfitCheckpoint if the state does not fit.
         """
         self.config = config
         self.folder = folder
@@ -85,8 +90,10 @@ class Run:
         """The next step at which `after_step` must log, evaluate or save."""
         # The log may have an evaluation of this step from a killed process. If it is due again, drop the old one.
         evaluates_again = self.evaluations.due or self.finished
-        self.logger = Logger(folder, dataclasses.asdict(config), self.step if restored else None, evaluates_again)
+        hparams = {key: value for key, value in dataclasses.asdict(config).items() if key not in _NO_HPARAMS}
+        self.logger = Logger(folder, hparams, self.step if restored else None, evaluates_again, varies)
         self._progress = Progress(config.total_steps, config.log_every_s, config.progress, lambda: self._clock.train_s)
+        self._progress.learning_starts = getattr(config.algo, "learning_starts", 0)
         self._progress.episodes_left = self.evaluations.episodes_left
 
     def generator(self, consumer: str) -> np.random.Generator:
@@ -133,9 +140,9 @@ class Run:
         """Show the panel and, in a resumed run, load the saved state of the agent and its parts.
 
         Returns True in a resumed run. `parts`: all that a checkpoint saves besides the agent and the random numbers.
-        Call the environments (a `Stepper` or `Collector`) `environments` and a replay buffer `replay`. If a signal
-        interrupted an evaluation, it is made now. Raises UnfitCheckpoint if the state does not fit the agent or its
-        parts, and Stopped.
+        Call the environments (a `Stepper` or `Collector`) `environments` and a replay buffer `replay`. A new run
+        evaluates the untrained agent, unless `eval_every_steps` is 0. If a signal interrupted an evaluation, the
+        resumed run makes it now. Raises UnfitCheckpoint if the state does not fit the agent or its parts, and Stopped.
         """
         self._agent, self._parts = agent, parts
         replay_bytes = getattr(parts.get("replay"), "nbytes", None)
@@ -145,6 +152,10 @@ class Run:
             with self.logger.warned():
                 run_folder.note_computing(self.folder)
             self._show(agent, replay_bytes)
+            self.evaluations.due = bool(self.config.eval_every_steps)
+            self._evaluate_if_due()
+            if self.evaluations.due:  # a signal interrupted it
+                self.stop_if_asked()
             return False
         path = self.folder / "checkpoints" / f"step_{self.step:09d}"
         # A copy of a run may have its last checkpoint as a folder `last` alone.
@@ -182,7 +193,14 @@ class Run:
             # Do not start environments only for their spaces: A3C starts its own in its workers.
             spaces = self.spaces if self._pool is not None else registry.spaces(self.config.env)
             facts = agent_panel.facts(self.config, *spaces, agent, replay_bytes)
-        panel.show_start(None if self.config.dry_run else self._shown, facts)
+        if self.config.dry_run:
+            panel.show_start(None, facts)
+            return
+        facts |= panel.plan_facts(self.config)
+        rest = max(self.config.total_steps - self.step, 0)
+        left_s = rest * self._clock.train_s / self.step if self.step else None
+        facts["time"] = panel.time_fact(self.config, self.folder, left_s)
+        panel.show_start(self._shown, facts)
 
     def close(self) -> None:
         """Close the training environments, if they were started."""
@@ -329,6 +347,7 @@ class Run:
             "fps": round(self.step / max(train_s, 1e-9), 1),
             "peak_rss_mb": round(peak_rss_mb(), 1),
         }
+        self.logger.result(self.step, final, self.evaluations.best)
         atomic.write_json(self.folder / "result.json", result)
         self._progress.end()
         if self.config.progress and not self.config.dry_run:

@@ -3,13 +3,18 @@
 import contextlib
 import ctypes
 import os
+import signal
 import sys
 import threading
+from typing import NoReturn
 
 from rltrain.errors import ConfigError
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 """Parameters of glibc's mallopt (malloc.h)."""
+
+_exit = os._exit
+"""Kept, because `os._exit` raises an error while the code of an environment runs (envs/gym/guard.py)."""
 
 _EXIT_S = 10.0
 """The time that Python gets to end. An environment may leave a thread or an exit hook behind that never ends."""
@@ -23,15 +28,19 @@ def require_working_directory() -> None:
         raise ConfigError("the working directory was deleted", "cd", "change to a folder that exists") from error
 
 
-def end_soon(code: int) -> None:
-    """Exit with `code` after some seconds, whatever still runs. Call it when all is done."""
-
-    def leave() -> None:
+def leave(code: int) -> NoReturn:
+    """Exit with `code` at once, whatever still runs."""
+    with contextlib.suppress(RuntimeError):  # a signal may have interrupted a print, which is not reentrant
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(code)
+    _exit(code)
 
-    timer = threading.Timer(_EXIT_S, leave)
+
+def end_soon(code: int) -> None:
+    """Exit with `code` after some seconds, or at Ctrl-C, whatever still runs. Call it when all is done."""
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+        signal.signal(signal.SIGINT, lambda number, frame: leave(code))
+    timer = threading.Timer(_EXIT_S, leave, [code])
     timer.daemon = True
     timer.start()
 

@@ -5,12 +5,32 @@ import signal
 from collections.abc import Callable, Iterator
 from types import FrameType
 
+from rltrain.system import process
+
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+
+
+interrupts: list[int] = []
+"""The signals that `interrupt` has received."""
+
+
+def interrupt(number: int, frame: FrameType | None) -> None:
+    """Handle SIGINT where nothing else does: while a run is prepared, and in commands that only read.
+
+    The second one exits at once. Libraries may turn KeyboardInterrupt into another error, or ignore it in a destructor.
+    So `answering` raises it again, before anything begins.
+    """
+    if interrupts:
+        process.leave(128 + number)
+    interrupts.append(number)
+    raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
 def answering(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     """Handle the stop signals inside with `handler`. nohup makes a process ignore SIGHUP: it stays ignored."""
+    if interrupts:
+        raise KeyboardInterrupt
     ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else set()
     before = {number: signal.signal(number, handler) for number in STOP_SIGNALS if number not in ignored}
     try:

@@ -1,14 +1,70 @@
-"""Keep a run alive when its terminal is lost: later output goes to /dev/null."""
+"""What the terminal can show; and keep a run alive when its terminal is lost: later output goes to /dev/null."""
 
+import contextlib
 import errno
 import os
 import sys
+import textwrap
 from typing import Any
 
 from rltrain.errors import disk_errors
 
 _NO_READER = (errno.EPIPE, errno.EIO)
 """Errors of writing to a pipe whose reader ended (`| head`) and to a closed terminal."""
+
+
+_STYLES = {"bold": 1, "red": 31, "green": 32, "yellow": 33}
+
+_UNKNOWN_WIDTH = 1000
+"""Columns of a terminal whose width is unknown."""
+
+
+def is_drawable(stream: Any) -> bool:
+    """Return True if a text stream is a terminal that obeys control codes."""
+    return bool(stream.isatty()) and os.environ.get("TERM") not in ("dumb", "unknown")
+
+
+def has_colour(stream: Any) -> bool:
+    """Return True if a text stream may have colours. A user can switch them off with NO_COLOR (no-color.org)."""
+    return is_drawable(stream) and not os.environ.get("NO_COLOR")
+
+
+def styled(text: str, style: str, stream: Any) -> str:
+    """Return the text in a style of `_STYLES` if the stream may have colours, else unchanged."""
+    return f"\033[{_STYLES[style]}m{text}\033[0m" if has_colour(stream) else text
+
+
+def width(stream: Any) -> int:
+    """Return the columns of a terminal; if it does not tell them, those of COLUMNS, or many."""
+    with contextlib.suppress(OSError):
+        if columns := os.get_terminal_size(stream.fileno()).columns:
+            return columns
+    given = os.environ.get("COLUMNS", "")
+    return int(given) if given.isdecimal() and int(given) else _UNKNOWN_WIDTH
+
+
+def wrapped(text: str, stream: Any, indent: int = 0) -> str:
+    """Return the text broken between words at the width of a terminal; on anything else, one line.
+
+    indent: number of spaces before the second line and later ones.
+    """
+    return "\n".join(broken(text, width(stream), indent)) if stream.isatty() else text
+
+
+def broken(text: str, columns: int, indent: int = 0) -> list[str]:
+    """Return the lines of a text of at most `columns` columns. A longer word is broken after a slash, if it has one."""
+    indent = min(indent, columns // 2)
+    words = textwrap.TextWrapper(
+        columns, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
+    )
+    lines: list[str] = []
+    for line in words.wrap(text) or [""]:
+        while len(line) > columns:
+            end = line.rfind("/", indent + 1, columns) + 1 or columns
+            lines.append(line[:end])
+            line = " " * indent + line[end:]
+        lines.append(line)
+    return lines
 
 
 def guard() -> None:

@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import pytest
+import vizdoom
 import yaml
 from small_runs import QUICK
 
 from rltrain.app import overrides
+from rltrain.commands.arguments import split
 
 TABLE = ["algo=q_learning", "env=maze"]
 
@@ -56,6 +58,22 @@ def test_a_leading_tilde_is_the_home_folder_quoted_or_not(compose, monkeypatch):
     monkeypatch.setenv("HOME", "/somewhere")
     for written in ("run_dir=~/my runs", 'run_dir="~/my runs"'):
         assert compose(*TABLE, written).run_dir == "/somewhere/my runs"
+
+
+def test_a_tilde_stands_for_the_home_in_every_path(compose, mine, monkeypatch, tmp_path):
+    """Bug: `--config-dir=~/conf` and `env.cfg=~/my.cfg`, which no shell expands, are not found."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    mine("env/room.yaml", "defaults: [doom_schema, _self_]\nname: room\ncfg: ~/basic.cfg\n")
+    source = Path(vizdoom.scenarios_path)
+    for name in ("basic.cfg", "basic.wad"):
+        (tmp_path / name).write_bytes((source / name).read_bytes())
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for options in (["--config-dir=~/conf"], ["--config-dir", "~/conf"], ["hydra.searchpath=[file://~/conf]"]):
+        assert compose(*options, "algo=dqn", "env=room").env.cfg == f"{tmp_path}/basic.cfg"
+    assert compose("algo=dqn", "env=doom", "env.cfg=~/basic.cfg").env.cfg == f"{tmp_path}/basic.cfg"
+    _, values = split(["run", "out=~/a.mp4", "env.cfg=~/b.cfg"], {"out", "env.cfg"}, "rltrain play RUN")
+    assert values == {"out": f"{tmp_path}/a.mp4", "env.cfg": f"{tmp_path}/b.cfg"}
 
 
 def test_what_is_quoted_comes_back(compose):

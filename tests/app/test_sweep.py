@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from small_runs import QUICK
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+from tensorboard.plugins.hparams import metadata
 
 from rltrain.app import hydra_app, sweep
 from rltrain.config.algorithms import QLearningConfig
@@ -273,3 +275,30 @@ def test_another_sweep_that_starts_meanwhile_is_left_alone(command, monkeypatch)
     assert (other / "multirun.yaml").is_file() and os.listdir("runs/sweeps") == [other.name]
     done = command(*JOBS)
     assert done.code == 0 and "2 of 2 jobs done" in done.err, done.err
+
+
+def test_every_run_of_a_mixed_sweep_has_what_varies_and_its_scores_in_the_hparams_tab(command):
+    """Bug: the algorithm, the seed and the final score are hidden among sixty columns."""
+    varied = ["algo=q_learning,sarsa", "seed=1", "eval_every_steps=100"]
+    outcome = command("-m", "env=frozen_lake", *varied, "total_steps=200", *QUICK)
+    assert outcome.code == 0, outcome.err
+    folders = sorted(path.parent for path in outcome.run_dir.rglob("sweeps/*/*/result.json"))
+    assert len(folders) == 2
+    seen = set()
+    for folder in folders:
+        (events,) = folder.glob("events.out.tfevents.*")
+        values = [value for event in EventFileLoader(str(events)).Load() for value in event.summary.value]
+        content = {
+            value.tag: value.metadata.plugin_data.content for value in values if value.tag.startswith("_hparams_")
+        }
+        experiment = metadata.parse_experiment_plugin_data(content[metadata.EXPERIMENT_TAG])
+        assert [info.name for info in experiment.hparam_infos if info.differs] == ["algo", "env", "seed"]
+        assert [info.name.tag for info in experiment.metric_infos][:2] == ["final/mean_reward", "best/mean_reward"]
+        own = metadata.parse_session_start_info_plugin_data(content[metadata.SESSION_START_INFO_TAG]).hparams
+        seen.add((own["algo"].string_value, own["env"].string_value))
+        assert own["seed"].number_value == 1
+        result = json.loads((folder / "result.json").read_text())
+        for which in ("final", "best"):
+            (score,) = (value.tensor.float_val[0] for value in values if value.tag == f"{which}/mean_reward")
+            assert score == pytest.approx(result[which]["mean_reward"])
+    assert seen == {("q_learning", "frozen_lake"), ("sarsa", "frozen_lake")}

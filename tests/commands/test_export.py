@@ -44,6 +44,7 @@ def run_pt2(path, obs):
 def run_onnx(path, obs):
     session = onnxruntime.InferenceSession(str(path))
     assert [taken.name for taken in session.get_inputs()] == ["obs"]
+    assert all(value.shape[0] == "batch" for value in (*session.get_inputs(), *session.get_outputs()))
     outputs = tuple(torch.from_numpy(output) for output in session.run(None, {"obs": obs.numpy()}))
     return outputs if len(outputs) > 1 else outputs[0]
 
@@ -73,6 +74,27 @@ def test_the_file_computes_what_the_network_computes(name, kind, made, network_a
     assert facts["input"]["dtype"] == str(obs.dtype).removeprefix("torch.")
     assert [output["name"] for output in facts["outputs"]] == (["q_values"] if name == "doom" else ["policy", "value"])
     assert facts["env"]["name"] == name
+
+
+@pytest.mark.parametrize(
+    ("name", "outputs", "actions"),
+    [
+        ("cartpole", ["policy", "value"], ["left", "right"]),
+        ("doom", ["q_values"], ["MOVE_LEFT", "MOVE_RIGHT", "ATTACK"]),
+    ],
+)
+def test_an_onnx_file_says_what_its_outputs_are(name, outputs, actions, made, command, tmp_path):
+    """Bug: a file that is passed on without its JSON does not say which action is which."""
+    outcome = command("export", made(name), f"out={tmp_path}/a.onnx")
+    assert outcome.code == 0, outcome.err
+    session = onnxruntime.InferenceSession(str(tmp_path / "a.onnx"))
+    assert [value.name for value in session.get_outputs()] == outputs
+    told = session.get_modelmeta().custom_metadata_map
+    assert json.loads(told["actions"]) == {"space": f"Discrete({len(actions)})", "names": actions}
+    assert told["algo"] == ("ppo" if name == "cartpole" else "dqn") and json.loads(told["env"])["name"] == name
+    assert "run" not in told, "a path of this machine"
+    facts = json.loads((tmp_path / "a.onnx.json").read_text())
+    assert facts["actions"]["names"] == actions and facts["run"]
 
 
 def test_a_table_is_refused_and_its_file_named(made, command):

@@ -33,4 +33,7 @@ def test_a_signal_ends_the_command_after_the_step(command, tmp_path, monkeypatch
     assert len(calls) == 5
     assert signal.getsignal(number) == before
     assert (tmp_path / "film.gif").exists() == (words[0] == "play")
+    kept = "film.gif; the film up to this moment is kept" if words[0] == "play" else "nothing was kept"
+    assert done.last_line.endswith(f"; {kept}") and done.last_line.count(";") == kept.count(";") + 1
+    assert (done.out.strip().splitlines()[-1:] == ["film.gif"]) == (words[0] == "play")
     assert not (tmp_path / "latest" / "eval").exists()

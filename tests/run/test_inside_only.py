@@ -17,6 +17,7 @@ ALLOWED = {
     "run/checkpoint_files.py": {"write", "read", "sync"},  # in a new folder; members that `verify` has checked
     "run/checkpoint.py": {"save", "_remove_old", "point"},  # names in `checkpoints`, which is a folder of the run
     "run/folder.py": {"create", "_point_latest", "_processor"},  # a new folder, and run_dir, which is the user's
+    "run/panel.py": {"_earlier"},  # the folder of the runs beside, which is the user's
     "commands/plot.py": {"main", "_write_numbers"},  # the user's out=FILE
     "commands/export.py": {"main"},  # the user's out=FILE
     "commands/list.py": None,  # YAML of rltrain and of the user, not of runs
@@ -24,8 +25,8 @@ ALLOWED = {
     "watching/screens.py": None,  # a path of the caller, with a new name in a folder that was checked
 }
 """Functions that may use such calls, or None for a whole file."""
-NOT_RUNS = {"app/completion.py", "app/usage.py", "app/hparams.py", "app/hydra_app.py", "app/hydra_sweep.py",
-            "app/side_by_side.py", "app/sweep.py", "commands/help.py"}  # fmt: skip
+NOT_RUNS = {"app/completion.py", "app/paths.py", "app/usage.py", "app/hparams.py", "app/hydra_app.py",
+            "app/hydra_sweep.py", "app/side_by_side.py", "app/sweep.py", "commands/help.py"}  # fmt: skip
 """Files about the source, about configurations, and about sweeps, whose folders hold runs."""
 
 

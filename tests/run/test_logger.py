@@ -8,6 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 from small_runs import small
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+from tensorboard.plugins.hparams import metadata
 
 from rltrain.run import logger
 
@@ -79,12 +81,24 @@ def test_a_last_rollout_that_is_longer_than_what_was_left_is_no_more_than_all(pr
     assert capsys.readouterr().err == "100% 1,200/1,000  60 steps/s  0:00 left  return 3.00\n"
 
 
+def test_the_speed_before_the_first_update_says_nothing_of_the_time_left(progress, times, capsys):
+    """Bug: DQN fills its replay ten times as fast as it learns later, and an hour is told as six minutes."""
+    progress.learning_starts = 300
+    for now_s, step in ((20, 200), (40, 310), (60, 320)):
+        times.at(now_s)
+        progress.show(step)
+    before, across, after = capsys.readouterr().err.splitlines()
+    assert "10 steps/s" in before and " left" not in before + across
+    assert "22:40 left" in after, "680 steps at 0.5 steps/s"
+
+
 def test_on_a_narrow_terminal_the_line_stays_one_line(times, monkeypatch):
     """Bugs: on 80 columns the line went on in the next one, and each refresh left a line behind; a word cut in two."""
+    monkeypatch.setenv("TERM", "xterm")
     reader, writer = os.openpty()
     fcntl.ioctl(writer, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 40, 0, 0))
-    with open(reader, "rb", buffering=0) as screen, open(writer, "w") as terminal:
-        monkeypatch.setattr("sys.stderr", terminal)
+    with open(reader, "rb", buffering=0) as screen, open(writer, "w") as stream:
+        monkeypatch.setattr("sys.stderr", stream)
         progress = logger.Progress(1000, 2.0, True, lambda: times.train_s)
         progress.facts = {"return": "3.00", "best eval": "4.00"}
         progress.show(0)
@@ -109,3 +123,21 @@ def test_the_line_is_asked_for_after_every_step_and_in_evaluations(command, monk
     assert outcome.code == 0, outcome.err
     assert {step for step, doing in asked if not doing} == set(range(3, 103, 3))
     assert (102, "evaluating 1 of 1") in asked
+
+
+def test_what_varies_in_a_sweep_is_a_column_also_of_a_run_that_lacks_it(tmp_path):
+    """Bug: TensorBoard takes the columns from the first run alone, so what only the other algorithm has is missing."""
+    for algo in ({"name": "ppo", "num_steps": 5}, {"name": "dqn"}):
+        folder = tmp_path / algo["name"]
+        folder.mkdir()
+        settings = {"algo": algo, "env": {"name": "pong", "kwargs": {"name": "x"}}, "seed": 3}
+        logger.Logger(folder, settings, None, varies=["algo", "algo.num_steps"]).close()
+        (events,) = folder.glob("events.out.tfevents.*")
+        values = [value for event in EventFileLoader(str(events)).Load() for value in event.summary.value]
+        content = {value.tag: value.metadata.plugin_data.content for value in values}
+        experiment = metadata.parse_experiment_plugin_data(content[metadata.EXPERIMENT_TAG])
+        marked = [info.name for info in experiment.hparam_infos if info.differs]
+        assert marked == ["algo", "env", "seed", "algo.num_steps"]
+        own = metadata.parse_session_start_info_plugin_data(content[metadata.SESSION_START_INFO_TAG]).hparams
+        assert own["algo"].string_value == algo["name"] and own["env.kwargs.name"].string_value == "x"
+        assert own["algo.num_steps"].number_value == algo.get("num_steps", 0)

@@ -1,11 +1,14 @@
 """The commands that a run prints for copying do what they say."""
 
+import json
 import shlex
 from pathlib import Path
 
 import pytest
+from small_runs import QUICK, TABLE, small
 
 from rltrain.run import panel
+from rltrain.system import terminal
 
 
 @pytest.fixture
@@ -41,11 +44,89 @@ def test_a_network_on_states_says_how_many_and_one_environment_is_not_beside_its
     assert "environment: frozen_lake, 2 in parallel" in shown
 
 
+def facts(outcome):
+    """The facts of the panel by name."""
+    return dict(line.split(": ", 1) for line in outcome.err.splitlines() if ": " in line)
+
+
+def test_the_panel_says_where_the_settings_come_from_and_what_auto_chose(command):
+    """Bug: nobody can tell tuned settings from defaults, or what was typed, or that auto chose another network."""
+    shown = facts(command("algo=ppo", "env=cartpole", "seed=3", "total_steps=512", "run_dir=my runs", "device=cpu"))
+    assert shown["settings"] == "tuned by hparams/ppo_cartpole.yaml"
+    assert shown["typed"] == "algo=ppo env=cartpole seed=3 total_steps=512 'run_dir=my runs' device=cpu"
+    assert shown["steps"] == "512; evaluated every 10,240, saved every 102"
+    assert shown["auto"].split() in (["network=mlp", "precision=fp32"], ["network=mlp", "precision=bf16"])
+    assert shown["time"].startswith("not known yet")
+    shown = facts(command(*small("ppo", "acrobot"), "hparams=null", "total_steps=64", "progress=true", "network=mlp",
+                          "precision=fp32", "eval_every_steps=0"))  # fmt: skip
+    assert shown["settings"] == "defaults: nothing is tuned for ppo on acrobot"
+    assert shown["steps"] == "64; evaluated at the end, saved every 12"
+    assert "auto" not in shown
+
+
+def test_two_files_of_tuned_settings_and_a_file_of_ones_own_are_named(command, tmp_path):
+    folder = tmp_path / "mine"
+    for name, text in {
+        "algo/own.yaml": "defaults: [q_learning_schema, _self_]\nlike: q_learning\nname: q_learning\n",
+        "hparams/own_maze.yaml": "# @package _global_\ntotal_steps: 77\n",
+    }.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    outcome = command("--config-dir", folder, "algo=own", "env=maze", "eval_every_steps=0")
+    assert outcome.code == 0, outcome.err
+    assert facts(outcome)["settings"] == f"tuned by hparams/q_learning_maze.yaml, {folder}/hparams/own_maze.yaml"
+    assert facts(outcome)["steps"].startswith("77;")
+
+
+def test_a_time_is_estimated_from_a_run_with_the_same_settings_or_from_the_run_itself(command):
+    """Bug: an estimate from another environment, another network, or a machine that is not this one."""
+    args = [*TABLE, *QUICK, "progress=true", "total_steps=1000"]
+    assert facts(command(*args))["time"].startswith("not known yet")
+    first = (Path("runs") / "latest").resolve()
+    result = json.loads((first / "result.json").read_text())
+    (first / "result.json").write_text(json.dumps(result | {"train_time_s": 10.0, "wall_time_s": 16.0}))
+    assert facts(command(*args))["time"] == f"about 16 s, as {first.name} took"
+    (Path("runs") / "latest").resolve().joinpath("result.json").unlink()
+    half = command(*args, "total_steps=500", "seed=7")
+    second = half.folder
+    assert facts(half)["time"] in (f"about {seconds} s, as {first.name} took" for seconds in (10, 11)), (
+        "half of the steps"
+    )
+    assert facts(command(*args, "algo.gamma=0.5"))["time"].startswith("not known yet")
+    for other in ({"host": "another"}, {"host": None}):
+        meta = json.loads((first / "meta.json").read_text())
+        (first / "meta.json").write_text(json.dumps(meta | other))
+    second.joinpath("result.json").write_text("[]")
+    assert facts(command(*args))["time"].startswith("not known yet")
+    resumed = command("resume", first, "total_steps=2000")
+    assert facts(resumed)["time"].startswith("about ") and "at the speed so far" in facts(resumed)["time"]
+    assert facts(resumed)["typed"] == f"resume {first} total_steps=2000"
+
+
+@pytest.mark.parametrize("columns", [80, 60])
+def test_no_word_of_the_panel_is_cut_and_no_value_is_taken_for_markup(columns, monkeypatch, capsys):
+    """Bugs: 80 columns cut a word in two; [red] of a command line is a colour; colour with NO_COLOR."""
+    monkeypatch.setattr(terminal, "is_drawable", lambda stream: True)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("NO_COLOR", "1")
+    typed = "algo=ppo env=doom 'env.actions=[[red],[MOVE_RIGHT,ATTACK],[bold]]' total_steps=1000000 x=:smile:"
+    panel.show_start(Path("/somewhere/far/away/runs") / ("doom_deadly_corridor" * 3) / "now-s0", {"typed": typed})
+    shown = capsys.readouterr().err
+    assert "\033" not in shown
+    lines = shown.splitlines()
+    assert len({len(line) for line in lines}) == 1 and len(lines[0]) <= columns
+    words = " ".join(line.strip("│ ") for line in lines).split()
+    for word in typed.split():
+        assert word in words or len(word) > columns - 20, word
+    assert "/somewhere/far/away/runs/" in words, "a long path is broken after a slash"
+
+
 @pytest.mark.parametrize("columns", [60, 300])
 def test_the_start_names_a_folder_for_tensorboard_that_holds_the_run_and_no_link_to_it(columns, monkeypatch, capsys):
     folder = Path("runs") / "an_environment_with_a_long_name" / "and_an_algorithm_too" / "now-s0"
-    monkeypatch.setattr(panel.Console, "is_terminal", True)
+    monkeypatch.setattr(terminal, "is_drawable", lambda stream: True)
     monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("NO_COLOR", "1")
     panel.show_start(folder, {"algorithm": "ppo"})
     shown = "".join(line.strip("│") for line in capsys.readouterr().err.splitlines()).replace(" ", "")
     assert f"tensorboard--logdir{folder.parent}" in shown

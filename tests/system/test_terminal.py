@@ -1,11 +1,14 @@
-"""A run whose screen is gone ends as it would have ended."""
+"""A run whose screen is gone ends as it would have ended; colour and line breaks are for terminals."""
 
+import io
 import json
 import os
 import subprocess
 import sys
 
 import pytest
+
+from rltrain.system import terminal
 
 CODE = "from rltrain.cli import main; main()"
 UNGUARDED = "from rltrain.system import terminal; terminal.guard = lambda: None; " + CODE
@@ -72,3 +75,34 @@ def test_streams_that_were_never_open_fail_no_run_and_no_file_gets_their_numbers
     command = f'"{sys.executable}" -c "{CODE}" {" ".join(TRAIN)} >&- 2>&-'
     assert subprocess.run(["sh", "-c", command], cwd=tmp_path, timeout=120).returncode == 0
     assert [status["state"] for status in statuses(tmp_path)] == ["done"]
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize(
+    ("stream", "settings", "coloured"),
+    [
+        (Terminal(), {"TERM": "xterm"}, True),
+        (Terminal(), {"TERM": "xterm", "NO_COLOR": ""}, True),
+        (Terminal(), {"TERM": "xterm", "NO_COLOR": "1"}, False),
+        (Terminal(), {"TERM": "dumb"}, False),
+        (io.StringIO(), {"TERM": "xterm", "FORCE_COLOR": "1"}, False),
+    ],
+)
+def test_colour_is_for_terminals_that_have_it_and_users_who_want_it(stream, settings, coloured, monkeypatch):
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    for key, value in settings.items():
+        monkeypatch.setenv(key, value)
+    assert terminal.styled("error", "red", stream) == ("\033[31merror\033[0m" if coloured else "error")
+
+
+def test_lines_break_between_words_and_in_a_long_path_after_a_slash(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "12")
+    assert terminal.wrapped("one two three-four", Terminal(), indent=2) == "one two\n  three-four"
+    assert terminal.wrapped("one two three-four", io.StringIO()) == "one two three-four"
+    assert terminal.broken("see /home/me/runs/x", 12) == ["see", "/home/me/", "runs/x"]
+    assert terminal.broken("abcdefghij", 4, indent=9) == ["abcd", "  ef", "  gh", "  ij"]
+    assert terminal.broken("", 12) == [""]

@@ -5,12 +5,19 @@ from rltrain.envs.atari.pool import AtariPool, spaces
 from rltrain.envs.pool import Pool
 from rltrain.envs.viewer import Viewer
 
-__all__ = ["make_pool", "make_viewer", "spaces"]
+__all__ = ["action_names", "make_pool", "make_viewer", "spaces"]
 
 
 def make_pool(config: AtariConfig, num_envs: int) -> Pool:
     """Start `num_envs` games. Raises ConfigError (unknown game) or EnvironmentFailure (no ROM)."""
     return AtariPool(config, num_envs)
+
+
+def action_names(config: AtariConfig) -> list[str]:
+    """Return ALE's names of the game's actions. Raises what `make_pool` raises."""
+    from rltrain.envs.atari import viewer
+
+    return viewer.action_names(config)
 
 
 def make_viewer(config: AtariConfig) -> Viewer:

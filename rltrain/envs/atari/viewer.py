@@ -15,6 +15,15 @@ _FRAMES_PER_PICTURE = 2
 """A game may draw some sprites only in every second frame. The pixelwise maximum of two frames shows all of them."""
 
 
+def action_names(config: AtariConfig) -> list[str]:
+    """Return ALE's names of the game's actions."""
+    return _names(vector_env(config, 1))
+
+
+def _names(envs: Any) -> list[str]:
+    return [action.name for action in envs.ale.get_action_set()]
+
+
 class AtariViewer:
     """A game stepped one emulator frame at a time, with the settings of the pool, including sticky actions."""
 
@@ -24,7 +33,7 @@ class AtariViewer:
         self._frame_skip = config.frame_skip
         picture = {"img_height": _HEIGHT, "img_width": _WIDTH, "grayscale": False, "maxpool": False}
         self._envs = vector_env(config, 1, frameskip=1, **picture)
-        self._action_names = [action.name for action in self._envs.ale.get_action_set()]
+        self._action_names = _names(self._envs)
 
     def reset(self, seed: int) -> np.ndarray:
         """Start an episode with the seed of environment 0 of a pool. Return its first picture, [H, W, 3] uint8."""

@@ -4,7 +4,14 @@ from rltrain.config.environments import DoomConfig
 from rltrain.envs.doom.scenario import make_pool, missing_limit, scenarios, spaces
 from rltrain.envs.viewer import Viewer
 
-__all__ = ["make_pool", "make_viewer", "missing_limit", "scenarios", "spaces"]
+__all__ = ["action_names", "make_pool", "make_viewer", "missing_limit", "scenarios", "spaces"]
+
+
+def action_names(config: DoomConfig) -> list[str]:
+    """Return the buttons of each action. Raises what `make_pool` raises."""
+    from rltrain.envs.doom import viewer
+
+    return viewer.action_names(config)
 
 
 def make_viewer(config: DoomConfig) -> Viewer:

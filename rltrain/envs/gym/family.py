@@ -1,11 +1,13 @@
 """The family of gymnasium environments, stepped in this process or in worker processes."""
 
+from collections.abc import Sequence
+
 from rltrain.config.environments import GymConfig
 from rltrain.envs.gym.make import missing_limit, settle, spaces
 from rltrain.envs.pool import Pool
 from rltrain.envs.viewer import Viewer
 
-__all__ = ["make_pool", "make_viewer", "missing_limit", "settle", "spaces"]
+__all__ = ["action_names", "make_pool", "make_viewer", "missing_limit", "settle", "spaces"]
 
 
 def make_pool(config: GymConfig, num_envs: int) -> Pool:
@@ -19,6 +21,13 @@ def make_pool(config: GymConfig, num_envs: int) -> Pool:
     if cartpole.fits(config, num_envs):
         return cartpole.CartPolePool(config, num_envs)
     return pool.GymPool(config, num_envs)
+
+
+def action_names(config: GymConfig) -> Sequence[str]:
+    """Return the names of the environment's actions, or () if they are not known."""
+    from rltrain.envs.gym import viewer
+
+    return viewer.action_names(config)
 
 
 def make_viewer(config: GymConfig) -> Viewer:

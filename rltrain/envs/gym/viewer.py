@@ -31,6 +31,12 @@ _ACTION_NAMES = {
 _FIX = "use `rltrain eval`: it cannot be watched or filmed"
 
 
+def action_names(config: GymConfig) -> tuple[str, ...]:
+    """Return the names of the environment's actions, or () if they are not known."""
+    with opened(config) as env:
+        return _ACTION_NAMES.get(type(env.unwrapped).__name__, ())
+
+
 class GymViewer:
     """A second copy of the environment, with `render_mode="rgb_array"`."""
 

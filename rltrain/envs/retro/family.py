@@ -5,12 +5,17 @@ from rltrain.envs.pool import Pool
 from rltrain.envs.retro.pool import RetroPool, spaces
 from rltrain.envs.viewer import Viewer
 
-__all__ = ["make_pool", "make_viewer", "spaces"]
+__all__ = ["action_names", "make_pool", "make_viewer", "spaces"]
 
 
 def make_pool(config: RetroConfig, num_envs: int) -> Pool:
     """Start `num_envs` emulators. Raises what `spaces` raises."""
     return RetroPool(config, num_envs)
+
+
+def action_names(config: RetroConfig) -> list[str]:
+    """Return the buttons of each action in `env.actions`."""
+    return config.actions
 
 
 def make_viewer(config: RetroConfig) -> Viewer:
