@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 
 from rltrain.envs import patience
-from rltrain.errors import Stopped
+from rltrain.errors import EnvironmentFailure, Stopped
 from rltrain.run.evaluation import Interrupted
 from rltrain.system.signals import answering
 
@@ -30,7 +30,11 @@ def stoppable() -> Iterator[Callable[[], bool]]:
     alarm = signal.signal(signal.SIGALRM, patience.interrupt)
     try:
         with answering(handle), contextlib.suppress(Interrupted):
-            yield lambda: bool(received)
+            try:
+                yield lambda: bool(received)
+            except EnvironmentFailure:
+                if not received:  # else its environments were still starting
+                    raise
         if received:
             raise Stopped(received[0])
     finally:

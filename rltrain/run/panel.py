@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
+from rich.text import Text
 
 from rltrain.config.run import RunConfig
 from rltrain.errors import printable
@@ -51,7 +52,7 @@ def show_start(folder: Path | None, facts: dict[str, str]) -> None:
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")  # wrap long paths instead of cutting them
     for key, value in lines.items():
-        table.add_row(key, value)
+        table.add_row(key, Text(value))  # not a string, in which rich would read [brackets]
     console.print(Panel(table, title="rltrain", expand=False))
 
 
@@ -77,11 +78,12 @@ def show_end(folder: Path, config: RunConfig, result: dict[str, Any]) -> None:
             f" eval_every_steps (now {config.eval_every_steps:,}) or fewer eval_episodes (now {config.eval_episodes})",
             file=sys.stderr,
         )
-    print(
+    text = (
         f"reached {final['mean_reward']:.2f} +- {final['std_reward']:.2f} over {final['episodes']} {played}"
         f" (best evaluation {best['mean_reward']:.2f} at step {best['step']:,})"
         f" after {result['steps']:,} steps in {result['wall_time_s']:.1f} s, {result['fps']:,.0f} steps/s in training\n"
         f"  tensorboard --logdir {run}\n  rltrain play {run}{again}\n"
-        f"  rltrain resume {run} total_steps={2 * result['steps']}{again}",
-        file=sys.stderr,
+        f"  rltrain resume {run} total_steps={2 * result['steps']}{again}"
     )
+    for line in text.split("\n"):
+        print(printable(line), file=sys.stderr)

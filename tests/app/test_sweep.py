@@ -273,3 +273,16 @@ def test_another_sweep_that_starts_meanwhile_is_left_alone(command, monkeypatch)
     assert (other / "multirun.yaml").is_file() and os.listdir("runs/sweeps") == [other.name]
     done = command(*JOBS)
     assert done.code == 0 and "2 of 2 jobs done" in done.err, done.err
+
+
+def test_control_characters_of_a_sweep_from_somebody_else_are_shown_and_not_sent(tmp_path, capfd):
+    """Bug: the reason in a job's status.json, or what varies, moves the cursor."""
+    found = plan(tmp_path, {"x": "\x1b[2J"}, {"x": "2"}, {"x": "\x1b[2J"})
+    ended(tmp_path / "00", "done", 1.0)
+    ended(tmp_path / "01", "failed", reason="\x1b]0;mine\x07")
+    ended(tmp_path / "02", "done", 1.0)
+    sweep.report(found, found.jobs)
+    sweep.Pace(2, 0, 1).begin(dataclasses.replace(found.jobs[0], folder="\x1b[1m"))
+    shown = capfd.readouterr().err
+    assert "\x1b" not in shown and "\x07" not in shown
+    assert "\\x1b]0;mine\\x07" in shown

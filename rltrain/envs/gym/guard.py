@@ -12,7 +12,7 @@ import gymnasium
 
 from rltrain.config.user_code import describe
 from rltrain.envs.patience import CLOSING_S, StandsStill, interruptible
-from rltrain.errors import EnvironmentFailure, RltrainError
+from rltrain.errors import EnvironmentFailure, RltrainError, printable
 
 
 class Exited(Exception):
@@ -52,6 +52,6 @@ def close(env: gymnasium.Env, env_id: str) -> None:
         with environment_code(env_id), interruptible(CLOSING_S):
             env.close()
     except StandsStill:
-        print(f"rltrain: warning: environment '{env_id}' does not close", file=sys.stderr)
+        print(printable(f"rltrain: warning: environment '{env_id}' does not close"), file=sys.stderr)
     except EnvironmentFailure as failure:
         print(f"rltrain: warning: {failure.what} while it was closed", file=sys.stderr)
