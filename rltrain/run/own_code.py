@@ -30,6 +30,8 @@ def copy(config: RunConfig, folder: Path) -> None:
     Call it when the environments were made, so that all of it is imported. Raises OSError, CheckpointError.
     """
     roots = {Path(root) for root in run_folder.own_modules(config).values()}
+    if not roots or os.path.lexists(folder / COPY):
+        return
     files: dict[Path, Path] = {}
     for module in list(sys.modules.values()):
         name, file = getattr(module, "__name__", ""), getattr(module, "__file__", None)
@@ -39,8 +41,6 @@ def copy(config: RunConfig, folder: Path) -> None:
         for root in roots:
             if path.is_relative_to(root) and not plugin_modules.is_library(file):
                 files[path] = path.relative_to(root)
-    if not files or os.path.lexists(folder / COPY):
-        return
     if sum(path.stat().st_size for path in files if path.is_file()) > _LARGEST_BYTES:
         text = f"rltrain: warning: your own modules have more than {_LARGEST_BYTES:,} bytes: the run keeps no copy"
         print(text, file=sys.stderr)
