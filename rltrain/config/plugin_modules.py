@@ -78,7 +78,7 @@ def own_folder(name: str) -> str | None:
     file = places[0] if places else spec.origin if spec else None
     if file is None or not os.path.exists(file) or is_library(file):
         return None
-    return os.path.dirname(os.path.abspath(file))
+    return os.path.dirname(os.path.realpath(file))
 
 
 def is_library(file: str) -> bool:

@@ -118,6 +118,8 @@ class CheckedPool:
     def _check_obs(self, obs: Any, name: str) -> None:
         dtype = self.frame_space.dtype
         assert dtype is not None
+        if self._num_states is not None and getattr(obs, "dtype", np.dtype(object)).kind in "iu":
+            dtype = obs.dtype  # any whole numbers are states
         self._check_array(obs, name, (self.num_envs, *(self.frame_space.shape or ())), dtype)
         if self._num_states is not None and ((obs < 0) | (obs >= self._num_states)).any():
             raise _breach(self._family, f"{name} has a state outside of {self.frame_space}", "a state of that space")

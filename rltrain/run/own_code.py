@@ -73,15 +73,17 @@ def find(words: Iterable[str]) -> None:
 
 
 def place_of(name: str, folder: Path) -> str | None:
-    """Return the folder from which a run imported the module `name`; None if it is unknown, gone, or in the run."""
+    """Return the folder from which a run imported the module `name`; None if it is unknown, gone, or in the run.
+
+    The folder must be written without links: /proc/self/cwd would lead to whatever came with the run.
+    """
     with contextlib.suppress(OSError, CheckpointError):
         meta = inside.read_json(folder / "meta.json")
         modules = meta.get("modules")
         # Older runs tell only where they were started.
         place = modules.get(name) if isinstance(modules, dict) else meta.get("working_directory")
-        if isinstance(place, str) and os.path.isabs(place) and _is_in(Path(place), name):
-            is_inside = Path(place).resolve().is_relative_to(folder.resolve())
-            return None if is_inside else place
+        if isinstance(place, str) and os.path.realpath(place) == place and _is_in(Path(place), name):
+            return None if Path(place).is_relative_to(folder.resolve()) else place
     return None
 
 
