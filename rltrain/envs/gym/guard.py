@@ -13,6 +13,7 @@ import gymnasium
 from rltrain.config.user_code import describe
 from rltrain.envs.patience import CLOSING_S, StandsStill, interruptible
 from rltrain.errors import EnvironmentFailure, RltrainError, printable
+from rltrain.system import out_of_memory
 
 
 class Exited(Exception):
@@ -28,9 +29,11 @@ def environment_code(env_id: str, fix: str = "the fault is in the environment") 
         os._exit = _refuse_exit
     try:
         yield
-    except (RltrainError, MemoryError):  # a memory shortage has an exit code of its own
+    except RltrainError:
         raise
     except (Exception, SystemExit) as error:
+        if out_of_memory.is_shortage(error):  # it has an exit code of its own
+            raise
         raise EnvironmentFailure(f"environment '{env_id}' raised {describe(error)}", "env.id", fix) from error
     finally:
         os._exit = true_exit

@@ -46,7 +46,7 @@ def make_env(config: GymConfig) -> gymnasium.Env:
         error = failure.__cause__
         if isinstance(error, gymnasium.error.UnregisteredEnv | gymnasium.error.DeprecatedEnv):
             raise ConfigError(f"unknown environment '{config.id}'", "env.id", _hint(config.id)) from error
-        if isinstance(error, gymnasium.error.DependencyNotInstalled | ImportError):
+        if isinstance(error, gymnasium.error.DependencyNotInstalled | ModuleNotFoundError):
             fix = "use `pip install` to install that package"
             if ":" in config.id:
                 fix += ", or start rltrain in the folder of your module"
