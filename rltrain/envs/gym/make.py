@@ -38,10 +38,10 @@ def make_env(config: GymConfig) -> gymnasium.Env:
             return gymnasium.make(
                 config.id, max_episode_steps=config.max_episode_steps, disable_env_checker=True, **config.kwargs
             )
-    except StandsStill as error:
+    except StandsStill as hang:
         what = "hung while it was made, and the run stops" if is_stopping() else f"was not made in {limit_s:g} s"
         fix = f"the fault is in the environment; if it needs longer, use env.step_timeout_s={3 * limit_s:g}"
-        raise EnvironmentFailure(f"environment '{config.id}' {what}", "env.id", fix) from error
+        raise EnvironmentFailure(f"environment '{config.id}' {what}", "env.id", fix) from hang
     except EnvironmentFailure as failure:
         error = failure.__cause__
         if isinstance(error, gymnasium.error.UnregisteredEnv | gymnasium.error.DeprecatedEnv):
