@@ -29,6 +29,8 @@ from rltrain.envs.registry import MODULES
 from rltrain.fast.accelerate import accelerate
 from rltrain.run.run import Run
 
+LONG = Path(__file__).with_name("long.txt")
+"""The tests that `pytest` leaves out, as they alone would take more than half of its time."""
 _REGISTRIES = (plugins.OPTIONS, ALGOS, PLUGIN_MODULES, ENVIRONMENTS, MODULES, network.OWN, network.SMALLEST_FRAME)
 """What a plugin adds to."""
 
@@ -39,6 +41,15 @@ def pytest_addoption(parser):
     if importlib.util.find_spec("xdist") is None:  # a bare machine with a GPU: one process, the same command
         parser.addoption("--numprocesses", help="needs pytest-xdist")
         parser.addoption("--dist", help="needs pytest-xdist")
+
+
+@pytest.hookimpl(tryfirst=True)  # before those that are marked slow are taken out
+def pytest_collection_modifyitems(items):
+    """Mark what long.txt lists as slow."""
+    long = set(LONG.read_text().splitlines())
+    for item in items:
+        if item.nodeid.removeprefix("tests/") in long:
+            item.add_marker("slow")
 
 
 @dataclass
