@@ -107,8 +107,9 @@ def verify(folder: Path, known: Collection[str] = (), without: str | None = None
         what = f"the checkpoint has {total:,} bytes, more than its disk"
         raise CheckpointError(what, str(folder), "use an older checkpoint")
     for name, facts in values["members"].items():
-        if name not in known and digest(folder / name) != facts["sha256"]:
-            raise _mismatch(folder / name)
+        path = folder / name
+        if name not in known and digest(path) != facts["sha256"]:
+            raise _mismatch(path)
     return values
 
 
