@@ -92,7 +92,9 @@ def refuse_imports(config: RunConfig, values: dict[str, str], folder: Path) -> N
     if module and module.split(".")[0] != "rltrain" and "env.id" not in values:
         what = f"the run's configuration would import the module '{module}'"
         name = module.split(".")[0]
-        if not plugin_modules.can_find(name) and (place := own_code.place_of(name, folder)):
+        is_here = plugin_modules.can_find(name)
+        place = plugin_modules.own_folder(name) if is_here else own_code.place_of(name, folder)
+        if place is not None and place != os.path.realpath(os.curdir):
             what += f" from {place}"
         raise ConfigError(what, "env.id", f"if you trust it, add env.id={saved}")
 
