@@ -89,6 +89,7 @@ def _route(argv: list[str]) -> int:
         argv = [*argv[1:], "--help"]
         first = argv[0]
     if first in usage.COMMANDS:
+        _find_modules(argv[1:])
         plugin_modules.load(plugin_modules.given(argv))
         if first != "reproduce":  # which composes a new run, with its plugins
             argv = [arg for arg in argv if not arg.startswith("plugins=")]
@@ -111,8 +112,16 @@ def _route(argv: list[str]) -> int:
     if any(arg.startswith("config=") for arg in argv):
         from rltrain.commands import reproduce
 
+        _find_modules(argv)
         return reproduce.from_file(argv)
     return _compose(argv)
+
+
+def _find_modules(words: list[str]) -> None:
+    if plugin_modules.named(words):
+        from rltrain.run import own_code
+
+        own_code.find(words)
 
 
 def _compose(argv: list[str]) -> int:

@@ -46,10 +46,7 @@ def resolve(config: RunConfig) -> RunConfig:
         name = "table" if algo.is_tabular else _choose_network(pixel_shape(frame_space), config.device)
         config = dataclasses.replace(config, network=dataclasses.replace(config.network, name=name))
     _check_fits(config, frame_space, action_space)
-    if algo.is_tabular:
-        from rltrain.envs.tabular.table import check_table  # imports numba
-
-        check_table(config.env)
+    check_environment(config)
     steps = config.total_steps
     resolved = dataclasses.replace(
         config,
@@ -67,6 +64,17 @@ def resolve(config: RunConfig) -> RunConfig:
     check_memory(resolved, frame_space)
     check_device(resolved)
     return resolved
+
+
+def check_environment(config: RunConfig) -> None:
+    """Raise ConfigError if a tabular algorithm would learn from a table that does not describe the environment.
+
+    Call it before a run is resumed, too: the environment may have changed since.
+    """
+    if config.algo.is_tabular:
+        from rltrain.envs.tabular.table import check_table  # imports numba
+
+        check_table(config.env)
 
 
 def check_device(config: RunConfig) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from rltrain.app import sweep as sweeps
 from rltrain.config import plugin_modules
+from rltrain.errors import printable
 from rltrain.system import process, terminal
 from rltrain.system.signals import answering
 
@@ -90,7 +91,7 @@ def _check(sweep: sweeps.Sweep, job: sweeps.Job, return_code: int, stopping: boo
         lines = _log(sweep, job).read_text(errors="replace").strip().splitlines() or ["no output"]
         sweeps.record_failure(place, RuntimeError(f"ended with code {return_code}: {lines[-1]}"))
     else:
-        print(f"rltrain: job failed: {place.name}: {sweep.state(job)[1]}", file=sys.stderr)
+        print(printable(f"rltrain: job failed: {place.name}: {sweep.state(job)[1]}"), file=sys.stderr)
 
 
 def work() -> None:
@@ -106,9 +107,11 @@ def work() -> None:
     job = next(job for job in sweep.jobs if job.number == int(number))
     try:
         sweeps.attempt(sweep, job)
+        code = 0 if sweep.finished(job) else 1
     except sweeps.Interrupt as interrupt:
-        sys.exit(128 + interrupt.number)
-    sys.exit(0 if sweep.finished(job) else 1)
+        code = 128 + interrupt.number
+    process.end_soon(code)  # an environment may have left a thread behind
+    sys.exit(code)
 
 
 def _watch_parent() -> None:

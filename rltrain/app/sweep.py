@@ -21,10 +21,10 @@ from typing import Any
 
 import numpy as np
 
-from rltrain.app.resolve import resolve
+from rltrain.app.resolve import check_environment, resolve
 from rltrain.config import saved as saved_config
 from rltrain.config.run import RunConfig
-from rltrain.errors import CheckpointError, FolderInUse, RltrainError, Stopped
+from rltrain.errors import CheckpointError, FolderInUse, RltrainError, Stopped, printable
 from rltrain.math.statistics import bootstrap_interval, mean
 from rltrain.run import checkpoint
 from rltrain.run import folder as run_folder
@@ -229,7 +229,7 @@ class Pace:
             rest = self._num_jobs - self._begun + 1
             left_s = rest * sum(self._durations_s) / len(self._durations_s) / min(self._at_once, rest)
             line += f"; about {max(1, round(left_s))} s left" if left_s < 60 else f"; about {left_s / 60:.0f} min left"
-        print(line, file=sys.stderr, flush=True)
+        print(printable(line), file=sys.stderr, flush=True)
 
     def end(self, seconds: float) -> None:
         """Count the duration of a job."""
@@ -271,6 +271,7 @@ def _train(sweep: Sweep, job: Job, resolved: RunConfig | None) -> int | None:
             # The plan names the .cfg file of Doom that the command line named.
             path, _ = saved_config.newest(place)
             config = saved_config.load(path, getattr(settings_of(job).env, "cfg", None))
+            check_environment(config)
             candidates = checkpoint.candidates(place, "last", saved_config.fingerprints(config, place))
             return trainer.resume(config, place, candidates)
         place = sweep.new_place(job)
@@ -319,7 +320,7 @@ def record(folder: Path, reason: str, code: int) -> None:
     step = _read(folder / "status.json").get("step", 0)
     status = {"state": "failed", "step": step, "pid": None, "reason": reason, "exit_code": code}
     atomic.write_json(folder / "status.json", status)
-    print(f"rltrain: job failed: {folder.name}: {reason}", file=sys.stderr)
+    print(printable(f"rltrain: job failed: {folder.name}: {reason}"), file=sys.stderr)
 
 
 def state_in(folder: Path) -> str:
@@ -410,7 +411,7 @@ def report(sweep: Sweep, jobs: list[Job], interrupted: bool = False) -> int:
     """
     rows = _rows(sweep, jobs)
     states = {job.number: sweep.state(job, interrupted) for job in jobs}
-    print(run_folder.from_here(sweep.folder), file=sys.stderr)
+    print(printable(str(run_folder.from_here(sweep.folder))), file=sys.stderr)
     table = io.StringIO()
     writer = csv.writer(table)
     keys = list(dict.fromkeys(key for row in rows for key in row.label))
@@ -423,11 +424,11 @@ def report(sweep: Sweep, jobs: list[Job], interrupted: bool = False) -> int:
         values = [row.label.get(key, "") for key in keys]
         writer.writerow([rank if row.done else "", *values, len(row.jobs), len(row.done), *numbers, places])
         if row.done:
-            print(f"{rank:>3}  {_line(sweep, row)}", file=sys.stderr)
+            print(printable(f"{rank:>3}  {_line(sweep, row)}"), file=sys.stderr)
     for job in jobs:
         state, reason = states[job.number]
         if state == "failed":
-            print(f"  -  failed: {sweep.place(job).name}: {reason}", file=sys.stderr)
+            print(printable(f"  -  failed: {sweep.place(job).name}: {reason}"), file=sys.stderr)
     atomic.write_text(sweep.folder / "sweep.csv", table.getvalue())
     counts = {state: sum(found == state for found, _ in states.values()) for state in ("done", "failed")}
     rest = {state: sum(found == state for found, _ in states.values()) for state in ("stopped", "not begun")}
@@ -436,7 +437,7 @@ def report(sweep: Sweep, jobs: list[Job], interrupted: bool = False) -> int:
     # What cannot be trained cannot be continued either; `Stopped` names the command after a signal.
     if not interrupted and any(job.config is not None and states[job.number][0] != "done" for job in jobs):
         line += f"; continue with: rltrain resume {again(sweep, jobs)}"
-    print(line, file=sys.stderr)
+    print(printable(line), file=sys.stderr)
     return 0 if counts["done"] == len(jobs) else 1
 
 

@@ -17,7 +17,7 @@ from rltrain.algos import registry as algorithms
 from rltrain.config import plugin_modules
 from rltrain.config.run import RunConfig
 from rltrain.envs import patience
-from rltrain.errors import NonFiniteError, OutOfMemory, RltrainError, Stopped, UnfitCheckpoint
+from rltrain.errors import EnvironmentFailure, NonFiniteError, OutOfMemory, RltrainError, Stopped, UnfitCheckpoint
 from rltrain.run import folder as run_folder
 from rltrain.run import logger
 from rltrain.run.evaluation import play_episodes
@@ -110,6 +110,9 @@ def _train_answering(config: RunConfig, folder: Path, run: Run, algorithm: Modul
             try:
                 algorithm.train(config, run)
                 run.conclude()
+            except EnvironmentFailure:
+                run.stop_if_unbegun()
+                raise
             finally:
                 run.close()
         run.write_status("done", exit_code=0)

@@ -4,14 +4,14 @@ import dataclasses
 import math
 import os
 import re
-import shlex
 from collections.abc import Container
 from pathlib import Path
 
+from rltrain.config import plugin_modules
 from rltrain.config import saved as saved_config
 from rltrain.config.run import RunConfig
 from rltrain.errors import ConfigError, nearest
-from rltrain.run import checkpoint
+from rltrain.run import checkpoint, own_code
 from rltrain.run import folder as run_folder
 
 _PATHS = {"out", "run_dir", "env.cfg"}
@@ -95,9 +95,12 @@ def refuse_imports(config: RunConfig, values: dict[str, str], folder: Path) -> N
     module = saved.partition(":")[0] if ":" in saved else ""
     if module and module.split(".")[0] != "rltrain" and "env.id" not in values:
         what = f"the run's configuration would import the module '{module}'"
-        place = run_folder.started_in(folder)
-        where = f", in the folder where it was trained: cd {shlex.quote(place)}" if place else ""
-        raise ConfigError(what, "env.id", f"if you trust it, add env.id={saved}{where}")
+        name = module.split(".")[0]
+        is_here = plugin_modules.can_find(name)
+        place = plugin_modules.own_folder(name) if is_here else own_code.place_of(name, folder)
+        if place is not None and place != os.path.realpath(os.curdir):
+            what += f" from {place}"
+        raise ConfigError(what, "env.id", f"if you trust it, add env.id={saved}")
 
 
 def open_run(word: str, values: dict[str, str]) -> tuple[Path, RunConfig, Path]:

@@ -55,7 +55,7 @@ def _evaluate(
         video_path, _ = watch_in_file(film_in(folder, path.name), config, agent, 1, seed, greedy, stopping)
         if stopping():
             return
-        print(f"video: {video_path}", file=sys.stderr)
+        print(printable(f"video: {video_path}"), file=sys.stderr)
         facts["video"] = str(video_path)
     result = play_episodes(config, agent, episodes, seed, greedy, lambda num_done: stopping()) | facts
     print(json.dumps(result))  # before writing the file: a full disk then loses nothing

@@ -17,7 +17,7 @@ from rltrain.commands.arguments import RUN_KEYS, open_run, split
 from rltrain.config.run import RunConfig
 from rltrain.config.validate import one_of
 from rltrain.envs import registry
-from rltrain.errors import ConfigError, DiskError, EnvironmentFailure
+from rltrain.errors import ConfigError, DiskError, EnvironmentFailure, printable
 from rltrain.run.evaluation import Agent
 from rltrain.system import atomic, inside
 
@@ -65,7 +65,7 @@ def main(argv: list[str]) -> int:
     except OSError as error:
         where = str(out or folder / "export")
         raise DiskError(f"the file cannot be written: {error.strerror}", where, "give another out=FILE") from error
-    print(out)
+    print(printable(str(out)))
     return 0
 
 

@@ -11,7 +11,7 @@ from rltrain.commands.arguments import RUN_KEYS, open_run, split, truth, whole_n
 from rltrain.commands.stopping import Stopping, stoppable
 from rltrain.config.run import RunConfig
 from rltrain.envs.pool import Episode
-from rltrain.errors import ConfigError, DiskError
+from rltrain.errors import ConfigError, DiskError, printable
 from rltrain.run.evaluation import Agent
 from rltrain.system import inside
 from rltrain.watching import screens
@@ -49,7 +49,7 @@ def main(argv: list[str]) -> int:
             video_path, played = watch_in_file(film, config, agent, episodes, seed, greedy, stopping)
             _report(played)
             if video_path is not None:
-                print(video_path)
+                print(printable(str(video_path)))
         else:
             title = f"rltrain: {config.algo.name} plays {config.env.name}"
 

@@ -9,7 +9,7 @@ import numpy as np
 from rltrain.app import sweep
 from rltrain.commands.arguments import MANY, split
 from rltrain.config.validate import one_of
-from rltrain.errors import ConfigError, DiskError, EnvironmentFailure
+from rltrain.errors import ConfigError, DiskError, EnvironmentFailure, printable
 from rltrain.math.statistics import interquartile_mean, mean
 from rltrain.run.curves import Band, Curve, band, group, read_curves
 
@@ -49,11 +49,12 @@ def main(argv: list[str]) -> int:
     except OSError as error:
         raise DiskError(f"the figure cannot be written: {error.strerror}", str(out), "give another out=FILE") from error
     for drawn in bands:
-        print(
+        text = (
             f"{drawn.env}  {drawn.group}  {_count(drawn)}  {drawn.center[-1]:.6g}"
             f" [{drawn.low[-1]:.6g}, {drawn.high[-1]:.6g}] at step {drawn.step[-1]:,}{_reached(drawn)}"
         )
-    print(f"{out}\n{numbers}")
+        print(printable(text))
+    print(f"{printable(str(out))}\n{printable(str(numbers))}")
     return 0
 
 
@@ -87,10 +88,10 @@ def draw(bands: list[Band], metric: str, center: str) -> Any:
             style = ["-", "--", ":"][labels.index(drawn.group) // len(_COLOURS) % 3]
             marker = "o" if len(drawn.step) == 1 else None
             shorter = f", {drawn.runs[-1]} to the end" if drawn.runs[-1] < drawn.num_runs else ""
-            name = f"{drawn.group} ({_count(drawn)}{shorter})"
+            name = _plain(f"{drawn.group} ({_count(drawn)}{shorter})")
             axes.plot(drawn.step, drawn.center, style, color=colour, linewidth=1.8, marker=marker, label=name)
             axes.fill_between(drawn.step, drawn.low, drawn.high, color=colour, alpha=0.18, linewidth=0)
-        axes.set_title(env, loc="left", fontweight="bold")
+        axes.set_title(_plain(env), loc="left", fontweight="bold")
         axes.set_xlabel("agent steps")
         axes.set_ylabel(metric)
         axes.xaxis.set_major_formatter(lambda value, _: short_number(value))
@@ -101,6 +102,11 @@ def draw(bands: list[Band], metric: str, center: str) -> Any:
     if any(drawn.num_runs > 1 for drawn in bands):
         figure.supxlabel(f"lines: {center} over runs; bands: 95% bootstrap interval", fontsize="small", color="#555555")
     return figure
+
+
+def _plain(text: str) -> str:
+    """Return a text as matplotlib draws it letter by letter: `$` would begin a formula."""
+    return printable(text).replace("$", r"\$")
 
 
 def short_number(value: float) -> str:

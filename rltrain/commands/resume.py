@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rltrain.app import jobs, sweep
-from rltrain.app.resolve import check_device
+from rltrain.app.resolve import check_device, check_environment
 from rltrain.app.train import resume
 from rltrain.commands.arguments import RUN_KEYS, is_setting, load_config, refuse_imports, split, truth, whole_number
 from rltrain.config import saved as saved_config
@@ -60,6 +60,7 @@ def _resume(
     path, resumes = saved_config.newest(folder)
     config = dataclasses.replace(load_config(folder, path, values), **changes)
     check_device(config)
+    check_environment(config)
     candidates = checkpoint.candidates(folder, which, saved_config.fingerprints(config, folder))
     step, state = next(candidates)
     # Without result.json, the final evaluation is missing.

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import FrameType
 
 from rltrain.envs import patience
-from rltrain.errors import Stopped
+from rltrain.errors import EnvironmentFailure, Stopped
 from rltrain.run.evaluation import Interrupted
 from rltrain.system.signals import answering
 
@@ -43,7 +43,11 @@ def stoppable() -> Iterator[Stopping]:
     alarm = signal.signal(signal.SIGALRM, patience.interrupt)
     try:
         with answering(handle), contextlib.suppress(Interrupted):
-            yield stopping
+            try:
+                yield stopping
+            except EnvironmentFailure:
+                if not stopping():  # else its environments were still starting
+                    raise
         if stopping():
             kept = "the film up to this moment is kept" if stopping.film else ""
             raise Stopped(stopping.received[0], str(stopping.film or ""), kept=kept)

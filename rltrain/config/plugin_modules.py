@@ -4,14 +4,17 @@ Only modules named on the command line are imported. A saved configuration names
 somebody else, so rltrain never imports a module because of it.
 """
 
+import contextlib
 import importlib
+import importlib.util
 import os
 import re
 import sys
 import traceback
 from collections.abc import Iterable
+from typing import Any
 
-from rltrain.config.user_code import describe
+from rltrain.config.user_code import LIBRARIES, describe
 from rltrain.errors import ConfigError, EnvironmentFailure
 
 LOADED: list[str] = []
@@ -43,10 +46,50 @@ def load(names: Iterable[str]) -> None:
         LOADED.append(name)
 
 
+def named(words: Iterable[str]) -> set[str]:
+    """Return the top-level names of the modules that `plugins=` and `env.id=` of a command line name."""
+    ids = [word.removeprefix("env.id=").strip("'\"") for word in words if word.startswith("env.id=")]
+    modules = [*given(words), *(env_id.partition(":")[0] for env_id in ids if ":" in env_id)]
+    return {name.split(".")[0] for name in modules} - {"rltrain"}
+
+
 def look_in_working_directory() -> None:
     """Let Python find modules in the working directory, after installed packages."""
-    if os.getcwd() not in sys.path:  # append, so that no local file shadows an installed package
-        sys.path.append(os.getcwd())
+    look_in(os.getcwd())
+
+
+def look_in(folder: str) -> None:
+    """Let Python find modules in a folder, after all others."""
+    if folder not in sys.path:  # append, so that no local file shadows an installed package
+        sys.path.append(folder)
+        importlib.invalidate_caches()
+
+
+def can_find(name: str) -> bool:
+    """Return True if Python finds a top-level module: it is installed, or in the working directory or PYTHONPATH."""
+    look_in_working_directory()
+    return _spec(name) is not None
+
+
+def own_folder(name: str) -> str | None:
+    """Return the absolute folder that holds a top-level module of the user's; None for an installed or missing one."""
+    spec = _spec(name)
+    places = list(spec.submodule_search_locations or []) if spec else []
+    file = places[0] if places else spec.origin if spec else None
+    if file is None or not os.path.exists(file) or is_library(file):
+        return None
+    return os.path.dirname(os.path.realpath(file))
+
+
+def is_library(file: str) -> bool:
+    """Return True for a file of Python's own or of an installed package."""
+    return file.startswith(LIBRARIES) or bool({"site-packages", "dist-packages"} & set(file.split(os.sep)))
+
+
+def _spec(name: str) -> Any:
+    with contextlib.suppress(ImportError, ValueError, AttributeError):
+        return importlib.util.find_spec(name)
+    return None
 
 
 def require(names: Iterable[str]) -> None:

@@ -6,7 +6,8 @@ import traceback
 from pathlib import Path
 
 _RLTRAIN = str(Path(__file__).resolve().parents[1])
-_LIBRARIES = tuple(sysconfig.get_paths()[kind] for kind in ("stdlib", "platstdlib", "purelib", "platlib"))
+LIBRARIES = tuple(sysconfig.get_paths()[kind] for kind in ("stdlib", "platstdlib", "purelib", "platlib"))
+"""Folders of Python's own modules and of installed packages."""
 _KNOWN = ("rltrain", "gymnasium", "numpy", "importlib", "contextlib")
 """Packages that are named only if nothing else was running."""
 
@@ -28,8 +29,8 @@ def place_of(error: BaseException) -> str:
         return f"{_short(error.filename)}, line {error.lineno}"
     frames = list(traceback.walk_tb(error.__traceback__))
     files = [(frame.f_code.co_filename, frame.f_globals.get("__name__") or "") for frame, _ in frames]
-    users = [i for i, (file, _) in enumerate(files) if not file.startswith(("<", _RLTRAIN, *_LIBRARIES))]
-    stdlib = _LIBRARIES[:2]
+    users = [i for i, (file, _) in enumerate(files) if not file.startswith(("<", _RLTRAIN, *LIBRARIES))]
+    stdlib = LIBRARIES[:2]
     packages = [
         i
         for i, (file, name) in enumerate(files)

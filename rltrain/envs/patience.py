@@ -6,6 +6,7 @@ Training and evaluation both wait for environments, so the request to stop is a 
 import contextlib
 import math
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from types import FrameType
@@ -15,6 +16,10 @@ STOPPING_S = 2.0
 
 CLOSING_S = 10.0
 """The longest `close` of an environment in the trainer's process, in seconds."""
+
+MAKING_S = 100.0
+"""The longest constructor of an environment, in seconds, unless `env.step_timeout_s` is longer. A worker's first answer
+may take 120 s."""
 
 _stopping = False
 _limit_s = math.inf
@@ -82,16 +87,23 @@ def interrupt(number: int, frame: FrameType | None) -> None:
 def interruptible(limit_s: float = math.inf) -> Iterator[None]:
     """Run an environment's code in the main thread. Raises StandsStill in the middle of it if the run stops.
 
-    limit_s: also raise StandsStill after so many seconds, if the process handles SIGALRM with `interrupt`.
+    limit_s: also raise StandsStill after so many seconds, in the main thread.
     """
     global _entered_s, _limit_s
-    _entered_s, _limit_s = time.monotonic(), limit_s
-    timed = limit_s < math.inf and not _stopping and signal.getsignal(signal.SIGALRM) is interrupt
+    entered_s = time.monotonic()
+    _entered_s, _limit_s = entered_s, limit_s
+    timed = limit_s < math.inf and threading.current_thread() is threading.main_thread()
+    before, alarm = None, (0.0, 0.0)
     if timed:
-        signal.setitimer(signal.ITIMER_REAL, limit_s, STOPPING_S / 4)
+        before = signal.signal(signal.SIGALRM, interrupt)
+        alarm = signal.setitimer(signal.ITIMER_REAL, STOPPING_S if _stopping else limit_s, STOPPING_S / 4)
     try:
         yield
     finally:
         _entered_s, _limit_s = None, math.inf
-        if timed and not _stopping:
+        if timed and not (_stopping and before is interrupt):  # else the alarm that `hurry` set goes on
             signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, signal.SIG_DFL if before is None else before)
+            if alarm[0]:  # somebody else's
+                left_s = max(alarm[0] - (time.monotonic() - entered_s), 0.001)
+                signal.setitimer(signal.ITIMER_REAL, left_s, alarm[1])

@@ -1,5 +1,6 @@
 """The module of each environment family. An emulator's package is imported only when its family is used."""
 
+import contextlib
 import dataclasses
 import importlib
 import sys
@@ -9,9 +10,10 @@ from typing import Any
 import gymnasium
 
 from rltrain.config.environments import config_class
+from rltrain.envs import checked
 from rltrain.envs.pool import Pool
 from rltrain.envs.viewer import Viewer
-from rltrain.errors import ConfigError
+from rltrain.errors import ConfigError, EnvironmentFailure, printable
 
 MODULES: dict[str, str] = {
     "gym": "rltrain.envs.gym.family",
@@ -25,6 +27,8 @@ It may have `settle(config, action_space)` and `action_names(config)`, which the
 `missing_limit(config)`: what is missing, in words, if episodes have no time limit, or None.
 """
 
+_OURS = frozenset(MODULES)
+
 NO_END_STEPS = 10_000
 """The time limit of episodes that must end, in agent steps, if the environment has none."""
 TABLE_STEPS = 1_000
@@ -33,7 +37,8 @@ TABLE_STEPS = 1_000
 
 def spaces(config: Any) -> tuple[gymnasium.Space, gymnasium.Space]:
     """Return one environment's (single-frame observation, action) spaces. Raises ConfigError or EnvironmentFailure."""
-    return _module(config).spaces(config)
+    found = _module(config).spaces(config)
+    return found if config.family in _OURS else checked.check_spaces(found, config.family)
 
 
 def settle(config: Any, action_space: gymnasium.Space) -> Any:
@@ -57,7 +62,8 @@ def bounded(config: Any, steps: int = NO_END_STEPS) -> Any:
     if what not in _told:
         _told.add(what)
         cut = f"episodes that must end are cut after {steps:,} steps"
-        print(f"rltrain: {what}: {cut}; choose another limit with env.max_episode_steps", file=sys.stderr)
+        text = f"rltrain: {what}: {cut}; choose another limit with env.max_episode_steps"
+        print(printable(text), file=sys.stderr)
     return dataclasses.replace(config, max_episode_steps=steps)
 
 
@@ -69,7 +75,15 @@ def make_pool(config: Any, num_envs: int) -> Pool:
     """Start `num_envs` environments. Raises ConfigError or EnvironmentFailure."""
     if num_envs < 1:
         raise ConfigError(f"num_envs={num_envs} is too small", "num_envs", "use 1 or more")
-    return _module(config).make_pool(config, num_envs)
+    pool: Pool = _module(config).make_pool(config, num_envs)
+    if config.family in _OURS:
+        return pool
+    try:
+        return checked.CheckedPool(pool, config.family, num_envs)
+    except EnvironmentFailure:
+        with contextlib.suppress(Exception):  # what is told is what is wrong with it
+            pool.close()
+        raise
 
 
 def make_viewer(config: Any) -> Viewer:

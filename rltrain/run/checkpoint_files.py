@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal
@@ -92,15 +93,29 @@ def verify(folder: Path, known: Collection[str] = (), without: str | None = None
     values = manifest(folder)
     if without:
         values["members"] = {name: facts for name, facts in values["members"].items() if not _is_of(name, without)}
+    # Sizes first: reading a file takes a minute for each 100 GB, and a file with holes needs no space to be so large.
     for name, facts in values["members"].items():
         path = folder / name
         if Path(name).name != name or not inside.is_file(path):
             raise CheckpointError("a file of the checkpoint is missing", str(path), "use an older checkpoint")
-        if path.stat().st_size != facts["size"] or (name not in known and digest(path) != facts["sha256"]):
-            raise CheckpointError(
-                "a file of the checkpoint does not match the manifest", str(path), "use an older checkpoint"
-            )
+        if path.stat().st_size != facts["size"]:
+            raise _mismatch(path)
+        if inside.is_hollow(path):
+            raise CheckpointError("a file of the checkpoint is almost empty", str(path), "use an older checkpoint")
+    total = sum(facts["size"] for facts in values["members"].values())
+    if total > shutil.disk_usage(folder).total:  # many names of one file
+        what = f"the checkpoint has {total:,} bytes, more than its disk"
+        raise CheckpointError(what, str(folder), "use an older checkpoint")
+    for name, facts in values["members"].items():
+        path = folder / name
+        if name not in known and digest(path) != facts["sha256"]:
+            raise _mismatch(path)
     return values
+
+
+def _mismatch(path: Path) -> CheckpointError:
+    what = "a file of the checkpoint does not match the manifest"
+    return CheckpointError(what, str(path), "use an older checkpoint")
 
 
 def read(folder: Path, without: str | None = None) -> dict[str, Any]:
@@ -119,7 +134,10 @@ def read(folder: Path, without: str | None = None) -> dict[str, Any]:
         for name in members:
             if name.endswith(".npy"):
                 mode: Literal["r"] | None = "r" if "stamp" in members[name] else None
-                flat[name.removesuffix(".npy")] = np.load(folder / name, mmap_mode=mode, allow_pickle=False)
+                array = np.load(folder / name, mmap_mode=mode, allow_pickle=False)
+                if not isinstance(array, np.ndarray):  # NumPy also opens a zip of arrays
+                    raise ValueError(f"{name} is no array")
+                flat[name.removesuffix(".npy")] = array
         return _nest(flat)
     except Exception as error:  # a file can match its manifest and still have any content
         what = f"the checkpoint cannot be read: {type(error).__name__}: {error}"

@@ -16,6 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from rltrain.config import plugin_modules
 from rltrain.config import saved as saved_config
 from rltrain.config.run import RunConfig
 from rltrain.errors import CheckpointError, FolderInUse, disk_errors, printable
@@ -168,13 +169,11 @@ def find_all(word: str) -> list[Path]:
     return found
 
 
-def started_in(folder: Path) -> str | None:
-    """Return the working directory in which a run was started, or None if it is this one, gone or not known."""
-    with contextlib.suppress(OSError, CheckpointError):
-        place = inside.read_json(folder / "meta.json").get("working_directory")
-        if isinstance(place, str) and os.path.isdir(place) and not os.path.samefile(place, os.curdir):
-            return place
-    return None
+def own_modules(config: RunConfig) -> dict[str, str]:
+    """Return the absolute folder of each module of the user's that a configuration names, by its top-level name."""
+    env_id = getattr(config.env, "id", "")
+    names = plugin_modules.named([f"plugins=[{','.join(config.plugins)}]", f"env.id={env_id}"])
+    return {name: place for name in sorted(names) if (place := plugin_modules.own_folder(name))}
 
 
 class Lock:
@@ -241,6 +240,7 @@ def _meta(config: RunConfig) -> dict[str, Any]:
         "created": datetime.now().astimezone().isoformat(),
         "seed": config.seed,
         "working_directory": os.getcwd(),
+        "modules": own_modules(config),
         "python": platform.python_version(),
         "packages": versions,
         "host": platform.node(),

@@ -177,9 +177,11 @@ def show_end(folder: Path, config: RunConfig, result: dict[str, Any]) -> None:
         f" (best evaluation {best['mean_reward']:.2f} at step {best['step']:,})"
         f" after {result['steps']:,} steps in {result['wall_time_s']:.1f} s, {result['fps']:,.0f} steps/s in training"
     )
-    print(
-        f"{terminal.wrapped(text, sys.stderr)}\n"
-        f"  tensorboard --logdir {run}\n  rltrain play {run}{again}\n"
+    lines = [
+        *terminal.wrapped(text, sys.stderr).split("\n"),
+        f"  tensorboard --logdir {run}",
+        f"  rltrain play {run}{again}",
         f"  rltrain resume {run} total_steps={2 * result['steps']}{again}",
-        file=sys.stderr,
-    )
+    ]
+    for line in lines:
+        print(printable(line), file=sys.stderr)

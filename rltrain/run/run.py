@@ -25,8 +25,8 @@ from rltrain.config.saved import fingerprint
 from rltrain.envs import global_random, patience, registry
 from rltrain.envs.pool import Episode, Pool
 from rltrain.envs.spaces import in_words
-from rltrain.errors import Stopped, fitting
-from rltrain.run import checkpoint, panel
+from rltrain.errors import EnvironmentFailure, Stopped, fitting
+from rltrain.run import checkpoint, own_code, panel
 from rltrain.run import folder as run_folder
 from rltrain.run.checkpoint import Stateful
 from rltrain.run.clock import Clock
@@ -151,6 +151,7 @@ class Run:
         if self._restored is None:
             with self.logger.warned():
                 run_folder.note_computing(self.folder)
+                own_code.copy(self.config, self.folder)
             self._show(agent, replay_bytes)
             self.evaluations.due = bool(self.config.eval_every_steps)
             self._evaluate_if_due()
@@ -276,6 +277,11 @@ class Run:
         if self._signal is not None:
             self._stop()
 
+    def stop_if_unbegun(self) -> None:
+        """Raise Stopped if a signal came before `begin`, while environments started. No step is lost."""
+        if self._signal is not None and self._agent is None:
+            raise Stopped(self._signal, str(self._shown) if self._restored else "")
+
     def _stop(self) -> NoReturn:
         assert self._signal is not None
         if self._saved_step != self.step:
@@ -389,7 +395,12 @@ class Run:
             return self.stopping
 
         start_s = time.monotonic()
-        summary, tags = self.evaluations.make(self.agent, self.step, seed, final, stopping)
+        try:
+            summary, tags = self.evaluations.make(self.agent, self.step, seed, final, stopping)
+        except EnvironmentFailure as failure:
+            if self.stopping:  # its environments were still starting
+                raise Interrupted from failure
+            raise
         self._progress.evaluated(num_episodes, time.monotonic() - start_s)
         self.logger.metrics(self.step, {"time_s": self._clock.wall_s, **tags})
         if self.evaluations.best is summary:

@@ -8,6 +8,7 @@ Each function checks the last part of its path. The folder that holds it must be
 """
 
 import contextlib
+import errno
 import io
 import json
 import os
@@ -30,6 +31,10 @@ LINE_BYTES = 1_000_000
 """The longest line to read. A line of metrics has 1 kB."""
 LOG_BYTES = 4_000_000_000
 """The largest log to read line by line."""
+_HOLLOW_BYTES = 64_000_000
+"""The smallest file whose holes matter: reading it takes less than 0.1 s."""
+_STRETCHES = 100_000
+"""The most stretches of data between holes to look at."""
 _LEVELS = 50
 """The deepest nesting of a YAML file."""
 _LEFT_BEHIND = re.compile(r"\.[\w.-]+-\d+")
@@ -179,6 +184,31 @@ def tail(path: Path, num_bytes: int) -> list[str]:
     with open_binary(path) as file:
         file.seek(max(0, os.fstat(file.fileno()).st_size - num_bytes))
         return file.read(num_bytes).decode(errors="replace").splitlines()
+
+
+def is_hollow(path: Path) -> bool:
+    """Return True if hardly anything of a large regular file was ever written: the rest are holes, read as zeros.
+
+    A hole takes no space, so an archive of some kilobytes can hold a file of terabytes. rltrain writes no holes; a copy
+    may turn blocks of zeros into them. Raises CheckpointError, OSError.
+    """
+    with open_binary(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size < _HOLLOW_BYTES or not hasattr(os, "SEEK_DATA"):
+            return False
+        written, position = 0, 0
+        for _ in range(_STRETCHES):
+            try:
+                begin = os.lseek(file.fileno(), position, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno == errno.ENXIO:  # only holes until the end
+                    break
+                return False
+            position = os.lseek(file.fileno(), begin, os.SEEK_HOLE)
+            written += position - begin
+            if written * 100 >= size:
+                return False
+        return True
 
 
 def remove(path: Path) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+from pathlib import Path
 from typing import NoReturn
 
 from rltrain.errors import ConfigError
@@ -59,14 +60,28 @@ def wanted_threads() -> int:
     return min(int(limit) if limit.isdecimal() and int(limit) else sys.maxsize, usable_cores())
 
 
+def _compiler_cache() -> str | None:
+    """Return the folder for what torch's compiler keeps; None if the user's cache folder cannot be used.
+
+    Without it, torch leaves a folder among the temporary files, which also exists if nothing is compiled.
+    """
+    root = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
+    if not root.is_absolute():  # a user without a home
+        return None
+    there = next(folder for folder in (root, *root.parents) if folder.exists())
+    return str(root / "rltrain" / "torch") if there.is_dir() and os.access(there, os.W_OK | os.X_OK) else None
+
+
 def prepare() -> None:
-    """Set short spin waits of threads, one BLAS thread for NumPy, and an allocator that keeps freed memory."""
+    """Set short spin waits, one BLAS thread for NumPy, an allocator that keeps freed memory, torch's compiler cache."""
     # Waiting threads spin only briefly before they sleep. With OpenMP's default, a second busy process slowed one
     # update from 27 to 434 ms. Some spinning must stay: between two layers of an update of 32 samples one thread works
     # alone, and a thread that fell asleep would delay the next layer.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     # NumPy multiplies only the small matrices of small networks, where a second thread does not help.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    if cache := _compiler_cache():
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", cache)
     # Every update allocates and frees megabytes of gradients and activations. By default glibc returns their pages to
     # the system, which clears them again for the next update: a third of the time of an update of 32 samples. Larger
     # blocks, such as a replay buffer, still get their own pages, which take no memory until they are written to.

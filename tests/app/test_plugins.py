@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import shutil
 import signal
 import sys
 import tempfile
@@ -20,14 +21,15 @@ TRAIN = ["plugins=[own_parts]", "algo=patient_a2c", "env=corridor", "network=two
 TRAIN += ["progress=false", "eval_every_steps=0", "final_eval_episodes=2"]
 
 
-def rltrain(cwd, *args):
+def rltrain(cwd, *args, path=None):
     """A process of its own, as what a plugin registers stays in one; forked, which saves the imports.
 
-    Returns the exit code, stdout and stderr.
+    path: PYTHONPATH. Returns the exit code, stdout and stderr.
     """
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         pid = os.fork()
         if pid == 0:
+            sys.path[:0] = [path] if path else []
             run_and_exit(cwd, [str(arg) for arg in args], out, err)
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         out.seek(0)
@@ -157,6 +159,50 @@ def test_an_environment_of_ones_own_needs_no_plugin_and_a_table_for_tabular_algo
     code, _, err = rltrain(folder, "algo=q_learning", *args)
     assert code == 2 and "'bare:Bare-v0' has no transition table" in err.splitlines()[-1], err
     assert not (folder / "runs").exists()
+
+
+MINE = """
+import gymnasium
+from gymnasium.envs.classic_control.cartpole import CartPoleEnv
+from mine_beside import STEPS
+gymnasium.register("Mine-v0", CartPoleEnv, max_episode_steps=STEPS)
+"""
+
+
+def test_modules_of_ones_own_are_found_from_any_folder_and_machine(folder, tmp_path_factory):
+    """Bugs: `eval` works only in the folder where the run was started; what somebody else's run names is imported from
+    inside that run because its name was typed."""
+    (folder / "mine.py").write_text(MINE)
+    (folder / "mine_beside.py").write_text("STEPS = 20\n")
+    words = ["plugins=[own_parts]", "env=gym", "env.id=mine:Mine-v0", "progress=false"]
+    code, _, err = rltrain(folder, "algo=ppo", *words, "total_steps=128", "num_envs=2", "algo.num_steps=16",
+                           "batch_size=32", "eval_every_steps=0", "final_eval_episodes=1")  # fmt: skip
+    assert code == 0, err
+    run, away = (folder / "runs" / "latest").resolve(), tmp_path_factory.mktemp("away")
+    assert json.loads((run / "meta.json").read_text())["modules"] == {"mine": str(folder), "own_parts": str(folder)}
+    assert {path.name for path in (run / "code").iterdir()} == {"mine.py", "mine_beside.py", "own_parts.py"}
+    named = ["plugins=[own_parts]", "env.id=mine:Mine-v0"]
+    for command in (["eval", run, "episodes=1"], ["resume", run, "total_steps=256"], ["play", run, "video=true"],
+                    ["reproduce", run, "total_steps=32"]):  # fmt: skip
+        code, _, err = rltrain(away, *command, *named)
+        assert code == 0 and f"'mine' is imported from {folder}, where the run was trained" in err, err
+    code, _, err = rltrain(away, "eval", run, named[0])
+    assert code == 2 and f"would import the module 'mine' from {folder}; env.id; if you trust it, add env.id=" in err
+
+    meta = json.loads((run / "meta.json").read_text())
+    other = tmp_path_factory.mktemp("machine")  # another machine: the folder is not there
+    shutil.copytree(run, other / "run")
+    shutil.copytree(run / "code", other / "beside")
+    for place in (folder / "gone", other / "run" / "code", "code", "/proc/self/cwd/run/code", "/proc/self/cwd/beside"):
+        meta["modules"] = {"mine": str(place), "own_parts": str(place)}
+        (other / "run" / "meta.json").write_text(json.dumps(meta))
+        code, _, err = rltrain(other, "eval", "run", "episodes=1", *named)
+        assert code == 2 and "but the run has a copy of it" in err, err
+    command = shlex.split(err.split("if you trust it, use: ")[1])
+    assert command[0] == f"PYTHONPATH={other / 'run' / 'code'}" and command[1:4] == ["rltrain", "eval", "run"]
+    code, out, err = rltrain(other, *command[2:], path=command[0].partition("=")[2])
+    assert code == 0, err
+    assert json.loads(out.splitlines()[-1])["lengths"][0] <= 20
 
 
 def test_an_algorithm_of_ones_own_is_guarded_like_ours(folder):

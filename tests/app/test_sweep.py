@@ -302,3 +302,16 @@ def test_every_run_of_a_mixed_sweep_has_what_varies_and_its_scores_in_the_hparam
             (score,) = (value.tensor.float_val[0] for value in values if value.tag == f"{which}/mean_reward")
             assert score == pytest.approx(result[which]["mean_reward"])
     assert seen == {("q_learning", "frozen_lake"), ("sarsa", "frozen_lake")}
+
+
+def test_control_characters_of_a_sweep_from_somebody_else_are_shown_and_not_sent(tmp_path, capfd):
+    """Bug: the reason in a job's status.json, or what varies, moves the cursor."""
+    found = plan(tmp_path, {"x": "\x1b[2J"}, {"x": "2"}, {"x": "\x1b[2J"})
+    ended(tmp_path / "00", "done", 1.0)
+    ended(tmp_path / "01", "failed", reason="\x1b]0;mine\x07")
+    ended(tmp_path / "02", "done", 1.0)
+    sweep.report(found, found.jobs)
+    sweep.Pace(2, 0, 1).begin(dataclasses.replace(found.jobs[0], folder="\x1b[1m"))
+    shown = capfd.readouterr().err
+    assert "\x1b" not in shown and "\x07" not in shown
+    assert "\\x1b]0;mine\\x07" in shown

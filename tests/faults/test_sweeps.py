@@ -1,6 +1,7 @@
 """Sweeps that are stopped at random moments, in every way, and continued until all their jobs are done."""
 
 import json
+import os
 import signal
 import time
 
@@ -65,3 +66,16 @@ def test_a_sweep_stopped_again_and_again_ends_with_one_result_for_each_job(attem
     (table,) = tmp_path.glob("runs/sweeps/*/sweep.csv")
     rows = table.read_text().splitlines()
     assert len(rows) == 4 and all(row.split(",")[2:4] == ["4", "4"] for row in rows[1:]), rows
+
+
+def test_a_job_that_is_killed_from_outside_fails_alone(start, status):
+    """Bug: joblib's pool ends all jobs when one of its processes dies, and their results are lost."""
+    joblib = ["-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    process = start(*joblib, *JOBS[:4], "algo.gamma=0.9,0.95", f"total_steps={STEPS}")
+    place = process.wait_for("01_*/status.json").parent
+    os.kill(status(place)["pid"], signal.SIGKILL)
+    code, error = process.end()
+    assert code == 1, error
+    assert "1 of 2 jobs done, 1 failed" in error
+    assert f"failed: {place.name}: RuntimeError: killed by SIGKILL" in error
+    assert len(results(place.parent)) == 1

@@ -1,9 +1,11 @@
 """Environments that never work, never close, leave processes behind, or take the signals away."""
 
+import dataclasses
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from rltrain.config.environments import GymConfig
 from rltrain.envs import patience
 from rltrain.envs.registry import make_pool
 from rltrain.errors import EnvironmentFailure
+from rltrain.run.run import Run
 
 HERE = str(Path(__file__).parent)
 
@@ -26,8 +29,13 @@ class Restless(gymnasium.Env):
     observation_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
     action_space = gymnasium.spaces.Discrete(2)
 
+    num_made = 0
+
     def __init__(self, what="", note=None):
-        self.what, self.t = what, 0
+        self.what, self.t, self.note = what, 0, note
+        Restless.num_made += 1
+        while what == "is never made" or (what == "is made once" and Restless.num_made > 1):
+            time.sleep(0.05)
         if what == "starts a process":
             child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"])
             Path(note).write_text(str(child.pid))
@@ -43,6 +51,11 @@ class Restless(gymnasium.Env):
         if self.what == "raises":
             raise RuntimeError("out of cheese")
         if self.what == "exits":
+            os._exit(3)
+        if self.what == "exits, then breaks":
+            if Path(self.note).exists():
+                return np.zeros(2, np.float32), 0.0, False, {}
+            Path(self.note).touch()
             os._exit(3)
         self.t += 1
         return np.zeros(2, np.float32), 0.0, self.t == 10, False, {}
@@ -80,6 +93,53 @@ def test_one_that_fails_at_every_step_ends_before_its_budget_is_used_up(what):
         assert pool.num_restarts == 3
     finally:
         pool.close()
+
+
+def test_a_replaced_worker_is_held_to_the_contract_too(tmp_path):
+    """Bug: only the first environments are checked."""
+    pool = make_pool(config("exits, then breaks", str(tmp_path / "note")), 1)
+    try:
+        pool.reset(0)
+        pool.step(np.zeros(1, np.int64))
+        with pytest.raises(EnvironmentFailure, match="step returned 4 values"):
+            pool.step(np.zeros(1, np.int64))
+        assert pool.num_restarts == 1
+    finally:
+        pool.close()
+
+
+def test_one_that_is_never_made_ends_after_a_time(monkeypatch):
+    """Bug: a constructor that hangs holds up the start for ever. An alarm of the caller's goes on."""
+    monkeypatch.setattr("rltrain.envs.gym.make.MAKING_S", 0.3)
+    never = dataclasses.replace(config("is never made", workers=0), step_timeout_s=0.2)
+    before = signal.signal(signal.SIGALRM, lambda number, frame: None)
+    signal.alarm(60)
+    try:
+        with pytest.raises(EnvironmentFailure, match=r"was not made in 0.3 s.*env.step_timeout_s=0.9"):
+            make_pool(never, 1)
+        assert 50 < signal.alarm(0) < 61
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_a_signal_ends_a_run_whose_environment_is_never_made(command, monkeypatch):
+    """Bug: the stop waits for the constructor, and only `kill -9` ends the run."""
+    monkeypatch.setattr(patience, "STOPPING_S", 0.2)
+    Restless.num_made = 0
+    original = Run.write_status  # the handlers stand when the run's first status is written
+
+    def write_status(self, state, reason="", exit_code=None):
+        original(self, state, reason, exit_code)
+        if state == "running":
+            threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()
+
+    monkeypatch.setattr(Run, "write_status", write_status)
+    done = command(
+        *("algo=dqn", "env=gym", "env.id=test_wayward_environments:Restless-v0", "total_steps=3000", "num_envs=1"),
+        *("++env.kwargs.what='is made once'", "progress=false"),
+    )
+    assert done.code == 143, done.err
+    assert "stopped by SIGTERM; nothing was kept" in done.last_line
 
 
 def test_what_an_environment_started_does_not_outlive_its_worker(tmp_path):

@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 from in_time import fails_after
+from run_folders import write_run
 
 from rltrain import cli
 from rltrain.run import checkpoint_files
@@ -162,3 +163,34 @@ def test_numbers_that_index_memory_are_checked(copy, command, name, change):
         done = command(*words)
         assert done.code == (3 if words[0] == "resume" or name == "q_table.npy" else 0), done.err
         assert "a bug in rltrain" not in done.err
+
+
+@pytest.mark.parametrize("name", ["q_table.npy", "tensors.safetensors"])
+def test_a_checkpoint_that_claims_to_be_huge_is_refused_at_once(copy, command, monkeypatch, name):
+    """Bugs: hashing a file of 10 TB, of which the disk holds 4 kB; hashing one file under many names."""
+    folder = copy()
+    many = copy()
+    for step in (folder / "checkpoints").glob("step_*"):
+        facts = json.loads((step / "manifest.json").read_text())
+        (step / name).touch()
+        os.truncate(step / name, 10**13)
+        facts["members"][name] = {"size": 10**13, "sha256": "0" * 64}
+        (step / "manifest.json").write_text(json.dumps(facts))
+    with fails_after(10):
+        for words in (["resume", folder, "total_steps=500", "progress=false"], ["eval", folder]):
+            done = command(*words)
+            assert done.code == 3, done.err
+            assert "is almost empty" in done.err
+        disk = shutil.disk_usage(many)
+        monkeypatch.setattr(checkpoint_files.shutil, "disk_usage", lambda path: disk._replace(total=100))
+        done = command("eval", many)
+        assert done.code == 3 and "more than its disk" in done.last_line
+
+
+def test_names_of_a_run_reach_no_terminal_and_no_formula(copy, tmp_path, command):
+    """Bugs: `plot` prints the environment's name of a foreign run raw, and takes a `$` in it for a formula."""
+    folder = write_run(tmp_path / "one", {10: 1.0, 20: 2.0}, env="\x1b[2J$x^{", algo="$\x07$y_{")
+    done = command("plot", folder, f"out={tmp_path / 'picture.png'}")
+    assert done.code == 0, done.err
+    assert "\x1b" not in done.out + done.err
+    assert "\\x1b[2J$x^{  $\\x07$y_{  1 seed" in done.out

@@ -131,3 +131,11 @@ def test_the_start_names_a_folder_for_tensorboard_that_holds_the_run_and_no_link
     shown = "".join(line.strip("│") for line in capsys.readouterr().err.splitlines()).replace(" ", "")
     assert f"tensorboard--logdir{folder.parent}" in shown
     assert "now-s0" in shown
+
+
+def test_a_panel_shows_brackets_as_they_are(monkeypatch, capsys):
+    """Bug: rich takes a path with `[/x]` for markup, and raises an error."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    panel.show_start(Path("runs/[/x]/[red]"), {"environment": "[/y]\x1b[2J"})
+    shown = capsys.readouterr().err
+    assert "runs/[/x]/[red]" in shown and "[/y]\\x1b[2J" in shown

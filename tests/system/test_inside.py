@@ -109,3 +109,22 @@ def test_a_line_or_a_log_without_end_is_refused_at_once(tmp_path):
     with pytest.raises(CheckpointError, match="it has more than"):
         list(inside.lines(path))
     assert inside.tail(path, 100) == ["\0" * 100]
+
+
+def test_a_file_of_holes_is_told_from_a_file_of_zeros(tmp_path):
+    """Bugs: a file of terabytes in an archive of kilobytes is read for hours; a dense file of zeros is refused."""
+    path = tmp_path / "file"
+    path.write_bytes(b"x")
+    os.truncate(path, 10**13)
+    assert inside.is_hollow(path)
+    os.truncate(path, inside._HOLLOW_BYTES - 1)
+    assert not inside.is_hollow(path)
+    path.write_bytes(bytes(inside._HOLLOW_BYTES))
+    assert not inside.is_hollow(path)
+    with path.open("r+b") as file:  # data of 2 %, in two stretches
+        file.truncate(0)
+        file.write(bytes(10**6))
+        file.seek(5 * 10**7)
+        file.write(bytes(10**6))
+        file.truncate(10**8)
+    assert not inside.is_hollow(path)

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from rltrain.errors import DiskError
-from rltrain.system import out_of_memory, ram
+from rltrain.system import out_of_memory, process, ram
 
 
 def test_a_thread_that_an_environment_left_does_not_keep_the_process(tmp_path):
@@ -43,3 +43,22 @@ def test_errors_of_loading_a_library_without_address_space_are_shortages():
     assert out_of_memory.is_shortage(ImportError("libx.so: failed to map segment from shared object"))
     assert out_of_memory.is_shortage(OSError(12, "Cannot allocate memory"))
     assert not out_of_memory.is_shortage(ImportError("No module named x"))
+
+
+def test_torchs_compiler_leaves_no_folder_among_the_temporary_files(tmp_path, monkeypatch):
+    """Bugs: /tmp/torchinductor_root after each run; an error for a user whose home cannot be written."""
+    for name in ("TORCHINDUCTOR_CACHE_DIR", "XDG_CACHE_HOME", "GOMP_SPINCOUNT", "OPENBLAS_NUM_THREADS"):
+        monkeypatch.setenv(name, "")  # restored after the test
+        monkeypatch.delenv(name)
+    (tmp_path / "file").touch()
+    for home in ("none", str(tmp_path / "file")):
+        monkeypatch.setenv("HOME", home)
+        process.prepare()
+        assert "TORCHINDUCTOR_CACHE_DIR" not in os.environ
+    monkeypatch.setenv("HOME", str(tmp_path / "new"))
+    process.prepare()
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "new" / ".cache" / "rltrain" / "torch")
+    assert not (tmp_path / "new").exists()
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "mine")
+    process.prepare()
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "mine"

@@ -10,6 +10,7 @@ import numpy as np
 
 from rltrain.config.environments import GymConfig
 from rltrain.envs.tabular import toy_text
+from rltrain.errors import printable
 from rltrain.system import atomic
 
 
@@ -24,7 +25,7 @@ def show_step(env: GymConfig, step: int, before: Any, q: np.ndarray) -> None:
     lines.append(" " * width + "".join(f"{action:>9}" for action in actions))
     for state in np.flatnonzero(q.any(axis=1)):
         lines.append(f"{names[state]:<{width}}" + "".join(f"{value:9.4f}" for value in q[state]))
-    print("\n".join(lines), file=sys.stderr)
+    print("\n".join(map(printable, lines)), file=sys.stderr)
 
 
 def show_policy(env: GymConfig, q: np.ndarray) -> None:
@@ -35,7 +36,7 @@ def show_policy(env: GymConfig, q: np.ndarray) -> None:
     except UnicodeEncodeError:
         picture = picture.translate(str.maketrans("←→↑↓", "<>^v"))
     if picture:
-        print(f"the greedy policy\n{picture}", file=sys.stderr)
+        print("\n".join(["the greedy policy", *map(printable, picture.split("\n"))]), file=sys.stderr)
 
 
 def write_csv(env: GymConfig, q: np.ndarray, path: Path) -> None:

@@ -12,7 +12,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from rltrain.errors import EnvironmentFailure
+from rltrain.errors import EnvironmentFailure, printable
 
 FIRST_STEPS = 100
 SAMPLED = 64
@@ -148,7 +148,7 @@ class Contract:
     def _tell(self, subject: str, text: str) -> None:
         if (self._id, subject) not in _told:
             _told.add((self._id, subject))
-            print(f"rltrain: warning: environment '{self._id}' returned {text}", file=sys.stderr)
+            print(printable(f"rltrain: warning: environment '{self._id}' returned {text}"), file=sys.stderr)
 
     def _breach(self, method: str, returned: str, wanted: str) -> ContractBreach:
         what = f"environment '{self._id}': {method} returned {returned}, but must return {wanted}"

@@ -12,7 +12,8 @@ import gymnasium
 
 from rltrain.config.user_code import describe
 from rltrain.envs.patience import CLOSING_S, StandsStill, interruptible
-from rltrain.errors import EnvironmentFailure, RltrainError
+from rltrain.errors import EnvironmentFailure, RltrainError, printable
+from rltrain.system import out_of_memory
 
 
 class Exited(Exception):
@@ -28,9 +29,11 @@ def environment_code(env_id: str, fix: str = "the fault is in the environment") 
         os._exit = _refuse_exit
     try:
         yield
-    except (RltrainError, MemoryError):  # a memory shortage has an exit code of its own
+    except RltrainError:
         raise
     except (Exception, SystemExit) as error:
+        if out_of_memory.is_shortage(error):  # it has an exit code of its own
+            raise
         raise EnvironmentFailure(f"environment '{env_id}' raised {describe(error)}", "env.id", fix) from error
     finally:
         os._exit = true_exit
@@ -52,6 +55,6 @@ def close(env: gymnasium.Env, env_id: str) -> None:
         with environment_code(env_id), interruptible(CLOSING_S):
             env.close()
     except StandsStill:
-        print(f"rltrain: warning: environment '{env_id}' does not close", file=sys.stderr)
+        print(printable(f"rltrain: warning: environment '{env_id}' does not close"), file=sys.stderr)
     except EnvironmentFailure as failure:
         print(f"rltrain: warning: {failure.what} while it was closed", file=sys.stderr)

@@ -7,7 +7,7 @@ import re
 import sys
 import warnings
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium
 from gymnasium.spaces import Box
@@ -18,29 +18,35 @@ from rltrain.config.environments import GymConfig
 from rltrain.config.user_code import describe, place_of
 from rltrain.envs.gym import guard
 from rltrain.envs.gym.conversion import Conversion, far_actions
-from rltrain.errors import ConfigError, EnvironmentFailure, nearest
+from rltrain.envs.patience import MAKING_S, StandsStill, interruptible, is_stopping
+from rltrain.errors import ConfigError, EnvironmentFailure, nearest, printable
 
 
 def make_env(config: GymConfig) -> gymnasium.Env:
     """Return an environment from `gymnasium.make`.
 
     Raises ConfigError for an unknown id or wrong kwargs, and EnvironmentFailure if a package is missing or the code of
-    the environment raises an error.
+    the environment raises an error or does not return in time.
     """
     if ":" in config.id:  # gymnasium imports the module
         plugin_modules.look_in_working_directory()
         plugin_modules.NAMED.add(config.id.partition(":")[0])
+    limit_s = max(MAKING_S, config.step_timeout_s)
     try:
-        with guard.environment_code(config.id), warnings.catch_warnings():
+        with guard.environment_code(config.id), warnings.catch_warnings(), interruptible(limit_s):
             warnings.simplefilter("ignore")
             return gymnasium.make(
                 config.id, max_episode_steps=config.max_episode_steps, disable_env_checker=True, **config.kwargs
             )
+    except StandsStill as hang:
+        what = "hung while it was made, and the run stops" if is_stopping() else f"was not made in {limit_s:g} s"
+        fix = f"the fault is in the environment; if it needs longer, use env.step_timeout_s={3 * limit_s:g}"
+        raise EnvironmentFailure(f"environment '{config.id}' {what}", "env.id", fix) from hang
     except EnvironmentFailure as failure:
         error = failure.__cause__
         if isinstance(error, gymnasium.error.UnregisteredEnv | gymnasium.error.DeprecatedEnv):
             raise ConfigError(f"unknown environment '{config.id}'", "env.id", _hint(config.id)) from error
-        if isinstance(error, gymnasium.error.DependencyNotInstalled | ImportError):
+        if isinstance(error, gymnasium.error.DependencyNotInstalled | ModuleNotFoundError):
             fix = "use `pip install` to install that package"
             if ":" in config.id:
                 fix += ", or start rltrain in the folder of your module"
@@ -66,6 +72,7 @@ def opened(config: GymConfig) -> Iterator[gymnasium.Env]:
 def spaces(config: GymConfig) -> tuple[gymnasium.Space, gymnasium.Space]:
     """Return the (single-frame observation, action) spaces of the pool. Raises what `make_env` raises."""
     with opened(config) as env:
+        _seen[_key(config)] = _Facts(env.action_space, time_limit(env) is not None)
         conversion = Conversion(env, config)
         return conversion.frame_space, conversion.action_space
 
@@ -77,17 +84,16 @@ def settle(config: GymConfig, action_space: gymnasium.Space) -> GymConfig:
     """
     if not isinstance(action_space, Box):
         return dataclasses.replace(config, scale_actions=bool(config.scale_actions))
-    with opened(config) as env:
-        space: Any = env.action_space
-    far = far_actions(space)
-    if not far:
+    space: Any = _facts(config).actions
+    if not far_actions(space):
         return dataclasses.replace(config, scale_actions=bool(config.scale_actions))
     bounds = f"the actions of '{config.id}' lie between {space.low.tolist()} and {space.high.tolist()}"
     if config.scale_actions is False:
         why = "a new policy acts around 0 with deviation 1, which reaches little of that"
-        print(f"rltrain: warning: {bounds}; {why}; use env.scale_actions=true", file=sys.stderr)
+        print(printable(f"rltrain: warning: {bounds}; {why}; use env.scale_actions=true"), file=sys.stderr)
         return config
-    print(f"rltrain: {bounds}; the policy acts from -1 to 1 and is scaled: env.scale_actions=true", file=sys.stderr)
+    text = f"rltrain: {bounds}; the policy acts from -1 to 1 and is scaled: env.scale_actions=true"
+    print(printable(text), file=sys.stderr)
     return dataclasses.replace(config, scale_actions=True)
 
 
@@ -120,25 +126,33 @@ def missing_limit(config: GymConfig) -> str | None:
 
     Raises what `make_env` raises.
     """
-    if config.max_episode_steps is not None or _has_limit(config):
+    spec = gymnasium.registry.get(config.id.rpartition(":")[2])
+    is_registered = spec is not None and spec.max_episode_steps is not None
+    if config.max_episode_steps is not None or is_registered or _facts(config).has_limit:
         return None
     return f"'{config.id}' has no time limit"
 
 
-_limited: dict[str, bool] = {}
-"""Whether an environment has a time limit, by id and kwargs, because making an environment may take long."""
+class _Facts(NamedTuple):
+    """What an environment declares."""
+
+    actions: gymnasium.Space
+    has_limit: bool
 
 
-def _has_limit(config: GymConfig) -> bool:
-    key = f"{config.id} {config.kwargs}"
-    if key not in _limited:
-        spec = gymnasium.registry.get(config.id.rpartition(":")[2])
-        if spec is not None and spec.max_episode_steps is not None:
-            _limited[key] = True
-        else:
-            with opened(config) as env:
-                _limited[key] = time_limit(env) is not None
-    return _limited[key]
+_seen: dict[str, _Facts] = {}
+"""Facts of the environments that this process has made, because making one may take long."""
+
+
+def _key(config: GymConfig) -> str:
+    return f"{config.id} {config.kwargs} {config.max_episode_steps}"
+
+
+def _facts(config: GymConfig) -> _Facts:
+    if _key(config) not in _seen:
+        with opened(config) as env:
+            _seen[_key(config)] = _Facts(env.action_space, time_limit(env) is not None)
+    return _seen[_key(config)]
 
 
 def _hint(env_id: str) -> str:

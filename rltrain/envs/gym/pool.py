@@ -18,6 +18,7 @@ from rltrain.envs.gym.make import make_env, without_limit
 from rltrain.envs.patience import StandsStill, interruptible
 from rltrain.envs.pool import Episode, TimeStep
 from rltrain.envs.seeding import env_seed
+from rltrain.errors import printable
 
 
 class GymPool:
@@ -169,4 +170,5 @@ class GymPool:
                 yield
         except StandsStill:
             self._stands_still = True
-            print(f"rltrain: warning: environment '{self._id}' hangs; the run stops without it", file=sys.stderr)
+            text = f"rltrain: warning: environment '{self._id}' hangs; the run stops without it"
+            print(printable(text), file=sys.stderr)

@@ -152,7 +152,9 @@ class Workers:
         """Return the answer of a worker: Failure if it raised an error, Lost if it died, or hung and was killed."""
         if number in self._left_out:
             return self._left_out[number]
-        process, limit_s = self._processes[number], _START_TIMEOUT_S if number in self._new else self._timeout_s
+        process, limit_s = self._processes[number], self._timeout_s
+        if number in self._new:
+            limit_s = max(limit_s, _START_TIMEOUT_S)
         now_s, grace_s = self._watch.now_s, min(_GRACE_S, limit_s)
         deadline_s = stopping_deadline_s = max(self._called_s + limit_s, now_s + grace_s)
         if number not in self._new:

@@ -111,6 +111,7 @@ def test_numbers_outside_of_the_bounds_are_told_once(capsys, monkeypatch, reques
         ("strange space", r"observation_space \(3,\), which is no gymnasium space"),
         ("changing space", "another observation_space each time"),
         ("constructor", r"raised FileNotFoundError: prices.csv \(.*wayward.py, line \d+, in __init__\)"),
+        ("import", r"raised ImportError: cannot import name 'nothing' from 'os'.*wayward.py, line \d+, in __init__"),
         ("exit constructor", r"raised SystemExit: 0 \(.*wayward.py"),
         ("sys.exit", r"raised SystemExit: 0 \(.*wayward.py, line \d+, in step\)"),
         ("os._exit", r"the environment called os._exit\(0\)"),

@@ -29,6 +29,8 @@ class Wayward(gymnasium.Env):
             self.observation_space = spaces.Box(-1, 1, (random.randint(2, 10**6),), np.float32)
         if how == "constructor":
             raise FileNotFoundError("prices.csv")
+        if how == "import":
+            from os import nothing  # noqa: F401
         if how == "exit constructor":
             sys.exit(0)
 

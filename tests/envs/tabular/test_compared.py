@@ -102,3 +102,15 @@ def test_a_table_has_the_smallest_limit_of_the_environment():
     gymnasium.register("Two-v0", lambda: gymnasium.wrappers.TimeLimit(Corridor(), 5), max_episode_steps=20)
     assert transition_table(GymConfig("x", id="Two-v0")).max_episode_steps == 5
     assert transition_table(GymConfig("x", id="Two-v0", max_episode_steps=3)).max_episode_steps == 3
+
+
+def test_an_environment_that_has_changed_since_is_refused_by_resume(command, monkeypatch):
+    """Bug: a resumed run learns from a table, and its environment plays another game by now."""
+    monkeypatch.setattr("rltrain.envs.tabular.table._compared", set())
+    words = ["env=gym", "env.id=Compared-v0", "algo=q_learning", "progress=false", "total_steps=300"]
+    run = command(*words).folder
+    monkeypatch.setitem(gymnasium.registry, "Compared-v0", gymnasium.spec("Paid-Lake-v0"))
+    monkeypatch.setattr("rltrain.envs.tabular.table._compared", set())
+    done = command("resume", run, "total_steps=600", "progress=false")
+    assert done.code == 2 and "does not behave as its transition table P says" in done.last_line, done.err
+    assert not (run / "config.resume-1.yaml").exists()

@@ -1,0 +1,139 @@
+"""Check that the pool of a plugin's own environment family returns what the protocol of pools says."""
+
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+from rltrain.envs.pool import Episode, Pool, TimeStep
+from rltrain.errors import EnvironmentFailure
+
+_FLAGS = ("terminated", "truncated", "first")
+_METHODS = ("reset", "send", "recv", "step", "state_dict", "load_state_dict", "close")
+
+
+class PoolBreach(EnvironmentFailure):
+    """A pool returned something that its protocol excludes."""
+
+    is_final = True
+
+
+def check_spaces(found: Any, family: str) -> tuple[gymnasium.Space, gymnasium.Space]:
+    """Return what a family's `spaces` returned, if these are two spaces that algorithms support. Raises PoolBreach."""
+    is_pair = isinstance(found, tuple) and len(found) == 2 and all(isinstance(one, gymnasium.Space) for one in found)
+    if not is_pair:
+        raise _breach(family, f"spaces returned {_shown(found)}", "(observation space, action space) of gymnasium")
+    frame, action = found
+    is_box = isinstance(frame, spaces.Box) and (
+        (len(frame.shape) == 3 and frame.dtype == np.uint8) or (len(frame.shape) == 1 and frame.dtype == np.float32)
+    )
+    if not is_box and not (isinstance(frame, spaces.Discrete) and frame.start == 0):
+        wanted = "a Box [channels, height, width] of uint8, a Box [K] of float32, or a Discrete that starts at 0"
+        raise _breach(family, f"the observation space is {frame}", wanted)
+    counts_from_0 = not np.any(getattr(action, "start", 0))
+    is_vector = isinstance(action, spaces.Box) and len(action.shape) == 1 and action.dtype == np.float32
+    if not is_vector and not (isinstance(action, spaces.Discrete | spaces.MultiDiscrete) and counts_from_0):
+        wanted = "a Discrete or MultiDiscrete that starts at 0, or a Box [A] of float32"
+        raise _breach(family, f"the action space is {action}", wanted)
+    return frame, action
+
+
+class CheckedPool:
+    """A pool whose every result is checked: types, shapes and dtypes, states, and flags that exclude each other.
+
+    A check takes some microseconds. What is not finite passes: `Stepper` stops it with an error of its own.
+    """
+
+    def __init__(self, pool: Pool, family: str, num_envs: int) -> None:
+        self._pool, self._family = pool, family
+        missing = [name for name in _METHODS if not callable(getattr(pool, name, None))]
+        missing += [name for name in ("num_envs", "stack_num", "num_restarts") if not hasattr(pool, name)]
+        if missing:
+            raise _breach(family, f"its pool has no {', '.join(missing)}", "what rltrain/envs/pool.py describes")
+        if pool.num_envs != num_envs:
+            raise _breach(family, f"make_pool made {pool.num_envs} environments", f"{num_envs}")
+        self.frame_space, self.action_space = check_spaces((pool.frame_space, pool.action_space), family)
+        self.num_envs, self.stack_num = num_envs, pool.stack_num
+        self._num_states = getattr(self.frame_space, "n", None)
+
+    @property
+    def num_restarts(self) -> int:
+        """The number of replaced environments."""
+        return self._pool.num_restarts
+
+    def reset(self, seed: int) -> np.ndarray:
+        """Start a new episode in every environment and return obs [B, *frame_shape]. Raises PoolBreach."""
+        obs = self._pool.reset(seed)
+        self._check_obs(obs, "obs of reset")
+        return obs
+
+    def send(self, action: np.ndarray) -> None:
+        """Start one step and return at once."""
+        self._pool.send(action)
+
+    def recv(self) -> TimeStep:
+        """Wait for the step that `send` started and return its result. Raises PoolBreach."""
+        return self._checked(self._pool.recv)
+
+    def step(self, action: np.ndarray) -> TimeStep:
+        """Take one step. Raises PoolBreach."""
+        return self._checked(lambda: self._pool.step(action))
+
+    def state_dict(self) -> dict[str, Any] | None:
+        """Return the exact state of the environments, or None."""
+        return self._pool.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore the state that `state_dict` returned."""
+        self._pool.load_state_dict(state)
+
+    def close(self) -> None:
+        """End all environments."""
+        self._pool.close()
+
+    def _checked(self, call: Callable[[], TimeStep]) -> TimeStep:
+        step = call()
+        if not isinstance(step, TimeStep):
+            raise _breach(self._family, f"a step returned {_shown(step)}", "a TimeStep of rltrain.envs.pool")
+        self._check_obs(step.obs, "obs")
+        self._check_obs(step.next_obs, "next_obs")
+        self._check_array(step.reward, "reward", (self.num_envs,), np.dtype(np.float32))
+        for name in _FLAGS:
+            self._check_array(getattr(step, name), name, (self.num_envs,), np.dtype(bool))
+        if (step.terminated & step.truncated).any():
+            raise _breach(self._family, "an episode is terminated and truncated at once", "one of the two at most")
+        if (step.truncated & ~step.first).any():
+            raise _breach(self._family, "an episode is truncated without first", "first where a reset followed")
+        changed = (step.obs != step.next_obs).reshape(self.num_envs, -1).any(axis=1) & ~step.first
+        if changed.any() and not np.isnan(step.obs[changed]).any():
+            raise _breach(self._family, "obs differs from next_obs without first", "the same where no reset followed")
+        for episode in step.episodes:
+            if not isinstance(episode, Episode) or not 0 <= episode.env_index < self.num_envs:
+                wanted = f"an Episode with env_index from 0 to {self.num_envs - 1}"
+                raise _breach(self._family, f"episodes has {_shown(episode)}", wanted)
+        return step
+
+    def _check_obs(self, obs: Any, name: str) -> None:
+        dtype = self.frame_space.dtype
+        assert dtype is not None
+        if self._num_states is not None and getattr(obs, "dtype", np.dtype(object)).kind in "iu":
+            dtype = obs.dtype  # any whole numbers are states
+        self._check_array(obs, name, (self.num_envs, *(self.frame_space.shape or ())), dtype)
+        if self._num_states is not None and ((obs < 0) | (obs >= self._num_states)).any():
+            raise _breach(self._family, f"{name} has a state outside of {self.frame_space}", "a state of that space")
+
+    def _check_array(self, array: Any, name: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
+        if not isinstance(array, np.ndarray) or array.shape != shape or array.dtype != dtype:
+            raise _breach(self._family, f"{name} is {_shown(array)}", f"an array of shape {shape} and dtype {dtype}")
+
+
+def _breach(family: str, what: str, wanted: str) -> PoolBreach:
+    return PoolBreach(f"environment family '{family}': {what}, but must be {wanted}", "plugins", "correct its pool")
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, np.ndarray):
+        return f"an array of shape {value.shape} and dtype {value.dtype}"
+    return f"a {type(value).__name__}"

@@ -1,0 +1,105 @@
+"""The user's own modules that a run needs: where they were, and a copy of them in the run folder.
+
+A run folder may come from somebody else. So a module is looked for only if the command line names it, and nothing is
+imported from inside a run folder unless Python's own search path leads there.
+"""
+
+import contextlib
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from rltrain.config import plugin_modules
+from rltrain.config.run import RunConfig
+from rltrain.errors import CheckpointError, ConfigError, printable
+from rltrain.run import folder as run_folder
+from rltrain.system import inside
+
+COPY = "code"
+"""The folder in the run folder with the copy."""
+_LARGEST_BYTES = 5_000_000
+"""The largest copy. Code is smaller; what is larger holds data."""
+
+
+def copy(config: RunConfig, folder: Path) -> None:
+    """Copy the Python files of the user's modules, and of what they import beside them, into the run folder.
+
+    Call it when the environments were made, so that all of it is imported. Raises OSError, CheckpointError.
+    """
+    roots = {Path(root) for root in run_folder.own_modules(config).values()}
+    if not roots or os.path.lexists(folder / COPY):
+        return
+    files: dict[Path, Path] = {}
+    for module in list(sys.modules.values()):
+        name, file = getattr(module, "__name__", ""), getattr(module, "__file__", None)
+        if not isinstance(file, str) or not file.endswith(".py") or str(name).split(".")[0] == "rltrain":
+            continue
+        path = Path(file)
+        for root in roots:
+            if path.is_relative_to(root) and not plugin_modules.is_library(file):
+                files[path] = path.relative_to(root)
+    if sum(path.stat().st_size for path in files if path.is_file()) > _LARGEST_BYTES:
+        text = f"rltrain: warning: your own modules have more than {_LARGEST_BYTES:,} bytes: the run keeps no copy"
+        print(text, file=sys.stderr)
+        return
+    inside.make_folder(folder / COPY)
+    for path, place in sorted(files.items()):
+        if path.is_file():
+            (folder / COPY / place).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, folder / COPY / place)
+
+
+def find(words: Iterable[str]) -> None:
+    """Let Python find the modules that a command line names where the run that it names was trained.
+
+    words: the arguments of a command. A module that Python finds by itself is left alone. Raises ConfigError, with the
+    command that uses the run's copy, for a module that is nowhere else.
+    """
+    words = list(words)
+    names = [name for name in sorted(plugin_modules.named(words)) if not plugin_modules.can_find(name)]
+    for folder in (run for word in words for run in _runs(word)) if names else ():
+        for name in names:
+            if place := place_of(name, folder):
+                plugin_modules.look_in(place)
+                text = f"rltrain: the module '{name}' is imported from {place}, where the run was trained"
+                print(printable(text), file=sys.stderr)
+            elif _is_in(folder / COPY, name):
+                command = f"PYTHONPATH={shlex.quote(str(folder / COPY))} {shlex.join(['rltrain', *sys.argv[1:]])}"
+                what = f"there is no module '{name}' here or where the run was trained, but the run has a copy of it"
+                raise ConfigError(what, str(folder / COPY), f"if you trust it, use: {command}")
+
+
+def place_of(name: str, folder: Path) -> str | None:
+    """Return the folder from which a run imported the module `name`; None if it is unknown, gone, or in the run.
+
+    The folder must be written without links: /proc/self/cwd would lead to whatever came with the run.
+    """
+    with contextlib.suppress(OSError, CheckpointError):
+        meta = inside.read_json(folder / "meta.json")
+        modules = meta.get("modules")
+        # Older runs tell only where they were started.
+        place = modules.get(name) if isinstance(modules, dict) else meta.get("working_directory")
+        if isinstance(place, str) and os.path.realpath(place) == place and _is_in(Path(place), name):
+            return None if Path(place).is_relative_to(folder.resolve()) else place
+    return None
+
+
+def _is_in(place: Path, name: str) -> bool:
+    return (place / f"{name}.py").is_file() or (place / name).is_dir()
+
+
+def _runs(word: str) -> list[Path]:
+    """Return the run that a word of the command line names, or the first run of the sweep that it names; else none."""
+    path = Path(word.removeprefix("config=").strip("'\""))
+    if word.startswith("config="):
+        return [path if path.is_dir() else path.parent]
+    if "=" in word and not os.path.lexists(word):
+        return []
+    with contextlib.suppress(CheckpointError, OSError):
+        return [run_folder.find(word)[0]]
+    with contextlib.suppress(CheckpointError, OSError):
+        return [found.parent for found in sorted(path.glob("*/meta.json"))[:1]]
+    return []

@@ -1,0 +1,135 @@
+"""The pool of a plugin's own family of environments is held to the protocol of pools."""
+
+from dataclasses import dataclass, replace
+
+import gymnasium
+import numpy as np
+import pytest
+
+from rltrain import plugins
+from rltrain.envs import registry
+from rltrain.envs.checked import PoolBreach
+from rltrain.envs.pool import Episode, TimeStep
+
+B = 2
+HOW = {"change": lambda step: step}
+"""What the pool below does to its time steps, and to itself."""
+
+
+@dataclass
+class OwnConfig:
+    name: str = "own"
+    family: str = "own"
+    stack_num: int = 1
+
+
+class OwnPool:
+    """Five states, and reward 1."""
+
+    num_envs, stack_num, num_restarts = B, 1, 0
+    frame_space, action_space = gymnasium.spaces.Discrete(5), gymnasium.spaces.Discrete(2)
+    closed = False
+
+    def reset(self, seed):
+        return HOW.get("obs", np.zeros(B, np.int64))
+
+    def send(self, action):
+        pass
+
+    def recv(self):
+        no = np.zeros(B, bool)
+        state = np.ones(B, np.int64)
+        return HOW["change"](TimeStep(state, state.copy(), np.ones(B, np.float32), no, no.copy(), no.copy()))
+
+    def step(self, action):
+        self.send(action)
+        return self.recv()
+
+    def state_dict(self):
+        return None
+
+    def load_state_dict(self, state):
+        raise AssertionError
+
+    def close(self):
+        OwnPool.closed = True
+
+
+def spaces(config):
+    return HOW.get("spaces", (OwnPool.frame_space, OwnPool.action_space))
+
+
+def make_pool(config, num_envs):
+    pool = OwnPool()
+    for name, value in HOW.get("pool", {}).items():
+        setattr(pool, name, value)
+    return pool
+
+
+@pytest.fixture
+def play(monkeypatch):
+    """Play a step with a pool that differs in one way."""
+    plugins.register_environment_family("own", __name__, OwnConfig)
+
+    def call(**how):
+        for key, value in how.items():
+            monkeypatch.setitem(HOW, key, value)
+        registry.spaces(OwnConfig())
+        pool = registry.make_pool(OwnConfig(), B)
+        pool.reset(0)
+        return [pool.step(np.zeros(B, np.int64)) for _ in range(2)]
+
+    return call
+
+
+def test_a_pool_that_keeps_the_protocol_is_let_alone(play):
+    yes = np.array([True, False])
+    steps = play(change=lambda step: replace(step, terminated=yes, first=yes, episodes=[Episode(0, 1.0, 1, 1)]))
+    assert [step.episodes[0].length_steps for step in steps] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        (
+            "obs",
+            np.ones((B, 1), np.int64),
+            r"obs is an array of shape \(2, 1\) and dtype int64",
+        ),
+        ("next_obs", np.ones(B), "dtype float64"),
+        ("next_obs", np.full(B, 5), r"next_obs has a state outside of Discrete\(5\)"),
+        ("obs", np.full(B, 2), "obs differs from next_obs without first"),
+        ("reward", np.ones(B), "reward is an array .* float64"),
+        ("reward", [1.0, 1.0], "reward is a list"),
+        ("terminated", np.ones(B), "terminated"),
+        ("truncated", np.ones(B, bool), "truncated without first"),
+        ("episodes", [Episode(B, 1.0, 1, 1)], "env_index from 0 to 1"),
+        ("episodes", [(0, 1.0)], "episodes has a tuple"),
+    ],
+)
+def test_a_step_that_breaks_it_is_code_4(play, field, value, words):
+    """Bug: a plugin's pool whose rewards have another shape is broadcast in the loss, in silence."""
+    with pytest.raises(PoolBreach, match=f"family 'own': .*{words}") as caught:
+        play(change=lambda step: replace(step, **{field: value}))
+    assert caught.value.exit_code == 4
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ({"spaces": (OwnPool.frame_space, 2)}, "spaces returned a tuple"),
+        ({"spaces": (gymnasium.spaces.Discrete(5, start=1), OwnPool.action_space)}, "starts at 0"),
+        ({"spaces": (gymnasium.spaces.Box(0, 1, (2, 2)), OwnPool.action_space)}, "observation space is Box"),
+        ({"spaces": (OwnPool.frame_space, gymnasium.spaces.Discrete(2, start=1))}, "action space is Discrete"),
+        ({"pool": {"num_envs": 3}}, "make_pool made 3 environments, but must be 2"),
+        ({"pool": {"recv": None}}, "its pool has no recv"),
+        ({"obs": np.zeros(B, np.float32)}, "obs of reset is an array"),
+        ({"change": lambda step: None}, "a step returned a NoneType"),
+    ],
+)
+def test_a_family_that_breaks_it_is_code_4_and_its_pool_is_closed(play, monkeypatch, how, words):
+    """Bug: the error comes from inside torch, and engines of the pool are left."""
+    monkeypatch.setattr(OwnPool, "closed", False)
+    with pytest.raises(PoolBreach, match=f"family 'own': .*{words}"):
+        play(**how)
+    assert OwnPool.closed == ("pool" in how)
