@@ -34,7 +34,8 @@ def end_soon(code: int) -> None:
 
     timer = threading.Timer(_EXIT_S, leave)
     timer.daemon = True
-    timer.start()
+    with contextlib.suppress(RuntimeError, MemoryError):  # too little memory for another thread
+        timer.start()
 
 
 def usable_cores() -> int:
