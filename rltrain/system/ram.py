@@ -70,5 +70,5 @@ def require_shared(num_bytes: int, what: str, fix: str) -> None:
     with contextlib.suppress(OSError):  # a system without this folder
         free = shutil.disk_usage(_SHARED_MEMORY).free
         if num_bytes > free:
-            text = f"{what} {num_bytes / 1e6:,.0f} MB of shared memory, but {free / 1e6:,.0f} MB are free"
+            text = f"{what} {num_bytes / 1e6:,.1f} MB of shared memory, but {free / 1e6:,.1f} MB are free"
             raise DiskError(text, str(_SHARED_MEMORY), f"{fix}, or in a container use: docker run --shm-size=1g")
