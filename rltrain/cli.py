@@ -59,10 +59,11 @@ def run(argv: list[str]) -> int:
     except Exception as error:
         if signals.interrupts:  # a library has made another error of it
             return _stopped(argv)
-        from rltrain.system import out_of_memory
+        from rltrain.system import out_of_memory, ram
 
         if out_of_memory.is_shortage(error):
-            fix = "use device=cpu, or stop other programs"
+            is_limited = ram.address_space_bytes() is not None
+            fix = "raise the limit: ulimit -v unlimited" if is_limited else "use device=cpu, or stop other programs"
             print_error(OutOfMemory(out_of_memory.describe(error), argv[0], fix))
             return OutOfMemory.exit_code
         if fault := plugin_modules.fault_of(error):

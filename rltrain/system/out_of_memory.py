@@ -3,6 +3,7 @@
 This module does not import torch: if torch is not loaded, the error is not from torch.
 """
 
+import contextlib
 import errno
 import re
 import sys
@@ -22,8 +23,11 @@ def is_shortage(error: BaseException) -> bool:
         return True
     if isinstance(error, OSError) and error.errno == errno.ENOMEM:
         return True
-    if isinstance(error, ImportError | OSError) and any(word in str(error) for word in _LOADING):
-        return True
+    if isinstance(error, ImportError | OSError):
+        if any(word in str(error) for word in _LOADING):
+            return True
+        cause = error.__cause__ or error.__context__  # llvmlite raises another error without the reason
+        return isinstance(cause, ImportError | OSError) and is_shortage(cause)
     return isinstance(error, RuntimeError) and any(word in str(error) for word in (*_WORDS, "can't start new thread"))
 
 
@@ -36,5 +40,6 @@ def describe(error: BaseException) -> str:
     if total := re.search(r"total capacity of ([\d.]+ \w+) of which ([\d.]+ \w+) is free", text):
         facts.append(f"{total[2]} free of {total[1]}")
     elif not on_device:
-        facts.append(f"{free_bytes() / 1e9:.2f} GB free")
+        with contextlib.suppress(MemoryError):  # looking takes memory, too
+            facts.append(f"{free_bytes() / 1e9:.2f} GB free")
     return ": ".join(part for part in (f"out of {'device ' if on_device else ''}memory", ", ".join(facts)) if part)

@@ -43,7 +43,8 @@ def end_soon(code: int) -> None:
         signal.signal(signal.SIGINT, lambda number, frame: leave(code))
     timer = threading.Timer(_EXIT_S, leave, [code])
     timer.daemon = True
-    timer.start()
+    with contextlib.suppress(RuntimeError, MemoryError):  # too little memory for another thread
+        timer.start()
 
 
 def usable_cores() -> int:
@@ -73,7 +74,7 @@ def _compiler_cache() -> str | None:
 
 
 def prepare() -> None:
-    """Set short spin waits, one BLAS thread for NumPy, an allocator that keeps freed memory, torch's compiler cache."""
+    """Set short spin waits, one BLAS thread for NumPy, a place for compiled code, an allocator that keeps memory."""
     # Waiting threads spin only briefly before they sleep. With OpenMP's default, a second busy process slowed one
     # update from 27 to 434 ms. Some spinning must stay: between two layers of an update of 32 samples one thread works
     # alone, and a thread that fell asleep would delay the next layer.

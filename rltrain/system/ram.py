@@ -15,8 +15,13 @@ _SHARED_MEMORY = Path("/dev/shm")
 
 
 def free_bytes() -> int:
-    """Return the bytes that this process can still allocate: the machine's free memory, or less in a container."""
+    """Return the bytes that this process can still allocate: the machine's free memory, or less in a container.
+
+    A limit on its address space (`ulimit -v`) counts, too.
+    """
     free = int(psutil.virtual_memory().available)
+    if (limit_bytes := address_space_bytes()) is not None:
+        free = min(free, limit_bytes - psutil.Process().memory_info().vms)
     try:
         limit = (_CGROUP / "memory.max").read_text().strip()
         if limit != "max":
@@ -31,6 +36,12 @@ def free_bytes() -> int:
     except (OSError, ValueError, StopIteration):
         pass  # not in a container, or in one without cgroup v2
     return max(free, 0)
+
+
+def address_space_bytes() -> int | None:
+    """Return the limit on this process's address space (`ulimit -v`), or None without one."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return None if limit == resource.RLIM_INFINITY else limit
 
 
 def require(num_bytes: int, what: str, where: str, fix: str) -> None:
@@ -59,5 +70,5 @@ def require_shared(num_bytes: int, what: str, fix: str) -> None:
     with contextlib.suppress(OSError):  # a system without this folder
         free = shutil.disk_usage(_SHARED_MEMORY).free
         if num_bytes > free:
-            text = f"{what} {num_bytes / 1e6:,.0f} MB of shared memory, but {free / 1e6:,.0f} MB are free"
+            text = f"{what} {num_bytes / 1e6:,.1f} MB of shared memory, but {free / 1e6:,.1f} MB are free"
             raise DiskError(text, str(_SHARED_MEMORY), f"{fix}, or in a container use: docker run --shm-size=1g")

@@ -158,13 +158,13 @@ def test_where_files_cannot_be_linked_everything_is_written(tmp_path, monkeypatc
 
 def test_a_checkpoint_larger_than_the_free_space_is_not_begun(tmp_path, monkeypatch):
     checkpoint.save(tmp_path, 1, big(1))
-    monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda path: SimpleNamespace(free=20_000))
+    monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda path: SimpleNamespace(free=20_000, total=10**9))
     with pytest.raises(DiskError, match=r"24,044 bytes needed, 20,000 free"):
         checkpoint.save(tmp_path, 2, big(2), previous=1)
     assert names(tmp_path) == ["last", "step_000000001"]
     monkeypatch.undo()
     checkpoint.save(tmp_path, 2, big(2), previous=1)
-    monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda path: SimpleNamespace(free=20_000))
+    monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda path: SimpleNamespace(free=20_000, total=10**9))
     checkpoint.save(tmp_path, 3, big(3, changed=[1]), previous=2)
 
 

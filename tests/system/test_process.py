@@ -42,6 +42,13 @@ def test_errors_of_loading_a_library_without_address_space_are_shortages():
     """Bug: `ulimit -v` ends an import with "a bug in rltrain"."""
     assert out_of_memory.is_shortage(ImportError("libx.so: failed to map segment from shared object"))
     assert out_of_memory.is_shortage(OSError(12, "Cannot allocate memory"))
+    try:
+        try:
+            raise OSError("libllvmlite.so: failed to map segment from shared object")
+        except OSError:
+            raise OSError("Could not find/load shared object file")  # noqa: B904 (as llvmlite does)
+    except OSError as error:
+        assert out_of_memory.is_shortage(error)
     assert not out_of_memory.is_shortage(ImportError("No module named x"))
 
 
@@ -62,3 +69,14 @@ def test_torchs_compiler_leaves_no_folder_among_the_temporary_files(tmp_path, mo
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "mine")
     process.prepare()
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "mine"
+
+
+def test_too_little_address_space_is_code_6(tmp_path):
+    """Bugs: tracebacks of numba's library, of a thread that cannot start at the end, of measuring the free memory."""
+    run = f"exec {sys.executable} -m rltrain algo=q_learning env=frozen_lake total_steps=500 progress=false"
+    done = subprocess.run(
+        ["bash", "-c", f"ulimit -v 150000; {run}"], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 6, done.stderr
+    assert done.stderr.splitlines()[-1].startswith("rltrain: error: out of memory")
+    assert done.stderr.splitlines()[-1].endswith("raise the limit: ulimit -v unlimited")

@@ -72,8 +72,8 @@ def opened(config: GymConfig) -> Iterator[gymnasium.Env]:
 def spaces(config: GymConfig) -> tuple[gymnasium.Space, gymnasium.Space]:
     """Return the (single-frame observation, action) spaces of the pool. Raises what `make_env` raises."""
     with opened(config) as env:
-        _seen[_key(config)] = _Facts(env.action_space, time_limit(env) is not None)
         conversion = Conversion(env, config)
+        _note(env, config)
         return conversion.frame_space, conversion.action_space
 
 
@@ -151,8 +151,13 @@ def _key(config: GymConfig) -> str:
 def _facts(config: GymConfig) -> _Facts:
     if _key(config) not in _seen:
         with opened(config) as env:
-            _seen[_key(config)] = _Facts(env.action_space, time_limit(env) is not None)
+            _note(env, config)
     return _seen[_key(config)]
+
+
+def _note(env: gymnasium.Env, config: GymConfig) -> None:
+    with guard.environment_code(config.id):
+        _seen[_key(config)] = _Facts(env.action_space, time_limit(env) is not None)
 
 
 def _hint(env_id: str) -> str:

@@ -122,6 +122,9 @@ def test_an_environments_own_error_carries_its_name_and_place(how, words):
     with pytest.raises(EnvironmentFailure, match=words) as caught:
         play(wayward(how))
     assert ID in str(caught.value)
+    if "space" in how and how != "changing space":
+        with pytest.raises(EnvironmentFailure, match=words):
+            registry.spaces(wayward(how))
 
 
 def test_a_breach_in_a_worker_ends_the_run_at_once():
