@@ -52,7 +52,7 @@ class RunConfig:
     same seed gives the same lines."""
     eval_every_steps: int | None = None
     """Agent steps between evaluations; null: 10% of total_steps; 0: only at the end. The first one is at step 0, before
-    training, and shows what chance scores: it is no result, and never `best`."""
+    training, and shows what the untrained agent scores: it is no result, and never `best`."""
     eval_episodes: int = 10
     """Episodes of an evaluation during training."""
     final_eval_episodes: int = 20

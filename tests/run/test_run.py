@@ -185,7 +185,7 @@ def test_evaluating_and_saving_do_not_disturb_training(algo, command):
     assert played(folders[0]) == played(folders[1])
 
 
-def test_what_chance_scores_is_shown_and_is_no_result(command, monkeypatch):
+def test_what_the_untrained_agent_scores_is_shown_and_is_no_result(command, monkeypatch):
     """Bugs: no curve begins with the untrained agent; its score becomes `best`, or the score of a run in `runs`."""
     scores = iter([99.0, 1.0, 2.0, 3.0])
 
