@@ -88,6 +88,12 @@ class FolderInUse(RltrainError):
     exit_code = 8
 
 
+class ProcessLost(RltrainError):
+    """A process or a machine of a distributed run is lost."""
+
+    exit_code = 9
+
+
 class Stopped(RltrainError):
     """A signal stopped the run. If `where` is given, the state is saved in that folder."""
 

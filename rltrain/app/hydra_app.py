@@ -30,6 +30,7 @@ from rltrain.config.algorithms import ALGOS
 from rltrain.config.environments import ENVIRONMENTS, config_class
 from rltrain.config.network import NetworkConfig
 from rltrain.config.run import RunConfig
+from rltrain.config.runtime import RUNTIMES, LocalConfig
 from rltrain.errors import ConfigError, Stopped, nearest
 from rltrain.system import terminal
 
@@ -56,6 +57,8 @@ def _register_schemas(algos: tuple[tuple[str, type], ...], families: tuple[str, 
     store = ConfigStore.instance()
     store.store(name="run_schema", node=RunConfig)
     store.store(group="network", name="network_schema", node=NetworkConfig)
+    for name, runtime in RUNTIMES.items():
+        store.store(group="runtime", name=f"{name}_schema", node=runtime)
     for name, node in algos:
         store.store(group="algo", name=f"{name}_schema", node=node)
     for family in families:
@@ -153,6 +156,8 @@ def _train(composed: DictConfig, folder: Path | None) -> None:
         raise _config_error(error, sys.argv[1:]) from error
     _refuse_additions(values, argv=sys.argv[1:])
     config = resolve(values)
+    if folder is not None and config.runtime.name != "local":
+        raise ConfigError("a job of a sweep is one process", "runtime", "start these runs one after another without -m")
     from rltrain.app.train import train  # imports TensorBoard, so only after composing
 
     train(config, folder=folder)
@@ -167,7 +172,8 @@ def _refuse_tuned_as(argv: list[str]) -> None:
 
 def _refuse_additions(values: Any, argv: list[str]) -> None:
     """Raise ConfigError for an unknown key: Hydra accepts `+key=value` for any key, but nothing reads it."""
-    for prefix, node in (("", values), ("algo.", values.algo), ("env.", values.env), ("network.", values.network)):
+    groups = ("algo", "env", "network", "runtime")
+    for prefix, node in (("", values), *((f"{group}.", getattr(values, group)) for group in groups)):
         for key in vars(node).keys() - {field.name for field in dataclasses.fields(node)}:
             raise ConfigError(f"unknown key '{prefix}{key}'", prefix + key, nearest(prefix + key, _known_keys(argv)))
 
@@ -210,6 +216,7 @@ def chosen_schemas(argv: list[str]) -> dict[str, Any]:
         family = _schema_name(argv, "env", env)
     return {
         "network.": NetworkConfig,
+        "runtime.": RUNTIMES.get([*_chosen(argv, "runtime"), "local"][0], LocalConfig),
         "algo.": ALGOS.get(_schema_name(argv, "algo", algo), ALGOS["dqn"]),
         "env.": config_class(family if family in ENVIRONMENTS else "gym"),
     }

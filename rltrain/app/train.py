@@ -18,6 +18,8 @@ from rltrain.errors import NonFiniteError, OutOfMemory, RltrainError, Stopped
 from rltrain.run import folder as run_folder
 from rltrain.run.evaluation import play_episodes
 from rltrain.run.run import Run
+from rltrain.runtime import launch
+from rltrain.runtime.group import Alone, Group
 from rltrain.system import atomic, out_of_memory
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
@@ -28,35 +30,51 @@ def train(config: RunConfig, folder: Path | None = None, restored: tuple[int, di
 
     folder: the run folder; None: make one in run_dir. restored: step and state of the checkpoint from which to resume
     in `folder`; None: start a new run. Raises RltrainError.
+
+    With runtime=torchrun this process starts the others, which come here with the same command line.
     """
+    if config.runtime.name == "local":
+        _train(config, folder, restored, Alone())
+    elif launch.is_launched():
+        from rltrain.app import ranks  # imports torch
+
+        ranks.take_part(config, folder, restored, _train)
+    else:
+        launch.launch(config.runtime, sys.argv[1:])
+
+
+def _train(config: RunConfig, folder: Path | None, restored: tuple[int, dict[str, Any]] | None, group: Group) -> None:
+    """Train in this process, as one of a group."""
     if config.dry_run:
         with tempfile.TemporaryDirectory() as place:
             short = _until_first_update(dataclasses.replace(config, run_dir=place))
             try:
-                _train_in(short, run_folder.create(short, Path(place) / "run"), None)
+                if group.rank == 0:
+                    run_folder.create(short, Path(place) / "run")
+                _train_in(short, Path(place) / "run", None, group)
             except Stopped as error:
                 raise Stopped(error.signal_number) from error  # without the folder, which is deleted
-        print("dry run: built everything and made one update; nothing was kept", file=sys.stderr)
+        if group.rank == 0:
+            print("dry run: built everything and made one update; nothing was kept", file=sys.stderr)
         return
-    if restored is None:
+    if restored is None and group.is_alone:
         folder = run_folder.create(config, folder)
     assert folder is not None
-    _train_in(config, folder, restored)
+    _train_in(config, folder, restored, group)
 
 
-def _train_in(config: RunConfig, folder: Path, restored: tuple[int, dict[str, Any]] | None) -> None:
-    """Lock an existing folder and train in it."""
-    lock = run_folder.Lock(folder)
-    try:
-        _train_locked(config, folder, restored)
-    finally:
-        lock.release()
+def _train_in(config: RunConfig, folder: Path, restored: tuple[int, dict[str, Any]] | None, group: Group) -> None:
+    """Lock an existing folder and train in it. In a group rank 0 locks it for all."""
+    with contextlib.ExitStack() as stack:
+        if group.rank == 0:
+            stack.callback(run_folder.Lock(folder).release)
+        _train_locked(config, folder, restored, group)
 
 
-def _train_locked(config: RunConfig, folder: Path, restored: tuple[int, dict[str, Any]] | None) -> None:
+def _train_locked(config: RunConfig, folder: Path, restored: tuple[int, dict[str, Any]] | None, group: Group) -> None:
     """Install the signal handlers, run the algorithm, and write its end to status.json and error.log."""
     algorithm = algorithms.module_of(config.algo.name)
-    run = Run(config, folder, restored, getattr(algorithm, "evaluate", play_episodes))
+    run = Run(config, folder, restored, getattr(algorithm, "evaluate", play_episodes), group)
     # nohup makes a process ignore SIGHUP: keep it ignored.
     ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else set()
     handlers = {number: signal.signal(number, run.on_signal) for number in _STOP_SIGNALS if number not in ignored}
@@ -76,21 +94,27 @@ def _train_locked(config: RunConfig, folder: Path, restored: tuple[int, dict[str
         run.write_status("done", exit_code=0)
     except RltrainError as error:
         run.write_status("stopped" if error.exit_code >= 128 else "failed", str(error), error.exit_code)
-        with run.logger.warned():
-            atomic.write_text(folder / "error.log", traceback.format_exc())
-            if isinstance(error, NonFiniteError):
-                atomic.write_json(folder / "nonfinite.json", {"step": run.step, **error.facts})
+        _write_error(run, folder, error)
         raise
     except BaseException as error:
         run.write_status("failed", f"{type(error).__name__}: {error}", 1)
-        with run.logger.warned():
-            atomic.write_text(folder / "error.log", traceback.format_exc())
+        _write_error(run, folder, error)
         raise
     finally:
         patience.calm()
         for number, handler in handlers.items():
             signal.signal(number, handler)
         run.logger.close()
+
+
+def _write_error(run: Run, folder: Path, error: BaseException) -> None:
+    """Write the traceback of the current error to the run folder."""
+    if not run.writes:
+        return
+    with run.logger.warned():
+        atomic.write_text(folder / "error.log", traceback.format_exc())
+        if isinstance(error, NonFiniteError):
+            atomic.write_json(folder / "nonfinite.json", {"step": run.step, **error.facts})
 
 
 @contextlib.contextmanager

@@ -67,6 +67,8 @@ def text(argv: list[str]) -> str:
     parts += _keys((PACKAGE / "config" / "run.py").read_text(), "RunConfig", "", chosen).values()
     for prefix, schema in schemas.items():
         group = prefix.removesuffix(".")
+        if len(dataclasses.fields(schema)) == 1:  # only its name: runtime=local
+            continue
         parts += ["", f"Keys of {group}:", ""]
         values = {field.name: field.default for field in dataclasses.fields(schema)} | chosen.get(group, {})
         lines: dict[str, str] = {}  # a class can replace the text of a key of its base class
@@ -81,7 +83,7 @@ def _chosen(argv: list[str]) -> tuple[dict[str, type], dict[str, Any]]:
 
     Raises ConfigError for an unknown choice.
     """
-    if not any(arg.startswith(("algo=", "env=")) for arg in argv):
+    if not any(arg.startswith(("algo=", "env=", "runtime=")) for arg in argv):
         return {}, {}
     from rltrain.app import hydra_app
 

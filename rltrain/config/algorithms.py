@@ -71,6 +71,8 @@ class AlgorithmConfig:
     """True if the algorithm can use a device other than the CPU."""
     supports_cuda_graphs: ClassVar[bool] = True
     supports_compile: ClassVar[bool] = True
+    supports_torchrun: ClassVar[bool] = False
+    """True if several processes can learn together: the algorithm joins its learner to `run.group`."""
 
     def check(self, frame_space: Any, action_space: Any, stack_num: int) -> None:
         """Raise ConfigError if sizes do not fit each other or the environment's spaces."""
@@ -361,6 +363,7 @@ class PQNConfig(LearningConfig):
 
     action_kinds: ClassVar[tuple[str, ...]] = (DISCRETE,)
     supports_cuda_graphs: ClassVar[bool] = False
+    supports_torchrun: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -449,6 +452,8 @@ class A2CConfig(ActorCriticConfig):
     name: str = "a2c"
     num_envs: int = 16
 
+    supports_torchrun: ClassVar[bool] = True
+
 
 @dataclass
 class A3CConfig(ActorCriticConfig):
@@ -507,6 +512,8 @@ class PPOConfig(LearningConfig):
     """Weight of the entropy bonus."""
     normalize_advantage: bool = True
     """Normalise advantages to mean 0 and standard deviation 1 over each minibatch."""
+
+    supports_torchrun: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -19,8 +19,10 @@ from rltrain.config.algorithms import ALGOS
 from rltrain.config.environments import ENVIRONMENTS, config_class
 from rltrain.config.network import NetworkConfig
 from rltrain.config.run import RunConfig
+from rltrain.config.runtime import RUNTIMES
 from rltrain.config.validate import one_of
 from rltrain.errors import CheckpointError, ConfigError, nearest
+from rltrain.system import atomic
 
 
 def fingerprint(config: RunConfig) -> str:
@@ -47,8 +49,8 @@ def _fingerprint(values: dict[str, Any]) -> str:
 
 
 def save(config: RunConfig, path: Path) -> None:
-    """Write the resolved configuration as plain YAML."""
-    path.write_text(yaml.safe_dump(dataclasses.asdict(config), sort_keys=False))
+    """Write the resolved configuration as plain YAML, whole or not at all."""
+    atomic.write_text(path, yaml.safe_dump(dataclasses.asdict(config), sort_keys=False))
 
 
 def load(path: Path) -> RunConfig:
@@ -76,7 +78,15 @@ def from_dict(values: Any) -> RunConfig:
     values["algo"] = _build(ALGOS[algo["name"]], algo, "algo.")
     values["env"] = _build(config_class(env["family"]), env, "env.")
     values["network"] = _build(NetworkConfig, values.get("network") or {}, "network.")
+    values["runtime"] = runtime(values.get("runtime") or {})
     return _build(RunConfig, values, "")
+
+
+def runtime(values: dict[str, Any]) -> Any:
+    """Build the settings of a runtime from plain data. Raises ConfigError."""
+    name = str(values.get("name", "local"))
+    one_of("runtime", name, RUNTIMES)
+    return _build(RUNTIMES[name], values, "runtime.")
 
 
 def _build(schema: Any, values: dict[str, Any], prefix: str) -> Any:

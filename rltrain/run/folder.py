@@ -155,6 +155,19 @@ class Lock:
         self._file.close()
 
 
+def clear_logs(folder: Path) -> None:
+    """Remove the logs of a run that begins again in its folder, because it had no checkpoint yet. Raises DiskError."""
+    with disk_errors("the logs", folder):
+        for path in (folder / "metrics.jsonl", folder / "episodes.csv", *folder.glob("events.out.tfevents.*")):
+            path.unlink(missing_ok=True)
+
+
+def note_lost(folder: Path, reason: str, exit_code: int) -> None:
+    """Write to status.json that the run ended because a process was lost, with the step that the file has."""
+    facts = json.loads((folder / "status.json").read_text())
+    atomic.write_json(folder / "status.json", facts | {"state": "failed", "reason": reason, "exit_code": exit_code})
+
+
 def _point_latest(root: Path, folder: Path) -> None:
     temporary = root / f".latest-{os.getpid()}"
     with contextlib.suppress(OSError):  # training does not need the link, and some file systems have none

@@ -129,6 +129,23 @@ class Logger:
             self._warned = True
 
 
+class Silent:
+    """The logs of a process that does not write the run folder."""
+
+    def metrics(self, step: int, values: dict[str, float]) -> None:
+        """Do nothing."""
+
+    def episodes(self, step: int, episodes: list[Episode]) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+    def warned(self) -> contextlib.AbstractContextManager[None]:
+        """Return a context manager that does nothing."""
+        return contextlib.nullcontext()
+
+
 def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return nested values as one dict with keys joined by dots."""
     flat: dict[str, Any] = {}

@@ -17,10 +17,13 @@ def usable_cores() -> int:
 def wanted_threads() -> int:
     """Return the number of threads for large layers: all usable cores, or fewer if OMP_NUM_THREADS says so.
 
-    joblib sets OMP_NUM_THREADS so that parallel jobs share the cores.
+    joblib sets OMP_NUM_THREADS so that parallel jobs share the cores. The processes of a distributed run share them
+    too, and torch's launcher says how many there are.
     """
+    processes = os.environ.get("LOCAL_WORLD_SIZE", "")
+    cores = max(1, usable_cores() // int(processes)) if processes.isdecimal() and int(processes) else usable_cores()
     limit = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
-    return min(int(limit) if limit.isdecimal() and int(limit) else sys.maxsize, usable_cores())
+    return min(int(limit) if limit.isdecimal() and int(limit) else sys.maxsize, cores)
 
 
 def prepare() -> None:
