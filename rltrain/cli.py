@@ -1,6 +1,7 @@
 """The `rltrain` command. A first word such as `eval` runs that command; anything else goes to Hydra, which trains."""
 
 import importlib
+import os
 import re
 import sys
 import traceback
@@ -24,7 +25,13 @@ def main() -> None:
     """Run the console script and end the process with an exit code, as listed in docs/design.md."""
     process.prepare()
     terminal.guard()
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    if "rltrain.runtime.launch" in sys.modules and sys.modules["rltrain.runtime.launch"].has_launched:
+        # The store of torch's launcher, which its processes were connected to, can take half a minute to end.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def run(argv: list[str]) -> int:

@@ -25,6 +25,9 @@ REPORTS = "RLTRAIN_REPORTS"
 """The environment variable with the folder for the reports. It is set in processes that `launch` started."""
 _STOP_SIGNALS = "SIGTERM,SIGINT,SIGHUP,SIGUSR1"
 
+has_launched = False
+"""True after `launch` was called in this process."""
+
 
 def is_launched() -> bool:
     """Return True in a process that torch's launcher started."""
@@ -42,7 +45,10 @@ def num_processes(config: TorchrunConfig) -> int:
 
 def launch(config: TorchrunConfig, arguments: Sequence[str]) -> None:
     """Run `rltrain ARGUMENTS` in several processes and wait for them. Raises what ended them."""
-    from torch.distributed.elastic.multiprocessing.api import SignalException
+    global has_launched
+    has_launched = True
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # a lost connection is reported by rltrain, in one line
+    from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -67,6 +73,7 @@ def launch(config: TorchrunConfig, arguments: Sequence[str]) -> None:
                         rdzv_configs={"is_host": _is_here(host)},
                         max_restarts=config.max_restarts,
                         monitor_interval=0.2,
+                        logs_specs=DefaultLogsSpecs(log_dir=place),
                         **{name: value for name, value in settings.items() if name in known},
                     ),
                     sys.executable,
@@ -104,7 +111,7 @@ def report(error: BaseException, rank: int, attempt: int, silent: bool = False) 
 
 def _raise_end(place: Path, failure: ProcessLost | None, stopped: int | None) -> None:
     """Raise the error of the last attempt: that of a process that knows it, else the loss of a process."""
-    paths = sorted(place.glob("*.json"))  # by attempt, then by rank
+    paths = sorted(place.glob("????-??????.json"))  # by attempt, then by rank
     last = [path for path in paths if path.name[:4] == paths[-1].name[:4]]
     reports = [json.loads(path.read_text()) for path in last]
     known = [each for each in reports if each["exit_code"] != ProcessLost.exit_code]
