@@ -22,7 +22,7 @@ from omegaconf import OmegaConf
 from torch import nn
 from works import WORKS
 
-from rltrain.app import hydra_app
+from rltrain.app import hydra_app, overrides
 from rltrain.app.resolve import resolve
 from rltrain.envs import registry
 from rltrain.nn import device as devices
@@ -88,7 +88,7 @@ def main() -> None:
         if not result.exists():
             continue
         with initialize_config_dir(str(hydra_app.CONFIGS), version_base="1.3"):
-            config = resolve(OmegaConf.to_object(compose("config", hydra_app.normalise(list(work.ours)))))
+            config = resolve(OmegaConf.to_object(compose("config", overrides.normalise(list(work.ours)))))
         frame_space, _ = registry.spaces(config.env)
         dtype = devices.resolve_precision(config.precision, torch.device("cpu"), len(frame_space.shape) == 3)
         torso = networks.Torso(frame_space, config.env.stack_num, config.network, dtype, init=False)

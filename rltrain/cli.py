@@ -1,14 +1,13 @@
 """The `rltrain` command. A first word such as `eval` runs that command; anything else goes to Hydra, which trains."""
 
 import importlib
-import os
 import re
 import sys
 import traceback
 
 from rltrain.app import usage
 from rltrain.config import plugin_modules
-from rltrain.errors import ConfigError, OutOfMemory, RltrainError, nearest
+from rltrain.errors import ConfigError, OutOfMemory, RltrainError, nearest, printable
 from rltrain.system import process, terminal
 
 _HYDRA_OPTIONS = {"cfg", "package", "info", "experimental_rerun", "c", "p", "i"}
@@ -26,17 +25,14 @@ def main() -> None:
     process.prepare()
     terminal.guard()
     code = run(sys.argv[1:])
-    if "rltrain.runtime.launch" in sys.modules and sys.modules["rltrain.runtime.launch"].has_launched:
-        # The store of torch's launcher, which its processes were connected to, can take half a minute to end.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+    process.end_soon(code)
     sys.exit(code)
 
 
 def run(argv: list[str]) -> int:
     """Run a command line. Returns the exit code; every error becomes one line on stderr."""
     try:
+        process.require_working_directory()
         code = _route(argv)
         terminal.check_stdout()
         return code
@@ -53,8 +49,12 @@ def run(argv: list[str]) -> int:
             fix = "use device=cpu, or stop other programs"
             print_error(OutOfMemory(out_of_memory.describe(error), argv[0], fix))
             return OutOfMemory.exit_code
-        traceback.print_exc()
-        what = " ".join(f"{type(error).__name__}: {error}".split())
+        if fault := plugin_modules.fault_of(error):
+            print_error(fault)
+            return fault.exit_code
+        for line in traceback.format_exc().splitlines():
+            print(printable(line), file=sys.stderr)
+        what = printable(" ".join(f"{type(error).__name__}: {error}".split()))
         print(f"rltrain: error: {what}; a bug in rltrain; please report the lines above", file=sys.stderr)
         return 1
 
@@ -69,9 +69,13 @@ def _route(argv: list[str]) -> int:
         print(f"{usage.short()}\n\n  rltrain --help     explain all keys")
         return 0
     first = argv[0]
+    if first == "help":
+        argv = [*argv[1:], "--help"]
+        first = argv[0]
     if first in usage.COMMANDS:
         plugin_modules.load(plugin_modules.given(argv))
-        argv = [arg for arg in argv if not arg.startswith("plugins=")]
+        if first != "reproduce":  # which composes a new run, with its plugins
+            argv = [arg for arg in argv if not arg.startswith("plugins=")]
         module = importlib.import_module(f"rltrain.commands.{first}")
         if {"-h", "--help"} & set(argv[1:]):
             print(f"{usage.COMMANDS[first]}\nusage: {module.USAGE}")
@@ -88,6 +92,10 @@ def _route(argv: list[str]) -> int:
 
         return completion.query(argv, _compose)
     _check_form(argv)
+    if any(arg.startswith("config=") for arg in argv):
+        from rltrain.commands import reproduce
+
+        return reproduce.from_file(argv)
     return _compose(argv)
 
 

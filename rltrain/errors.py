@@ -2,11 +2,30 @@
 
 import contextlib
 import difflib
+import errno
 import shlex
 import signal
+import unicodedata
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+
+def printable(text: str) -> str:
+    """Return a text whose control characters are escaped, so that a terminal shows them instead of obeying them.
+
+    Use it for every text that comes from a file, a folder's name or an environment. Line ends are escaped too.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        character.encode("unicode_escape").decode() if _is_control(character) else character for character in text
+    )
+
+
+def _is_control(character: str) -> bool:
+    # Cc: control characters. Cf: formatting, such as changes of the direction of writing. Cs: bytes that are no text.
+    return unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
 class RltrainError(Exception):
@@ -15,8 +34,9 @@ class RltrainError(Exception):
     exit_code = 1
 
     def __init__(self, what: str, where: str = "", fix: str = "") -> None:
-        self.what, self.where, self.fix = what, where, fix
-        super().__init__("; ".join(" ".join(part.split()) for part in (what, where, fix) if part))
+        # The texts may come from a run folder or an environment.
+        self.what, self.where, self.fix = (printable(" ".join(part.split())) for part in (what, where, fix))
+        super().__init__("; ".join(part for part in (self.what, self.where, self.fix) if part))
 
 
 class ConfigError(RltrainError):
@@ -39,6 +59,8 @@ class EnvironmentFailure(RltrainError):
     """An environment cannot be started or keeps failing: a missing ROM, WAD or package."""
 
     exit_code = 4
+    is_final = False
+    """True if a new environment in a new process would fail in the same way."""
 
 
 class NonFiniteError(RltrainError):
@@ -63,12 +85,25 @@ class DiskError(RltrainError):
     exit_code = 7
 
 
+_DISK_FIXES = {
+    errno.EROFS: "use a folder that can be written",
+    errno.EACCES: "use a folder that you may write to",
+    errno.EPERM: "use a folder that you may write to",
+    errno.ENOENT: "the folder was moved or deleted: start again from where it is now",
+    errno.EBADF: "something in this process has closed the file",
+}
+
+
 @contextlib.contextmanager
 def disk_errors(what: str, where: object, fix: str = "free some space") -> Iterator[None]:
-    """Turn an OSError inside into a DiskError that says that `what` cannot be written."""
+    """Turn an OSError inside into a DiskError that says that `what` cannot be written.
+
+    fix: the advice for a full disk. Other causes, such as a read-only file system, have their own.
+    """
     try:
         yield
     except OSError as error:
+        fix = _DISK_FIXES.get(error.errno or 0, fix)
         raise DiskError(f"{what} cannot be written: {error.strerror or error}", str(where), fix) from error
 
 
@@ -77,7 +112,7 @@ def fitting(folder: Path) -> Iterator[None]:
     """Turn an error inside, while a saved state is loaded, into UnfitCheckpoint."""
     try:
         yield
-    except (KeyError, ValueError, TypeError, RuntimeError, AttributeError, IndexError) as error:
+    except (LookupError, ValueError, TypeError, RuntimeError, AttributeError, ArithmeticError) as error:
         what = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise UnfitCheckpoint(f"the checkpoint does not fit: {what}", str(folder), "use another checkpoint") from error
 
@@ -97,10 +132,13 @@ class ProcessLost(RltrainError):
 class Stopped(RltrainError):
     """A signal stopped the run. If `where` is given, the state is saved in that folder."""
 
-    def __init__(self, signal_number: int, where: str = "") -> None:
+    def __init__(self, signal_number: int, where: str = "", again: str = "") -> None:
+        """again: the arguments of `rltrain resume`, quoted for a shell, if `where` alone is not enough."""
         name = signal.Signals(signal_number).name
         by = f"Ctrl-C ({name})" if signal_number == signal.SIGINT else name
-        fix = f"all is saved, resume with: rltrain resume {shlex.quote(where)}" if where else "nothing was kept"
+        fix = (
+            f"all is saved, resume with: rltrain resume {again or shlex.quote(where)}" if where else "nothing was kept"
+        )
         super().__init__(f"stopped by {by}", where, fix)
         self.signal_number = signal_number
         # Cluster schedulers send SIGUSR1 before SIGTERM, with the same meaning.

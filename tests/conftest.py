@@ -76,7 +76,6 @@ def command(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["rltrain"])
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
-    monkeypatch.setenv("RLTRAIN_SWEEP_DIR", "")
     # Hydra composes every command line twice: once only to see whether `hydra.mode` asks for a sweep, which no test of
     # this fixture does.
     monkeypatch.setattr(Hydra, "get_mode", lambda self, config_name, overrides: None)

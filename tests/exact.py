@@ -33,7 +33,7 @@ def differences(one, other) -> list[str]:
 
 def lines(run) -> list[dict]:
     """metrics.jsonl without what depends on the clock and the machine."""
-    clocks = {"time_s", "time/fps", "time/env_fraction", "time/learn_fraction", "memory/rss_mb"}
+    clocks = {"time_s", "time/fps", "time/env_fraction", "time/learn_fraction", "time/eval_fraction", "memory/rss_mb"}
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return [{key: value for key, value in row.items() if key not in clocks} for row in rows]
 

@@ -35,7 +35,7 @@ def chain(rewards, terminates=True, limit=100) -> TransitionTable:
 def play(algo, table, num_steps, q=None, chunk=10_000, seed=0, **fields):
     """Learn for num_steps; returns q [S, A] and the finished episodes."""
     config = ALGOS[algo](**fields)
-    settings, walk, generator = settings_of(config, num_steps), Walk(), np.random.default_rng(seed)
+    settings, walk, generator = settings_of(config, num_steps), Walk(table), np.random.default_rng(seed)
     q = np.zeros((table.num_states, table.num_actions)) if q is None else q
     begin(q, table, settings, walk.current, 0, generator)
     more = (np.zeros(table.max_episode_steps, monte_carlo.STEP), config.first_visit) if algo == "monte_carlo" else ()

@@ -9,7 +9,7 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 EVERYWHERE = {
     "rollout/ep_rew_mean", "rollout/ep_len_mean",
     "eval/mean_reward", "eval/std_reward",
-    "time/fps", "time/env_fraction", "time/learn_fraction", "time/total_timesteps",
+    "time/fps", "time/env_fraction", "time/learn_fraction", "time/eval_fraction", "time/total_timesteps",
     "memory/rss_mb",
     "train/learning_rate",
 }  # fmt: skip

@@ -161,8 +161,9 @@ def test_learning_code_knows_no_emulator_and_no_hydra(learning):
             assert not roots(name) & (EMULATORS | HYDRA), name
 
 
-def test_hydra_is_known_to_one_module():
-    assert {name for name in SOURCES if roots(name) & HYDRA} == {"rltrain.app.hydra_app"}
+def test_hydra_is_known_to_three_modules():
+    knowing = {f"rltrain.app.{name}" for name in ("hydra_app", "hydra_sweep", "overrides")}
+    assert {name for name in SOURCES if roots(name) & HYDRA} == knowing
 
 
 def test_torch_distributed_is_known_to_the_room_runtime_only():

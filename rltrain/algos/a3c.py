@@ -31,7 +31,7 @@ from rltrain.algos.parts.collector import Collector
 from rltrain.buffers.rollout import Minibatch
 from rltrain.config.algorithms import A3CConfig
 from rltrain.config.run import RunConfig
-from rltrain.envs import registry
+from rltrain.envs import global_random, registry
 from rltrain.math.losses import explained_variance, normalize, policy_gradient_loss, value_loss
 from rltrain.math.returns import gae
 from rltrain.math.schedules import linear_or_constant
@@ -85,6 +85,7 @@ class Start(NamedTuple):
 def work(config: RunConfig, shared: Shared, trainer: Link, start: Start) -> None:
     """Run one worker until the trainer closes the connection: collect, compute gradients, step the shared optimizer."""
     c: A3CConfig = config.algo
+    global_random.seed(start.env_seed)  # constructors may read them
     pool = registry.make_pool(config.env, c.num_envs // c.num_workers)
     try:
         agent = A3C(config, pool.frame_space, pool.action_space, seed=0)  # copy_to overwrites these weights

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from rltrain.algos.parts.q_table import QTable, evaluate, make_agent, train_table
-from rltrain.algos.parts.walk import Settings, choose_action, go_on, learning_rate_at
+from rltrain.algos.parts.walk import Settings, choose_action, go_on, learning_rate_at, rows_like
 from rltrain.config.algorithms import MonteCarloConfig
 from rltrain.config.run import RunConfig
 from rltrain.envs.tabular.table import TransitionTable, take_step, transition_table
@@ -34,16 +34,21 @@ STEP = np.dtype([("state", np.int64), ("action", np.int64), ("reward", np.float6
 class OpenEpisode:
     """The steps of the current episode. A checkpoint holds them, because the update comes at the end of the episode."""
 
-    def __init__(self, max_episode_steps: int) -> None:
-        self.steps = np.zeros(max_episode_steps, STEP)
+    def __init__(self, table: TransitionTable) -> None:
+        self._table = table
+        self.steps = np.zeros(table.max_episode_steps, STEP)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the steps, [max_episode_steps] STEP."""
         return {"steps": self.steps}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the state that `state_dict` returned."""
-        self.steps[:] = state["steps"]
+        """Restore the state that `state_dict` returned. Raises ValueError for states or actions of another table."""
+        saved = rows_like(self.steps, state["steps"])
+        for name, count in (("state", self._table.num_states), ("action", self._table.num_actions)):
+            if saved[name].min() < 0 or saved[name].max() >= count:
+                raise ValueError(f"the saved episode has a {name} outside 0..{count - 1}")
+        self.steps[:] = saved
 
 
 @compiled
@@ -95,6 +100,6 @@ def train(run_config: RunConfig, run: Run) -> None:
     """Train until `total_steps`."""
     config: MonteCarloConfig = run_config.algo
     agent = QTable(transition_table(run_config.env))
-    episode = OpenEpisode(agent.table.max_episode_steps)
+    episode = OpenEpisode(agent.table)
     learn_from = partial(learn, episode=episode.steps, first_visit=config.first_visit)
     train_table(run_config, run, agent, learn_from, episode=episode)

@@ -1,12 +1,15 @@
 """The module of each algorithm, imported only when the algorithm is used: most import torch, the others numba."""
 
 import importlib
+from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from rltrain.config.algorithms import base_name
 from rltrain.config.run import RunConfig
 from rltrain.envs import registry
+from rltrain.envs.spaces import in_words
+from rltrain.errors import fitting
+from rltrain.run import checkpoint
 from rltrain.run.evaluation import Agent
 
 PLUGIN_MODULES: dict[str, str] = {}
@@ -18,13 +21,20 @@ def module_of(name: str) -> ModuleType:
     return importlib.import_module(PLUGIN_MODULES.get(name) or f"rltrain.algos.{base_name(name)}")
 
 
-def load_agent(config: RunConfig, state: dict[str, Any]) -> Agent:
-    """Return a run's agent with the weights of a checkpoint. Sets up this process for the run's config first."""
+def load_agent(config: RunConfig, path: Path) -> Agent:
+    """Return a run's agent with the weights of a checkpoint. Sets up this process for the run's config first.
+
+    path: the checkpoint's folder. Raises CheckpointError, also if the weights do not fit the configuration, or if the
+    environment has other spaces than in the training.
+    """
+    state = checkpoint.read(path, without="replay")
     if not config.algo.is_tabular:
         from rltrain.fast.accelerate import set_up
 
         set_up(config)
     frame_space, action_space = registry.spaces(config.env)
+    checkpoint.check_spaces(path, in_words(frame_space, action_space))
     agent: Agent = module_of(config.algo.name).make_agent(config, frame_space, action_space, config.seed)
-    agent.load_state_dict(state["agent"])
+    with fitting(path):
+        agent.load_state_dict(state["agent"])
     return agent

@@ -29,7 +29,7 @@ from rltrain.buffers.rollout import ReturnBatch
 from rltrain.config.algorithms import ReinforceConfig
 from rltrain.config.run import RunConfig
 from rltrain.envs.frame_stack import FrameStack
-from rltrain.envs.stepper import check_finite
+from rltrain.envs.stepper import check_finite, check_finite_obs
 from rltrain.math.losses import explained_variance, normalize, policy_gradient_loss, value_loss
 from rltrain.math.returns import discounted_returns
 from rltrain.math.rewards import learned_reward
@@ -101,7 +101,9 @@ def play_batch(
     """
     pool = run.pool
     stack = FrameStack(pool.num_envs, pool.frame_space, pool.stack_num)
-    obs = stack.reset(pool.reset(seed))
+    frame = pool.reset(seed)
+    check_finite_obs(frame)
+    obs = stack.reset(frame)
     steps_per_env = -(-config.batch_size // pool.num_envs)
     num_taken, active = np.zeros(pool.num_envs, np.int64), np.ones(pool.num_envs, bool)
     observations, actions, rewards, discounts, traces, next_values, in_batch = [], [], [], [], [], [], []

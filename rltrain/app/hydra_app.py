@@ -5,24 +5,26 @@ import functools
 import itertools
 import os
 import re
+import shlex
 import sys
-import typing
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import hydra
+import yaml
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from rltrain import plugins
-from rltrain.app import sweep
-from rltrain.app.hparams import preset_of, tuned_env
+from rltrain.app import hydra_sweep
+from rltrain.app.hparams import own_algorithms, preset_of, tuned_env
+from rltrain.app.overrides import accept_whole_floats, normalise, options_first, quote
 from rltrain.app.paths import CONFIGS
 from rltrain.app.resolve import resolve
 from rltrain.config import plugin_modules
@@ -31,10 +33,36 @@ from rltrain.config.environments import ENVIRONMENTS, config_class
 from rltrain.config.network import NetworkConfig
 from rltrain.config.run import RunConfig
 from rltrain.config.runtime import RUNTIMES, LocalConfig
-from rltrain.errors import ConfigError, Stopped, nearest
-from rltrain.system import terminal
+from rltrain.errors import ConfigError, nearest
+
+_ELSEWHERE = {
+    "lr": "learning_rate",
+    "total_timesteps": "total_steps",
+    "n_timesteps": "total_steps",
+    "n_envs": "num_envs",
+    "n_steps": "num_steps",
+    "n_epochs": "num_epochs",
+    "update_epochs": "num_epochs",
+    "minibatch_size": "batch_size",
+    "ent_coef": "entropy_weight",
+    "vf_coef": "value_weight",
+    "clip_coef": "clip_range",
+    "buffer_size": "replay_capacity",
+    "train_freq": "train_every_steps",
+    "target_update_interval": "target_period_updates",
+    "eval_freq": "eval_every_steps",
+    "n_eval_episodes": "eval_episodes",
+    "hidden_size": "hidden_sizes",
+    "net_arch": "hidden_sizes",
+    "env_id": "id",
+    "logdir": "run_dir",
+    "log_dir": "run_dir",
+}
+"""Names that other libraries use, and what they are called here."""
 
 _failures: list[Exception] = []
+_typed: list[str] = []
+"""The command line as it was typed."""
 
 
 def register_schemas(argv: Iterable[str] = ()) -> None:
@@ -47,9 +75,15 @@ def register_schemas(argv: Iterable[str] = ()) -> None:
     for (group, name), option in plugins.OPTIONS.items():
         store.store(group=group, name=name, node=option.settings)
     folders = [Path(folder).absolute() for folder in _config_dirs(argv)]
-    OmegaConf.register_new_resolver("preset_of", preset_of, replace=True)
+    accept_whole_floats()
+    OmegaConf.register_new_resolver("preset_of", functools.partial(preset_of, folders=folders), replace=True)
     # partial, so that a launcher's processes get the folders together with the resolver.
     OmegaConf.register_new_resolver("tuned_env", functools.partial(tuned_env, folders=folders), replace=True)
+    for name, (like, values) in own_algorithms(folders).items():
+        # Tuned settings are composed after the algorithm's file. Its own values win, because they come again here.
+        for path in (path for folder in (CONFIGS, *folders) for path in (folder / "hparams").glob(f"{like}_*.yaml")):
+            env = path.stem.removeprefix(f"{like}_")
+            store.store(group="hparams", name=f"{name}_{env}", package="_global_", node={"algo": values})
 
 
 @functools.lru_cache(maxsize=1)  # a tenth of a second: once in a process, unless a plugin adds to them
@@ -65,117 +99,108 @@ def _register_schemas(algos: tuple[tuple[str, type], ...], families: tuple[str, 
         store.store(group="env", name=f"{family}_schema", node=config_class(family))
 
 
-def run(argv: list[str]) -> int:
-    """Compose and train; after a sweep, print the ranked table. Returns the exit code. Raises the error of the job."""
+def run(argv: list[str], typed: list[str] | None = None) -> int:
+    """Compose and train; a sweep ends with the ranked table. Returns the exit code. Raises the error of the job.
+
+    typed: the command line as it was typed, if `argv` has the settings of a file in their place.
+    """
     plugin_modules.load(plugin_modules.given(argv))
     refuse_unknown_choices(argv, groups=["hparams"])  # hparams are optional: Hydra would ignore a misspelt name
     _refuse_tuned_as(argv)
+    _refuse_shadowed(argv)
     register_schemas(argv)
     _failures.clear()
+    _typed[:] = argv if typed is None else typed
     os.environ["HYDRA_FULL_ERROR"] = "1"  # without it Hydra prints its own report and exits with code 1
-    sys.argv = ["rltrain", *normalise(argv)]
-    os.environ.pop("RLTRAIN_SWEEP_DIR", None)
-    sweeps = Path(next((arg[8:] for arg in reversed(argv) if arg.startswith("run_dir=")), "runs")) / "sweeps"
-    # The folder is named here, not by Hydra, so that this process knows which sweep folder is its own.
+    hydra_sweep.install(normalise(_typed), settings)
+    sys.argv = ["rltrain", *options_first(normalise(argv))]
     os.environ["RLTRAIN_SWEEP_TIME"] = f"{datetime.now():%Y%m%d-%H%M%S-%f}"
-    own = sweeps / os.environ["RLTRAIN_SWEEP_TIME"]
     try:
         hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")(_job)()
     except (HydraException, OmegaConfBaseException, ValueError) as error:
-        if own.is_dir():
-            sweep.remove_empty(own)
         raise _config_error(error, argv) from error
+    finally:
+        sys.argv = ["rltrain", *_typed]
     if _failures:
         raise _failures[0]
-    # A launcher's processes set the variable in their own environment only; their sweep folder is visible here.
-    sweep_dir = os.environ.get("RLTRAIN_SWEEP_DIR") or (own if own.is_dir() else None)
-    return sweep.report(Path(sweep_dir)) if sweep_dir else 0
-
-
-def normalise(argv: list[str]) -> list[str]:
-    """Rewrite arguments for Hydra: `1e6` as an integer, and `env=doom env.scenario=X` as `env=doom_X` if it exists.
-
-    Keys of a mapping get the prefix `++`, because Hydra adds no new name to a mapping without it.
-    """
-    argv = [re.sub(r"(?<=[=,])\d[\d_]*(?:\.\d+)?[eE]\+?\d+(?=,|$)", _as_integer, arg) for arg in argv]
-    mappings = "|".join(sorted(_mappings()))
-    argv = [f"++{arg}" if re.match(rf"env\.({mappings})[.=]", arg) else arg for arg in argv]
-    for general, key, prefix in (("env=doom", "env.scenario=", "doom_"), ("env=atari", "env.game=", "")):
-        chosen = [arg.removeprefix(key) for arg in argv if arg.startswith(key)]
-        if general in argv and chosen and (CONFIGS / "env" / f"{prefix}{chosen[-1]}.yaml").is_file():
-            argv[argv.index(general)] = f"env={prefix}{chosen[-1]}"
-    return argv
-
-
-def _mappings() -> set[str]:
-    """Return the environment settings that are mappings: `shaping`, `kwargs`."""
-    schemas = [config_class(family) for family in ENVIRONMENTS]
-    hints = [item for schema in schemas for item in typing.get_type_hints(schema).items()]
-    return {name for name, hint in hints if typing.get_origin(hint) is dict}
-
-
-def _as_integer(match: re.Match[str]) -> str:
-    value = float(match[0].replace("_", ""))
-    return str(int(value)) if value.is_integer() else match[0]
+    return max(hydra_sweep.exit_codes, default=0)
 
 
 def _job(composed: DictConfig) -> None:
-    """Train one job. Failures are stored for `run` or the sweep's table, not raised: Hydra would end the sweep."""
-    terminal.guard()  # a sweep's job may run in its own process
-    hydra_config = HydraConfig.get()
-    in_sweep = hydra_config.mode == RunMode.MULTIRUN
-    folder = None
-    if in_sweep:
-        os.environ["RLTRAIN_SWEEP_DIR"] = str(Path(hydra_config.sweep.dir).absolute())
-        folder = sweep.job_folder(
-            Path(hydra_config.sweep.dir), int(hydra_config.job.num), list(hydra_config.overrides.task)
-        )
+    """Train a single run. Its error is stored for `run`, because Hydra would print it."""
+    sys.argv = ["rltrain", *_typed]  # what command.txt records
     try:
-        _train(composed, folder)
-    except Stopped as error:
-        if not in_sweep:
-            _failures.append(error)
-            return
-        raise SystemExit(error.exit_code) from error  # only SystemExit ends Hydra's sweeper: no further job starts
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            raise ConfigError("rltrain has no other sweeper", "hydra/sweeper", "leave it out; use choice() and range()")
+        config = settings(composed, sys.argv[1:])
+        for key in ("skip_done", "fail_fast"):
+            if getattr(config, key):
+                raise ConfigError(f"{key} is for a sweep", key, "start a sweep with -m, or leave it out")
+        config = resolve(config)
+        from rltrain.app.train import train  # imports TensorBoard, so only after composing
+
+        train(config)
     except Exception as error:
-        if not in_sweep:
-            _failures.append(error)
-            return
-        sweep.record_failure(folder, error)
-        sweep.let_go(error)
-    else:
-        if in_sweep:
-            sweep.let_go(None)
+        _failures.append(error)
 
 
-def _train(composed: DictConfig, folder: Path | None) -> None:
-    plugin_modules.load(composed.plugins)  # a launcher's process has not parsed the command line
+def settings(composed: DictConfig, argv: list[str]) -> RunConfig:
+    """Return the settings of a composed configuration, before `resolve`. Raises ConfigError."""
     try:
         values: Any = OmegaConf.to_object(composed)
     except OmegaConfBaseException as error:
-        raise _config_error(error, sys.argv[1:]) from error
-    _refuse_additions(values, argv=sys.argv[1:])
-    config = resolve(values)
-    if folder is not None and config.runtime.name != "local":
-        raise ConfigError("a job of a sweep is one process", "runtime", "start these runs one after another without -m")
-    from rltrain.app.train import train  # imports TensorBoard, so only after composing
-
-    train(config, folder=folder)
+        raise _config_error(error, argv) from error
+    _refuse_additions(values, argv)
+    return cast(RunConfig, values)
 
 
 def _refuse_tuned_as(argv: list[str]) -> None:
-    """Raise ConfigError for env.tuned_as: Hydra chooses tuned settings before it applies the command line."""
-    if typed := next((arg for arg in argv if re.match(r"[+~]*env\.tuned_as(=|$)", arg)), None):
-        what = f"'{typed}' cannot be set on the command line"
-        raise ConfigError(what, "env.tuned_as", "set it in the environment's YAML file, or choose with hparams=...")
+    """Raise ConfigError for env.tuned_as and algo.like: Hydra chooses tuned settings before the typed ones."""
+    for key, file in (("env.tuned_as", "the environment's"), ("algo.like", "your algorithm's")):
+        if typed := next((arg for arg in argv if re.match(rf"[+~]*{re.escape(key)}(=|$)", arg)), None):
+            what = f"'{typed}' cannot be set on the command line"
+            raise ConfigError(what, key, f"set it in {file} YAML file, or choose with hparams=...")
+
+
+def _refuse_shadowed(argv: list[str]) -> None:
+    """Raise ConfigError for a file of the user's that has the name of one of rltrain's, which Hydra would read."""
+    for folder in map(Path, _config_dirs(argv)):
+        for path in folder.rglob("*.yaml"):
+            ours = CONFIGS / path.relative_to(folder)
+            if ours.is_file() and ours.resolve() != path.resolve() and ours.read_bytes() != path.read_bytes():
+                what = f"rltrain has a {path.relative_to(folder)} of its own, so yours would not be read"
+                raise ConfigError(what, str(path), f"rename it: {path.stem}_mine.yaml, and choose it by that name")
 
 
 def _refuse_additions(values: Any, argv: list[str]) -> None:
     """Raise ConfigError for an unknown key: Hydra accepts `+key=value` for any key, but nothing reads it."""
+    for group in ("algo", "env", "network"):
+        node = getattr(values, group)
+        if not dataclasses.is_dataclass(node):
+            name = [*_chosen(argv, group), "your file"][0]
+            what = f"{group}={name} does not say which settings it has"
+            fix = f"add this line to its YAML file: defaults: [{_nearest_schema(group, node or {})}_schema, _self_]"
+            raise ConfigError(what, group, fix)
     groups = ("algo", "env", "network", "runtime")
     for prefix, node in (("", values), *((f"{group}.", getattr(values, group)) for group in groups)):
         for key in vars(node).keys() - {field.name for field in dataclasses.fields(node)}:
-            raise ConfigError(f"unknown key '{prefix}{key}'", prefix + key, nearest(prefix + key, _known_keys(argv)))
+            raise ConfigError(f"unknown key '{prefix}{key}'", prefix + key, _nearest_key(prefix + key, argv))
+
+
+def _nearest_schema(group: str, values: dict[str, Any]) -> str:
+    """Return the name of the schema that has the most of the given keys; of several, the one that they name."""
+    groups: dict[str, dict[str, Any]] = {
+        "algo": {**ALGOS},
+        "env": {family: config_class(family) for family in ENVIRONMENTS},
+        "network": {"network": NetworkConfig},
+    }
+    schemas = groups[group]
+    named = {str(values.get(key)) for key in ("name", "family", "like")}
+
+    def fit(name: str) -> tuple[int, bool]:
+        return len(values.keys() & {field.name for field in dataclasses.fields(schemas[name])}), name in named
+
+    return max(schemas, key=fit)
 
 
 def _config_error(error: Exception, argv: list[str]) -> ConfigError:
@@ -192,19 +217,45 @@ def _config_error(error: Exception, argv: list[str]) -> ConfigError:
     key = re.search(r"Could not override '([^']+)'", text) or re.search(r"full_key: (\S+)", f"{text}\n{cause}")
     if "is not in struct" in cause or "not in '" in cause:
         name = key[1] if key else ""
-        return ConfigError(f"unknown key '{name}'", name, nearest(name, _known_keys(argv)))
+        return ConfigError(f"unknown key '{name}'", name, _nearest_key(name, argv))
     if several := re.search(r"Ambiguous value for argument '([^'=]+)", text):
         return ConfigError(f"{several[1]} has several values", several[1], "to start a sweep use: rltrain -m ...")
     if unread := re.search(r"Error parsing override '([^'=]+)'", text):
         return ConfigError(f"'{unread[1]}' has no value", "command line", "write settings as key=value")
-    first_line = cause.strip().splitlines()[0] if cause.strip() else type(error).__name__
-    return ConfigError(first_line, key[1] if key else "command line", "see `rltrain --help` for the keys")
+    if isinstance(error, OverrideParseException) and "=" in error.override:
+        unread_key, _, value = error.override.partition("=")
+        fix = f"put it in two pairs of quotes: {shlex.quote(unread_key + '=' + quote(value))}"
+        return ConfigError(f"Hydra cannot read the value '{value}'", unread_key, fix)
+    reason = _reason(cause) or type(error).__name__
+    fix = "see `rltrain --help` for the keys"
+    if wrong := re.search(r"Value '([^']*)' of type '\w+' could not be converted to (Integer|Float)", reason):
+        fix = "give an integer, such as 1000000 or 1e6" if wrong[2] == "Integer" else "give a number, such as 1e-3"
+    return ConfigError(reason, key[1] if key else "command line", fix)
+
+
+def _reason(text: str) -> str:
+    """Return what an error of several lines says, without its headings and its notes on OmegaConf's types."""
+    heading = re.compile(r"(In '.*': )?\w+ raised while composing config:$|Error (merging|in call) .*")
+    note = re.compile(r"\s*(full_key|reference_type|object_type|set env HYDRA_FULL_ERROR)\b.*", re.IGNORECASE)
+    lines = [line.strip() for line in text.splitlines()]
+    told = [line for line in lines if line and not heading.fullmatch(line) and not note.fullmatch(line)]
+    return " ".join(told or lines[:1])
 
 
 def _known_keys(argv: list[str]) -> list[str]:
     """Return every key of a run and of the chosen groups, such as `algo.gamma`."""
     nodes = {"": RunConfig, **chosen_schemas(argv)}
     return [prefix + field.name for prefix, node in nodes.items() for field in dataclasses.fields(node)]
+
+
+def _nearest_key(name: str, argv: list[str]) -> str:
+    """Return a hint for an unknown key: what another library's name is called here, the same key of another group, or
+    the most similar keys."""
+    known = _known_keys(argv)
+    last = name.rpartition(".")[2]
+    meant = _ELSEWHERE.get(last, last)
+    same = [key for key in known if key.rpartition(".")[2] == meant and key != name]
+    return f"did you mean {' or '.join(map(repr, same))}?" if same else nearest(name, known)
 
 
 def chosen_schemas(argv: list[str]) -> dict[str, Any]:
@@ -220,6 +271,18 @@ def chosen_schemas(argv: list[str]) -> dict[str, Any]:
         "algo.": ALGOS.get(_schema_name(argv, "algo", algo), ALGOS["dqn"]),
         "env.": config_class(family if family in ENVIRONMENTS else "gym"),
     }
+
+
+def file_values(path: Path) -> dict[str, Any]:
+    """Return the settings in a YAML file, with `${...}` as text. Raises ConfigError."""
+    try:
+        values: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    except (OSError, UnicodeDecodeError, ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
+        what = "the file of settings cannot be read: " + " ".join(str(error).split())[:200]
+        raise ConfigError(what, str(path), "give a YAML file with lines such as `total_steps: 1e6`") from error
+    if not isinstance(values, dict):
+        raise ConfigError("the file has no settings", str(path), "write lines such as `total_steps: 1e6`")
+    return {str(key): value for key, value in values.items()}
 
 
 def composed(argv: list[str]) -> dict[str, Any]:
@@ -258,6 +321,9 @@ def _chosen(argv: list[str], group: str) -> list[str]:
 
 
 def _unknown_choice(group: str, name: str, names: Iterable[str]) -> ConfigError:
+    if group == "hydra/sweeper":
+        fix = "leave it out: -m with several values, choice() and range() tries every combination"
+        return ConfigError(f"rltrain comes without the sweeper '{name}'", group, fix)
     if group == "hydra/launcher":
         fix = "install it: pip install 'rltrain[sweep]'" if name == "joblib" else nearest(name, names)
         return ConfigError(f"unknown {group} '{name}'", group, fix)

@@ -5,7 +5,7 @@ import dataclasses
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +18,23 @@ from rltrain.nn.device import resolve_device
 from rltrain.run import checkpoint
 from rltrain.run import folder as run_folder
 from rltrain.runtime import launch
+from rltrain.runtime.group import Group
 from rltrain.runtime.torch_group import TorchGroup
 
 Restored = tuple[int, dict[str, Any]] | None
 
 
-def take_part(config: RunConfig, folder: Path | None, restored: Restored, train: Callable[..., None]) -> None:
+def take_part(
+    config: RunConfig,
+    folder: Path | None,
+    states: Iterator[Restored],
+    train: Callable[[RunConfig, Path | None, Iterator[Restored], Group], None],
+) -> None:
     """Train as one process of a group that torch's launcher started.
 
-    train: called with configuration, folder, restored state and group. Under rltrain's own launcher an error becomes a
-    report and an exit code: 9 if the launcher may start all processes again, else 0. Under plain torchrun it is raised.
+    states: checkpoints to go on from, newest first, or one None for a new run. train: trains from the first that fits.
+    Under rltrain's own launcher an error becomes a report and an exit code: 9 if the launcher may start all processes
+    again, else 0. Under plain torchrun it is raised.
     """
     config = dataclasses.replace(config, device=_own_device(config.device))
     where: list[Path] = []
@@ -44,9 +51,9 @@ def take_part(config: RunConfig, folder: Path | None, restored: Restored, train:
     try:
         try:
             if not config.dry_run:
-                folder, restored = _agree(config, folder, restored, group)
+                folder, states = _place(config, folder, states, group)
                 where.append(folder)
-            train(config, folder, restored, group)
+            train(config, folder, _agreed(states, group), group)
         except BaseException as error:
             group.close(error)
             raise
@@ -63,30 +70,40 @@ def take_part(config: RunConfig, folder: Path | None, restored: Restored, train:
         os._exit(ProcessLost.exit_code if isinstance(error, ProcessLost) else 0)
 
 
-def _agree(config: RunConfig, folder: Path | None, restored: Restored, group: TorchGroup) -> tuple[Path, Restored]:
-    """Return the run folder and the state from which all processes go on. Rank 0 makes the folder of a new run.
+def _agreed(states: Iterator[Restored], group: TorchGroup) -> Iterator[Restored]:
+    """Yield the states, each of which all processes found. Raises CheckpointError."""
+    for restored in states:
+        steps = group.gather(restored[0] if restored else None)
+        if len(set(steps)) > 1:
+            what = f"the processes found checkpoints of different steps ({', '.join(map(str, steps))})"
+            raise CheckpointError(
+                what, "runtime.nodes", "all machines must see the run folder: use a shared file system"
+            )
+        yield restored
 
-    After a restart it is the folder of before, with its last checkpoint. Raises CheckpointError.
+
+def _place(
+    config: RunConfig, folder: Path | None, states: Iterator[Restored], group: TorchGroup
+) -> tuple[Path, Iterator[Restored]]:
+    """Return the run folder and the states to go on from. Rank 0 makes the folder of a new run.
+
+    After a restart it is the folder of before, with its last checkpoint. Raises CheckpointError, DiskError.
     """
     if folder is None:
         known = group.broadcast(group.remembered())
         if known is not None:
             folder = Path(known)
             if checkpoint.resumable(folder):
-                restored = checkpoint.load(folder, "last", {saved_config.fingerprint(config)})
+                states = checkpoint.candidates(folder, "last", {saved_config.fingerprint(config)})
             elif group.rank == 0:
                 run_folder.clear_logs(folder)
         else:
             folder = Path(group.broadcast(str(run_folder.create(config, None)) if group.rank == 0 else None))
     if group.rank == 0:
         group.remember(str(folder))
-    steps = group.gather(restored[0] if restored else None)
-    if len(set(steps)) > 1:
-        what = f"the processes found checkpoints of different steps ({', '.join(map(str, steps))})"
-        raise CheckpointError(what, str(folder), "all machines must see the run folder: use a shared file system")
     if group.rank:
         _divert_output(folder / f"rank-{group.rank}.log")
-    return folder, restored
+    return folder, states
 
 
 def _own_device(name: str) -> str:

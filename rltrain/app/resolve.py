@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from pathlib import Path
 from typing import Any
 
 from rltrain.config import network as network_config
@@ -27,6 +28,8 @@ def resolve(config: RunConfig) -> RunConfig:
     """
     _check_names(config)
     config = dataclasses.replace(config, env=dataclasses.replace(config.env, name=folder_name(config.env)))
+    if cfg := getattr(config.env, "cfg", None):  # so that `eval` and `resume` find it from any folder
+        config = dataclasses.replace(config, env=dataclasses.replace(config.env, cfg=str(Path(cfg).absolute())))
     algo = _with_shorthands(config)
     if not algo.trains_on_gpu and config.device != "cpu":
         # Tabular algorithms accept device=cuda and ignore it: only networks use a device.
@@ -35,6 +38,7 @@ def resolve(config: RunConfig) -> RunConfig:
         if config.device == "auto":
             config = dataclasses.replace(config, device="cpu")
     frame_space, action_space = registry.spaces(config.env)
+    config = dataclasses.replace(config, env=registry.settle(config.env, action_space))
     if config.network.name == "auto":
         name = "table" if algo.is_tabular else _choose_network(pixel_shape(frame_space), config.device)
         config = dataclasses.replace(config, network=dataclasses.replace(config.network, name=name))

@@ -1,35 +1,384 @@
-"""Sweeps: a folder for each job, records of failed jobs, and a ranked table at the end."""
+"""Sweeps: the plan in sweep.json, running what is missing, and the ranked table.
+
+A sweep can be stopped at any moment and continued, because the plan holds the settings of every job and each job's
+folder tells how far it came. This module knows no Hydra: `rltrain resume SWEEP` composes nothing.
+"""
 
 import contextlib
+import csv
+import dataclasses
 import gc
-import json
+import io
 import re
+import shlex
 import sys
+import time
 import traceback
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rltrain.errors import RltrainError
+import numpy as np
+
+from rltrain.app import train as trainer
+from rltrain.app.resolve import resolve
+from rltrain.config import saved as saved_config
+from rltrain.config.run import RunConfig
+from rltrain.errors import CheckpointError, ConfigError, FolderInUse, RltrainError, Stopped
+from rltrain.math.statistics import bootstrap_interval, mean
+from rltrain.run import checkpoint
 from rltrain.run import folder as run_folder
+from rltrain.system import atomic, inside
+
+PLAN = "sweep.json"
+"""Name of the plan in a sweep's folder."""
+
+_WAIT_S = 60.0
+"""Seconds to wait for a job of a killed sweep that is still saving."""
+
+_NOT_COMPARED = ("progress", "log_every_s", "plugins", "dry_run", "skip_done", "fail_fast")
+"""Keys in which two jobs may differ and still be the same job."""
 
 
-def job_folder(sweep_dir: Path, number: int, overrides: list[str]) -> Path:
-    """Return `<sweep>/<NN>_<slug>`. The slug of the overrides has no character that a shell or Hydra interprets."""
-    slug = "_".join(re.sub(r"[^A-Za-z0-9.]+", "-", override).strip("-") for override in overrides)
-    return sweep_dir / f"{number:02d}_{slug[:120]}"
+class Interrupt(BaseException):
+    """A signal stops the sweep. It is no Exception, so that no library between here and the job catches it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
 
 
-def record_failure(folder: Path | None, error: Exception) -> None:
+_received: list[int] = []
+"""Signals that came between the jobs of the sweep in this process."""
+
+
+@dataclass
+class Job:
+    """One job of a sweep."""
+
+    number: int
+    folder: str
+    """Run folder, relative to the sweep's folder."""
+    command: list[str]
+    """Arguments of the command that trains this job alone."""
+    overrides: list[str]
+    """Hydra's overrides of this job."""
+    varies: dict[str, str]
+    """The values of the keys that vary in this sweep."""
+    config: dict[str, Any] | None
+    """Settings before `resolve`, as plain data; None if they are wrong."""
+    reason: str = ""
+    """Why the settings are wrong."""
+
+    def same_as(self, other: "Job") -> bool:
+        """Return True if both jobs train the same."""
+        mine, others = (
+            {key: value for key, value in (job.config or {}).items() if key not in _NOT_COMPARED}
+            for job in (self, other)
+        )
+        return mine == others and (self.config is not None or self.overrides == other.overrides)
+
+
+@dataclass
+class Sweep:
+    """A sweep's folder and its plan."""
+
+    folder: Path
+    """Absolute path."""
+    jobs: list[Job]
+    at_once: int = 0
+    """Jobs that run side by side in processes of their own; 0: one after the other in this process."""
+
+    def save(self) -> None:
+        """Write the plan. Raises DiskError."""
+        facts = {"at_once": self.at_once, "jobs": [dataclasses.asdict(job) for job in self.jobs]}
+        atomic.write_json(self.folder / PLAN, facts)
+
+    def place(self, job: Job) -> Path:
+        """Return the folder of the newest attempt at a job, or the folder that its first attempt will get."""
+        attempts = [self.folder / job.folder]
+        while (following := self._again(job, len(attempts) + 1)).is_dir():
+            attempts.append(following)
+        return attempts[-1]
+
+    def new_place(self, job: Job) -> Path:
+        """Return a folder for a new attempt. It holds no run yet, so nothing is overwritten."""
+        place, number = self.folder / job.folder, 1
+        while (place / "config.yaml").exists():
+            number += 1
+            place = self._again(job, number)
+        return place
+
+    def _again(self, job: Job, number: int) -> Path:
+        return self.folder / f"{job.folder}_again-{number}"
+
+    def finished(self, job: Job) -> bool:
+        """Return True if the newest attempt at a job has its final evaluation."""
+        place = self.place(job)
+        result, status = _read(place / "result.json"), _read(place / "status.json")
+        final = result.get("final")
+        if not isinstance(final, dict) or not isinstance(final.get("mean_reward"), int | float):
+            return False
+        # A run that was killed between its result and its status is done, too.
+        wanted = (job.config or {}).get("total_steps")
+        steps = result.get("steps")
+        reached = isinstance(wanted, int | float) and isinstance(steps, int | float) and steps >= wanted
+        return status.get("state") == "done" or reached
+
+    def state(self, job: Job, interrupted: bool = False) -> tuple[str, str]:
+        """Return done, failed, stopped or not begun, with the reason of a failure.
+
+        interrupted: a signal stopped the sweep, so a job that ended without a word was stopped.
+        """
+        if job.config is None:
+            return "failed", job.reason
+        place = self.place(job)
+        if self.finished(job):
+            return "done", ""
+        status = _read(place / "status.json")
+        if status.get("state") == "failed":
+            return "failed", str(status.get("reason") or "it ended without giving a reason")
+        if not (place / "config.yaml").exists():
+            return "not begun", ""
+        if status.get("state") == "stopped" or interrupted:
+            return "stopped", ""
+        return "failed", "it ended without giving a reason"  # killed
+
+
+def load(folder: Path) -> Sweep:
+    """Read the plan of a sweep. Raises CheckpointError."""
+    path = folder / PLAN
+    fix = "resume the runs in the folder one by one"
+    try:
+        values = inside.read_json(path)
+        jobs = [Job(**{field.name: values_of[field.name] for field in dataclasses.fields(Job)})
+                for values_of in values["jobs"]]  # fmt: skip
+        sweep = Sweep(folder.resolve(), jobs, int(values["at_once"]))
+        sound = all(_is_sound(job, sweep.folder) for job in jobs) and sweep.at_once >= 0
+    except (FileNotFoundError, KeyError, TypeError, ValueError) as error:
+        what = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise CheckpointError(f"the plan of the sweep cannot be read: {what}", str(path), fix) from error
+    if not sound:
+        raise CheckpointError("the plan of the sweep is damaged", str(path), fix)
+    return sweep
+
+
+def earlier(folder: Path, jobs: list[Job]) -> Sweep | None:
+    """Return the sweep in `folder`, or else the one beside it that has most of these jobs; of equal ones the newest."""
+    if is_sweep(str(folder)):
+        return load(folder)
+    found: list[tuple[int, str, Sweep]] = []
+    for place in folder.parent.iterdir() if folder.parent.is_dir() else ():
+        if is_sweep(str(place)):
+            with contextlib.suppress(CheckpointError):
+                sweep = load(place)
+                shared = sum(any(job.same_as(known) for known in sweep.jobs) for job in jobs)
+                found.append((shared, place.name, sweep))
+    best = max(found, key=lambda one: one[:2], default=None)
+    return best[2] if best and best[0] else None
+
+
+def _is_sound(job: Job, folder: Path) -> bool:
+    """Return True if the values of a job have their types, and its folder is inside the sweep's."""
+    texts = [*job.command, *job.overrides, *job.varies, *job.varies.values(), job.folder, job.reason]
+    return (
+        isinstance(job.number, int)
+        and isinstance(job.config, dict | None)
+        and isinstance(job.varies, dict)
+        and all(isinstance(text, str) for text in texts)
+        and is_inside(job.folder, folder)
+    )
+
+
+def is_inside(name: str, folder: Path) -> bool:
+    """Return True if a job's folder lies inside the sweep's folder, also after following links."""
+    place = (folder / name).resolve()
+    return place != folder.resolve() and place.is_relative_to(folder.resolve())
+
+
+def is_sweep(word: str) -> bool:
+    """Return True if a word of the command line is the folder of a sweep."""
+    return (Path(word) / PLAN).is_file()
+
+
+def folder_name(number: int, varies: dict[str, str]) -> str:
+    """Return `NN_key-value_...` with what varies, without characters that a shell or Hydra interprets.
+
+    A minus sign survives: `x=-1` becomes `x--1`.
+    """
+    keys = [key.rpartition(".")[2] for key in varies]
+    parts = [f"{number:02d}"]
+    for key, last, value in zip(varies, keys, varies.values(), strict=True):
+        slug = re.sub(r"[^A-Za-z0-9.-]+", "-", value).rstrip("-.") or "-"
+        parts.append(f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', last if keys.count(last) == 1 else key)}-{slug}")
+    return "_".join(parts)[:120]
+
+
+def run(sweep: Sweep, jobs: list[Job], fail_fast: bool, run_one: Callable[[Job], None] | None = None) -> int:
+    """Run the given jobs of a sweep that are not done, then print the table. Returns 0, or 1 if a job is not done.
+
+    run_one: runs a job in this process; None: `attempt`. Raises Stopped, FolderInUse, DiskError.
+    """
+    lock = run_folder.Lock(sweep.folder)
+    number = None
+    try:
+        todo = [job for job in jobs if not sweep.finished(job)]
+        for job in todo:
+            if job.config is None:
+                _record(sweep.folder / job.folder, job.reason, ConfigError.exit_code)
+        todo = [job for job in todo if job.config is not None]
+        if already := sum(map(sweep.finished, jobs)):
+            print(f"{already} of {len(jobs)} jobs are done already", file=sys.stderr)
+        pace = Pace(len(jobs), len(jobs) - len(todo), max(1, sweep.at_once))
+        if sweep.at_once:
+            from rltrain.app import side_by_side
+
+            number = side_by_side.run(sweep, todo, fail_fast, pace)
+        else:
+            number = _one_by_one(sweep, todo, fail_fast, pace, run_one or (lambda job: attempt(sweep, job)))
+        code = report(sweep, jobs, interrupted=number is not None)
+    finally:
+        lock.release()
+    if number is not None:
+        raise Stopped(number, str(run_folder.from_here(sweep.folder)), again(sweep, jobs))
+    return code
+
+
+class Pace:
+    """Announces each job, and tells how long the rest will take, from the jobs that ended so far."""
+
+    def __init__(self, num_jobs: int, num_before: int, at_once: int) -> None:
+        self._num_jobs, self._begun, self._at_once = num_jobs, num_before, at_once
+        self._durations_s: list[float] = []
+
+    def begin(self, job: Job) -> None:
+        """Print a line at the start of a job."""
+        self._begun += 1
+        line = f"job {self._begun} of {self._num_jobs}: {job.folder}"
+        if self._durations_s:
+            rest = self._num_jobs - self._begun + 1
+            left_s = rest * sum(self._durations_s) / len(self._durations_s) / min(self._at_once, rest)
+            line += f"; about {max(1, round(left_s))} s left" if left_s < 60 else f"; about {left_s / 60:.0f} min left"
+        print(line, file=sys.stderr, flush=True)
+
+    def end(self, seconds: float) -> None:
+        """Count the duration of a job."""
+        self._durations_s.append(seconds)
+
+
+def _one_by_one(
+    sweep: Sweep, todo: list[Job], fail_fast: bool, pace: Pace, run_one: Callable[[Job], None]
+) -> int | None:
+    """Run jobs in this process. Returns the number of the signal that stopped them, or None."""
+
+    def stop(number: int, frame: Any) -> None:
+        _received.append(number)
+        raise Interrupt(number)
+
+    _received.clear()
+
+    try:
+        with trainer.answering(stop):
+            for job in todo:
+                pace.begin(job)
+                start_s = time.monotonic()
+                run_one(job)
+                pace.end(time.monotonic() - start_s)
+                _stop_if_asked()
+                if fail_fast and not sweep.finished(job):
+                    break
+    except Interrupt as interrupt:
+        return interrupt.number
+    return None
+
+
+def attempt(sweep: Sweep, job: Job, resolved: RunConfig | None = None) -> None:
+    """Train a job to its end in this process. Its errors are recorded in its folder, not raised. Raises Interrupt.
+
+    resolved: the job's resolved settings, if they are known already.
+    """
+    argv = sys.argv
+    sys.argv = ["rltrain", *job.command]  # what the job's command.txt records
+    try:
+        late = _train(sweep, job, resolved)
+    except Stopped as error:
+        raise Interrupt(error.signal_number) from None
+    except Exception as error:
+        record_failure(sweep.place(job), error)
+        let_go(error)
+    else:
+        let_go(None)
+        if late is not None:
+            raise Interrupt(late)
+    finally:
+        sys.argv = argv
+
+
+def _train(sweep: Sweep, job: Job, resolved: RunConfig | None) -> int | None:
+    """Resume a job from its last checkpoint, or start it. Returns a signal that came too late to stop the job."""
+    place = sweep.place(job)
+    if (place / "config.yaml").exists():
+        _wait_for(place)
+        if sweep.finished(job):
+            return None
+        if checkpoint.resumable(place):
+            # The plan names the .cfg file of Doom that the command line named.
+            path, _ = saved_config.newest(place)
+            config = saved_config.load(path, getattr(settings_of(job).env, "cfg", None))
+            candidates = checkpoint.candidates(place, "last", saved_config.fingerprints(config, place))
+            return trainer.resume(config, place, candidates)
+        place = sweep.new_place(job)
+    resolved = resolved or resolve(settings_of(job))
+    _stop_if_asked()
+    return trainer.train(resolved, place)
+
+
+def _stop_if_asked() -> None:
+    """Raise Interrupt again if a signal came: Python ignores what is raised in a destructor or a weak reference."""
+    if _received:
+        raise Interrupt(_received[-1])
+
+
+def settings_of(job: Job) -> RunConfig:
+    """Return the settings of a job, before `resolve`. Raises ConfigError, also for a plugin that is not loaded."""
+    assert job.config is not None
+    return saved_config.from_dict(job.config)
+
+
+def _wait_for(place: Path) -> None:
+    """Wait until no other process uses a job's folder: jobs of a killed sweep save first. Raises FolderInUse."""
+    end_s = time.monotonic() + _WAIT_S
+    while True:
+        try:
+            run_folder.Lock(place).release()
+            return
+        except FolderInUse:
+            if time.monotonic() > end_s:
+                raise
+        time.sleep(0.1)
+
+
+def record_failure(folder: Path, error: Exception) -> None:
     """Write the reason of a failure to status.json in the job's folder, and the traceback of a bug to error.log."""
-    assert folder is not None
-    folder.mkdir(parents=True, exist_ok=True)
     code = error.exit_code if isinstance(error, RltrainError) else 1
     reason = str(error) if isinstance(error, RltrainError) else f"{type(error).__name__}: {error}"
+    _record(folder, reason, code)
     if not isinstance(error, RltrainError):
-        (folder / "error.log").write_text("".join(traceback.format_exception(error)))
-    status = {"state": "failed", "step": 0, "pid": None, "reason": reason, "exit_code": code}
-    (folder / "status.json").write_text(json.dumps(status))
+        atomic.write_text(folder / "error.log", "".join(traceback.format_exception(error)))
+
+
+def _record(folder: Path, reason: str, code: int) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    step = _read(folder / "status.json").get("step", 0)
+    status = {"state": "failed", "step": step, "pid": None, "reason": reason, "exit_code": code}
+    atomic.write_json(folder / "status.json", status)
     print(f"rltrain: job failed: {folder.name}: {reason}", file=sys.stderr)
+
+
+def state_in(folder: Path) -> str:
+    """Return the state in a run folder's status.json, or "" if there is none."""
+    return str(_read(folder / "status.json").get("state", ""))
 
 
 def let_go(error: BaseException | None) -> None:
@@ -46,35 +395,111 @@ def let_go(error: BaseException | None) -> None:
         torch.cuda.empty_cache()
 
 
-def remove_empty(sweep_dir: Path) -> None:
-    """Remove a sweep folder that contains only Hydra's multirun.yaml, because no job started."""
-    if {path.name for path in sweep_dir.iterdir()} == {"multirun.yaml"}:
-        (sweep_dir / "multirun.yaml").unlink()
-        with contextlib.suppress(OSError):  # rmdir fails on a folder that is not empty: keep it
-            for folder in (sweep_dir, sweep_dir.parent, sweep_dir.parent.parent):
-                folder.rmdir()
-
-
 def _read(path: Path) -> dict[str, Any]:
-    """Return the content of a JSON file, or {} if the file is missing or incomplete."""
-    with contextlib.suppress(OSError, ValueError):
-        return dict(json.loads(path.read_text()))
+    """Return the content of a JSON file, or {} if the file is missing or damaged."""
+    with contextlib.suppress(FileNotFoundError, CheckpointError):
+        return inside.read_json(path)
     return {}
 
 
-def report(sweep_dir: Path) -> int:
-    """Print the jobs, best first, and the number of failures. Returns 0, or 1 if a job failed."""
-    rows, failed = [], []
-    for folder in sorted(path for path in sweep_dir.iterdir() if path.is_dir()):
-        status, result = _read(folder / "status.json"), _read(folder / "result.json")
-        if status.get("state") == "done" and "final" in result:
-            rows.append((result["final"]["mean_reward"], result["final"]["std_reward"], folder.name))
-        else:  # a killed job leaves no reason, or not even status.json
-            failed.append((folder.name, status.get("reason") or "it ended without giving a reason"))
-    print(run_folder.from_here(sweep_dir), file=sys.stderr)
-    for rank, (mean, std, name) in enumerate(sorted(rows, reverse=True), start=1):
-        print(f"{rank:>3}  {mean:>10.2f} +- {std:<8.2f} {name}", file=sys.stderr)
-    for name, reason in failed:
-        print(f"  -  failed: {name}: {reason}", file=sys.stderr)
-    print(f"{len(rows)} of {len(rows) + len(failed)} jobs done, {len(failed)} failed", file=sys.stderr)
-    return 1 if failed else 0
+def again(sweep: Sweep, jobs: Iterable[Job]) -> str:
+    """Return the arguments of `rltrain resume` for a sweep, quoted for a shell.
+
+    They name the plugins, the modules of `env.id` and the files of `env.cfg` again, because a saved plan may be
+    somebody else's.
+    """
+    configs = [job.config for job in jobs if job.config]
+    ids = dict.fromkeys(config["env"].get("id") or "" for config in configs)
+    ids = dict.fromkeys(name for name in ids if ":" in name and not name.startswith("rltrain."))
+    plugins = dict.fromkeys(name for config in configs for name in config.get("plugins") or [])
+    words = [str(run_folder.from_here(sweep.folder))]
+    words += [f"env.id={','.join(ids)}"] if ids else []
+    files = dict.fromkeys(str(config["env"].get("cfg") or "") for config in configs)
+    words += [f"env.cfg={','.join(filter(None, files))}"] if any(files) else []
+    words += [f"plugins=[{','.join(plugins)}]"] if plugins else []
+    return shlex.join(words)
+
+
+@dataclass
+class _Row:
+    """One row of the ranked table: the jobs that differ in their seed only."""
+
+    label: dict[str, str]
+    """Values of the keys that vary, without the seed."""
+    jobs: list[Job]
+    done: list[Job]
+    mean: float = float("nan")
+    low: float | None = None
+    high: float | None = None
+    """The 95 % bootstrap interval of the mean over the jobs; None for a single job."""
+
+
+def _rows(sweep: Sweep, jobs: list[Job]) -> list[_Row]:
+    """Return the rows, best first within each environment; rows without a finished job come last."""
+    groups: dict[tuple[tuple[str, str], ...], list[Job]] = {}
+    for job in jobs:
+        groups.setdefault(tuple((key, value) for key, value in job.varies.items() if key != "seed"), []).append(job)
+    rows = []
+    for label, members in groups.items():
+        row = _Row(dict(label), members, [job for job in members if sweep.finished(job)])
+        if row.done:
+            finals = [_final(sweep, job)["mean_reward"] for job in row.done]
+            row.mean = float(np.mean(finals))
+            if len(finals) > 1:
+                low, high = bootstrap_interval(np.array(finals)[:, None], mean, np.random.default_rng(0))
+                row.low, row.high = float(low[0]), float(high[0])
+        rows.append(row)
+    return sorted(rows, key=lambda row: (not row.done, row.label.get("env", ""), -row.mean if row.done else 0.0))
+
+
+def _final(sweep: Sweep, job: Job) -> dict[str, Any]:
+    return dict(_read(sweep.place(job) / "result.json")["final"])
+
+
+def report(sweep: Sweep, jobs: list[Job], interrupted: bool = False) -> int:
+    """Print the ranked table and the number of jobs in each state, and write sweep.csv.
+
+    Scores of different environments cannot be compared, so each environment has its own ranks. Returns 0, or 1 if a
+    job is not done.
+    """
+    rows = _rows(sweep, jobs)
+    states = {job.number: sweep.state(job, interrupted) for job in jobs}
+    print(run_folder.from_here(sweep.folder), file=sys.stderr)
+    table = io.StringIO()
+    writer = csv.writer(table)
+    keys = list(dict.fromkeys(key for row in rows for key in row.label))
+    writer.writerow(["rank", *keys, "jobs", "done", "mean", "low", "high", "folders"])
+    rank, env = 0, None
+    for row in rows:
+        rank, env = (rank + 1 if row.label.get("env") == env else 1), row.label.get("env")
+        numbers = ["" if value is None or not row.done else f"{value:.10g}" for value in (row.mean, row.low, row.high)]
+        places = " ".join(sweep.place(job).relative_to(sweep.folder).as_posix() for job in row.done)
+        values = [row.label.get(key, "") for key in keys]
+        writer.writerow([rank if row.done else "", *values, len(row.jobs), len(row.done), *numbers, places])
+        if row.done:
+            print(f"{rank:>3}  {_line(sweep, row)}", file=sys.stderr)
+    for job in jobs:
+        state, reason = states[job.number]
+        if state == "failed":
+            print(f"  -  failed: {sweep.place(job).name}: {reason}", file=sys.stderr)
+    atomic.write_text(sweep.folder / "sweep.csv", table.getvalue())
+    counts = {state: sum(found == state for found, _ in states.values()) for state in ("done", "failed")}
+    rest = {state: sum(found == state for found, _ in states.values()) for state in ("stopped", "not begun")}
+    line = f"{counts['done']} of {len(jobs)} jobs done, {counts['failed']} failed"
+    line += "".join(f", {number} {state}" for state, number in rest.items() if number)
+    # What cannot be trained cannot be continued either; `Stopped` names the command after a signal.
+    if not interrupted and any(job.config is not None and states[job.number][0] != "done" for job in jobs):
+        line += f"; continue with: rltrain resume {again(sweep, jobs)}"
+    print(line, file=sys.stderr)
+    return 0 if counts["done"] == len(jobs) else 1
+
+
+def _line(sweep: Sweep, row: _Row) -> str:
+    """Return the numbers of a row: over seeds, or over the episodes of a single job."""
+    if len(row.done) == 1:
+        spread = f"+- {_final(sweep, row.done[0]).get('std_reward', 0.0):<8.2f}"
+        return f"{row.mean:>10.2f} {spread} {sweep.place(row.done[0]).name}"
+    different = len({job.varies.get("seed") for job in row.done}) == len(row.done)
+    count = f"{len(row.done)} {'seeds' if different else 'runs'}"
+    label = " ".join(f"{key}={value}" for key, value in row.label.items())
+    return f"{row.mean:>10.2f} [{row.low:.2f}, {row.high:.2f}] over {count}  {label}".rstrip()

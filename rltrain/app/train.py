@@ -7,14 +7,16 @@ import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType, ModuleType
 from typing import Any
 
 from rltrain.algos import registry as algorithms
+from rltrain.config import plugin_modules
 from rltrain.config.run import RunConfig
 from rltrain.envs import patience
-from rltrain.errors import NonFiniteError, OutOfMemory, RltrainError, Stopped
+from rltrain.errors import ConfigError, NonFiniteError, OutOfMemory, RltrainError, Stopped, UnfitCheckpoint
 from rltrain.run import folder as run_folder
 from rltrain.run.evaluation import play_episodes
 from rltrain.run.run import Run
@@ -22,28 +24,79 @@ from rltrain.runtime import launch
 from rltrain.runtime.group import Alone, Group
 from rltrain.system import atomic, out_of_memory
 
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+Restored = tuple[int, dict[str, Any]] | None
+"""Step and state of a checkpoint; None for a new run."""
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+"""Signals that ask a run or a sweep to save and stop."""
 
 
-def train(config: RunConfig, folder: Path | None = None, restored: tuple[int, dict[str, Any]] | None = None) -> None:
+@contextlib.contextmanager
+def answering(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Handle the stop signals inside with `handler`. nohup makes a process ignore SIGHUP: it stays ignored."""
+    ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else set()
+    before = {number: signal.signal(number, handler) for number in STOP_SIGNALS if number not in ignored}
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
+
+
+def train(
+    config: RunConfig,
+    folder: Path | None = None,
+    restored: tuple[int, dict[str, Any]] | None = None,
+    lock: run_folder.Lock | None = None,
+) -> int | None:
     """Train from a checked configuration.
 
     folder: the run folder; None: make one in run_dir. restored: step and state of the checkpoint from which to resume
-    in `folder`; None: start a new run. Raises RltrainError.
+    in `folder`; None: start a new run. lock: the caller's lock on `folder`; None: lock it here. Returns the number of a
+    signal that came when the run was done, else None. Raises RltrainError.
 
     With runtime=torchrun this process starts the others, which come here with the same command line.
     """
+    return _train_any(config, folder, iter([restored]), lock)
+
+
+def _train_any(
+    config: RunConfig, folder: Path | None, states: Iterator[Restored], lock: run_folder.Lock | None
+) -> int | None:
+    """Train from the first of `states` that fits, in this process or in those that it starts or belongs to."""
     if config.runtime.name == "local":
-        _train(config, folder, restored, Alone())
-    elif launch.is_launched():
+        return _first_that_fits(states, lambda restored: _train(config, folder, restored, Alone(), lock))
+    if launch.is_launched():
         from rltrain.app import ranks  # imports torch
 
-        ranks.take_part(config, folder, restored, _train)
-    else:
-        launch.launch(config.runtime, sys.argv[1:])
+        def train_in(own: RunConfig, place: Path | None, found: Iterator[Restored], group: Group) -> None:
+            _first_that_fits(found, lambda restored: _train(own, place, restored, group, lock))
+
+        ranks.take_part(config, folder, states, train_in)
+        return None
+    if folder is not None and lock is None:
+        raise ConfigError("a job of a sweep is one process", "runtime", "start these runs one after another without -m")
+    if lock is not None:
+        lock.release()  # rank 0 locks the folder
+    launch.launch(config.runtime, sys.argv[1:])
+    return None
 
 
-def _train(config: RunConfig, folder: Path | None, restored: tuple[int, dict[str, Any]] | None, group: Group) -> None:
+def _first_that_fits(states: Iterator[Restored], attempt: Callable[[Restored], int | None]) -> int | None:
+    """Return what `attempt` returns for the first state that fits. Raises what it raises, and what `states` raises."""
+    while True:
+        restored = next(states)
+        try:
+            return attempt(restored)
+        except UnfitCheckpoint as error:
+            if restored is None:
+                raise
+            print(f"rltrain: warning: {error}", file=sys.stderr)
+
+
+def _train(
+    config: RunConfig, folder: Path | None, restored: Restored, group: Group, lock: run_folder.Lock | None
+) -> int | None:
     """Train in this process, as one of a group."""
     if config.dry_run:
         with tempfile.TemporaryDirectory() as place:
@@ -51,34 +104,52 @@ def _train(config: RunConfig, folder: Path | None, restored: tuple[int, dict[str
             try:
                 if group.rank == 0:
                     run_folder.create(short, Path(place) / "run")
-                _train_in(short, Path(place) / "run", None, group)
+                late = _train_in(short, Path(place) / "run", None, group)
             except Stopped as error:
                 raise Stopped(error.signal_number) from error  # without the folder, which is deleted
         if group.rank == 0:
             print("dry run: built everything and made one update; nothing was kept", file=sys.stderr)
-        return
+        return late
     if restored is None and group.is_alone:
         folder = run_folder.create(config, folder)
     assert folder is not None
-    _train_in(config, folder, restored, group)
+    if lock is None:
+        return _train_in(config, folder, restored, group)
+    return _train_locked(config, folder, restored, group)
 
 
-def _train_in(config: RunConfig, folder: Path, restored: tuple[int, dict[str, Any]] | None, group: Group) -> None:
+def resume(
+    config: RunConfig,
+    folder: Path,
+    candidates: Iterator[tuple[int, dict[str, Any]]],
+    lock: run_folder.Lock | None = None,
+) -> int | None:
+    """Resume a run from the first checkpoint that fits.
+
+    candidates: step and state of its checkpoints, newest first. lock: as of `train`. Returns and raises what `train`
+    does, and CheckpointError if no checkpoint fits.
+    """
+    return _train_any(config, folder, candidates, lock)
+
+
+def _train_in(config: RunConfig, folder: Path, restored: Restored, group: Group) -> int | None:
     """Lock an existing folder and train in it. In a group rank 0 locks it for all."""
-    with contextlib.ExitStack() as stack:
-        if group.rank == 0:
-            stack.callback(run_folder.Lock(folder).release)
-        _train_locked(config, folder, restored, group)
+    with run_folder.Lock(folder) if group.rank == 0 else contextlib.nullcontext():
+        return _train_locked(config, folder, restored, group)
 
 
-def _train_locked(config: RunConfig, folder: Path, restored: tuple[int, dict[str, Any]] | None, group: Group) -> None:
+def _train_locked(config: RunConfig, folder: Path, restored: Restored, group: Group) -> int | None:
     """Install the signal handlers, run the algorithm, and write its end to status.json and error.log."""
     algorithm = algorithms.module_of(config.algo.name)
     run = Run(config, folder, restored, getattr(algorithm, "evaluate", play_episodes), group)
-    # nohup makes a process ignore SIGHUP: keep it ignored.
-    ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else set()
-    handlers = {number: signal.signal(number, run.on_signal) for number in _STOP_SIGNALS if number not in ignored}
-    handlers[signal.SIGALRM] = signal.signal(signal.SIGALRM, patience.interrupt)
+    with answering(run.on_signal):
+        _train_answering(config, folder, run, algorithm)
+    return run.stop_signal
+
+
+def _train_answering(config: RunConfig, folder: Path, run: Run, algorithm: ModuleType) -> None:
+    """Run the algorithm while stop signals are handled."""
+    alarm = signal.signal(signal.SIGALRM, patience.interrupt)
     run.write_status("running")
     try:
         with _memory_errors(config):
@@ -97,13 +168,18 @@ def _train_locked(config: RunConfig, folder: Path, restored: tuple[int, dict[str
         _write_error(run, folder, error)
         raise
     except BaseException as error:
-        run.write_status("failed", f"{type(error).__name__}: {error}", 1)
+        fault = plugin_modules.fault_of(error)
+        if fault is not None:
+            run.write_status("failed", str(fault), fault.exit_code)
+        else:
+            run.write_status("failed", f"{type(error).__name__}: {error}", 1)
         _write_error(run, folder, error)
+        if fault is not None:
+            raise fault from error
         raise
     finally:
         patience.calm()
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+        signal.signal(signal.SIGALRM, alarm)
         run.logger.close()
 
 

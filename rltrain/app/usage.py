@@ -12,7 +12,8 @@ from rltrain.app.paths import PACKAGE
 from rltrain.config import plugin_modules
 
 COMMANDS = {
-    "resume": "continue a run from its last checkpoint",
+    "resume": "continue a run from its last checkpoint, or the jobs of a sweep that are not done",
+    "reproduce": "train a new run with the settings of an earlier one",
     "eval": "evaluate a checkpoint in new environments",
     "play": "watch an agent in a window, or record a video if there is no display",
     "runs": "show a table of runs: state, steps, score, speed, age",
@@ -37,6 +38,7 @@ Write settings as key=value, without spaces or dashes: total_steps=1e6 algo.gamm
   rltrain list                              list the choices for algo, env and network
   rltrain algo=ppo env=doom --help          explain the keys of a pair, with its tuned values
   rltrain algo=ppo env=doom --cfg job       show all values, including the tuned ones
+  rltrain config=FILE                       take settings from a YAML file, such as a run's config.yaml
   rltrain algo=ppo env=doom dry_run=true    build everything, make one update, keep nothing
   eval "$(rltrain -sc install=bash)"        turn on TAB completion
   rltrain --hydra-help                      show the options of Hydra, which reads the settings

@@ -5,7 +5,8 @@ to their priorities. Compiled with numba.
 """
 
 import numpy as np
-from numba import njit
+
+from rltrain.fast.numba_cache import compiled
 
 
 class SumTree:
@@ -63,7 +64,7 @@ class SumTree:
 # cache, so the path of one index is a chain of cache misses. In this order the misses of different indices overlap.
 
 
-@njit(cache=True)
+@compiled
 def _update(nodes, num_leaves, capacity, index, priority):  # type: ignore[no-untyped-def]
     for k in range(len(index)):  # check everything first, so that a call with an error changes nothing
         if index[k] < 0 or index[k] >= capacity:
@@ -84,7 +85,7 @@ def _update(nodes, num_leaves, capacity, index, priority):  # type: ignore[no-un
     return 0
 
 
-@njit(cache=True)
+@compiled
 def _find(nodes, num_leaves, mass):  # type: ignore[no-untyped-def]
     rest = mass.copy()
     found = np.ones(len(mass), np.int64)

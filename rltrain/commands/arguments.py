@@ -2,7 +2,10 @@
 
 import dataclasses
 import math
+import os
 import re
+import shlex
+from collections.abc import Container
 from pathlib import Path
 
 from rltrain.config import saved as saved_config
@@ -19,8 +22,14 @@ def split(
     argv: list[str], keys: set[str], usage: str, min_words: int = 1, max_words: int = 1
 ) -> tuple[list[str], dict[str, str]]:
     """Return the words and the values by key. Raises ConfigError for an unknown key or a wrong number of words."""
-    words = [arg for arg in argv if "=" not in arg]
-    values = dict(arg.split("=", 1) for arg in argv if "=" in arg)
+    for arg, after in zip(argv, [*argv[1:], "VALUE"][: len(argv)], strict=True):
+        if dashed := re.fullmatch(r"--?([a-z][\w.-]*)(?:=(.*))?", arg):
+            key = dashed[1].replace("-", "_")
+            raise ConfigError(
+                "settings take no dashes", arg, f"write {key}={after if dashed[2] is None else dashed[2]}"
+            )
+    words = [arg for arg in argv if not is_setting(arg, keys)]
+    values = dict(arg.split("=", 1) for arg in argv if is_setting(arg, keys))
     for key in values:
         if key not in keys:
             raise ConfigError(f"unknown key '{key}'", key, nearest(key, keys))
@@ -32,6 +41,14 @@ def split(
         where = " ".join([f"rltrain {command}", *argv])
         raise ConfigError(what, where, f"usage: {usage}")
     return words, values
+
+
+def is_setting(arg: str, keys: Container[str]) -> bool:
+    """Return True for `key=value`, False for a word. The path of a run may contain `=` too."""
+    key, equals, _ = arg.partition("=")
+    if not equals or key in keys:
+        return bool(equals)
+    return re.fullmatch(r"[+~]*[\w.@]*", key) is not None and not os.path.lexists(arg)
 
 
 def whole_number(key: str, text: str, minimum: int = 1) -> int:
@@ -52,7 +69,18 @@ def truth(key: str, text: str) -> bool:
     return text.lower() == "true"
 
 
-def refuse_imports(config: RunConfig, values: dict[str, str]) -> None:
+RUN_KEYS = {"env.id", "env.cfg"}
+"""The keys of every command that makes a run's environment. They name again what the folder alone must not choose."""
+
+
+def load_config(folder: Path, path: Path, values: dict[str, str]) -> RunConfig:
+    """Return a saved configuration of a run, with the keys of RUN_KEYS. Raises CheckpointError, ConfigError."""
+    config = saved_config.load(path, values.get("env.cfg"))
+    refuse_imports(config, values, folder)
+    return config
+
+
+def refuse_imports(config: RunConfig, values: dict[str, str], folder: Path) -> None:
     """Raise ConfigError if a saved `env.id` would import a module and the command line does not repeat the `env.id`.
 
     A run folder may come from somebody else, and importing a module runs its code.
@@ -63,17 +91,18 @@ def refuse_imports(config: RunConfig, values: dict[str, str]) -> None:
     module = saved.partition(":")[0] if ":" in saved else ""
     if module and module.split(".")[0] != "rltrain" and "env.id" not in values:
         what = f"the run's configuration would import the module '{module}'"
-        raise ConfigError(what, "env.id", f"if you trust it, add env.id={saved}")
+        place = run_folder.started_in(folder)
+        where = f", in the folder where it was trained: cd {shlex.quote(place)}" if place else ""
+        raise ConfigError(what, "env.id", f"if you trust it, add env.id={saved}{where}")
 
 
 def open_run(word: str, values: dict[str, str]) -> tuple[Path, RunConfig, Path]:
-    """Return the folder, configuration and checkpoint of RUN, with the keys `checkpoint`, `device` and `env.id`.
+    """Return the folder, configuration and checkpoint of RUN, with the keys `checkpoint`, `device` and RUN_KEYS.
 
     Raises CheckpointError, ConfigError.
     """
     folder, which = run_folder.find_trained(word)
-    config = saved_config.load(folder / "config.yaml")
-    refuse_imports(config, values)
+    config = load_config(folder, folder / "config.yaml", values)
     if "device" in values:
         config = dataclasses.replace(config, device=values["device"])
     return folder, config, checkpoint.find(folder, values.get("checkpoint", which or "last"))

@@ -3,18 +3,22 @@
 import json
 import os
 import sys
+from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 
 from rltrain.algos.registry import load_agent
-from rltrain.commands.arguments import open_run, split, truth, whole_number
-from rltrain.commands.play import watch_in_file
-from rltrain.errors import disk_errors
-from rltrain.run import checkpoint
+from rltrain.commands.arguments import RUN_KEYS, open_run, split, truth, whole_number
+from rltrain.commands.play import film_in, watch_in_file
+from rltrain.commands.stopping import stoppable
+from rltrain.config.run import RunConfig
+from rltrain.errors import DiskError, disk_errors, printable
 from rltrain.run.evaluation import play_episodes
+from rltrain.system import atomic, inside
 
 USAGE = (
     "rltrain eval RUN [episodes=20] [seed=0] [checkpoint=last|best|STEP]"
-    " [greedy=true|false, default: the run's eval_greedy] [video=false|true] [device=...] [env.id=...]"
+    " [greedy=true|false, default: the run's eval_greedy] [video=false|true] [device=...] [env.id=...] [env.cfg=FILE]"
 )
 
 
@@ -23,7 +27,7 @@ def main(argv: list[str]) -> int:
 
     Returns the exit code. Raises RltrainError.
     """
-    words, values = split(argv, {"episodes", "seed", "checkpoint", "greedy", "video", "device", "env.id"}, USAGE)
+    words, values = split(argv, {"episodes", "seed", "checkpoint", "greedy", "video", "device", *RUN_KEYS}, USAGE)
     episodes = whole_number("episodes", values.get("episodes", "20"))
     seed = whole_number("seed", values.get("seed", "0"), minimum=0)
     greedy = truth("greedy", values["greedy"]) if "greedy" in values else None
@@ -31,18 +35,39 @@ def main(argv: list[str]) -> int:
     folder, config, path = open_run(words[0], values)
     if greedy is None:
         greedy = config.eval_greedy
-    agent = load_agent(config, checkpoint.read(path, without="replay"))
+    with stoppable() as stopping:
+        _evaluate(folder, config, path, episodes, seed, greedy, video, stopping)
+    return 0
+
+
+def _evaluate(
+    folder: Path,
+    config: RunConfig,
+    path: Path,
+    episodes: int,
+    seed: int,
+    greedy: bool,
+    video: bool,
+    stopping: Callable[[], bool],
+) -> None:
+    agent = load_agent(config, path)
     facts = {"greedy": greedy, "checkpoint": path.name, "run": str(folder)}
     if video:  # before the evaluation, which may be long: an environment without pictures fails here
-        video_path, _ = watch_in_file(folder, path.name, config, agent, 1, seed, greedy)
+        video_path, _ = watch_in_file(film_in(folder, path.name), config, agent, 1, seed, greedy, stopping)
+        if stopping():
+            return
         print(f"video: {video_path}", file=sys.stderr)
         facts["video"] = str(video_path)
-    result = play_episodes(config, agent, episodes, seed, greedy) | facts
+    result = play_episodes(config, agent, episodes, seed, greedy, lambda num_done: stopping()) | facts
     print(json.dumps(result))  # before writing the file: a full disk then loses nothing
     out = folder / "eval" / f"{datetime.now():%Y%m%d-%H%M%S-%f}.json"
-    with disk_errors("the result", folder / "eval"):
-        out.parent.mkdir(exist_ok=True)
-        out.write_text(json.dumps(result))
+    try:
+        with disk_errors("the result", folder / "eval"):
+            inside.make_folder(out.parent)
+        atomic.write_text(out, json.dumps(result))
+        saved = f"saved to {os.path.relpath(out)}"
+    except DiskError as error:  # a run that may only be read, or a full disk: the result is on stdout
+        print(f"rltrain: warning: {error}", file=sys.stderr)
+        saved = "saved nowhere"
     reached = f"{result['mean_reward']:.2f} +- {result['std_reward']:.2f} over {result['episodes']} episodes"
-    print(f"{reached} with {path.name}; saved to {os.path.relpath(out)}", file=sys.stderr)
-    return 0
+    print(printable(f"{reached} with {path.name}; {saved}"), file=sys.stderr)

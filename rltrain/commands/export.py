@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import importlib.util
 import io
-import json
 import logging
 import warnings
 from pathlib import Path
@@ -13,15 +12,18 @@ from typing import Any
 import numpy as np
 
 from rltrain.algos.registry import load_agent
-from rltrain.commands.arguments import open_run, split
+from rltrain.commands.arguments import RUN_KEYS, open_run, split
 from rltrain.config.run import RunConfig
 from rltrain.config.validate import one_of
 from rltrain.envs import registry
 from rltrain.errors import ConfigError, DiskError, EnvironmentFailure
-from rltrain.run import checkpoint
 from rltrain.run.evaluation import Agent
+from rltrain.system import atomic, inside
 
-USAGE = "rltrain export RUN [format=onnx|torchscript|pt2] [checkpoint=last|best|STEP] [out=FILE] [env.id=...]"
+USAGE = (
+    "rltrain export RUN [format=onnx|torchscript|pt2] [checkpoint=last|best|STEP] [out=FILE] [env.id=...]"
+    " [env.cfg=FILE]"
+)
 
 _ENDINGS = {"onnx": ".onnx", "torchscript": ".pt", "pt2": ".pt2"}
 
@@ -31,7 +33,7 @@ def main(argv: list[str]) -> int:
 
     Returns the exit code. Raises RltrainError.
     """
-    words, values = split(argv, {"format", "checkpoint", "out", "env.id"}, USAGE)
+    words, values = split(argv, {"format", "checkpoint", "out", *RUN_KEYS}, USAGE)
     kind = values.get("format", "onnx")
     one_of("format", kind, _ENDINGS)
     folder, config, path = open_run(words[0], values)
@@ -39,22 +41,26 @@ def main(argv: list[str]) -> int:
         _look_for_onnx()
     # Other machines use the file: export plain layers in fp32 on the CPU, however the run was trained.
     config = dataclasses.replace(config, precision="fp32", device="cpu", fast=False)
-    agent = load_agent(config, checkpoint.read(path, without="replay"))
+    agent = load_agent(config, path)
     network = network_of(agent)
     if network is None:
         table = path / "q_table.npy"
         fix = f"read {table} with numpy, or q_table.csv in the run folder"
         raise ConfigError(f"{config.algo.name} has a table and no network to export as {kind}", "format", fix)
-    out = Path(values.get("out", folder / "export" / (path.name + _ENDINGS[kind])))
+    out = Path(values["out"]) if "out" in values else None
     example = example_obs(config)
     network.eval()
     try:
+        if out is None:
+            out = inside.make_folder(folder / "export") / (path.name + _ENDINGS[kind])
+            inside.remove(out)  # it may be a link
         out.parent.mkdir(parents=True, exist_ok=True)
         {"onnx": _onnx, "torchscript": _torchscript, "pt2": _pt2}[kind](network, example, out)
         facts = describe(config, network, example) | {"format": kind, "checkpoint": path.name, "run": str(folder)}
-        out.with_name(out.name + ".json").write_text(json.dumps(facts, indent=1))
+        atomic.write_json(out.with_name(out.name + ".json"), facts)
     except OSError as error:
-        raise DiskError(f"the file cannot be written: {error.strerror}", str(out), "give another out=FILE") from error
+        where = str(out or folder / "export")
+        raise DiskError(f"the file cannot be written: {error.strerror}", where, "give another out=FILE") from error
     print(out)
     return 0
 
@@ -83,6 +89,9 @@ def describe(config: RunConfig, network: Any, example: Any) -> dict[str, Any]:
     names = output_names(outputs)
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)
     env = dataclasses.asdict(config.env)
+    about = "give pixels unscaled, 0 to 255: the network scales them; stack frames with the oldest first"
+    if env.get("scale_actions"):
+        about += "; actions from -1 to 1 stand for the finite bounds of the environment's action space"
     return {
         "algo": config.algo.name,
         "env": env,
@@ -91,7 +100,7 @@ def describe(config: RunConfig, network: Any, example: Any) -> dict[str, Any]:
             {"name": name, "shape": ["batch", *output.shape[1:]], "dtype": str(output.dtype)[6:]}
             for name, output in zip(names, outputs, strict=True)
         ],
-        "about": "give pixels unscaled, 0 to 255: the network scales them; stack frames with the oldest first",
+        "about": about,
     }
 
 

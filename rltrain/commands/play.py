@@ -1,22 +1,27 @@
 """`rltrain play RUN`: watch a run's agent in a window or, without a display, record a video in videos/."""
 
+import errno
+import os
 import sys
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
 from rltrain.algos.registry import load_agent
-from rltrain.commands.arguments import open_run, split, truth, whole_number
+from rltrain.commands.arguments import RUN_KEYS, open_run, split, truth, whole_number
+from rltrain.commands.stopping import stoppable
 from rltrain.config.run import RunConfig
 from rltrain.envs.pool import Episode
-from rltrain.errors import DiskError
-from rltrain.run import checkpoint
+from rltrain.errors import ConfigError, DiskError
 from rltrain.run.evaluation import Agent
+from rltrain.system import inside
 from rltrain.watching import screens
 from rltrain.watching.watch import watch
 
 USAGE = (
     "rltrain play RUN [episodes=1] [seed=0] [checkpoint=last|best|STEP]"
-    " [greedy=true|false, default: the run's eval_greedy] [video=true|false] [device=...] [env.id=...]"
+    " [greedy=true|false, default: the run's eval_greedy] [video=true|false] [out=FILE.mp4] [device=...] [env.id=...]"
+    " [env.cfg=FILE]"
 )
 
 
@@ -25,40 +30,69 @@ def main(argv: list[str]) -> int:
 
     Returns the exit code. Raises RltrainError.
     """
-    words, values = split(argv, {"episodes", "seed", "checkpoint", "greedy", "video", "device", "env.id"}, USAGE)
+    words, values = split(
+        argv, {"episodes", "seed", "checkpoint", "greedy", "video", "out", "device", *RUN_KEYS}, USAGE
+    )
     episodes = whole_number("episodes", values.get("episodes", "1"))
     seed = whole_number("seed", values.get("seed", "0"), minimum=0)
     greedy = truth("greedy", values["greedy"]) if "greedy" in values else None
-    video = truth("video", values.get("video", "false" if screens.has_display() else "true"))
+    film = Path(values["out"]) if "out" in values else None
+    if film is not None and film.suffix not in (".mp4", ".gif"):
+        raise ConfigError(f"'{film.name}' is not a video file", "out", "use .mp4 or .gif")
+    video = truth("video", values.get("video", "false" if screens.has_display() and film is None else "true"))
     folder, config, path = open_run(words[0], values)
     if greedy is None:
         greedy = config.eval_greedy
-    agent = load_agent(config, checkpoint.read(path, without="replay"))
-    if video:
-        video_path, played = watch_in_file(folder, path.name, config, agent, episodes, seed, greedy)
-        _report(played)
-        print(video_path)
-    else:
-        title = f"rltrain: {config.algo.name} plays {config.env.name}"
-        played, is_true = watch(config, agent, episodes, seed, greedy, lambda fps: screens.Window(title, fps))
-        _warn(is_true)
-        _report(played)
+    with stoppable() as stopping:
+        agent = load_agent(config, path)
+        if video:
+            film = film or film_in(folder, path.name)
+            video_path, played = watch_in_file(film, config, agent, episodes, seed, greedy, stopping)
+            _report(played)
+            if os.path.exists(video_path):  # nothing was played if a signal came early
+                print(video_path)
+        else:
+            title = f"rltrain: {config.algo.name} plays {config.env.name}"
+
+            def window(fps: float) -> screens.Screen:
+                return screens.Window(title, fps)
+
+            played, is_true = watch(config, agent, episodes, seed, greedy, window, stopping)
+            _warn(is_true)
+            _report(played)
     return 0
 
 
-def watch_in_file(
-    folder: Path, name: str, config: RunConfig, agent: Agent, episodes: int, seed: int, greedy: bool
-) -> tuple[Path, list[Episode]]:
-    """Record episodes in videos/ of the run folder. Returns the file and the episodes. Raises RltrainError."""
+def film_in(folder: Path, name: str) -> Path:
+    """Return the path of a new video in videos/ of the run folder. Raises DiskError, CheckpointError."""
     videos = folder / "videos"
     try:
-        videos.mkdir(exist_ok=True)
+        inside.make_folder(videos)
+        if not os.access(videos, os.W_OK):
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
-        raise DiskError(f"the video cannot be written: {error.strerror}", str(videos), "free some space") from error
-    path = screens.film_path(videos / f"{datetime.now():%Y%m%d-%H%M%S-%f}-{name}")
+        fix = "use `rltrain play RUN out=FILE.mp4` to write it elsewhere"
+        raise DiskError(f"the video cannot be written: {error.strerror}", str(videos), fix) from error
+    return videos / f"{datetime.now():%Y%m%d-%H%M%S-%f}-{name}.mp4"
+
+
+def watch_in_file(
+    path: Path,
+    config: RunConfig,
+    agent: Agent,
+    episodes: int,
+    seed: int,
+    greedy: bool,
+    stopping: Callable[[], bool] = lambda: False,
+) -> tuple[Path, list[Episode]]:
+    """Record episodes in a video file. Returns the file and the episodes. Raises RltrainError.
+
+    If there is no ffmpeg, the file is a .gif with the same name. stopping: ends the video when it returns True.
+    """
+    path = screens.film_path(path) if path.suffix == ".mp4" else path
     if path.suffix == ".gif":
         print("rltrain: no ffmpeg, so the video is a GIF; for mp4: pip install 'rltrain[video]'", file=sys.stderr)
-    played, is_true = watch(config, agent, episodes, seed, greedy, lambda fps: screens.film(path, fps))
+    played, is_true = watch(config, agent, episodes, seed, greedy, lambda fps: screens.film(path, fps), stopping)
     _warn(is_true)
     return path, played
 

@@ -6,15 +6,17 @@ from typing import Any
 
 import numpy as np
 
+from rltrain.app import sweep
 from rltrain.commands.arguments import MANY, split
 from rltrain.config.validate import one_of
 from rltrain.errors import ConfigError, DiskError, EnvironmentFailure
 from rltrain.math.statistics import interquartile_mean, mean
-from rltrain.run.curves import Band, band, group, read_curves
+from rltrain.run.curves import Band, Curve, band, group, read_curves
 
 USAGE = (
     "rltrain plot RUN... [by=algo] [metric=eval/mean_reward] [center=mean|iqm] [out=curves.png]"
-    " (RUN: a run, a sweep or any folder of runs; by: any keys, such as env or algo.learning_rate,seed)"
+    " (RUN: a run, a sweep or any folder of runs; by: any keys, such as env or"
+    " algo.learning_rate,seed; of a sweep, what varies)"
 )
 
 _CENTERS = {"mean": (mean, "mean"), "iqm": (interquartile_mean, "interquartile mean")}
@@ -30,12 +32,13 @@ def main(argv: list[str]) -> int:
     center = values.get("center", "mean")
     one_of("center", center, _CENTERS)
     metric = values.get("metric", "eval/mean_reward")
-    out = Path(values.get("out", "curves.png"))
+    out = Path(values.get("out", "curves.png")).expanduser()
     if out.suffix not in (".png", ".pdf", ".svg"):
         raise ConfigError(f"'{out.name}' is not a picture file", "out", "use .png, .pdf or .svg")
     statistic, center_name = _CENTERS[center]
     generator = np.random.default_rng(0)  # fixed seed: the same runs give the same band
-    groups = group(read_curves(words, metric), values.get("by", "algo"))
+    curves = read_curves(words, metric)
+    groups = group(curves, values.get("by") or _what_varies(words, curves))
     bands = [band(env, label, curves, statistic, generator) for (env, label), curves in groups.items()]
     figure = draw(bands, _NAMES.get(metric, metric), center_name)
     numbers = out.with_suffix(".csv")
@@ -52,6 +55,16 @@ def main(argv: list[str]) -> int:
         )
     print(f"{out}\n{numbers}")
     return 0
+
+
+def _what_varies(words: list[str], curves: list[Curve]) -> str:
+    """Return the keys that vary in the sweeps that `words` name, without seed and environment; else `algo`."""
+    keys: dict[str, None] = {}
+    for word in filter(sweep.is_sweep, words):
+        for job in sweep.load(Path(word)).jobs:
+            keys |= dict.fromkeys(job.varies)
+    known = {key for curve in curves for key in curve.config} - {"seed", "env"}
+    return ",".join(key for key in keys if key in known) or "algo"
 
 
 def draw(bands: list[Band], metric: str, center: str) -> Any:

@@ -1,42 +1,49 @@
-"""`rltrain resume RUN [total_steps=...]`: continue a run in its own folder, with its own settings."""
+"""`rltrain resume RUN [total_steps=...]`: continue a run or a sweep in its own folder, with its own settings."""
 
 import dataclasses
+import itertools
 import os
-import sys
+import shlex
+from pathlib import Path
 from typing import Any
 
 import yaml
 
+from rltrain.app import sweep
 from rltrain.app.resolve import check_device, check_runtime
-from rltrain.app.train import train
-from rltrain.commands.arguments import refuse_imports, split, truth, whole_number
+from rltrain.app.train import resume
+from rltrain.commands.arguments import RUN_KEYS, is_setting, load_config, refuse_imports, split, truth, whole_number
 from rltrain.config import saved as saved_config
 from rltrain.config.algorithms import ALGOS
 from rltrain.config.environments import ENVIRONMENTS
 from rltrain.config.network import NetworkConfig
 from rltrain.config.run import RunConfig
-from rltrain.config.runtime import TorchrunConfig
-from rltrain.errors import ConfigError, UnfitCheckpoint, disk_errors
+from rltrain.config.runtime import RUNTIMES, TorchrunConfig
+from rltrain.errors import ConfigError
 from rltrain.run import checkpoint
 from rltrain.run import folder as run_folder
 from rltrain.runtime import launch
+from rltrain.system import inside
 
 USAGE = (
     "rltrain resume RUN [total_steps=...] [micro_batch_size=...] [oom=fail|split] [progress=true|false] [env.id=...]"
-    " [runtime=local|torchrun] [runtime.processes=...]"
+    " [env.cfg=FILE] [runtime=local|torchrun] [runtime.processes=...]"
+    " (RUN may be the folder of a sweep: its jobs that are not done are resumed or started)"
 )
 
 _OF_RUNTIME = {f"runtime.{field.name}" for field in dataclasses.fields(TorchrunConfig) if field.name != "name"}
-_KEYS = {"total_steps", "micro_batch_size", "oom", "progress", "env.id", "runtime", *_OF_RUNTIME}
+_KEYS = {"total_steps", "micro_batch_size", "oom", "progress", "runtime", *_OF_RUNTIME, *RUN_KEYS}
 
 
 def main(argv: list[str]) -> int:
     """Continue a run. Returns the exit code. Raises RltrainError."""
-    for key in (arg.split("=")[0] for arg in argv if "=" in arg):
+    for key in (arg.split("=")[0] for arg in argv if is_setting(arg, _KEYS)):
         if key not in _KEYS and _is_setting(key):
             fix = "start a new run with it; `resume` takes " + ", ".join(sorted(_KEYS))
             raise ConfigError("`resume` cannot change this setting", key, fix)
     words, values = split(argv, _KEYS, USAGE)
+    if sweep.is_sweep(words[0]):
+        return _resume_sweep(words[0], values)
     changes: dict[str, Any] = {}
     if "progress" in values:
         changes["progress"] = truth("progress", values["progress"])
@@ -46,38 +53,65 @@ def main(argv: list[str]) -> int:
     if "oom" in values:
         changes["oom"] = values["oom"]
     folder, which = run_folder.find_trained(words[0], checkpoint.resumable)
-    folder = run_folder.from_here(folder)
-    if not launch.is_launched():
-        run_folder.Lock(folder).release()  # raises before anything is written if the folder is in use
-    config = saved_config.load(folder / "config.yaml")
-    resumes = len(list(folder.glob("config.resume-*.yaml")))
-    if resumes:
-        config = saved_config.load(folder / f"config.resume-{resumes}.yaml")
-    refuse_imports(config, values)
+    if launch.is_launched() and os.environ["RANK"] != "0":  # rank 0 locks the folder for all processes
+        _resume(words[0], folder, which or "last", values, changes, None)
+        return 0
+    with run_folder.Lock(folder) as lock:  # before anything is read: another process may be about to change it
+        run_folder.sweep(folder)
+        _resume(words[0], folder, which or "last", values, changes, lock)
+    return 0
+
+
+def _resume(
+    word: str, folder: Path, which: str, values: dict[str, str], changes: dict[str, Any], lock: run_folder.Lock | None
+) -> None:
+    """Continue the run in a locked folder. word: the name that the user gave. values, changes: the command line.
+
+    lock: None in a process whose rank 0 has it.
+    """
+    path, resumes = saved_config.newest(folder)
+    config = load_config(folder, path, values)
     if runtime := _changed_runtime(config, values):
         changes["runtime"] = runtime
     config = check_runtime(dataclasses.replace(config, **changes))
     check_device(config)
-    candidates = checkpoint.candidates(folder, which or "last", saved_config.fingerprints(config, folder))
+    candidates = checkpoint.candidates(folder, which, saved_config.fingerprints(config, folder))
     step, state = next(candidates)
-    if step >= config.total_steps and (folder / "result.json").is_file():  # without it, the final evaluation is missing
+    if step >= config.total_steps and inside.is_file(
+        folder / "result.json"
+    ):  # without it, the final evaluation is missing
         raise ConfigError(
             f"the run is done at step {step:,} of {config.total_steps:,}",
             "total_steps",
-            f"give a larger value: rltrain resume {words[0]} total_steps={2 * step}",
+            f"give a larger value: rltrain resume {shlex.quote(word)} total_steps={2 * step}",
         )
-    # One process writes: rank 0, or this one if it starts no others.
-    writes = os.environ["RANK"] == "0" if launch.is_launched() else config.runtime.name == "local"
-    if changes.keys() - {"progress"} and writes:
-        with disk_errors("the configuration", folder):
-            saved_config.save(config, folder / f"config.resume-{resumes + 1}.yaml")
-    while True:
-        try:
-            train(config, folder, (step, state))
-            return 0
-        except UnfitCheckpoint as error:
-            print(f"rltrain: warning: {error}", file=sys.stderr)
-            step, state = next(candidates)
+    starts_others = config.runtime.name != "local" and not launch.is_launched()  # then rank 0 writes it
+    if changes.keys() - {"progress"} and lock is not None and not starts_others:
+        saved_config.save(config, folder / f"config.resume-{resumes + 1}.yaml")
+    resume(config, folder, itertools.chain([(step, state)], candidates), lock)
+
+
+def _resume_sweep(word: str, values: dict[str, str]) -> int:
+    """Run the jobs of a sweep that are not done. Returns the exit code. Raises RltrainError."""
+    if wrong := sorted(values.keys() - {"progress", *RUN_KEYS}):
+        raise ConfigError(
+            "this key is for a single run", wrong[0], "resume a run of the sweep with it, or leave it out"
+        )
+    found = sweep.load(Path(word))
+    ids = values.get("env.id", "").split(",")
+    files = [os.path.abspath(file) for file in values.get("env.cfg", "").split(",")]
+    for job in found.jobs:
+        if job.config is None:
+            continue
+        config = saved_config.from_dict(job.config)
+        own = getattr(config.env, "id", "")
+        refuse_imports(config, {"env.id": own} if own in ids else {}, found.folder)
+        file = getattr(config.env, "cfg", None)
+        if file is not None and os.path.abspath(file) not in files:
+            saved_config.refuse_cfg(file)
+        if "progress" in values:
+            job.config["progress"] = truth("progress", values["progress"])
+    return sweep.run(found, found.jobs, fail_fast=False)
 
 
 def _changed_runtime(config: RunConfig, values: dict[str, str]) -> Any:
@@ -98,5 +132,6 @@ def _is_setting(key: str) -> bool:
         "algo": ALGOS.values(),
         "env": ENVIRONMENTS.values(),
         "network": [NetworkConfig],
+        "runtime": RUNTIMES.values(),
     }
     return any(name in vars(owner)["__dataclass_fields__"] for owner in schemas.get(group, []))

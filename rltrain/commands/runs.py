@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import yaml
 
 from rltrain.commands.arguments import split
+from rltrain.config import saved as saved_config
 from rltrain.config.validate import one_of
-from rltrain.errors import CheckpointError
+from rltrain.errors import CheckpointError, printable
 from rltrain.run import folder as run_folder
+from rltrain.system import inside
 
-USAGE = "rltrain runs [PATTERN] [sort=age|score|best|steps|speed|state|name] [run_dir=runs]"
+USAGE = "rltrain runs [PATTERN|FOLDER] [sort=age|score|best|steps|speed|state|name] [run_dir=runs]"
 
 _TAIL_BYTES = 65_536
 """Bytes to read from the end of metrics.jsonl for the newest values."""
@@ -33,7 +34,7 @@ class Row:
     name: str
     """Run folder, relative to run_dir."""
     state: str
-    """running, done, stopped, failed, or died (status.json says running, but the process is gone)."""
+    """running, done, stopped, failed, died (status.json says running, but the process is gone), or damaged."""
     step: int
     total_steps: int | None
     score: float | None
@@ -62,7 +63,9 @@ def main(argv: list[str]) -> int:
     words, values = split(argv, {"sort", "run_dir"}, USAGE, min_words=0)
     sort = values.get("sort", "age")
     one_of("sort", sort, _SORTS)
-    run_dir = Path(values.get("run_dir", "runs"))
+    if words and "run_dir" not in values and Path(words[0]).is_dir():  # a folder of runs, not a pattern
+        values["run_dir"] = words.pop()
+    run_dir = Path(values.get("run_dir", "runs")).expanduser()
     try:
         rows = [read(folder, run_dir) for folder in run_folder.find_all(str(run_dir))]
     except CheckpointError as error:
@@ -75,7 +78,8 @@ def main(argv: list[str]) -> int:
             raise CheckpointError(f"no run matches '{words[0]}'", str(run_dir), "`rltrain runs` shows all runs")
     table = [["state", "steps", "", "score", "of", "best", "steps/s", "age", "run"]]
     # The name includes run_dir, so that it can be copied into other commands.
-    table += [[*_cells(row), str(run_dir / row.name)] for row in sorted(rows, key=_SORTS[sort])]
+    rows = sorted(rows, key=_SORTS[sort])
+    table += [[*map(printable, _cells(row)), printable(str(run_dir / row.name))] for row in rows]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     right = {1, 2, 3, 5, 6, 7}
     for line in table:
@@ -88,25 +92,51 @@ def main(argv: list[str]) -> int:
 
 
 def read(folder: Path, run_dir: Path) -> Row:
-    """Read one run folder. Columns whose file is missing or incomplete stay empty."""
+    """Read one run folder. Columns whose file is missing stay empty. A damaged run has the state `damaged`."""
+    name = os.path.relpath(folder, run_dir.resolve())
+    try:
+        return _read(folder, name)
+    except (CheckpointError, OSError, AttributeError, TypeError, ValueError, ArithmeticError):
+        return Row(name, "damaged", 0, None, None, "", None, None, time.time() - folder.lstat().st_mtime)
+
+
+def _read(folder: Path, name: str) -> Row:
     status, result, meta = (_json(folder / f"{name}.json") for name in ("status", "result", "meta"))
     newest = _newest(folder / "metrics.jsonl")
     # A resumed run has an old result.json until it is done again: ignore it.
     done = status.get("state") == "done"
-    final = result.get("final", {}).get("mean_reward") if done else None
-    scores = [(final, "final"), (newest.get("eval/mean_reward"), "eval"), (newest.get("rollout/ep_rew_mean"), "train")]
+    final = _number(result.get("final", {}), "mean_reward") if done else None
+    evaluated, trained = _number(newest, "eval/mean_reward"), _number(newest, "rollout/ep_rew_mean")
+    scores = [(final, "final"), (evaluated, "eval"), (trained, "train")]
     score, source = next(((score, source) for score, source in scores if score is not None), (None, ""))
     return Row(
-        name=os.path.relpath(folder, run_dir.resolve()),
-        state="died" if _died(status, meta, folder) else status.get("state", "unknown"),
-        step=max(int(status.get("step") or 0), int(newest.get("step") or 0)),
+        name=name,
+        state="died" if _died(status, meta, folder) else _state(status),
+        step=max(int(_number(status, "step") or 0), int(_number(newest, "step") or 0)),
         total_steps=_total_steps(folder),
         score=score,
         source=source,
-        best=result.get("best", {}).get("mean_reward") if done else newest.get("best"),
-        fps=result.get("fps") if done else newest.get("time/fps"),
+        best=_number(result.get("best", {}), "mean_reward") if done else newest.get("best"),
+        fps=_number(result, "fps") if done else _number(newest, "time/fps"),
         age_s=time.time() - _start_time(meta, folder),
     )
+
+
+def _state(status: dict[str, Any]) -> str:
+    state = status.get("state", "unknown")
+    if not isinstance(state, str):
+        raise ValueError("status.json has no state")
+    return state[:20]
+
+
+def _number(values: dict[str, Any], key: str) -> float | None:
+    """Return a number of a JSON object, or None if the key is missing. Raises ValueError for another value."""
+    value = values.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{key} is not a number")
+    return float(value)
 
 
 def short_time(seconds: float) -> str:
@@ -130,34 +160,38 @@ def _died(status: dict[str, Any], meta: dict[str, Any], folder: Path) -> bool:
         return False
     try:
         # The system reuses process ids: a process younger than status.json is a different one.
-        return psutil.Process(status["pid"]).create_time() > (folder / "status.json").stat().st_mtime
+        return psutil.Process(int(status["pid"])).create_time() > (folder / "status.json").stat().st_mtime
     except psutil.NoSuchProcess:
         return True
-    except (psutil.Error, KeyError, TypeError, ValueError, OSError):
+    except (psutil.Error, KeyError, TypeError, ValueError, OverflowError, OSError):
         return False
 
 
 def _newest(path: Path) -> dict[str, Any]:
     """Return the newest value of each tag in the last part of metrics.jsonl, and `best`, the best evaluation there."""
     newest: dict[str, Any] = {}
-    with contextlib.suppress(OSError), path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
-        for text in file.read().decode(errors="replace").splitlines():
-            with contextlib.suppress(ValueError):
+    with contextlib.suppress(FileNotFoundError):
+        for text in inside.tail(path, _TAIL_BYTES):
+            with contextlib.suppress(ValueError, RecursionError):
                 line = json.loads(text)
                 if isinstance(line, dict):
+                    score = _number(line, "eval/mean_reward")
                     newest |= line
-                    if "eval/mean_reward" in line:
-                        newest["best"] = max(line["eval/mean_reward"], newest.get("best", -float("inf")))
+                    if score is not None:
+                        newest["best"] = max(score, newest.get("best", -float("inf")))
     return newest
 
 
 def _total_steps(folder: Path) -> int | None:
-    """Return total_steps from the newest configuration of a run (the last resume), or None."""
-    configs = sorted(folder.glob("config.resume-*.yaml"), key=lambda path: path.stat().st_mtime)
-    with contextlib.suppress(OSError, yaml.YAMLError, UnicodeDecodeError, AttributeError, TypeError, ValueError):
-        return int(yaml.safe_load([folder / "config.yaml", *configs][-1].read_text()).get("total_steps"))
-    return None
+    """Return total_steps from the newest configuration of a run (the last resume), or None without one.
+
+    A sweep's job that failed early has no configuration. Raises CheckpointError if it is damaged.
+    """
+    path, _ = saved_config.newest(folder)
+    if not os.path.lexists(path):
+        return None
+    steps = _number(saved_config.read(path), "total_steps")
+    return None if steps is None else int(steps)
 
 
 def _start_time(meta: dict[str, Any], folder: Path) -> float:
@@ -167,8 +201,6 @@ def _start_time(meta: dict[str, Any], folder: Path) -> float:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    with contextlib.suppress(OSError, ValueError):
-        values = json.loads(path.read_text())
-        if isinstance(values, dict):
-            return values
+    with contextlib.suppress(FileNotFoundError):
+        return inside.read_json(path)
     return {}

@@ -4,7 +4,7 @@ The settings are in a module of their own so that Hydra can compose a configurat
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, NamedTuple
 
 from rltrain.config.validate import at_least, in_range, one_of
@@ -62,6 +62,9 @@ class AlgorithmConfig:
     name: str
     num_envs: int
     """Environments stepped in parallel."""
+    like: str | None = field(default=None, kw_only=True)
+    """Algorithm whose tuned settings (`rltrain list hparams`) to use where this one has none of its own. Only in the
+    YAML file of an algorithm of your own, not on the command line."""
 
     action_kinds: ClassVar[tuple[str, ...]] = (DISCRETE, SEVERAL, CONTINUOUS)
     """Kinds of action spaces that the algorithm supports."""
@@ -73,6 +76,8 @@ class AlgorithmConfig:
     supports_compile: ClassVar[bool] = True
     supports_torchrun: ClassVar[bool] = False
     """True if several processes can learn together: the algorithm joins its learner to `run.group`."""
+    plays_whole_episodes: ClassVar[bool] = False
+    """True if an update waits for the end of an episode, so that an environment needs a time limit."""
 
     def check(self, frame_space: Any, action_space: Any, stack_num: int) -> None:
         """Raise ConfigError if sizes do not fit each other or the environment's spaces."""
@@ -401,6 +406,8 @@ class ReinforceConfig(LearningConfig):
     """Weight of the entropy bonus."""
     normalize_advantage: bool = True
     """Normalise the returns (minus the baseline) to mean 0 and standard deviation 1 over each batch."""
+
+    plays_whole_episodes: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -34,6 +34,12 @@ class GymConfig(EnvironmentConfig):
     """Agent steps after which an episode is truncated; null: the limit that the environment was registered with."""
     stack_num: int = 1
     """Frames in an observation."""
+    scale_actions: bool | None = False
+    """Continuous actions: true scales the policy's -1 to 1 to finite bounds, false only clips to them. null (env=gym)
+    scales if a new policy, which acts around 0 with deviation 1, would reach little of the bounds, such as [4, 6]."""
+    channels: str | None = None
+    """Where a picture has its channels: `first` or `last`. null: the shape tells it; the start panel shows the frame as
+    [channels, height, width]."""
     workers: int = 0
     """Worker processes that share the environments. 0 steps them in the trainer's process, which is best for fast
     environments: a message to a worker takes longer than a step of CartPole. Use 1 or more for environments that may
@@ -53,6 +59,8 @@ class GymConfig(EnvironmentConfig):
         at_least("env.step_timeout_s", self.step_timeout_s, 0.1)
         at_least("env.max_restarts", self.max_restarts, 0)
         at_least("env.max_episode_steps", self.max_episode_steps, 1)
+        if self.channels is not None:
+            one_of("env.channels", self.channels, ("first", "last"))
 
 
 _DEFAULTS = {
@@ -127,9 +135,13 @@ class DoomConfig(EnvironmentConfig):
     """Name of a scenario that comes with ViZDoom."""
     cfg: str | None = None
     """Path of your own ViZDoom .cfg file, instead of `scenario`. rltrain looks for its WAD in the same folder, then in
-    ViZDoom's."""
+    ViZDoom's. Its game_args may change the rules of the game only: `+sv_...`, `+timelimit`, `-nomonsters` and the like.
+    `eval`, `play`, `export` and `resume` use the file only if their command line names it again."""
     frame_skip: int = 4
     """Game tics (35 per second) per action."""
+    max_episode_steps: int | None = None
+    """Agent steps after which an episode is truncated, if the .cfg file does not end it before; null: only the file's
+    `episode_timeout`."""
     height: int = 60
     """Height of a frame, pixels."""
     width: int = 80
@@ -165,6 +177,7 @@ class DoomConfig(EnvironmentConfig):
     def __post_init__(self) -> None:
         at_least("env.step_timeout_s", self.step_timeout_s, 0.1)
         at_least("env.max_restarts", self.max_restarts, 0)
+        at_least("env.max_episode_steps", self.max_episode_steps, 1)
         for key in ("frame_skip", "height", "width", "stack_num"):
             at_least(f"env.{key}", getattr(self, key), 1)
         if len(self.crop) != 4:

@@ -8,12 +8,17 @@ import importlib
 import os
 import re
 import sys
+import traceback
 from collections.abc import Iterable
 
-from rltrain.errors import ConfigError
+from rltrain.config.user_code import describe
+from rltrain.errors import ConfigError, EnvironmentFailure
 
 LOADED: list[str] = []
 """Names of the imported plugins, in order of import."""
+
+NAMED: set[str] = set()
+"""Names of the modules that an `env.id` named."""
 
 
 def given(argv: Iterable[str]) -> list[str]:
@@ -31,8 +36,8 @@ def load(names: Iterable[str]) -> None:
             importlib.import_module(name)
         except ConfigError:
             raise
-        except Exception as error:
-            what = f"the plugin '{name}' cannot be imported: {type(error).__name__}: {error}"
+        except (Exception, SystemExit) as error:
+            what = f"the plugin '{name}' cannot be imported: {describe(error)}"
             fix = "give a module that is installed or in this folder: plugins=[my_package.my_module]"
             raise ConfigError(what, "plugins", fix) from error
         LOADED.append(name)
@@ -50,3 +55,17 @@ def require(names: Iterable[str]) -> None:
     if missing:
         what = f"the run needs {', '.join(missing)}, which only the command line can import"
         raise ConfigError(what, "plugins", f"if you trust it, add plugins=[{','.join(missing)}] to the command")
+
+
+def fault_of(error: BaseException) -> EnvironmentFailure | None:
+    """Return the error line for an exception that passed through a plugin or a module of `env.id`; None for others."""
+    if not isinstance(error, Exception | SystemExit):  # Ctrl-C is nobody's fault
+        return None
+    named = {name.split(".")[0] for name in (*LOADED, *NAMED)} - {"rltrain"}
+    running = [
+        str(frame.f_globals.get("__name__")).split(".")[0] for frame, _ in traceback.walk_tb(error.__traceback__)
+    ]
+    module = next((name for name in reversed(running) if name in named), None)
+    if module is None:
+        return None
+    return EnvironmentFailure(f"your module '{module}' raised {describe(error)}", "plugins", "the fault is in its code")

@@ -1,5 +1,6 @@
 """Settings of a run. This module imports neither torch nor Hydra nor an emulator."""
 
+import os
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -74,6 +75,10 @@ class RunConfig:
     command line imports them, so name them again for `resume`, `eval`, `play` and `export`."""
     dry_run: bool = False
     """Build everything, make one update in a temporary folder, print shapes and sizes, keep nothing."""
+    skip_done: bool = False
+    """In a sweep: continue the newest earlier sweep that has these jobs, and run only those that are not done."""
+    fail_fast: bool = False
+    """In a sweep: begin no further job after one has failed."""
     progress: bool = True
     """Show the start panel and the progress line."""
 
@@ -83,6 +88,7 @@ class RunConfig:
         in_range("seed", self.seed, 0, 2**63 - 1)
         if not self.run_dir:
             raise ConfigError("run_dir is empty", "run_dir", "leave it out, or give run_dir=DIR")
+        self.run_dir = os.path.expanduser(self.run_dir)
         one_of("oom", self.oom, ("fail", "split"))
         one_of("precision", self.precision, ("auto", "fp32", "tf32", "bf16"))
         self.cuda_graphs = self.cuda_graphs.lower()  # Hydra turns `true` into a bool and then into "True"

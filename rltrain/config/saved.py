@@ -7,10 +7,12 @@ import dataclasses
 import hashlib
 import inspect
 import json
+import re
+import shlex
 import types
 import typing
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 
@@ -22,7 +24,9 @@ from rltrain.config.run import RunConfig
 from rltrain.config.runtime import RUNTIMES
 from rltrain.config.validate import one_of
 from rltrain.errors import CheckpointError, ConfigError, nearest
-from rltrain.system import atomic
+from rltrain.system import atomic, inside
+
+_RESUMED = re.compile(r"config\.resume-(\d{1,6})\.yaml")
 
 
 def fingerprint(config: RunConfig) -> str:
@@ -33,36 +37,95 @@ def fingerprint(config: RunConfig) -> str:
 def fingerprints(config: RunConfig, folder: Path) -> set[str]:
     """Return the fingerprints that the checkpoints of a run may have.
 
-    The second one is the hash of the saved file as it is: an older rltrain, which lacked some settings, wrote it.
-    The default of a new setting must therefore mean what rltrain did before the setting existed.
+    The others are hashes of the saved file as it is: an older rltrain, which lacked some settings or hashed the whole
+    path of `env.cfg`, wrote it. The default of a new setting must therefore mean what rltrain did before the setting
+    existed.
     """
-    return {fingerprint(config), _fingerprint(_read(folder / "config.yaml"))}
+    values = read(folder / "config.yaml")
+    return {fingerprint(config), _fingerprint(values), _hash(_without_new_keys(values))}
 
 
 def _fingerprint(values: dict[str, Any]) -> str:
-    # `tuned_as` does not change what a checkpoint holds, and older runs lack this key.
+    values = _without_new_keys(values)
     env = values.get("env")
-    if isinstance(env, dict):
-        values = {**values, "env": {key: value for key, value in env.items() if key != "tuned_as"}}
+    if isinstance(env, dict) and isinstance(env.get("cfg"), str):  # a copy of the file may lie in another folder
+        values = {**values, "env": {**env, "cfg": Path(env["cfg"]).name}}
+    return _hash(values)
+
+
+def _without_new_keys(values: dict[str, Any]) -> dict[str, Any]:
+    """Leave out keys that do not change what a checkpoint holds, and that older runs lack."""
+    for group, without in (("env", "tuned_as"), ("algo", "like")):
+        if isinstance(values.get(group), dict):
+            values = {**values, group: {key: value for key, value in values[group].items() if key != without}}
+    return values
+
+
+def _hash(values: dict[str, Any]) -> str:
     text = json.dumps({key: values.get(key) for key in ("algo", "env", "network")}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+class _Dumper(yaml.SafeDumper):
+    """Writes a value twice instead of an alias, which no reader of a run folder accepts."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
 def save(config: RunConfig, path: Path) -> None:
-    """Write the resolved configuration as plain YAML, whole or not at all."""
-    atomic.write_text(path, yaml.safe_dump(dataclasses.asdict(config), sort_keys=False))
+    """Write the resolved configuration as plain YAML, atomically. Raises ConfigError, DiskError."""
+    text = yaml.dump(dataclasses.asdict(config), Dumper=_Dumper, sort_keys=False)
+    if len(text.encode()) > inside.YAML_BYTES:
+        what = f"the configuration has more than {inside.YAML_BYTES:,} bytes"
+        raise ConfigError(what, path.name, "keep large values in a file of your own and give its path")
+    atomic.write_text(path, text)
 
 
-def load(path: Path) -> RunConfig:
-    """Read a saved configuration and check it against the settings classes. Raises CheckpointError, ConfigError."""
-    return from_dict(_read(path))
+def newest(folder: Path) -> tuple[Path, int]:
+    """Return the newest configuration of a run, and the number of configurations that resumes have saved.
+
+    This is config.yaml, or the `config.resume-N.yaml` with the largest N. Raises CheckpointError.
+    """
+    numbers = [int(match[1]) for path in inside.entries(folder) if (match := _RESUMED.fullmatch(path.name))]
+    last = max(numbers, default=0)
+    return folder / (f"config.resume-{last}.yaml" if last else "config.yaml"), last
 
 
-def _read(path: Path) -> Any:
+def load(path: Path, cfg: str | None = None) -> RunConfig:
+    """Read a saved configuration and check it against the settings classes.
+
+    cfg: the Doom .cfg file that the command line names. A saved one is not used otherwise, because the run folder may
+    come from somebody else, and the engine reads more than numbers from such a file. Raises CheckpointError,
+    ConfigError.
+    """
+    values = read(path)
+    env: Any = values.get("env")
+    saved = env.get("cfg") if isinstance(env, dict) else None
+    if cfg is not None and saved is None:
+        raise ConfigError("the run's environment has no .cfg file", "env.cfg", "leave it out")
+    if cfg is None and saved is not None:
+        refuse_cfg(str(saved))
+    if cfg is not None:
+        values["env"] = {**env, "cfg": str(Path(cfg).absolute())}
+    return from_dict(values)
+
+
+def refuse_cfg(saved: str) -> NoReturn:
+    """Raise ConfigError for a saved Doom .cfg file that the command line does not name."""
+    what = f"the run's environment is made by the file '{saved}', which only the command line can name"
+    raise ConfigError(what, "env.cfg", f"if you trust it, add env.cfg={shlex.quote(saved)}, or a copy of it")
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Return a saved configuration as nested data, without checks of its keys. Raises CheckpointError."""
     try:
-        return yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise CheckpointError(f"the run's config.yaml cannot be read: {error}", str(path), "use another run") from error
+        values = inside.read_yaml(path)
+    except FileNotFoundError as error:
+        raise CheckpointError("the run has no configuration", str(path), "use another run") from error
+    if not isinstance(values, dict):
+        raise CheckpointError("the run's configuration is not a mapping", str(path), "use another run")
+    return values
 
 
 def from_dict(values: Any) -> RunConfig:
@@ -72,6 +135,9 @@ def from_dict(values: Any) -> RunConfig:
     values = dict(values)
     named = values.get("plugins") or []
     plugin_modules.require(named if _matches(named, list[str]) else [])
+    for group in ("algo", "env", "network"):
+        if not isinstance(values.get(group) or {}, dict):
+            raise ConfigError(f"{group} is not a mapping", group, "use a run folder that rltrain wrote")
     algo, env = values.get("algo") or {}, values.get("env") or {}
     one_of("algo.name", str(algo.get("name")), ALGOS)
     one_of("env.family", str(env.get("family")), ENVIRONMENTS)
@@ -97,13 +163,17 @@ def _build(schema: Any, values: dict[str, Any], prefix: str) -> Any:
         if not _matches(value, hints[key]):
             fix = f"give a value of type {inspect.formatannotation(hints[key])}"
             raise ConfigError(f"{value!r} has the wrong type", f"{prefix}{key}", fix)
+    for field in dataclasses.fields(schema):
+        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if required and field.name not in values:
+            raise ConfigError("the key is missing", f"{prefix}{field.name}", "use a run folder that rltrain wrote")
     return schema(**values)
 
 
 def _matches(value: Any, hint: Any) -> bool:
     """Return True if plain data fits a type annotation. An int fits float; a bool fits neither int nor float."""
-    if hint is Any:
-        return True
+    if hint is Any:  # a free value of the user's, or a part that is built already
+        return dataclasses.is_dataclass(value) or _is_plain(value)
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
         return any(_matches(value, option) for option in typing.get_args(hint))
     origin = typing.get_origin(hint)
@@ -111,9 +181,20 @@ def _matches(value: Any, hint: Any) -> bool:
         return isinstance(value, list) and all(_matches(item, typing.get_args(hint)[0]) for item in value)
     if origin is dict:
         of_value = typing.get_args(hint)[1]
-        return isinstance(value, dict) and all(_matches(item, of_value) for item in value.values())
+        named = isinstance(value, dict) and all(isinstance(key, str) for key in value)
+        return named and all(_matches(item, of_value) for item in value.values())
     if hint is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
+        return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
     return isinstance(value, hint)
+
+
+def _is_plain(value: Any) -> bool:
+    """Return True for a value of JSON. YAML also knows dates, bytes and sets, which no setting takes."""
+    if isinstance(value, dict):
+        kinds = {type(key) for key in value}
+        return len(kinds) <= 1 and kinds <= {str, int} and all(map(_is_plain, value.values()))
+    if isinstance(value, list):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, bool | int | float | str)

@@ -17,12 +17,38 @@ MODULES: dict[str, str] = {
     "atari": "rltrain.envs.atari.family",
     "retro": "rltrain.envs.retro.family",
 }
-"""The module of each family. It has `spaces`, `make_pool` and, if it can render, `make_viewer`."""
+"""The module of each family. It has `spaces`, `make_pool` and, if it can render, `make_viewer`.
+
+It may have `settle(config, action_space)` and `bounded(config, steps)`, which the functions below describe.
+"""
+
+NO_END_STEPS = 10_000
+"""The time limit of episodes that must end, in agent steps, if the environment has none."""
+TABLE_STEPS = 1_000
+"""The same for an environment with a transition table, whose evaluation takes longer the higher the limit is."""
 
 
 def spaces(config: Any) -> tuple[gymnasium.Space, gymnasium.Space]:
     """Return one environment's (single-frame observation, action) spaces. Raises ConfigError or EnvironmentFailure."""
     return _module(config).spaces(config)
+
+
+def settle(config: Any, action_space: gymnasium.Space) -> Any:
+    """Return the configuration of a new run with what depends on the environment decided, and tell what is unusual.
+
+    action_space: the second of `spaces(config)`. Raises ConfigError or EnvironmentFailure.
+    """
+    decide = getattr(_module(config), "settle", None)
+    return decide(config, action_space) if decide else config
+
+
+def bounded(config: Any, steps: int = NO_END_STEPS) -> Any:
+    """Return the configuration for episodes that must end: with a time limit of `steps` if there is none.
+
+    Raises ConfigError or EnvironmentFailure.
+    """
+    limit = getattr(_module(config), "bounded", None)
+    return limit(config, steps) if limit else config
 
 
 def make_pool(config: Any, num_envs: int, first_index: int = 0) -> Pool:

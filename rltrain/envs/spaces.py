@@ -27,6 +27,13 @@ class PixelsAndVariables(spaces.Box):
         rows[0].flat[: self.num_variables] = np.clip(np.rint(variables), 0, 255)
 
 
+def in_words(frame_space: gymnasium.Space, action_space: gymnasium.Space) -> list[str]:
+    """Return what an agent depends on: [observation, action]. The bounds of observations do not matter to it."""
+    if isinstance(frame_space, spaces.Box):
+        return [f"{frame_space.dtype} of shape {list(frame_space.shape)}", str(action_space)]
+    return [str(frame_space), str(action_space)]
+
+
 def pixel_shape(frame_space: gymnasium.Space) -> tuple[int, ...]:
     """Return the shape of one frame without the rows of game variables."""
     shape = tuple(frame_space.shape or ())

@@ -21,10 +21,11 @@ class Stepper:
     """The observations that the policy acts on next: the newest frames, stacked, [B, *obs_shape]."""
 
     def __init__(self, pool: Pool, seed: int) -> None:
-        """Start a new episode in every environment."""
+        """Start a new episode in every environment. Raises NonFiniteError."""
         self.pool = pool
         self._stack = FrameStack(pool.num_envs, pool.frame_space, pool.stack_num)
         self.frame = pool.reset(seed)
+        check_finite_obs(self.frame)
         self.first = np.ones(pool.num_envs, bool)
         self.obs = self._stack.reset(self.frame)
 
@@ -99,10 +100,15 @@ def part_of(state: dict[str, Any], rows: slice) -> dict[str, Any]:
 def check_finite(timestep: TimeStep) -> None:
     """Raise NonFiniteError if a reward or an observation is not finite."""
     _check_finite("reward", timestep.reward)
-    if timestep.next_obs.dtype.kind == "f":
-        _check_finite("observation", timestep.next_obs)
-        if timestep.first.any():  # otherwise obs equals next_obs
-            _check_finite("observation", timestep.obs)
+    check_finite_obs(timestep.next_obs)
+    if timestep.first.any():  # otherwise obs equals next_obs
+        check_finite_obs(timestep.obs)
+
+
+def check_finite_obs(obs: np.ndarray) -> None:
+    """Raise NonFiniteError if an observation [B, ...] is not finite."""
+    if obs.dtype.kind == "f":
+        _check_finite("observation", obs)
 
 
 def _check_finite(what: str, values: np.ndarray) -> None:

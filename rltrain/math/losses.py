@@ -175,8 +175,11 @@ def explained_variance(value_B: Tensor, return_B: Tensor) -> Tensor:
 def normalize(advantage_B: Tensor, epsilon: float = 1e-8) -> Tensor:
     """Return the tensor shifted to mean 0 and scaled to standard deviation 1. Any shape, float.
 
-    The standard deviation divides by N, not by N - 1, so that a single sample gives 0 and not NaN.
+    The standard deviation divides by N, not by N - 1. A single sample is returned as it is: there is nothing to compare
+    it with, and as 0 it would teach nothing.
     """
+    if advantage_B.numel() == 1:
+        return advantage_B
     centred_B = advantage_B - advantage_B.mean()
     # Centre twice: for equal numbers the rounding error of the first mean would be scaled up to a deviation of 1.
     centred_B = centred_B - centred_B.mean()

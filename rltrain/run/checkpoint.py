@@ -14,10 +14,13 @@ from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from rltrain.errors import CheckpointError, disk_errors
+from rltrain.errors import CheckpointError, disk_errors, printable
 from rltrain.run import checkpoint_files as files
+from rltrain.system import inside
 
-_NAME = re.compile(r"step_(\d{9,})")
+_NAME = re.compile(r"step_(\d{9,15})")
+_LEFT_BEHIND = re.compile(r"\.(partial|replaced|last|best)-[\d-]+")
+"""Temporary names, which a killed process may leave."""
 TOLD_BYTES = 500_000_000
 """A save of more new bytes prints a message, because it may take seconds."""
 
@@ -43,6 +46,7 @@ def save(
     made_for: str = "",
     previous: int | None = None,
     best_step: int | None = None,
+    spaces: list[str] | None = None,
     keep: int = 2,
     keep_every_steps: int | None = None,
 ) -> Path:
@@ -53,6 +57,7 @@ def save(
     state: nested dicts of torch tensors, numpy arrays and JSON values.
     complete: the run can resume from it, so `last` points to it. A checkpoint of the agent only is for evaluation.
     made_for: fingerprint of the configuration, which `load` compares.
+    spaces: the observation and action space that the agent was trained with, in words; None: not known.
     previous: step of the complete checkpoint that the run resumed from or saved last. Later checkpoints belong to an
         abandoned process of the run and are removed.
     best_step: step of the best evaluation so far. Its checkpoint is kept as long as a kept checkpoint refers to it.
@@ -64,8 +69,8 @@ def save(
     partial = checkpoints / f".partial-{step:09d}-{os.getpid()}"
     needed = _size(state)
     try:
-        checkpoints.mkdir(exist_ok=True)
-        shutil.rmtree(partial, ignore_errors=True)
+        inside.make_folder(checkpoints)
+        inside.remove(partial)
         partial.mkdir()
         if previous == step:  # replaces the checkpoint of the same step
             previous = _number(final, "previous")
@@ -73,6 +78,7 @@ def save(
         else:
             source = _before(checkpoints, previous)
         facts = {"step": step, "complete": complete, "made_for": made_for, "previous": previous, "best_step": best_step}
+        facts["spaces"] = spaces
         links = files.link_pieces(partial, state, source) if source else {}
         needed -= sum(link["size"] for link in links.values())
         if needed > shutil.disk_usage(folder).free:
@@ -80,11 +86,12 @@ def save(
         if needed > TOLD_BYTES:
             print(f"saving {needed / 1e9:.2f} GB at step {step:,}", file=sys.stderr)
         files.write(partial, state, facts, links)
-        if final.exists():  # a rename cannot replace a folder: move the old one away first
+        if os.path.lexists(final):  # a rename cannot replace a folder: move the old one away first
             replaced = checkpoints / f".replaced-{step:09d}-{os.getpid()}"
+            inside.remove(replaced)
             final.rename(replaced)
             partial.rename(final)
-            shutil.rmtree(replaced)
+            inside.remove(replaced)
         else:
             partial.rename(final)
         files.sync(checkpoints)
@@ -93,8 +100,10 @@ def save(
             point(folder, "last", final)
     except OSError:
         shutil.rmtree(partial, ignore_errors=True)
-        free = shutil.disk_usage(folder).free
-        what = f"the checkpoint ({needed:,} bytes needed, {free:,} free)"
+        what = f"the checkpoint ({needed:,} bytes needed"
+        with contextlib.suppress(OSError):  # the folder may have been moved
+            what += f", {shutil.disk_usage(folder).free:,} free"
+        what += ")"
         with disk_errors(what, checkpoints, "free some space, then run `rltrain resume`"):
             raise
     _remove_old(checkpoints, final.name, previous, keep, keep_every_steps)
@@ -103,48 +112,85 @@ def save(
 
 def point(folder: Path, name: str, target: Path) -> None:
     """Point the link `checkpoints/<name>` (last or best) to a checkpoint, atomically. Raises DiskError."""
-    link = folder / "checkpoints" / name
+    link = inside.folder(folder / "checkpoints") / name
     temporary = link.with_name(f".{name}-{os.getpid()}")
     with disk_errors(f"the link `{name}`", link):
-        temporary.unlink(missing_ok=True)
+        inside.remove(temporary)
         temporary.symlink_to(target.name)
+        if inside.is_folder(link):  # a copy of the run that followed links
+            inside.remove(link)
         temporary.replace(link)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a killed process left in `checkpoints`. Call it while the run is locked."""
+    inside.sweep(folder / "checkpoints", _LEFT_BEHIND)
 
 
 def go_on_from(folder: Path, step: int, best_step: int | None) -> None:
     """Point `last` and `best` to the checkpoints of a resumed run. The links may point to a later, abandoned one."""
     for name, where in (("last", step), ("best", best_step)):
         target = folder / "checkpoints" / f"step_{where or 0:09d}"
-        if target.is_dir():
+        if inside.is_folder(target):
             point(folder, name, target)
 
 
 def find(run: Path, which: str = "last") -> Path:
     """Return the checkpoint `last`, `best` or STEP of a run folder. Raises CheckpointError."""
+    checkpoints = run / "checkpoints"
+    committed = _committed(checkpoints)
     if which in ("last", "best"):
-        path = run / "checkpoints" / which
-    elif re.fullmatch(r"\d+(_\d+)*", which):
-        path = run / "checkpoints" / f"step_{int(which):09d}"
+        found = _pointed(checkpoints, which)
+        if found is None and (complete := _complete(checkpoints)):  # the link was lost or leads nowhere
+            best_step = _number(complete[-1], "best_step")
+            named = complete[-1].name if which == "last" else f"step_{best_step or 0:09d}"
+            found = next((path for path in committed if path.name == named), None)
+    elif re.fullmatch(r"\d{1,15}(_\d{1,15}){0,5}", which):
+        name = f"step_{int(which):09d}"
+        found = next((path for path in committed if path.name == name), None)
     else:
         raise CheckpointError(f"'{which}' is not a checkpoint", "checkpoint", "use last, best or a step")
-    if path.is_dir():
-        return path.resolve()
-    if which == "last":
-        complete = _complete(run / "checkpoints")
-        if complete:
-            return complete[-1]
-    folder = run / "checkpoints"
-    names = [name for name in ("last", "best") if (folder / name).is_dir()]
-    names += [str(int(step.name[5:])) for step in sorted(folder.glob("step_*")) if step.name[5:].isdigit()]
+    if found is not None:
+        return found
+    names = [name for name in ("last", "best") if _pointed(checkpoints, name)]
+    names += [str(_step(path)) for path in committed]
     fix = f"use one of {', '.join(names)}" if names else "the run has no checkpoint yet"
-    if which == "last" and (folder / "best").is_dir():
+    if which == "last" and "best" in names:
         fix = "use checkpoint=best, which an evaluation saved"
-    raise CheckpointError("there is no such checkpoint", str(path), fix)
+    raise CheckpointError("there is no such checkpoint", str(checkpoints / which), fix)
+
+
+def _pointed(checkpoints: Path, name: str) -> Path | None:
+    """Return the checkpoint that `last` or `best` names, or None.
+
+    It is a link. In a copy that followed links it is a folder, and in some archives a file with the link's text.
+    """
+    path = checkpoints / name
+    target = ""
+    with contextlib.suppress(OSError, CheckpointError):
+        if path.is_symlink():
+            target = os.readlink(path)
+        elif inside.is_folder(path):
+            target = f"step_{_number(path, 'step') or 0:09d}"
+        elif inside.is_file(path):
+            target = inside.read_text(path).strip()
+    if _NAME.fullmatch(target) and inside.is_folder(checkpoints / target):
+        return checkpoints / target
+    return path if inside.is_folder(path) else None
+
+
+def has_any(run: Path) -> bool:
+    """Return True if a run has a checkpoint of any kind. Raises CheckpointError if its folder is a link."""
+    checkpoints = run / "checkpoints"
+    return bool(_committed(checkpoints)) or _pointed(checkpoints, "last") is not None
 
 
 def resumable(run: Path) -> bool:
     """Return True if a run has a checkpoint to resume from, or one that is too damaged to tell."""
-    return any(_facts(path).get("complete", True) for path in _committed(run / "checkpoints"))
+    checkpoints = run / "checkpoints"
+    last = _pointed(checkpoints, "last")
+    found = [*_committed(checkpoints), *([last] if last else [])]
+    return any(_facts(path).get("complete", True) for path in found)
 
 
 def candidates(
@@ -170,9 +216,11 @@ def candidates(
         except OSError as error:
             reason = error
         follow = f"trying {older.name}" if older else "there is no older one"
-        print(f"rltrain: warning: checkpoint {path} cannot be used ({reason}); {follow}", file=sys.stderr)
+        text = f"rltrain: warning: checkpoint {path} cannot be used ({reason}); {follow}"
+        print(printable(text), file=sys.stderr)
     fix = f"the oldest failed with: {reason}"
-    if _facts(run / "checkpoints" / "best"):
+    best = _pointed(run / "checkpoints", "best")
+    if best is not None and _facts(best):
         fix += "; eval, play and export can still use checkpoint=best"
     raise CheckpointError("no usable checkpoint is left", str(run / "checkpoints"), fix)
 
@@ -180,6 +228,15 @@ def candidates(
 def load(run: Path, which: str = "last", made_for: Container[str] | None = None) -> tuple[int, dict[str, Any]]:
     """Return the first of `candidates`. Raises CheckpointError."""
     return next(candidates(run, which, made_for))
+
+
+def check_spaces(path: Path, spaces: list[str]) -> None:
+    """Raise CheckpointError if a checkpoint's agent was trained with another observation or action space, in words."""
+    trained = files.manifest(path).get("spaces")
+    if isinstance(trained, list) and len(trained) == 2 and trained != spaces:  # older checkpoints do not name them
+        then, now = (f"observations {obs} and actions {action}" for obs, action in (trained, spaces))
+        what = f"the environment has changed since the training: it had {then}, now it has {now}"
+        raise CheckpointError(what, str(path), "use the environment that the run was trained with")
 
 
 def read(path: Path, without: str | None = None) -> dict[str, Any]:
@@ -201,17 +258,17 @@ def _read(path: Path, made_for: Container[str] | None) -> dict[str, Any]:
 
 def _step(path: Path) -> int:
     match = _NAME.fullmatch(path.name)
-    if match is None:
+    # A copy that followed links may have nothing but `last`.
+    step = int(match[1]) if match else _number(path, "step")
+    if step is None:
         raise CheckpointError("this is not a checkpoint folder", str(path), "give a folder named step_<number>")
-    return int(match[1])
+    return step
 
 
 def _committed(checkpoints: Path) -> list[Path]:
-    """Return the committed checkpoints, oldest first."""
-    if not checkpoints.is_dir():
-        return []
-    committed = [path for path in checkpoints.iterdir() if _NAME.fullmatch(path.name) and path.is_dir()]
-    return sorted(committed, key=_step)
+    """Return the committed checkpoints, oldest first. Raises CheckpointError if the folder is a link."""
+    found = [path for path in inside.entries(checkpoints) if _NAME.fullmatch(path.name) and inside.is_folder(path)]
+    return sorted(found, key=_step)
 
 
 def _complete(checkpoints: Path) -> list[Path]:
@@ -240,14 +297,15 @@ def _facts(path: Path) -> dict[str, Any]:
 def _number(path: Path, key: str) -> int | None:
     """Return an integer of the manifest, or None: a damaged or foreign manifest can hold any value."""
     value = _facts(path).get(key)
-    return value if isinstance(value, int) else None
+    return value if isinstance(value, int) and 0 <= value < 10**15 else None
 
 
 def _remove_old(checkpoints: Path, newest: str, previous: int | None, keep: int, keep_every_steps: int | None) -> None:
     complete = _complete(checkpoints)
     if previous is not None:
         complete = [path for path in complete if _step(path) <= previous or path.name == newest]
-    kept = {newest, (checkpoints / "best").resolve().name} | {path.name for path in complete[-keep:]}
+    best = _pointed(checkpoints, "best")
+    kept = {newest, best.name if best else newest} | {path.name for path in complete[-keep:]}
     if keep_every_steps:
         first_of = {_step(path) // keep_every_steps: path.name for path in reversed(complete)}
         kept |= set(first_of.values())
@@ -256,9 +314,7 @@ def _remove_old(checkpoints: Path, newest: str, previous: int | None, keep: int,
     for path in _committed(checkpoints):
         if path.name not in kept:
             shutil.rmtree(path, ignore_errors=True)
-    for path in checkpoints.glob(".*-*"):  # left by a killed process: the run's lock excludes a living one
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
+    inside.sweep(checkpoints, _LEFT_BEHIND)
 
 
 def _size(state: dict[str, Any]) -> int:

@@ -15,6 +15,7 @@ import numpy as np
 
 from rltrain.buffers.pieces import Piece
 from rltrain.errors import CheckpointError
+from rltrain.system import inside
 
 FORMAT = 1
 
@@ -31,14 +32,16 @@ def link_pieces(folder: Path, state: dict[str, Any], source: Path) -> dict[str, 
             facts = members.get(f"{key}.npy", {})
             if isinstance(piece, Piece) and facts.get("stamp") == piece.stamp:
                 with contextlib.suppress(OSError):  # no hard links on this file system, or a missing file
-                    os.link(source / f"{key}.npy", folder / f"{key}.npy")
-                    links[f"{key}.npy"] = facts
+                    if inside.is_file(source / f"{key}.npy"):
+                        os.link(source / f"{key}.npy", folder / f"{key}.npy")
+                        links[f"{key}.npy"] = facts
     return links
 
 
 def write(folder: Path, state: dict[str, Any], facts: dict[str, Any], links: dict[str, Any] | None = None) -> None:
     """Write all files and, last, the manifest with `facts` and each file's size and SHA-256. Syncs all to the disk.
 
+    folder: a new folder, which holds nothing but the links.
     links: the result of `link_pieces`; these files are already on the disk.
     """
     tensors, arrays, values = _split(state)
@@ -67,10 +70,10 @@ def write(folder: Path, state: dict[str, Any], facts: dict[str, Any], links: dic
 def manifest(folder: Path) -> dict[str, Any]:
     """Return the manifest after checking its structure. Raises CheckpointError."""
     try:
-        values = json.loads((folder / "manifest.json").read_text())
+        values = inside.read_json(inside.folder(folder) / "manifest.json")
         members = values["members"]
         whole = all(isinstance(facts["size"], int) and isinstance(facts["sha256"], str) for facts in members.values())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, CheckpointError, KeyError, TypeError, AttributeError) as error:
         what = f"the checkpoint's manifest cannot be read: {type(error).__name__}: {error}"
         raise CheckpointError(what, str(folder), "use an older checkpoint") from error
     if not whole or "state.json" not in members:
@@ -91,7 +94,7 @@ def verify(folder: Path, known: Collection[str] = (), without: str | None = None
         values["members"] = {name: facts for name, facts in values["members"].items() if not _is_of(name, without)}
     for name, facts in values["members"].items():
         path = folder / name
-        if Path(name).name != name or path.is_symlink() or not path.is_file():
+        if Path(name).name != name or not inside.is_file(path):
             raise CheckpointError("a file of the checkpoint is missing", str(path), "use an older checkpoint")
         if path.stat().st_size != facts["size"] or (name not in known and digest(path) != facts["sha256"]):
             raise CheckpointError(
@@ -108,7 +111,7 @@ def read(folder: Path, without: str | None = None) -> dict[str, Any]:
     """
     members = verify(folder, without=without)["members"]
     try:
-        flat: dict[str, Any] = json.loads((folder / "state.json").read_text())
+        flat = inside.read_json(folder / "state.json")
         if "tensors.safetensors" in members:
             from safetensors.torch import load_file
 
@@ -162,7 +165,7 @@ def _nest(flat: dict[str, Any]) -> dict[str, Any]:
 
 def digest(path: Path) -> str:
     """Return the SHA-256 of a file in hexadecimal."""
-    with path.open("rb") as file:
+    with inside.open_binary(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

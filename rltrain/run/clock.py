@@ -16,6 +16,8 @@ class Clock:
         self._start_s = self._window_s = time.perf_counter()
         self._window_step = step
         self._phase_s = {"env": 0.0, "learn": 0.0}
+        self._paused_s = 0.0
+        """Seconds of evaluations since the last `end_window`."""
 
     def phase(self, name: str) -> "Phase":
         """Return a context manager that counts the time inside as `env` or `learn`."""
@@ -39,13 +41,19 @@ class Clock:
     def paused(self, step: int) -> Iterator[None]:
         """Exclude the time inside from the training time and speed."""
         self._train_s = self.train_s
+        start_s = time.perf_counter()
         try:
             yield
         finally:
+            self._paused_s += time.perf_counter() - start_s
             self._begin_window(step)
 
     def end_window(self, step: int) -> dict[str, float]:
-        """Return time/fps and the fraction of each phase since the last call, and start a new window."""
+        """Return time/fps and the fraction of each phase since the last call, and start a new window.
+
+        time/eval_fraction is the share of evaluations in all of the time since the last call; the other fractions are
+        shares of the training time since then or since the last evaluation.
+        """
         window_s = max(time.perf_counter() - self._window_s, 1e-9)
         values = {}
         if step > self._window_step:
@@ -53,6 +61,8 @@ class Clock:
             for name, seconds in self._phase_s.items():
                 # Worker processes go on while the trainer evaluates and report this time in the next window.
                 values[f"time/{name}_fraction"] = round(min(seconds / window_s, 1.0), 4)
+            values["time/eval_fraction"] = round(self._paused_s / (self._paused_s + window_s), 4)
+        self._paused_s = 0.0
         self._train_s += window_s
         self._begin_window(step)
         return values

@@ -1,5 +1,6 @@
 """Read learning curves from the metrics.jsonl of run folders, group them, and summarise them over seeds."""
 
+import contextlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -7,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
+from rltrain.config import saved as saved_config
 from rltrain.errors import CheckpointError, ConfigError, nearest
 from rltrain.math.statistics import Statistic, bootstrap_interval
 from rltrain.run import folder as run_folder
+from rltrain.system import inside
 
 
 @dataclass(frozen=True)
@@ -63,8 +65,8 @@ def read_curves(words: Iterable[str], metric: str) -> list[Curve]:
         points: dict[int, float] = {}
         for line in _lines(folder / "metrics.jsonl"):
             known |= line.keys()
-            if metric in line:
-                points[line["step"]] = line[metric]
+            if isinstance(value := line.get(metric), int | float):
+                points[line["step"]] = float(value)
         if points:
             step = np.array(sorted(points), np.int64)
             curves.append(Curve(folder, _config(folder), step, np.array([points[key] for key in step.tolist()])))
@@ -120,26 +122,20 @@ def band(env: str, label: str, curves: list[Curve], statistic: Statistic, genera
 
 def _lines(path: Path) -> Iterable[dict[str, Any]]:
     """Yield the complete lines of metrics.jsonl. The last line of a running or killed run may be incomplete."""
-    if not path.is_file():
-        return
-    for text in path.read_text().splitlines():
-        try:
-            line = json.loads(text)
-        except ValueError:
-            continue
-        if isinstance(line, dict) and isinstance(line.get("step"), int):
-            yield line
+    with contextlib.suppress(FileNotFoundError):
+        for text in inside.lines(path):
+            try:
+                line = json.loads(text)
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(line, dict) and isinstance(line.get("step"), int) and 0 <= line["step"] < 2**63:
+                yield line
 
 
 def _config(folder: Path) -> dict[str, Any]:
     """Read config.yaml with dotted keys and without checks, so that runs of other versions can be plotted too."""
-    try:
-        values = yaml.safe_load((folder / "config.yaml").read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        path = str(folder / "config.yaml")
-        raise CheckpointError("the run's configuration cannot be read", path, "leave this run out") from error
     flat: dict[str, Any] = {}
-    pending = [("", values if isinstance(values, dict) else {})]
+    pending = [("", saved_config.read(folder / "config.yaml"))]
     while pending:
         prefix, node = pending.pop()
         for key, value in node.items():

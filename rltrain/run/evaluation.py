@@ -3,14 +3,17 @@
 An evaluation does not change the agent, the training environments or their random numbers.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
 
 from rltrain.config.run import RunConfig
-from rltrain.envs import registry
+from rltrain.envs import global_random, registry
 from rltrain.envs.frame_stack import FrameStack
+from rltrain.envs.stepper import check_finite, check_finite_obs
+from rltrain.errors import NonFiniteError
 
 
 class Interrupted(Exception):
@@ -39,27 +42,48 @@ def play_episodes(
     episodes: int,
     seed: int,
     greedy: bool,
-    stopping: Callable[[], bool] = lambda: False,
+    stopping: Callable[[int], bool] = lambda num_done: False,
 ) -> dict[str, Any]:
     """Play whole episodes in up to 8 new environments.
 
     Returns mean_reward, std_reward, mean_ep_length, episodes, env_restarts, returns, lengths and seed. Returns are
     raw, lengths are in agent steps. `env_restarts` is the number of replaced environments, whose episodes started
-    again. stopping: called before every step; the evaluation raises Interrupted when it returns True.
+    again. stopping: called before every step with the number of finished episodes; the evaluation raises
+    Interrupted when it returns True. An environment without a time limit gets one (`ending_env`). Raises
+    NonFiniteError.
     """
+    with global_random.preserved():
+        return _play_episodes(config, agent, episodes, seed, greedy, stopping)
+
+
+def ending_env(config: RunConfig) -> Any:
+    """Return the settings of the run's environment with a time limit, so that an evaluation ends.
+
+    The limit of an environment with a transition table is that of the table.
+    """
+    return registry.bounded(config.env, registry.TABLE_STEPS if config.algo.is_tabular else registry.NO_END_STEPS)
+
+
+def _play_episodes(
+    config: RunConfig, agent: Agent, episodes: int, seed: int, greedy: bool, stopping: Callable[[int], bool]
+) -> dict[str, Any]:
     # Each environment plays a fixed number of episodes: taking the first to finish would prefer short episodes.
     num_envs = min(episodes, 8)
     share = [episodes // num_envs + (index < episodes % num_envs) for index in range(num_envs)]
     played: list[list[tuple[float, int]]] = [[] for _ in range(num_envs)]
     generator = np.random.default_rng([seed, 1])
-    pool = registry.make_pool(config.env, num_envs)
+    global_random.seed(seed)  # constructors may read them
+    pool = registry.make_pool(ending_env(config), num_envs)
     try:
         stack = FrameStack(num_envs, pool.frame_space, pool.stack_num)
-        obs = stack.reset(pool.reset(seed))
+        frame = pool.reset(seed)
+        check_finite_obs(frame)
+        obs = stack.reset(frame)
         while any(len(done) < wanted for done, wanted in zip(played, share, strict=True)):
-            if stopping():
+            if stopping(sum(map(len, played))):
                 raise Interrupted
             timestep = pool.step(agent.policy(obs, greedy, generator))
+            check_finite(timestep)
             for episode in timestep.episodes:
                 if len(played[episode.env_index]) < share[episode.env_index]:
                     played[episode.env_index].append((episode.reward, episode.length_steps))
@@ -96,16 +120,29 @@ class Evaluations:
         """Return the state for a checkpoint."""
         return {"best": self.best or {}, "evaluation_due": self.due}
 
+    def num_episodes(self, final: bool = False) -> int:
+        """Return the number of episodes of an evaluation."""
+        return self._config.final_eval_episodes if final else self._config.eval_episodes
+
+    def episodes_left(self, step: int) -> int:
+        """Return the number of episodes of all evaluations after `step`, up to the final one."""
+        every, total = self._config.eval_every_steps, self._config.total_steps
+        evaluations = (total - 1) // every - step // every if every else 0
+        return max(evaluations, 0) * self.num_episodes() + self.num_episodes(final=True)
+
     def make(
-        self, agent: Agent, step: int, seed: int, final: bool, stopping: Callable[[], bool]
+        self, agent: Agent, step: int, seed: int, final: bool, stopping: Callable[[int], bool]
     ) -> tuple[dict[str, Any], dict[str, float]]:
-        """Make one evaluation and return its summary and its metrics by tag. Raises Interrupted.
+        """Make one evaluation and return its summary and its metrics by tag. Raises Interrupted, NonFiniteError.
 
         If it is the best evaluation so far, the summary is the object `self.best`.
         """
         config = self._config
-        episodes = config.final_eval_episodes if final else config.eval_episodes
-        evaluation = self._evaluate(config, agent, episodes, seed, config.eval_greedy, stopping)
+        evaluation = self._evaluate(config, agent, self.num_episodes(final), seed, config.eval_greedy, stopping)
+        for key in ("mean_reward", "std_reward"):
+            if not math.isfinite(evaluation[key]):
+                what = f"the {key} of an evaluation is {evaluation[key]} at step {step:,}"
+                raise NonFiniteError(what, "the returns", "the fault is in the environment", {"tensor": key})
         keys = ("mean_reward", "std_reward", "mean_ep_length")
         tags = {f"eval/{key}": evaluation[key] for key in keys if key in evaluation}
         if evaluation.get("env_restarts"):

@@ -3,13 +3,13 @@
 import contextlib
 import errno
 import fcntl
-import json
 import os
 import platform
 import re
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from datetime import datetime
 from importlib import metadata
@@ -18,28 +18,33 @@ from typing import Any
 
 from rltrain.config import saved as saved_config
 from rltrain.config.run import RunConfig
-from rltrain.errors import CheckpointError, FolderInUse, disk_errors
-from rltrain.system import atomic, process
+from rltrain.errors import CheckpointError, FolderInUse, disk_errors, printable
+from rltrain.run import checkpoint
+from rltrain.system import atomic, inside, process
 
+_MINUTE_S = 60.0
 _PACKAGES = ("rltrain", "torch", "numpy", "gymnasium", "ale-py", "vizdoom", "hydra-core", "numba")
 
 
 def create(config: RunConfig, folder: Path | None) -> Path:
-    """Create a run folder with config.yaml, command.txt and meta.json, and return it.
+    """Create a run folder with config.yaml, command.txt and meta.json, and return its absolute path.
 
     folder: the folder of a sweep's job; None: a new one in run_dir. Raises DiskError if it cannot be written.
     """
-    root = Path(config.run_dir)
+    # Absolute, because an environment may change the working directory.
+    root = Path(config.run_dir).absolute()
     fix = "give a writable run_dir with free disk space"
     with disk_errors("the run folder", folder or root, fix):
         if folder is None:
             stamp = datetime.now().strftime("%Y%m%d-%H%M%S-%f")
             suffix = f"-{config.name}" if config.name else ""
             folder = root / config.env.name / config.algo.name / f"{stamp}-s{config.seed}{suffix}"
-        folder.mkdir(parents=True)
+        folder = folder.absolute()
+        # A sweep's job may have left a status.json there before it could make its run.
+        folder.mkdir(parents=True, exist_ok=not (folder / "config.yaml").exists())
         saved_config.save(config, folder / "config.yaml")
-        (folder / "command.txt").write_text(shlex.join(["rltrain", *sys.argv[1:]]) + "\n")
-        (folder / "meta.json").write_text(json.dumps(_meta(config), indent=1))
+        atomic.write_text(folder / "command.txt", shlex.join(["rltrain", *sys.argv[1:]]) + "\n")
+        atomic.write_json(folder / "meta.json", _meta(config))
         _point_latest(root, folder)
     return folder
 
@@ -50,8 +55,8 @@ def find(word: str, run_dir: str = "runs") -> tuple[Path, str | None]:
     RUN is a path, a path relative to `run_dir`, `last`, or the name that `name=...` gave the run. Raises
     CheckpointError.
     """
-    path = Path(run_dir) / "latest" if word == "last" else Path(word)
-    if not path.exists():
+    path = _latest(Path(run_dir)) if word == "last" else Path(word)
+    if not os.path.exists(path):  # unlike Path.exists, it takes any name
         named = _named(word, Path(run_dir))
         if len(named) > 1:
             first = ", ".join(map(str, named[:3]))
@@ -60,32 +65,55 @@ def find(word: str, run_dir: str = "runs") -> tuple[Path, str | None]:
             fix = "give a run folder, a checkpoint in it, a run's name, or `last`"
             raise CheckpointError("there is no such run", str(path), fix)
         path = named[0]
-    path = path.resolve()
+    path = Path(os.path.realpath(path.parent)) / path.name if _is_pointer(path) else path.resolve()
     which = None
     if path.parent.name == "checkpoints":
         which = path.name.removeprefix("step_")
         path = path.parent.parent
-    if not (path / "config.yaml").is_file():
+    if not os.path.lexists(path / "config.yaml"):
         what = "this is not a run folder: it has no config.yaml"
         raise CheckpointError(what, str(path), "give a run folder, as `rltrain runs` shows them")
     return path, which
 
 
+def _is_pointer(path: Path) -> bool:
+    """Return True for `checkpoints/last` and `checkpoints/best`, which `checkpoint.find` resolves."""
+    return path.parent.name == "checkpoints" and path.name in ("last", "best")
+
+
+def _latest(run_dir: Path) -> Path:
+    """Return the run that `latest` points to. If that run was deleted, return the newest one, with a warning."""
+    latest = run_dir / "latest"
+    if latest.is_symlink() and latest.exists():
+        return latest
+    runs = [path.parent for path in run_dir.rglob("config.yaml") if path.parent != latest]
+    if not runs:
+        return latest
+    newest = max(runs, key=_created)
+    if os.path.lexists(latest):
+        why = "it points to a run that was deleted" if latest.is_symlink() else "it is no link"
+        text = f"rltrain: warning: {latest}: {why}; `last` is now the newest run, {newest}"
+        print(printable(text), file=sys.stderr)
+    return newest
+
+
+def _created(folder: Path) -> tuple[str, float]:
+    """Return a sort key for the age of a run: the time in its name, else of its configuration."""
+    stamp = re.match(r"\d{8}-\d{6}-\d{6}", folder.name)
+    return (stamp[0] if stamp else "", os.lstat(folder / "config.yaml").st_mtime)
+
+
 def _named(word: str, run_dir: Path) -> list[Path]:
     """Return the run folders below run_dir with this name, newest first."""
-    inside = run_dir / word
-    if inside.exists():
-        return [inside]
+    below = run_dir / word
+    if os.path.exists(below):
+        return [below]
     ends = re.compile(rf"(\d{{8}}-\d{{6}}-\d{{6}}-s\d+-)?{re.escape(word)}")
     found = [path.parent for path in run_dir.rglob("config.yaml") if ends.fullmatch(path.parent.name)]
     return sorted(found, key=lambda path: path.name, reverse=True)
 
 
-def _has_checkpoint(folder: Path) -> bool:
-    return any((folder / "checkpoints").glob("step_*"))
-
-
-def find_trained(word: str, usable: Callable[[Path], bool] = _has_checkpoint) -> tuple[Path, str | None]:
+def find_trained(word: str, usable: Callable[[Path], bool] = checkpoint.has_any) -> tuple[Path, str | None]:
     """Find a run like `find`, but only one with a checkpoint, for which `usable(folder)` is True.
 
     Raises CheckpointError with advice how to get a checkpoint.
@@ -95,16 +123,18 @@ def find_trained(word: str, usable: Callable[[Path], bool] = _has_checkpoint) ->
         return folder, which
     where = os.path.relpath(folder)
     what = f"`last` is {folder.name}, which has no checkpoint" if word == "last" else "the run has no checkpoint yet"
-    try:
-        Lock(folder).release()
-        command = (folder / "command.txt").read_text().strip()
-        fix = f"start it again: {command}"
-    except FolderInUse:
+    if is_locked(folder):
         fix = "it is still training: wait for its first checkpoint"
-    except OSError:
+    else:
         fix = "start it again"
-    others = [path.parent for path in Path("runs").rglob("config.yaml") if usable(path.parent)]
-    if word == "last" and others:
+        with contextlib.suppress(OSError, CheckpointError):
+            fix += f": {inside.read_text(folder / 'command.txt').strip()}"
+    others = []
+    for path in Path("runs").rglob("config.yaml") if word == "last" else ():
+        with contextlib.suppress(CheckpointError):
+            if usable(path.parent):
+                others.append(path.parent)
+    if others:
         newest = max(others, key=lambda path: (path / "config.yaml").stat().st_mtime)
         fix += f", or use the newest run with a checkpoint: {shlex.quote(str(newest))}"
     raise CheckpointError(what, where, fix)
@@ -112,7 +142,10 @@ def find_trained(word: str, usable: Callable[[Path], bool] = _has_checkpoint) ->
 
 def from_here(folder: Path) -> Path:
     """Return a folder relative to the working directory if it is inside, as a new run prints it."""
-    here = Path.cwd()
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:  # the working directory was deleted
+        return folder
     return folder.relative_to(here) if folder.is_relative_to(here) else folder
 
 
@@ -135,13 +168,22 @@ def find_all(word: str) -> list[Path]:
     return found
 
 
+def started_in(folder: Path) -> str | None:
+    """Return the working directory in which a run was started, or None if it is this one, gone or not known."""
+    with contextlib.suppress(OSError, CheckpointError):
+        place = inside.read_json(folder / "meta.json").get("working_directory")
+        if isinstance(place, str) and os.path.isdir(place) and not os.path.samefile(place, os.curdir):
+            return place
+    return None
+
+
 class Lock:
     """An advisory lock on a run folder. The system frees it if the process dies."""
 
     def __init__(self, folder: Path) -> None:
-        """Lock a folder. Raises FolderInUse, DiskError."""
+        """Lock a folder. Raises FolderInUse, DiskError, CheckpointError."""
         with disk_errors("the run folder", folder):
-            self._file = (folder / ".lock").open("w")
+            self._file = inside.open_lock(folder / ".lock")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -151,8 +193,32 @@ class Lock:
             raise FolderInUse("another process uses this folder", str(folder), "wait for it or stop it") from error
 
     def release(self) -> None:
-        """Free the lock."""
+        """Free the lock. A second call does nothing."""
         self._file.close()
+
+    def __enter__(self) -> "Lock":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.release()
+
+
+def is_locked(folder: Path) -> bool:
+    """Return True if another process uses a run folder. Unlike `Lock`, this writes nothing."""
+    try:
+        with inside.open_binary(folder / ".lock") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno in (errno.EAGAIN, errno.EACCES)
+    except CheckpointError:
+        return False
+    return False
+
+
+def sweep(folder: Path) -> None:
+    """Remove temporary files that a killed process left. Call it while the run is locked."""
+    inside.sweep(folder)
+    checkpoint.sweep(folder)
 
 
 def clear_logs(folder: Path) -> None:
@@ -164,13 +230,16 @@ def clear_logs(folder: Path) -> None:
 
 def note_lost(folder: Path, reason: str, exit_code: int) -> None:
     """Write to status.json that the run ended because a process was lost, with the step that the file has."""
-    facts = json.loads((folder / "status.json").read_text())
+    facts = inside.read_json(folder / "status.json")
     atomic.write_json(folder / "status.json", facts | {"state": "failed", "reason": reason, "exit_code": exit_code})
 
 
 def _point_latest(root: Path, folder: Path) -> None:
     temporary = root / f".latest-{os.getpid()}"
     with contextlib.suppress(OSError):  # training does not need the link, and some file systems have none
+        for left in root.glob(".latest-*"):
+            if time.time() - left.lstat().st_mtime > _MINUTE_S:  # left by a killed process
+                left.unlink()
         temporary.unlink(missing_ok=True)
         temporary.symlink_to(os.path.relpath(folder, root))
         temporary.replace(root / "latest")
@@ -184,6 +253,7 @@ def _meta(config: RunConfig) -> dict[str, Any]:
     return {
         "created": datetime.now().astimezone().isoformat(),
         "seed": config.seed,
+        "working_directory": os.getcwd(),
         "python": platform.python_version(),
         "packages": versions,
         "host": platform.node(),
@@ -208,7 +278,7 @@ def note_computing(folder: Path) -> None:
 
     Without torch, as for a tabular algorithm, both are None.
     """
-    meta = json.loads((folder / "meta.json").read_text())
+    meta = inside.read_json(folder / "meta.json")
     torch = sys.modules.get("torch")
     threads = {"usable_cores": process.usable_cores(), "torch": torch.get_num_threads() if torch else None}
     gpu = torch.cuda.get_device_name() if torch and torch.cuda.is_available() else None

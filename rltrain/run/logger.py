@@ -21,8 +21,8 @@ from tensorboard.plugins.hparams import metadata as hparams_metadata
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from rltrain.envs.pool import Episode
-from rltrain.errors import DiskError, disk_errors
-from rltrain.system import atomic
+from rltrain.errors import DiskError, disk_errors, printable
+from rltrain.system import atomic, inside
 
 _WIDE = 1000
 """Columns of a terminal whose width is unknown."""
@@ -51,10 +51,9 @@ class Logger:
             _drop_after(self._metrics, start_step, step_of)
             _drop_after(self._episodes, start_step, lambda line: int(line.split(",")[0]), header_lines=1)
         with disk_errors("the logs", folder):
-            self._metrics_file: TextIO = self._metrics.open("a", buffering=1)
-            new = not self._episodes.exists()
-            self._episodes_file: TextIO = self._episodes.open("a")
-            if new:
+            self._metrics_file: TextIO = inside.append(self._metrics)
+            self._episodes_file: TextIO = inside.append(self._episodes, buffering=-1)
+            if self._episodes_file.tell() == 0:
                 self._episodes_file.write("step,reward,length,frames\n")
             self._writer = EventFileWriter(str(folder), flush_secs=10)
         if start_step is None:
@@ -79,6 +78,13 @@ class Logger:
                 self._episodes_file.write(
                     f"{step},{episode.reward:.12g},{episode.length_steps},{episode.length_frames}\n"
                 )
+
+    def sync(self) -> None:
+        """Write all lines so far to the disk, before a checkpoint that counts them."""
+        for file in (self._metrics_file, self._episodes_file):
+            with self.warned():
+                file.flush()
+                os.fsync(file.fileno())
 
     def close(self) -> None:
         """Flush and close every file."""
@@ -125,12 +131,15 @@ class Logger:
 
     def _warn(self, error: Exception) -> None:
         if not self._warned:
-            print(f"rltrain: warning: a log could not be written: {error}", file=sys.stderr)
+            print(printable(f"rltrain: warning: a log could not be written: {error}"), file=sys.stderr)
             self._warned = True
 
 
 class Silent:
     """The logs of a process that does not write the run folder."""
+
+    def sync(self) -> None:
+        """Do nothing."""
 
     def metrics(self, step: int, values: dict[str, float]) -> None:
         """Do nothing."""
@@ -163,18 +172,19 @@ def _repeated(values: dict[str, Any], step: int) -> bool:
 
 
 def _drop_after(path: Path, step: int, step_of: Callable[[str], float], header_lines: int = 0) -> None:
-    """Keep the lines up to a step and drop the later ones, whose steps the resumed run trains again."""
-    if not path.exists():
-        return
-    kept = []
-    for number, line in enumerate(path.read_text().splitlines(keepends=True)):
+    """Keep the lines up to a step and drop the later ones, whose steps the resumed run trains again.
+
+    The file is replaced in any case: it may be a hard link to one outside. Raises CheckpointError, DiskError.
+    """
+
+    def is_kept(number: int, line: str) -> bool:
         try:
-            keep = number < header_lines or (line.endswith("\n") and step_of(line) <= step)
-        except (ValueError, KeyError, TypeError):
-            keep = False  # an incomplete line of a killed process
-        if keep:
-            kept.append(line)
-    atomic.write_text(path, "".join(kept))
+            return number < header_lines or (line.endswith("\n") and step_of(line) <= step)
+        except (LookupError, ValueError, TypeError, RecursionError):
+            return False  # an incomplete line of a killed process
+
+    if os.path.lexists(path):
+        atomic.write_lines(path, (line for number, line in enumerate(inside.lines(path)) if is_kept(number, line)))
 
 
 class Progress:
@@ -188,36 +198,48 @@ class Progress:
         self._enabled = enabled
         self._train_s = train_s
         self._shown_s = time.monotonic()
-        self._begin: tuple[int, float] | None = None
-        """Step and time of the first call. The time left excludes the time before it, such as starting emulators."""
-        self._window: tuple[int, float] = (0, 0.0)
-        """Step and training time of the last line, to compute the speed."""
+        self._window: tuple[int, float] | None = None
+        """Step and training time at the last line, to compute the speed."""
+        self._step_s: float | None = None
+        """Seconds of training for each agent step, mostly of the last lines."""
+        self._episode_s = 0.0
+        """Seconds for each episode of the last evaluation."""
+        self.episodes_left: Callable[[int], int] = lambda step: 0
+        """Returns the number of episodes of the evaluations that come after a step."""
         self.facts: dict[str, str] = {}
         """Further values to show in the line, by name."""
+
+    def evaluated(self, num_episodes: int, seconds: float) -> None:
+        """Note how long an evaluation took: those to come count for the time left."""
+        self._episode_s = seconds / max(num_episodes, 1)
 
     def show(self, step: int, doing: str = "") -> None:
         """Print the progress line if it is due. Call this after every step.
 
-        doing: the current activity to show instead of the speed, such as `evaluating`.
+        doing: the current activity to show instead of the speed, such as `evaluating 7 of 20`.
         """
         now = time.monotonic()
-        if self._begin is None:
-            self._begin, self._window = (step, now), (step, self._train_s())
+        if self._window is None:  # the time before, such as starting emulators, says nothing of what is to come
+            self._window = (step, self._train_s())
         if not self._enabled or now - self._shown_s < self._every_s:
             return
         self._shown_s = now
         parts = [f"{min(step / self._total_steps, 1):4.0%} {step:,}/{self._total_steps:,}"]
-        (begin_step, begin_s), (window_step, window_s) = self._begin, self._window
+        window_step, window_s = self._window
+        if step > window_step:
+            self._window = (step, self._train_s())
+            step_s = max(self._window[1] - window_s, 1e-9) / (step - window_step)
+            # Half from the last line, half from those before: neither the first steps nor a single line decides.
+            self._step_s = step_s if self._step_s is None else (step_s + self._step_s) / 2
+            if not doing:
+                parts.append(f"{1 / step_s:,.0f} steps/s")
         if doing:
             parts.append(doing)
-        elif step > window_step:
-            self._window = (step, self._train_s())
-            parts.append(f"{(step - window_step) / max(self._window[1] - window_s, 1e-9):,.0f} steps/s")
-        if step > begin_step:
-            left_s = (now - begin_s) / (step - begin_step) * max(self._total_steps - step, 0)
+        if self._step_s is not None:
+            left_s = max(self._total_steps - step, 0) * self._step_s + self.episodes_left(step) * self._episode_s
             parts.append(f"{_duration(left_s)} left")
         parts += [f"{key} {value}" for key, value in self.facts.items()]
-        line = "  ".join(parts)[: _columns() - 1 if self._terminal else None]
+        line = _fitting(parts, _columns() - 1) if self._terminal else "  ".join(parts)
         print(f"\r\033[K{line}" if self._terminal else line, end="" if self._terminal else "\n", file=sys.stderr)
         sys.stderr.flush()
 
@@ -225,6 +247,16 @@ class Progress:
         """End the progress line with a newline."""
         if self._enabled and self._terminal:
             print(file=sys.stderr)
+
+
+def _fitting(parts: list[str], width: int) -> str:
+    """Join as many parts as fit, so that no word or number is cut. The first one is always there."""
+    line = parts[0][:width]
+    for part in parts[1:]:
+        if len(line) + 2 + len(part) > width:
+            break
+        line += f"  {part}"
+    return line
 
 
 def _columns() -> int:

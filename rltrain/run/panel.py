@@ -10,7 +10,11 @@ from rich.panel import Panel
 from rich.table import Table
 
 from rltrain.config.run import RunConfig
+from rltrain.errors import printable
 from rltrain.system.ram import free_bytes
+
+_LONG_S = 5.0
+"""Seconds below which it does not matter that evaluations took most of a run."""
 
 
 def table_facts(config: RunConfig, agent: Any) -> dict[str, str]:
@@ -32,12 +36,12 @@ def show_start(folder: Path | None, facts: dict[str, str]) -> None:
 
     folder: the run folder, or None for a dry run, which keeps none.
     """
-    lines = dict(facts)
+    lines = {key: printable(value) for key, value in facts.items()}
     if folder is not None:
         # The parent folder shows this run next to similar ones. In run_dir itself, TensorBoard would follow the link
         # `latest` and show one run twice.
         curves = f"tensorboard --logdir {shlex.quote(str(folder.parent))}"
-        lines = {"run": str(folder), **facts, "curves": curves}
+        lines = {"run": printable(str(folder)), **lines, "curves": printable(curves)}
     console = Console(file=sys.stderr, highlight=False)
     if not console.is_terminal:
         for key, value in lines.items():
@@ -54,17 +58,25 @@ def show_start(folder: Path | None, facts: dict[str, str]) -> None:
 def show_end(folder: Path, config: RunConfig, result: dict[str, Any]) -> None:
     """Print the final score and the commands to show curves, to play, and to resume.
 
-    The commands name the run's plugins and module of `env.id` again, because a saved configuration imports nothing.
+    The commands name the run's plugins, module of `env.id` and `env.cfg` again, which a saved configuration cannot.
     """
     final, best = result["final"], result["best"]
     run = shlex.quote(str(folder))
     env_id = getattr(config.env, "id", "")
     named = [f"env.id={env_id}"] if ":" in env_id and not env_id.startswith("rltrain.") else []
+    named += [f"env.cfg={cfg}"] if (cfg := getattr(config.env, "cfg", None)) else []
     named += [f"plugins=[{','.join(config.plugins)}]"] if config.plugins else []
     again = "".join(f" {shlex.quote(word)}" for word in named)
     exact = config.network.name == "table"  # exact evaluation: `episodes` is the number of start states
     played = ("start" if exact else "episode") + ("s" if final["episodes"] != 1 else "")
     played += ", computed exactly" if exact else ""
+    eval_s = result["wall_time_s"] - result["train_time_s"]
+    if eval_s > 0.5 * result["wall_time_s"] and eval_s > _LONG_S:
+        print(
+            f"evaluations took {eval_s / result['wall_time_s']:.0%} of the time: for a faster run use a larger"
+            f" eval_every_steps (now {config.eval_every_steps:,}) or fewer eval_episodes (now {config.eval_episodes})",
+            file=sys.stderr,
+        )
     print(
         f"reached {final['mean_reward']:.2f} +- {final['std_reward']:.2f} over {final['episodes']} {played}"
         f" (best evaluation {best['mean_reward']:.2f} at step {best['step']:,})"

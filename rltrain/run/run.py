@@ -8,6 +8,7 @@ In a group of processes each process has a Run. All of them count the same; rank
 """
 
 import dataclasses
+import functools
 import os
 import signal
 import sys
@@ -23,8 +24,9 @@ import numpy as np
 
 from rltrain.config.run import RunConfig
 from rltrain.config.saved import fingerprint
-from rltrain.envs import patience, registry
+from rltrain.envs import global_random, patience, registry
 from rltrain.envs.pool import Episode, Pool
+from rltrain.envs.spaces import in_words
 from rltrain.envs.stepper import merged, part_of
 from rltrain.errors import ConfigError, Stopped, fitting
 from rltrain.run import checkpoint, panel
@@ -39,6 +41,9 @@ from rltrain.runtime.group import Alone, Group
 from rltrain.runtime.share import RowGenerator, Share
 from rltrain.system import atomic
 from rltrain.system.ram import peak_rss_mb
+
+_leave = os._exit
+"""Kept, because `os._exit` raises an error while the code of an environment runs (envs/gym/guard.py)."""
 
 STATUS_EVERY_S = 30.0
 """Seconds after which status.json is written again if no line of metrics was due."""
@@ -66,6 +71,7 @@ class Run:
         """The processes of the run."""
         self.share = Share.of(self.group.rank, self.group.size, config.algo.num_envs)
         """The environments of this process."""
+        self._shown = run_folder.from_here(folder)  # now, because an environment may change the working directory
         self.step = 0
         """Agent steps so far, over all environments."""
         self._restored = restored[1] if restored else None
@@ -98,6 +104,7 @@ class Run:
             self.logger = Logger(folder, dataclasses.asdict(config), self.step if restored else None, evaluates_again)
         shown = config.progress and self.writes
         self._progress = Progress(config.total_steps, config.log_every_s, shown, lambda: self._clock.train_s)
+        self._progress.episodes_left = self.evaluations.episodes_left
 
     @property
     def writes(self) -> bool:
@@ -125,13 +132,22 @@ class Run:
     def pool(self) -> Pool:
         """The training environments, which start at the first access."""
         if self._pool is None:
-            self._pool = registry.make_pool(self.config.env, self.share.count, self.share.first)
+            # Constructors may read them. Each process has its own.
+            global_random.seed(self.env_seed() + self.share.first)
+            env = registry.bounded(self.config.env) if self.config.algo.plays_whole_episodes else self.config.env
+            self._pool = registry.make_pool(env, self.share.count, self.share.first)
         return self._pool
 
     @property
     def spaces(self) -> tuple[gymnasium.Space, gymnasium.Space]:
         """Spaces (single frame, action) of the training environments. The first access starts the environments."""
         return self.pool.frame_space, self.pool.action_space
+
+    @functools.cached_property
+    def _spaces_in_words(self) -> list[str]:
+        # Do not start environments only for their spaces: A3C starts its own in its workers.
+        with global_random.preserved():
+            return in_words(*(self.spaces if self._pool is not None else registry.spaces(self.config.env)))
 
     def begin(self, agent: Agent, **parts: Stateful) -> bool:
         """Show the panel and, in a resumed run, load the saved state of the agent and its parts.
@@ -154,6 +170,7 @@ class Run:
                     run_folder.note_computing(self.folder)
             self._show(agent, replay_bytes)
             return False
+        checkpoint.check_spaces(self.folder / "checkpoints" / f"step_{self.step:09d}", self._spaces_in_words)
         with fitting(self.folder):
             agent.load_state_dict(self._restored["agent"])
             for name, part in parts.items():
@@ -190,7 +207,7 @@ class Run:
             # Do not start environments only for their spaces: A3C starts its own in its workers.
             spaces = self.spaces if self._pool is not None else registry.spaces(self.config.env)
             facts = agent_panel.facts(self.config, *spaces, agent, replay_bytes)
-        panel.show_start(None if self.config.dry_run else self.folder, facts)
+        panel.show_start(None if self.config.dry_run else self._shown, facts)
 
     def close(self) -> None:
         """Close the training environments, if they were started."""
@@ -245,7 +262,7 @@ class Run:
         """
         if not self.group.is_alone:
             self._exchange()
-        if self.step < self._next_due_step and self._stop_signal is None:
+        if self.step < self._next_due_step and self._agreed_signal is None:
             self._progress.show(self.step)
             if time.monotonic() - self._status_s > STATUS_EVERY_S:
                 self.write_status("running")
@@ -269,7 +286,12 @@ class Run:
         return self._signal is not None
 
     @property
-    def _stop_signal(self) -> int | None:
+    def stop_signal(self) -> int | None:
+        """Number of the signal that asked the run to stop, or None."""
+        return self._signal
+
+    @property
+    def _agreed_signal(self) -> int | None:
         """The signal on which this run stops now; a group stops when all processes know of it."""
         return self._signal if self.group.is_alone else self._agreed
 
@@ -289,16 +311,16 @@ class Run:
 
     def stop_if_asked(self) -> None:
         """Save and raise Stopped if a signal asked the run to stop."""
-        if self._stop_signal is not None:
+        if self._agreed_signal is not None:
             self._stop()
 
     def _stop(self) -> NoReturn:
-        number = self._stop_signal
+        number = self._agreed_signal
         assert number is not None
         if self._saved_step != self.step:
             self.save()
         self.group.gather(None)  # nobody ends before rank 0 has saved
-        raise Stopped(number, str(self.folder))
+        raise Stopped(number, str(self._shown))
 
     def mark(self) -> Callable[[], None]:
         """Return a function that resets the step, the counts and the random numbers to their current state."""
@@ -331,6 +353,7 @@ class Run:
             "train_time_s": self._clock.train_s,
             "wall_time_s": self._clock.wall_s,
         }
+        self.logger.sync()
         saved = self._commit(state, complete=True)
         self._saved_step = self.step
         if self.evaluations.best_step == self.step:
@@ -346,6 +369,7 @@ class Run:
             made_for=fingerprint(self.config),
             previous=self._saved_step,
             best_step=self.evaluations.best_step,
+            spaces=self._spaces_in_words,
             keep_every_steps=self.config.checkpoint_keep_every_steps,
         )
 
@@ -374,7 +398,7 @@ class Run:
         atomic.write_json(self.folder / "result.json", result)
         self._progress.end()
         if self.config.progress and not self.config.dry_run:
-            panel.show_end(self.folder, self.config, result)
+            panel.show_end(self._shown, self.config, result)
 
     def write_status(self, state: str, reason: str = "", exit_code: int | None = None) -> None:
         """Write status.json. A write error prints a warning and does not end the training."""
@@ -389,7 +413,7 @@ class Run:
         """Handle a stop signal: save and stop after the current step. A second SIGINT exits immediately."""
         # In a group one Ctrl-C may arrive twice: from the launcher, and from another process that passes it on.
         if self._signal is not None and number == signal.SIGINT and self.group.is_alone:
-            os._exit(128 + number)
+            _leave(128 + number)
         if self._signal is None and self.writes:
             with suppress(OSError):  # not print: the signal may interrupt a print, which is not reentrant
                 os.write(2, b"\nrltrain: stopping: saving first; press Ctrl-C again to exit without saving\n")
@@ -427,11 +451,15 @@ class Run:
         # The final evaluation has another seed, so that it plays other episodes than those that selected `best`.
         seed = self.seed_of("final evaluation" if final else "evaluation")
 
-        def stopping() -> bool:
-            self._progress.show(self.step, "evaluating")
+        num_episodes = self.evaluations.num_episodes(final)
+
+        def stopping(num_done: int) -> bool:
+            self._progress.show(self.step, f"evaluating {min(num_done + 1, num_episodes)} of {num_episodes}")
             return self.stopping
 
+        start_s = time.monotonic()
         summary, tags = self.evaluations.make(self.agent, self.step, seed, final, stopping)
+        self._progress.evaluated(num_episodes, time.monotonic() - start_s)
         self.logger.metrics(self.step, {"time_s": self._clock.wall_s, **tags})
         if self.evaluations.best is summary:
             if self._saved_step == self.step:  # a complete checkpoint of this step exists: do not save the agent again

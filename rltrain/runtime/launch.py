@@ -20,13 +20,11 @@ from typing import Any
 
 from rltrain.config.runtime import TorchrunConfig
 from rltrain.errors import ConfigError, ProcessLost, RltrainError, Stopped, by_exit_code
+from rltrain.system import process
 
 REPORTS = "RLTRAIN_REPORTS"
 """The environment variable with the folder for the reports. It is set in processes that `launch` started."""
 _STOP_SIGNALS = "SIGTERM,SIGINT,SIGHUP,SIGUSR1"
-
-has_launched = False
-"""True after `launch` was called in this process."""
 
 
 def is_launched() -> bool:
@@ -45,8 +43,7 @@ def num_processes(config: TorchrunConfig) -> int:
 
 def launch(config: TorchrunConfig, arguments: Sequence[str]) -> None:
     """Run `rltrain ARGUMENTS` in several processes and wait for them. Raises what ended them."""
-    global has_launched
-    has_launched = True
+    process.exit_s = 0.0  # the launcher's store can take half a minute to end
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # a lost connection is reported by rltrain, in one line
     from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError

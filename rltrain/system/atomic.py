@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,24 @@ from rltrain.errors import disk_errors
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a file atomically: readers see the old or the new content. Raises DiskError and keeps the old content."""
+    """Replace a file atomically. Raises DiskError and keeps the old content."""
+    write_lines(path, [text])
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """Replace a file atomically: readers see the old or the new content, also after a power failure.
+
+    lines: with their line ends. A link at `path` is replaced, not followed. Raises DiskError and keeps the old content.
+    """
     temporary = path.with_name(f".{path.name}-{os.getpid()}")
     try:
         with disk_errors(path.name, path.parent):
-            temporary.write_text(text)
+            temporary.unlink(missing_ok=True)
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
+            with open(descriptor, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+                file.writelines(lines)
+                file.flush()
+                os.fsync(file.fileno())
             temporary.replace(path)
     except BaseException:
         with contextlib.suppress(OSError):

@@ -3,6 +3,7 @@
 This module does not import torch: if torch is not loaded, the error is not from torch.
 """
 
+import errno
 import re
 import sys
 
@@ -10,6 +11,8 @@ from rltrain.system.ram import free_bytes
 
 _WORDS = ("DefaultCPUAllocator", "_STATUS_ALLOC_FAILED", "CUDA error: out of memory", "MPS backend out of memory")
 """Texts of the RuntimeErrors that torch's libraries raise when memory runs out."""
+_LOADING = ("failed to map segment from shared object", "cannot allocate memory", "Cannot allocate memory")
+"""Texts of the errors of loading a library without enough memory or address space (`ulimit -v`)."""
 
 
 def is_shortage(error: BaseException) -> bool:
@@ -17,7 +20,11 @@ def is_shortage(error: BaseException) -> bool:
     torch = sys.modules.get("torch")
     if isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError)):
         return True
-    return isinstance(error, RuntimeError) and any(word in str(error) for word in _WORDS)
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return True
+    if isinstance(error, ImportError | OSError) and any(word in str(error) for word in _LOADING):
+        return True
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in (*_WORDS, "can't start new thread"))
 
 
 def describe(error: BaseException) -> str:

@@ -4,9 +4,36 @@ import contextlib
 import ctypes
 import os
 import sys
+import threading
+
+from rltrain.errors import ConfigError
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 """Parameters of glibc's mallopt (malloc.h)."""
+
+exit_s = 10.0
+"""The time that Python gets to end. An environment may leave a thread or an exit hook behind that never ends."""
+
+
+def require_working_directory() -> None:
+    """Raise ConfigError if the working directory was deleted: Hydra and Python itself ask for it."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise ConfigError("the working directory was deleted", "cd", "change to a folder that exists") from error
+
+
+def end_soon(code: int) -> None:
+    """Exit with `code` after `exit_s` seconds, whatever still runs. Call it when all is done."""
+
+    def leave() -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+    timer = threading.Timer(exit_s, leave)
+    timer.daemon = True
+    timer.start()
 
 
 def usable_cores() -> int:

@@ -1,14 +1,17 @@
 """Measure free and used memory, and refuse allocations that would not fit before making them."""
 
+import contextlib
 import resource
+import shutil
 import sys
 from pathlib import Path
 
 import psutil
 
-from rltrain.errors import OutOfMemory
+from rltrain.errors import DiskError, OutOfMemory
 
 _CGROUP = Path("/sys/fs/cgroup")
+_SHARED_MEMORY = Path("/dev/shm")
 
 
 def free_bytes() -> int:
@@ -46,3 +49,15 @@ def peak_rss_mb() -> float:
     """Return the peak resident memory of this process in MB (10^6 bytes)."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6  # Linux counts in KiB
+
+
+def require_shared(num_bytes: int, what: str, fix: str) -> None:
+    """Raise DiskError if the shared memory is too small. A process that writes to more is killed by a bus error.
+
+    what: what needs it, as the subject of the message.
+    """
+    with contextlib.suppress(OSError):  # a system without this folder
+        free = shutil.disk_usage(_SHARED_MEMORY).free
+        if num_bytes > free:
+            text = f"{what} {num_bytes / 1e6:,.0f} MB of shared memory, but {free / 1e6:,.0f} MB are free"
+            raise DiskError(text, str(_SHARED_MEMORY), f"{fix}, or in a container use: docker run --shm-size=1g")

@@ -45,9 +45,9 @@ def ffmpeg() -> str | None:
     return shutil.which("ffmpeg")
 
 
-def film_path(stem: Path) -> Path:
-    """Return `stem` with the ending .mp4, or .gif if there is no ffmpeg."""
-    return stem.with_name(stem.name + (".mp4" if ffmpeg() else ".gif"))
+def film_path(path: Path) -> Path:
+    """Return the path with the ending .mp4, or .gif if there is no ffmpeg."""
+    return path.with_suffix(".mp4" if ffmpeg() else ".gif")
 
 
 def film(path: Path, fps: float) -> Screen:

@@ -11,7 +11,7 @@ from rltrain.envs import registry
 from rltrain.envs.pool import Episode
 from rltrain.envs.spaces import pixel_shape
 from rltrain.envs.stepper import Stepper
-from rltrain.run.evaluation import Agent
+from rltrain.run.evaluation import Agent, ending_env
 from rltrain.watching.canvas import compose
 from rltrain.watching.screens import Closed, Screen
 
@@ -20,19 +20,26 @@ _HOLD_S = 1.0
 
 
 def watch(
-    config: RunConfig, agent: Agent, episodes: int, seed: int, greedy: bool, make_screen: Callable[[float], Screen]
+    config: RunConfig,
+    agent: Agent,
+    episodes: int,
+    seed: int,
+    greedy: bool,
+    make_screen: Callable[[float], Screen],
+    stopping: Callable[[], bool] = lambda: False,
 ) -> tuple[list[Episode], bool]:
     """Play episodes one after another. Returns the completed episodes, and True if the pictures show the scored game.
 
     The viewer plays a second copy of the game with the same seed and actions. The pictures show the scored game if
     both copies give the same rewards and episode ends; an environment with unseeded random numbers may differ.
     The first episode is the first of `play_episodes` with the same seed. make_screen: returns a screen for a number of
-    pictures per second. Closing the window ends the play. Raises errors of the environment, the viewer and the screen.
+    pictures per second. Closing the window ends the play, and so does `stopping` when it returns True. Raises errors of
+    the environment, the viewer and the screen.
     """
     generator = np.random.default_rng([seed, 1])
     played: list[Episode] = []
     is_true = True
-    env = config.env
+    env = ending_env(config)
     if hasattr(env, "shaping"):
         env = dataclasses.replace(env, shaping={})  # the score is the unshaped return
     with (
@@ -51,7 +58,7 @@ def watch(
             screen.show(compose(picture, frames, shape[0] if shape else 0, caption))
 
         try:
-            while len(played) < episodes:
+            while len(played) < episodes and not stopping():
                 seen = stepper.obs[0]  # shown next to all pictures of the action that was chosen from it
                 if step == 0:
                     show(picture)

@@ -74,7 +74,7 @@ def test_the_gradient_of_a_two_armed_bandit_is_the_analytic_one_and_a_baseline_l
 
 
 @pytest.mark.parametrize("baseline", [False, True])
-@pytest.mark.parametrize("num_samples", [1, 1000])
+@pytest.mark.parametrize("num_samples", [2, 1000])
 def test_a_batch_of_equal_returns_stays_finite_and_moves_nothing(num_samples, baseline, config):
     agent = Reinforce(config("reinforce", baseline=baseline, value_weight=0.0), VECTOR, TWO, 0)
     before = [parameter.clone() for parameter in agent.actor.network.parameters()]
@@ -86,6 +86,14 @@ def test_a_batch_of_equal_returns_stays_finite_and_moves_nothing(num_samples, ba
     for old, new in zip(before, agent.actor.network.parameters(), strict=True):
         assert new.isfinite().all()
         assert torch.allclose(old, new, atol=1e-6)
+
+
+@pytest.mark.parametrize("baseline", [False, True])
+def test_a_batch_of_one_step_is_learned_from(baseline, config):
+    """Bug: the return of a single step normalised to 0."""
+    agent = Reinforce(config("reinforce", baseline=baseline, value_weight=0.0), VECTOR, TWO, 0)
+    agent.update(ReturnBatch(torch.zeros(1, 1), torch.zeros(1).long(), torch.full((1,), 5.0)))
+    assert agent.learner.metrics()["train/grad_norm"] > 1
 
 
 def test_the_gradient_is_the_one_worked_by_hand(config):

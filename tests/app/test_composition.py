@@ -8,7 +8,7 @@ import yaml
 from small_runs import TABULAR
 
 from rltrain.algos.registry import module_of
-from rltrain.app import hydra_app
+from rltrain.app import hydra_app, overrides
 from rltrain.app.hparams import tuned_as
 from rltrain.config import algorithms
 from rltrain.config import saved as saved_config
@@ -113,7 +113,7 @@ def test_large_numbers_may_be_written_short(text, steps, compose):
 
 
 def test_writing_numbers_short_leaves_fractions_and_names_alone():
-    assert hydra_app.normalise(["algo.learning_rate=1e-3", "name=run1e3", "algo.adam_eps=1.5e0"]) == [
+    assert overrides.normalise(["algo.learning_rate=1e-3", "name=run1e3", "algo.adam_eps=1.5e0"]) == [
         "algo.learning_rate=1e-3",
         "name=run1e3",
         "algo.adam_eps=1.5e0",

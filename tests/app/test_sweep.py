@@ -1,34 +1,47 @@
 """Sweeps beside each other, and what is left of jobs that were killed."""
 
+import contextlib
 import json
 import os
+import shutil
+import signal
 from pathlib import Path
 
+import pytest
 from small_runs import QUICK
 
 from rltrain.app import hydra_app, sweep
+from rltrain.run import folder as run_folder
+from rltrain.run.run import Run
 
 JOBS = ["-m", "algo=q_learning", "env=maze", "seed=0,1", "total_steps=300", *QUICK]
 
 
-def job(folder: Path, state: str | None, mean: float | None = None, reason: str = "") -> None:
+def ended(folder: Path, state: str | None, mean: float | None = None, reason: str = "") -> None:
     folder.mkdir(parents=True)
+    (folder / "config.yaml").touch()
     if state is not None:
         (folder / "status.json").write_text(json.dumps({"state": state, "reason": reason}))
     if mean is not None:
         (folder / "result.json").write_text(json.dumps({"final": {"mean_reward": mean, "std_reward": 0.0}}))
 
 
+def plan(folder: Path, *varies: dict[str, str]) -> sweep.Sweep:
+    jobs = [sweep.Job(number, f"{number:02d}", [], [], one, {"env": {}}) for number, one in enumerate(varies)]
+    return sweep.Sweep(folder.resolve(), jobs)
+
+
 def test_jobs_that_were_killed_are_named_and_the_others_ranked(tmp_path, capfd):
     """Bug: a job without a status, or with half of one, ends the sweep's table with a traceback."""
-    job(tmp_path / "00", "done", 1.0)
-    job(tmp_path / "01", None)
-    job(tmp_path / "02", "done", 2.0)
-    job(tmp_path / "03", "running")
-    job(tmp_path / "04", "failed", reason="out of memory")
-    job(tmp_path / "05", "done")
+    found = plan(tmp_path, *({"x": str(number)} for number in range(7)))
+    ended(tmp_path / "00", "done", 1.0)
+    ended(tmp_path / "01", None)
+    ended(tmp_path / "02", "done", 2.0)
+    ended(tmp_path / "03", "running")
+    ended(tmp_path / "04", "failed", reason="out of memory")
+    ended(tmp_path / "05", "done")
     (tmp_path / "05" / "result.json").write_text('{"final": ')
-    assert sweep.report(tmp_path) == 1
+    assert sweep.report(found, found.jobs) == 1
     lines = capfd.readouterr().err.splitlines()
     assert [line.split()[-1] for line in lines[1:3]] == ["02", "00"]
     assert [line.split("failed: ")[1] for line in lines[3:7]] == [
@@ -37,7 +50,205 @@ def test_jobs_that_were_killed_are_named_and_the_others_ranked(tmp_path, capfd):
         "04: out of memory",
         "05: it ended without giving a reason",
     ]
-    assert lines[-1] == "2 of 6 jobs done, 4 failed"
+    assert lines[-1].startswith("2 of 7 jobs done, 4 failed, 1 not begun; continue with: rltrain resume ")
+
+
+def test_seeds_are_one_row_of_the_table_and_each_environment_has_its_own_ranks(tmp_path, capfd):
+    """Bugs: seeds ranked against each other; scores of two games compared; an interval of a single seed."""
+    varies = [{"env": env, "seed": seed} for env in ("a", "b") for seed in "01"] + [{"env": "c", "seed": "0"}]
+    found = plan(tmp_path, *varies)
+    for number, score in enumerate([1.0, 3.0, 10.0, 10.0, 5.0]):
+        ended(tmp_path / f"{number:02d}", "done", score)
+    assert sweep.report(found, found.jobs) == 0
+    assert (tmp_path / "sweep.csv").read_text().split() == [
+        "rank,env,jobs,done,mean,low,high,folders",
+        *("1,a,2,2,2,1,3,00", "01", "1,b,2,2,10,10,10,02", "03", "1,c,1,1,5,,,04"),
+    ]
+    assert "2.00 [1.00, 3.00] over 2 seeds  env=a" in capfd.readouterr().err
+
+
+def test_a_folder_is_named_by_what_varies_and_tells_a_minus(command):
+    """Bugs: x=-1 and x=1 in folders of one name; names that repeat the whole command; `+key` taken for another key."""
+    assert sweep.folder_name(3, {"algo.gamma": "0.9", "env.kwargs.x": "-1.5"}) == "03_gamma-0.9_x--1.5"
+    assert sweep.folder_name(0, {"a.x": "1", "b.x": "[2, 3]"}) == "00_a.x-1_b.x--2-3"
+    assert sweep.folder_name(0, {"env.cfg": "/a b/c=d.cfg"}) == "00_cfg--a-b-c-d.cfg"
+
+
+def only_sweep(outcome) -> Path:
+    (place,) = (outcome.run_dir / "sweeps").iterdir()
+    return place
+
+
+@pytest.mark.parametrize("way", ["resume", "skip_done"])
+def test_a_stopped_sweep_goes_on_and_runs_no_job_again(way, command, monkeypatch):
+    """Bugs: a stopped sweep prints nothing and cannot be continued; a finished job is trained again."""
+    begun, create = [], run_folder.create
+    monkeypatch.setattr(
+        run_folder, "create", lambda config, folder: (begun.append(config.seed), create(config, folder))[1]
+    )
+    several = ["-m", "algo=q_learning", "env=maze", "seed=0,1,2,3", "total_steps=300", *QUICK]
+    calls = []
+    original = Run.advance
+
+    def advance(self, num_steps, episodes):
+        original(self, num_steps, episodes)
+        if self.config.seed == 1 and not calls:
+            calls.append(self.step)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Run, "advance", advance)
+    stopped = command(*several)
+    assert stopped.code == 143, stopped.err
+    place = only_sweep(stopped)
+    lines = stopped.err.splitlines()
+    assert "1 of 4 jobs done, 0 failed, 1 stopped, 2 not begun" in lines
+    shown = Path("runs/sweeps") / place.name
+    assert lines[-1] == (
+        f"rltrain: error: stopped by SIGTERM; {shown}; all is saved, resume with: rltrain resume {shown}"
+    )
+    first = (place / "00_seed-0" / "result.json").stat()
+    goes_on = command("resume", place) if way == "resume" else command(*several, "skip_done=true")
+    assert goes_on.code == 0, goes_on.err
+    assert "1 of 4 jobs are done already" in goes_on.err and "resumed at step" in goes_on.err
+    assert begun == [0, 1, 2, 3] and (place / "00_seed-0" / "result.json").stat() == first
+    assert only_sweep(goes_on) == place and "4 of 4 jobs done, 0 failed" in goes_on.err
+    again = command("resume", place)
+    assert again.code == 0 and begun == [0, 1, 2, 3]
+
+
+def test_a_signal_that_comes_as_a_job_ends_stops_the_sweep(command, monkeypatch):
+    """Bug: the job takes the signal and ends as done, and the sweep begins the next one."""
+    conclude = Run.conclude
+
+    def signalled(self):
+        conclude(self)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Run, "conclude", signalled)
+    outcome = command(*JOBS)
+    assert outcome.code == 130
+    assert "1 of 2 jobs done, 0 failed, 1 not begun" in outcome.err
+
+
+def test_a_signal_that_python_swallows_stops_the_sweep_all_the_same(command, monkeypatch):
+    """Bug: the signal arrives in a destructor, where Python ignores what is raised, and the sweep trains on."""
+    original = sweep.resolve
+
+    def resolve(config):
+        with contextlib.suppress(sweep.Interrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+            signal.getsignal(signal.SIGTERM)
+        return original(config)
+
+    monkeypatch.setattr(sweep, "resolve", resolve)
+    outcome = command(*JOBS)  # the first job was resolved before
+    assert outcome.code == 143
+    assert "1 of 2 jobs done, 0 failed, 1 not begun" in outcome.err
+
+
+def test_a_job_without_a_checkpoint_begins_again_beside_what_it_left(command):
+    """Bug: a job that was killed before its first checkpoint is never run, or its folder is overwritten."""
+    assert command(*JOBS).code == 0
+    (place,) = Path("runs/sweeps").iterdir()
+    job = place / "01_seed-1"
+    shutil.rmtree(job / "checkpoints")
+    (job / "result.json").unlink()
+    (job / "status.json").write_text('{"state": "running"}')
+    kept = (job / "metrics.jsonl").read_bytes()
+    assert command("resume", place).code == 0
+    assert (job / "metrics.jsonl").read_bytes() == kept
+    assert json.loads((place / "01_seed-1_again-2" / "result.json").read_text())["steps"] == 300
+    assert "01_seed-1_again-2" in (place / "sweep.csv").read_text()
+
+
+def test_a_sweep_can_be_extended(command):
+    """Bug: skip_done starts anew because one seed was added."""
+    assert command(*JOBS).code == 0
+    wider = [*JOBS, "seed=0,1,2", "skip_done=true"]
+    outcome = command(*wider)
+    assert outcome.code == 0, outcome.err
+    place = only_sweep(outcome)
+    assert "2 of 3 jobs are done already" in outcome.err
+    assert sorted(path.name for path in place.glob("0*")) == ["00_seed-0", "01_seed-1", "02_seed-2"]
+
+
+PLACES = {
+    "hydra.sweep.dir": ["hydra.sweep.dir=here"],
+    "subdir": ["hydra.sweep.dir=here", "hydra.sweep.subdir=job_${hydra:job.num}"],
+    "quotes": ["run_dir='my runs'"],
+    "yaml": ["--config-dir", "conf", "+study=place"],
+    "variable": ["run_dir=${oc.env:MY_PLACE}"],
+}
+
+
+@pytest.mark.parametrize("how", PLACES)
+def test_a_sweep_is_looked_at_wherever_it_lies(how, command, tmp_path, monkeypatch):
+    """Bug: no table, and code 0 for a failed job, where the folder does not stand behind run_dir= word for word."""
+    monkeypatch.setenv("MY_PLACE", "elsewhere")
+    (tmp_path / "conf" / "study").mkdir(parents=True)
+    (tmp_path / "conf" / "study" / "place.yaml").write_text("# @package _global_\nrun_dir: elsewhere\n")
+    outcome = command(*PLACES[how], "-m", *JOBS[1 : -len(QUICK)], *QUICK, "algo.gamma=0.9,1.5", "seed=0")
+    assert outcome.code == 1, outcome.err
+    assert "1 of 2 jobs done, 1 failed" in outcome.err
+    (table,) = tmp_path.rglob("sweep.csv")
+    assert table.relative_to(tmp_path).parts[0] in ("here", "my runs", "elsewhere")
+    if how == "subdir":
+        assert (table.parent / "job_0" / "result.json").is_file()
+
+
+def test_what_no_job_can_take_is_refused_before_anything_is_made(command, tmp_path):
+    """Bug: twelve jobs that fail one after the other for the same reason."""
+    for wrong, said in (("algo.gamma=1.5", "algo.gamma; give a value in [0, 1]"), ("env=pendulum", "discrete states")):
+        outcome = command(*JOBS, wrong)
+        assert outcome.code == 2 and said in outcome.last_line, outcome.err
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_of_a_job_trains_it_alone(command):
+    """Bug: command.txt of a job starts the whole sweep."""
+    outcome = command(*JOBS, "algo.gamma=choice(0.9,0.8)", "fail_fast=true")
+    texts = [path.read_text().split() for path in sorted(only_sweep(outcome).glob("*/command.txt"))]
+    assert len(texts) == 4 and not any({"-m", "fail_fast=true"} & set(words) for words in texts)
+    assert {"seed=0", "algo.gamma=0.9"} <= set(texts[0])
+    assert command(*texts[0][1:]).code == 0
+
+
+def test_after_a_failed_job_fail_fast_begins_no_other(command, monkeypatch):
+    monkeypatch.setattr(Run, "conclude", lambda self: 1 / 0)
+    outcome = command(*JOBS, "fail_fast=true")
+    assert outcome.code == 1 and "0 of 2 jobs done, 1 failed, 1 not begun" in outcome.err
+
+
+def test_a_dry_run_of_a_sweep_tries_every_job_and_keeps_nothing(command):
+    outcome = command(*JOBS, "dry_run=true")
+    assert outcome.code == 0 and "2 of 2 jobs can be trained" in outcome.err and not outcome.run_dir.exists()
+
+
+@pytest.mark.parametrize("name", ["../out", "/tmp/out", ".", "link/out"])
+def test_a_plan_writes_nothing_outside_its_sweep(name, command, tmp_path):
+    """Bug: the plan of somebody else's sweep makes folders anywhere."""
+    assert command(*JOBS).code == 0
+    (place,) = Path("runs/sweeps").iterdir()
+    (place / "link").symlink_to(tmp_path)
+    values = json.loads((place / sweep.PLAN).read_text())
+    values["jobs"][0]["folder"] = name
+    (place / sweep.PLAN).write_text(json.dumps(values))
+    outcome = command("resume", place)
+    assert outcome.code == 3 and "the plan of the sweep is damaged" in outcome.last_line
+    (place / sweep.PLAN).write_text('{"jobs": 3')
+    assert command("resume", place).code == 3
+
+
+def test_a_sweep_imports_no_module_that_the_command_does_not_name(command, tmp_path):
+    """Bug: resume of somebody else's sweep runs their code."""
+    assert command(*JOBS).code == 0
+    (place,) = Path("runs/sweeps").iterdir()
+    values = json.loads((place / sweep.PLAN).read_text())
+    (tmp_path / "evil.py").write_text("raise SystemExit('it ran')")
+    values["jobs"][0]["config"]["env"] = {"name": "x", "family": "gym", "id": "evil:X-v0"}
+    (place / sweep.PLAN).write_text(json.dumps(values))
+    outcome = command("resume", place)
+    assert outcome.code == 2 and "would import the module 'evil'" in outcome.last_line
 
 
 def test_another_sweep_that_starts_meanwhile_is_left_alone(command, monkeypatch):

@@ -22,7 +22,7 @@ def network_and_obs(made):
     def get(name):
         folder = made(name)
         config = dataclasses.replace(saved_config.load(folder / "config.yaml"), precision="fp32", device="cpu")
-        network = export.network_of(load_agent(config, checkpoint.read(checkpoint.find(folder))))
+        network = export.network_of(load_agent(config, checkpoint.find(folder)))
         example = export.example_obs(config)
         generator = torch.Generator().manual_seed(0)
         obs = torch.rand((5, *example.shape[1:]), generator=generator) * (255 if example.dtype == torch.uint8 else 1)

@@ -32,7 +32,7 @@ class Kept:
 
 def load(folder):
     config = saved_config.load(folder / "config.yaml")
-    return config, load_agent(config, checkpoint.read(checkpoint.find(folder)))
+    return config, load_agent(config, checkpoint.find(folder))
 
 
 def test_play_films_doom_in_colour_beside_what_the_network_sees(made, command):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from run_folders import write_run
+from small_runs import QUICK
 
 from rltrain.commands import plot
 
@@ -112,3 +113,13 @@ def test_drawing_asks_for_no_display(made, command, monkeypatch):
     monkeypatch.delenv("DISPLAY", raising=False)
     assert command("plot", made("cartpole")).code == 0
     assert "matplotlib.pyplot" not in sys.modules
+
+
+def test_the_curves_of_a_sweep_are_grouped_by_what_varies(command):
+    """Bug: runs with different settings drawn as seeds of one algorithm, with a band over all of them."""
+    jobs = ["algo=q_learning", "env=maze", "total_steps=200", "algo.gamma=0.9,0.5", "seed=0,1", *QUICK]
+    swept = command("-m", *jobs)
+    assert swept.code == 0, swept.err
+    (place,) = (swept.run_dir / "sweeps").iterdir()
+    out = command("plot", place).out
+    assert "algo.gamma=0.5  2 seeds" in out and "algo.gamma=0.9  2 seeds" in out

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from run_folders import write_run
+from small_runs import QUICK
 
 from rltrain.commands import runs
 
@@ -145,13 +146,13 @@ def test_a_job_that_failed_before_it_began_is_in_the_table(command, tmp_path):
     assert table(command("runs").out)["sweeps/now/00_algo-dqn"][0] == "failed"
 
 
-def test_files_that_are_cut_or_damaged_leave_their_columns_empty(command, tmp_path):
+@pytest.mark.parametrize("name", ["status.json", "meta.json", "result.json", "config.yaml"])
+def test_a_run_with_a_file_that_is_cut_or_damaged_is_shown_as_damaged(command, tmp_path, name):
     folder = write_status(write_run(tmp_path / "runs" / "a", {1: 0.0}), result={})
-    for name in ("status.json", "meta.json", "result.json", "metrics.jsonl", "config.yaml"):
-        (folder / name).write_bytes(b'{"state": "do\xff')
+    (folder / name).write_bytes(b'{"state": "do\xff')
     outcome = command("runs")
     assert outcome.code == 0, outcome.err
-    assert table(outcome.out)["a"][0] == "unknown"
+    assert table(outcome.out)["a"][0] == "damaged"
 
 
 def test_long_metrics_are_read_from_their_end(tmp_path):
@@ -164,3 +165,10 @@ def test_long_metrics_are_read_from_their_end(tmp_path):
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0s"), (59, "59s"), (90, "2m"), (7200, "2h"), (86_400 * 3, "3d")])
 def test_ages_are_short(seconds, text):
     assert runs.short_time(seconds) == text
+
+
+def test_a_folder_of_runs_may_be_named_as_a_path(command):
+    """Bug: `rltrain runs PATH` looks for runs whose names contain the path, and finds none."""
+    assert command("algo=q_learning", "env=maze", "total_steps=50", *QUICK, "run_dir=else/where").code == 0
+    outcome = command("runs", "else")
+    assert outcome.code == 0 and "else/where/maze/q_learning/" in outcome.out, outcome.err

@@ -154,7 +154,8 @@ def test_normalize_covers_the_whole_tensor_and_survives_one_sample():
     normal = losses.normalize(torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
     assert normal.mean().item() == pytest.approx(0, abs=1e-6)
     assert normal.square().mean().item() == pytest.approx(1)
-    assert losses.normalize(torch.tensor([5.0])).tolist() == [0]
+    assert losses.normalize(torch.tensor([5.0])).tolist() == [5], "as 0 it would teach nothing"
+    assert losses.normalize(torch.tensor([[-3.0]])).tolist() == [[-3]]
     # The mean of these rounds to another number than theirs; that difference is no advantage.
     equal = torch.full((1000,), 100.1)
     assert equal.mean() != equal[0]

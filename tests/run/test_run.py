@@ -384,3 +384,17 @@ def test_a_dry_run_that_is_stopped_does_not_name_its_folder(command, stop_at, tm
     assert outcome.code == 143
     assert outcome.last_line == "rltrain: error: stopped by SIGTERM; nothing was kept"
     assert not list(tmp_path.iterdir())
+
+
+def test_the_share_of_evaluations_is_counted_and_named_where_it_is_large(command, monkeypatch):
+    """Bug: half of the time goes to evaluations, and nothing says so."""
+    monkeypatch.setattr("rltrain.run.panel._LONG_S", 0.0)
+    often = ["eval_every_steps=64", "log_every_steps=64", "eval_episodes=5", "progress=true"]
+    outcome = command(*RUNS["ppo"], *often)
+    assert outcome.code == 0, outcome.err
+    lines = [json.loads(line) for line in (outcome.folder / "metrics.jsonl").read_text().splitlines()]
+    shares = [line["time/eval_fraction"] for line in lines if "time/eval_fraction" in line]
+    assert shares[0] == 0 and max(shares) > 0 and all(0 <= share < 1 for share in shares)
+    result = outcome.json("result.json")
+    told = "larger eval_every_steps (now 64) or fewer eval_episodes (now 5)" in outcome.err
+    assert told == (result["train_time_s"] < 0.5 * result["wall_time_s"])

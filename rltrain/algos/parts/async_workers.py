@@ -27,6 +27,7 @@ from rltrain.fast.accelerate import set_up
 from rltrain.nn import optimizers
 from rltrain.nn.learner import Learner
 from rltrain.nn.trained import Trained
+from rltrain.system import ram
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
@@ -38,7 +39,10 @@ class Shared:
     """
 
     def __init__(self, network: nn.Module, learner: Learner) -> None:
-        """Move the tensors of the trainer's network and optimizer into shared memory, in place."""
+        """Move the tensors of the trainer's network and optimizer into shared memory, in place. Raises DiskError."""
+        num_bytes = sum(tensor.nbytes for tensor in network.state_dict().values())
+        # The optimizer holds up to two numbers for each parameter; each tensor has pages of its own.
+        ram.require_shared(3 * num_bytes + 1_000_000, "the workers need", "use a smaller network")
         network.share_memory()
         self.tensors = learner.trained.tensors
         optimizers.fill_state(learner.optimizer)
@@ -250,8 +254,13 @@ def _run_worker(
             pipe.send((error.exit_code, error.what, error.where, error.fix))
         except (EOFError, BrokenPipeError, ConnectionResetError):
             raise
-        except Exception:
-            pipe.send((1, traceback.format_exc(), "", ""))
+        except (Exception, SystemExit) as error:
+            fault = plugin_modules.fault_of(error)
+            pipe.send((fault.exit_code, fault.what, fault.where, fault.fix) if fault else _bug())
+
+
+def _bug() -> tuple[int, str, str, str]:  # pragma: no cover (in a process of its own)
+    return 1, traceback.format_exc(), "", ""
 
 
 def _exit_with_trainer() -> None:  # pragma: no cover (in a process of its own)

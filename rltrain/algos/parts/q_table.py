@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from rltrain.algos.parts import table_view
-from rltrain.algos.parts.walk import FINISHED, Walk, begin, settings_of
+from rltrain.algos.parts.walk import FINISHED, Walk, begin, rows_like, settings_of
 from rltrain.config.algorithms import TabularConfig
 from rltrain.config.run import RunConfig
 from rltrain.envs.pool import Episode
@@ -35,8 +35,8 @@ class QTable:
         return {"q_table": self.q}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the state that `state_dict` returned."""
-        self.q[:] = state["q_table"]
+        """Restore the state that `state_dict` returned. Raises ValueError for another shape or dtype."""
+        self.q[:] = rows_like(self.q, state["q_table"])
 
 
 def make_agent(run_config: RunConfig, frame_space: Any, action_space: Any, seed: int) -> QTable:
@@ -45,7 +45,7 @@ def make_agent(run_config: RunConfig, frame_space: Any, action_space: Any, seed:
 
 
 def evaluate(
-    run_config: RunConfig, agent: QTable, episodes: int, seed: int, greedy: bool, stopping: Callable[[], bool]
+    run_config: RunConfig, agent: QTable, episodes: int, seed: int, greedy: bool, stopping: Callable[[int], bool]
 ) -> dict[str, Any]:
     """Return the exact mean and standard deviation of the greedy policy's return, from the transition table.
 
@@ -63,7 +63,7 @@ def train_table(config: RunConfig, run: Run, agent: QTable, learn: Callable[...,
     parts: what `learn` changes besides the table and the walk; checkpoints hold it.
     """
     c: TabularConfig = config.algo
-    table, walk = agent.table, Walk()
+    table, walk = agent.table, Walk(agent.table)
     settings = settings_of(c, config.total_steps)
     generator = run.generator("exploration")
     if not run.begin(agent, walk=walk, **parts):

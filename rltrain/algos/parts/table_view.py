@@ -1,6 +1,7 @@
 """Show a table of action values: after each step, as a policy on the environment's grid, and as CSV."""
 
 import csv
+import io
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import numpy as np
 
 from rltrain.config.environments import GymConfig
 from rltrain.envs.tabular import toy_text
-from rltrain.errors import DiskError
+from rltrain.system import atomic
 
 
 def show_step(env: GymConfig, step: int, before: Any, q: np.ndarray) -> None:
@@ -39,10 +40,8 @@ def show_policy(env: GymConfig, q: np.ndarray) -> None:
 
 def write_csv(env: GymConfig, q: np.ndarray, path: Path) -> None:
     """Write q [S, A] as CSV: one line for each state, one column for each action. Raises DiskError."""
-    try:
-        with path.open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["state", *toy_text.action_names(env, q.shape[1])])
-            writer.writerows([state, *values] for state, values in enumerate(q.tolist()))
-    except OSError as error:
-        raise DiskError(f"cannot write the Q-table: {error.strerror}", str(path), "free some space") from error
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(["state", *toy_text.action_names(env, q.shape[1])])
+    writer.writerows([state, *values] for state, values in enumerate(q.tolist()))
+    atomic.write_text(path, text.getvalue())

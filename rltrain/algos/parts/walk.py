@@ -62,10 +62,19 @@ FINISHED = np.dtype([("step", np.int64), ("reward_sum", np.float64), ("length_st
 """The dtype of a finished episode: the agent step that ended it, its return and its length."""
 
 
+def rows_like(array: np.ndarray, saved: Any) -> np.ndarray:
+    """Return an array of a checkpoint. Raises ValueError unless it has the shape and dtype of `array`."""
+    if not isinstance(saved, np.ndarray) or saved.shape != array.shape or saved.dtype != array.dtype:
+        found = f"{saved.dtype} {saved.shape}" if isinstance(saved, np.ndarray) else type(saved).__name__
+        raise ValueError(f"a saved array is {found}, not {array.dtype} {array.shape}")
+    return saved
+
+
 class Walk:
     """The current state of a walk. A checkpoint holds it, so that a resumed run continues in the same episode."""
 
-    def __init__(self) -> None:
+    def __init__(self, table: TransitionTable) -> None:
+        self._table = table
         self._records = np.zeros(1, CURRENT)
 
     @property
@@ -78,8 +87,18 @@ class Walk:
         return {"place": self._records}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the state that `state_dict` returned."""
-        self._records[:] = state["place"]
+        """Restore the state that `state_dict` returned.
+
+        Raises ValueError for a state, action or length that the table does not have: compiled code would use it to
+        index memory.
+        """
+        [saved] = rows_like(self._records, state["place"])
+        table = self._table
+        if not 0 <= saved["state"] < table.num_states or not 0 <= saved["action"] < table.num_actions:
+            raise ValueError(f"the walk is at state {saved['state']}, action {saved['action']}")
+        if not 0 <= saved["length_steps"] < table.max_episode_steps or saved["num_episodes"] < 0:
+            raise ValueError(f"the walk's episode {saved['num_episodes']} has {saved['length_steps']} steps")
+        self._records[:] = saved
 
 
 @njit

@@ -120,6 +120,8 @@ class Engine:
         limit_s = max(self._config.step_timeout_s, _START_TIMEOUT_S)
         clock = Clock(longest_s=0.5)
         while thread.is_alive() and not process.ended and clock.look() < limit_s:
+            if is_stopping():
+                limit_s = min(limit_s, clock.now_s + STOPPING_S)
             thread.join(timeout=0.02)
         if thread.is_alive():
             process.give_up_start()

@@ -32,7 +32,8 @@ def make_game(config: DoomConfig, setup: Setup, supervisor: Path) -> tuple[vizdo
     game.set_sectors_info_enabled(False)
     # rltrain applies the time limit itself. After the engine's own time limit there is no picture, and an end of the
     # game in the same tic would look like the time limit.
-    timeout = game.get_episode_timeout()
+    own_limit = (config.max_episode_steps or 0) * config.frame_skip
+    timeout = min((tics for tics in (game.get_episode_timeout(), own_limit) if tics > 0), default=0)
     end_tic = game.get_episode_start_time() + timeout if timeout > 0 else None
     game.set_episode_timeout(0)
     return game, end_tic

@@ -18,6 +18,12 @@ from rltrain.envs.restarts import Restarts
 from rltrain.envs.seeding import env_seed
 from rltrain.envs.threads import CHECK_S, Job, Threads
 from rltrain.errors import EnvironmentFailure
+from rltrain.system import ram
+
+_SHARED_BYTES = 300_000
+"""Shared memory of one engine besides its screen (ViZDoom 1.3.2)."""
+_START_TRIES = 3
+"""Starts of an engine in a row that may fail before the first has worked. More would not help a broken installation."""
 
 Recovery = Callable[[EnvironmentFailure], None]
 """What to do after a call of an engine was given up. It runs in the engine's thread."""
@@ -57,7 +63,10 @@ class DoomPool:
         self._engines = [self._engine() for _ in range(num_envs)]
         self._recover: list[Recovery] = [self._ignore] * num_envs
         try:
-            self._run([engine.start for engine in self._engines])
+            width, height = map(int, config.render_resolution.removeprefix("RES_").split("X"))
+            num_bytes = num_envs * (_SHARED_BYTES + width * height * (1 if config.gray else 3))
+            ram.require_shared(num_bytes, f"{num_envs} Doom engines need", "use a smaller num_envs")
+            self._run([functools.partial(self._start, i) for i in range(num_envs)])
         except BaseException:
             self.close()
             raise
@@ -141,6 +150,18 @@ class DoomPool:
         self._run([engine.close for engine in self._engines])
         self._threads.stop()
         self._folder.remove()
+
+    def _start(self, i: int) -> None:
+        """Start engine i. Runs in the engine's thread. Raises EnvironmentFailure if some tries in a row fail."""
+        for tries_left in reversed(range(_START_TRIES)):
+            try:
+                self._engines[i].start()
+                return
+            except EnvironmentFailure as error:
+                self._engines[i].kill()
+                if tries_left == 0 or is_stopping():
+                    raise
+                self._restarts.count(i, error)
 
     def _step_one(self, i: int, action: int) -> None:
         """Step engine i and write its row of every array. Runs in the engine's thread."""

@@ -1,5 +1,8 @@
 """Doom scenarios: their names, spaces and pools. ViZDoom is imported only when a function needs it."""
 
+import dataclasses
+import sys
+
 import gymnasium
 import numpy as np
 from gymnasium import spaces as gym_spaces
@@ -29,6 +32,26 @@ def spaces(config: DoomConfig) -> tuple[gymnasium.Space, gymnasium.Space]:
     if config.game_variables:
         return PixelsAndVariables(*shape, len(config.game_variables)), actions
     return gym_spaces.Box(0, 255, shape, np.uint8), actions
+
+
+def bounded(config: DoomConfig, steps: int) -> DoomConfig:
+    """Return the configuration with a time limit of `steps` if neither it nor the .cfg file has one.
+
+    The first time, a line on stderr tells it. Raises what `spaces` raises.
+    """
+    from rltrain.envs.doom import setup as doom_setup
+
+    cfg = str(doom_setup.read_setup(config).cfg)
+    if config.max_episode_steps is not None or doom_setup.timeout_tics(cfg) > 0:
+        return config
+    if cfg not in _told:
+        _told.add(cfg)
+        what = f"rltrain: '{cfg}' has no episode_timeout: episodes that must end are cut after {steps:,} steps"
+        print(f"{what}; choose another limit with env.max_episode_steps", file=sys.stderr)
+    return dataclasses.replace(config, max_episode_steps=steps)
+
+
+_told: set[str] = set()
 
 
 def make_pool(config: DoomConfig, num_envs: int, first_index: int = 0) -> Pool:

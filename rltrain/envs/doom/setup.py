@@ -22,6 +22,12 @@ _SCENARIOS = Path(vizdoom.scenarios_path)
 _MULTIPLAYER = frozenset({"cig", "multi", "multi_duel"})
 
 
+_NAMED = ("+skill", "+fraglimit", "+freelook", "+timelimit", "+viz_nocheat", "+viz_respawn_delay", "-fast",
+          "-nomonsters", "-respawn", "-skill", "-altdeath", "-deathmatch")  # fmt: skip
+_ALLOWED_ARGUMENTS = re.compile("|".join(map(re.escape, _NAMED)) + r"|\+sv_\w+")
+"""Arguments of the engine that change the rules of the game and nothing else."""
+
+
 class Weight(NamedTuple):
     """The weights of one game variable in the shaping reward."""
 
@@ -56,6 +62,13 @@ def scenarios() -> list[str]:
     return sorted(found)
 
 
+def timeout_tics(cfg: str) -> int:
+    """Return the time limit of a .cfg file in tics of the game's clock, or 0 if it has none."""
+    game = vizdoom.DoomGame()
+    game.load_config(cfg)
+    return max(0, game.get_episode_timeout())
+
+
 def read_setup(config: "DoomConfig") -> Setup:
     """Find and check everything that an engine needs. Raises ConfigError or EnvironmentFailure."""
     cfg, where = _cfg(config)
@@ -65,6 +78,7 @@ def read_setup(config: "DoomConfig") -> Setup:
     game = vizdoom.DoomGame()
     if not game.load_config(str(cfg)):
         raise ConfigError(f"ViZDoom does not accept '{cfg}'", where, "correct the lines that it warns about above")
+    _check_harmless(game, cfg, where)
     buttons = [button.name for button in game.get_available_buttons()]
     if config.actions is None:
         actions = button_actions(buttons, config.action_set, config.noop)
@@ -73,8 +87,9 @@ def read_setup(config: "DoomConfig") -> Setup:
     if not actions:
         fix = "add buttons to its available_buttons"
         raise ConfigError(f"'{cfg.name}' has no button that an action can press", "env.cfg", fix)
-    wad = _value(text, "doom_scenario_path")
-    game_wad = _value(text, "doom_game_path")
+    # ViZDoom reads more spellings of a key than `_value`, and puts the .cfg's folder before the name.
+    wad = _value(text, "doom_scenario_path") or game.get_doom_scenario_path()
+    game_wad = _value(text, "doom_game_path") or game.get_doom_game_path()
     return Setup(
         cfg,
         _find(wad, cfg, where) if wad else None,
@@ -144,9 +159,31 @@ def _value(text: str, key: str) -> str | None:
     return values[-1].strip("\"'") if values else None
 
 
+def _check_harmless(game: vizdoom.DoomGame, cfg: Path, where: str) -> None:
+    """Raise ConfigError for arguments that could make the engine do more than play, such as write a file.
+
+    The .cfg file may come from somebody else. An argument of the engine can be any console command.
+    """
+    words = game.get_game_args().split()
+    for word in words:
+        if word[0] in "+-" and not re.fullmatch(r"-\d[\d.]*", word):
+            allowed = _ALLOWED_ARGUMENTS.fullmatch(word)
+        else:
+            allowed = re.fullmatch(r"\w+|-?\d[\d.]*", word)  # no file name: the engine would run a .cfg
+        if not allowed:
+            what = f"game_args of '{cfg.name}' has '{word}', which is not among the arguments that rltrain allows"
+            raise ConfigError(what, where, f"remove it; allowed are {', '.join(_NAMED)}, and +sv_... with a value")
+    if not re.fullmatch(r"\w+", game.get_doom_map()):
+        raise ConfigError(f"doom_map of '{cfg.name}' is not a name", where, "give a name such as map01")
+
+
 def _find(name: str, cfg: Path, where: str) -> Path:
-    """Return the path of the WAD `name`: beside `cfg`, or among ViZDoom's own. Raises EnvironmentFailure."""
-    for folder in (cfg.parent, _SCENARIOS, PACKAGE):
-        if (folder / name).is_file():
-            return folder / name
+    """Return the path of the WAD `name`: beside `cfg`, or among ViZDoom's own. Raises EnvironmentFailure.
+
+    A name with folders also stands for a file beside `cfg`, for a .cfg that was copied with its WAD.
+    """
+    base = name.replace("\\", "/").rpartition("/")[2]
+    for path in (cfg.parent / name, _SCENARIOS / name, PACKAGE / name, cfg.parent / base):
+        if path.is_file():
+            return path
     raise EnvironmentFailure(f"the WAD '{name}' named in '{cfg.name}' is missing", where, f"put it into {cfg.parent}")

@@ -18,6 +18,7 @@ def make_viewer(config: DoomConfig) -> PoolViewer:
     rendered = dataclasses.replace(
         config,
         frame_skip=1,
+        max_episode_steps=config.max_episode_steps and config.max_episode_steps * config.frame_skip,
         stack_num=1,
         gray=False,
         render_resolution="RES_640X480",

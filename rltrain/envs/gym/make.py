@@ -1,39 +1,163 @@
-"""Make a gymnasium environment, and find its spaces."""
+"""Make a gymnasium environment, and find its spaces and its time limit."""
 
+import contextlib
+import dataclasses
 import importlib.util
+import re
+import sys
 import warnings
+from collections.abc import Iterator
+from typing import Any
 
 import gymnasium
+from gymnasium.spaces import Box
+from gymnasium.wrappers import OrderEnforcing, TimeLimit
 
 from rltrain.config import plugin_modules
 from rltrain.config.environments import GymConfig
-from rltrain.envs.gym.conversion import Conversion
+from rltrain.config.user_code import describe, place_of
+from rltrain.envs.gym import guard
+from rltrain.envs.gym.conversion import Conversion, far_actions
 from rltrain.errors import ConfigError, EnvironmentFailure, nearest
 
 
 def make_env(config: GymConfig) -> gymnasium.Env:
     """Return an environment from `gymnasium.make`.
 
-    Raises ConfigError for an unknown id or wrong kwargs, and EnvironmentFailure if a package is missing.
+    Raises ConfigError for an unknown id or wrong kwargs, and EnvironmentFailure if a package is missing or the code of
+    the environment raises an error.
     """
     if ":" in config.id:  # gymnasium imports the module
         plugin_modules.look_in_working_directory()
+        plugin_modules.NAMED.add(config.id.partition(":")[0])
     try:
-        with warnings.catch_warnings():
+        with guard.environment_code(config.id), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return gymnasium.make(
                 config.id, max_episode_steps=config.max_episode_steps, disable_env_checker=True, **config.kwargs
             )
-    except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
-        fix = "use `pip install` to install that package"
-        if ":" in config.id:
-            fix += ", or start rltrain in the folder of your module"
-        raise EnvironmentFailure(f"'{config.id}' needs a package: {error}", "env.id", fix) from error
-    except (gymnasium.error.UnregisteredEnv, gymnasium.error.DeprecatedEnv) as error:
-        raise ConfigError(f"unknown environment '{config.id}'", "env.id", nearest(config.id, _installed())) from error
-    except (TypeError, ValueError, KeyError, gymnasium.error.Error) as error:
-        fix = "correct env.id or env.kwargs"
-        raise ConfigError(f"'{config.id}' cannot be made: {error}", "env.id, env.kwargs", fix) from error
+    except EnvironmentFailure as failure:
+        error = failure.__cause__
+        if isinstance(error, gymnasium.error.UnregisteredEnv | gymnasium.error.DeprecatedEnv):
+            raise ConfigError(f"unknown environment '{config.id}'", "env.id", _hint(config.id)) from error
+        if isinstance(error, gymnasium.error.DependencyNotInstalled | ImportError):
+            fix = "use `pip install` to install that package"
+            if ":" in config.id:
+                fix += ", or start rltrain in the folder of your module"
+            raise EnvironmentFailure(f"'{config.id}' needs a package: {error}", "env.id", fix) from error
+        # What gymnasium or an environment of gymnasium refuses is a setting; so is what was typed as env.kwargs.
+        is_setting = isinstance(error, TypeError | ValueError | KeyError | gymnasium.error.Error)
+        if is_setting and error is not None and (config.kwargs or not place_of(error)):
+            what = f"'{config.id}' cannot be made: {describe(error)}"
+            raise ConfigError(what, "env.id, env.kwargs", "correct env.id or env.kwargs") from error
+        raise EnvironmentFailure(f"{failure.what} while it was made", failure.where, failure.fix) from error
+
+
+@contextlib.contextmanager
+def opened(config: GymConfig) -> Iterator[gymnasium.Env]:
+    """Make an environment for a look at it, and close it. Raises what `make_env` raises."""
+    env = make_env(config)
+    try:
+        yield env
+    finally:
+        guard.close(env, config.id)
+
+
+def spaces(config: GymConfig) -> tuple[gymnasium.Space, gymnasium.Space]:
+    """Return the (single-frame observation, action) spaces of the pool. Raises what `make_env` raises."""
+    with opened(config) as env:
+        conversion = Conversion(env, config)
+        return conversion.frame_space, conversion.action_space
+
+
+def settle(config: GymConfig, action_space: gymnasium.Space) -> GymConfig:
+    """Return the configuration of a new run with `scale_actions` decided, and tell what is unusual about the actions.
+
+    action_space: the second of `spaces(config)`. Raises what `make_env` raises.
+    """
+    if not isinstance(action_space, Box):
+        return dataclasses.replace(config, scale_actions=bool(config.scale_actions))
+    with opened(config) as env:
+        space: Any = env.action_space
+    far = far_actions(space)
+    if not far:
+        return dataclasses.replace(config, scale_actions=bool(config.scale_actions))
+    bounds = f"the actions of '{config.id}' lie between {space.low.tolist()} and {space.high.tolist()}"
+    if config.scale_actions is False:
+        why = "a new policy acts around 0 with deviation 1, which reaches little of that"
+        print(f"rltrain: warning: {bounds}; {why}; use env.scale_actions=true", file=sys.stderr)
+        return config
+    print(f"rltrain: {bounds}; the policy acts from -1 to 1 and is scaled: env.scale_actions=true", file=sys.stderr)
+    return dataclasses.replace(config, scale_actions=True)
+
+
+def without_limit(env: gymnasium.Env) -> tuple[gymnasium.Env, int]:
+    """Return the environment without what `gymnasium.make` put around it, and the time limit that was removed, or 0.
+
+    These two wrappers take as long as a step of CartPole, so the pool counts the steps itself. A time limit of the
+    factory's own stays inside, and so does a subclass, with whatever else it does.
+    """
+    limit = 0
+    if type(env) is TimeLimit:
+        limit, env = env._max_episode_steps, env.env
+    if type(env) is OrderEnforcing:
+        env = env.env
+    return env, limit
+
+
+def time_limit(env: gymnasium.Env) -> int | None:
+    """Return the smallest time limit among the wrappers of an environment, in agent steps; None if there is none."""
+    limits = []
+    while isinstance(env, gymnasium.Wrapper):
+        if isinstance(env, TimeLimit):
+            limits.append(env._max_episode_steps)
+        env = env.env
+    return min(limits, default=None)
+
+
+def bounded(config: GymConfig, steps: int) -> GymConfig:
+    """Return the configuration with a time limit of `steps` if neither it nor the environment has one.
+
+    The first time, a line on stderr tells it. Raises what `make_env` raises.
+    """
+    if config.max_episode_steps is not None or _has_limit(config):
+        return config
+    if config.id not in _told:
+        _told.add(config.id)
+        what = f"rltrain: '{config.id}' has no time limit: episodes that must end are cut after {steps:,} steps"
+        print(f"{what}; choose another limit with env.max_episode_steps", file=sys.stderr)
+    return dataclasses.replace(config, max_episode_steps=steps)
+
+
+_told: set[str] = set()
+_limited: dict[str, bool] = {}
+"""Whether an environment has a time limit, by id and kwargs, because making an environment may take long."""
+
+
+def _has_limit(config: GymConfig) -> bool:
+    key = f"{config.id} {config.kwargs}"
+    if key not in _limited:
+        spec = gymnasium.registry.get(config.id.rpartition(":")[2])
+        if spec is not None and spec.max_episode_steps is not None:
+            _limited[key] = True
+        else:
+            with opened(config) as env:
+                _limited[key] = time_limit(env) is not None
+    return _limited[key]
+
+
+def _hint(env_id: str) -> str:
+    """Return what to use instead of an unknown id."""
+    name = re.sub(r"^ALE/|(NoFrameskip|Deterministic)?-v\d+$", "", env_id.rpartition(":")[2])
+    game = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name.removesuffix("-ram")).lower()
+    if importlib.util.find_spec("ale_py") is not None:
+        from rltrain.envs.atari.pool import games
+
+        if game in games():
+            return f"Atari games have an environment of their own: use env=atari env.game={game}"
+        if "ALE/" in env_id or "NoFrameskip" in env_id:
+            return f"for an Atari game use env=atari env.game=NAME; {nearest(game, games())}"
+    return nearest(env_id, _installed())
 
 
 def _installed() -> list[str]:
@@ -47,13 +171,3 @@ def _installed() -> list[str]:
         for name, spec in gymnasium.registry.items()
     }
     return [name for name, place in made_by.items() if not place.startswith(without)]
-
-
-def spaces(config: GymConfig) -> tuple[gymnasium.Space, gymnasium.Space]:
-    """Return the (single-frame observation, action) spaces of the pool. Raises what `make_env` raises."""
-    env = make_env(config)
-    try:
-        conversion = Conversion(env, config.id)
-        return conversion.frame_space, conversion.action_space
-    finally:
-        env.close()

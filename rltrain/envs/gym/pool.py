@@ -9,13 +9,15 @@ import gymnasium
 import numpy as np
 
 from rltrain.config.environments import GymConfig
+from rltrain.envs import global_random
+from rltrain.envs.gym import guard
 from rltrain.envs.gym import state as gym_state
+from rltrain.envs.gym.contract import Contract, ContractBreach
 from rltrain.envs.gym.conversion import Conversion
-from rltrain.envs.gym.make import make_env
+from rltrain.envs.gym.make import make_env, without_limit
 from rltrain.envs.patience import StandsStill, interruptible
 from rltrain.envs.pool import Episode, TimeStep
 from rltrain.envs.seeding import env_seed
-from rltrain.errors import EnvironmentFailure
 
 
 class GymPool:
@@ -29,15 +31,23 @@ class GymPool:
 
     def __init__(self, config: GymConfig, num_envs: int, first_index: int = 0) -> None:
         self._id = config.id
-        self._envs = [make_env(config) for _ in range(num_envs)]
-        env = self._envs[0]
+        self._envs: list[gymnasium.Env] = []
+        try:
+            for _ in range(num_envs):
+                self._envs.append(make_env(config))
+            env = self._envs[0]
+            self._conversion = Conversion(env, config)
+            with guard.environment_code(config.id):
+                self._check_equal()
+                self._contracts = [Contract(each, config.id) for each in self._envs]
+        except BaseException:
+            self.close()
+            raise
         self.num_envs = num_envs
-        self._conversion = Conversion(env, config.id)
         self.frame_space, self.action_space = self._conversion.frame_space, self._conversion.action_space
         self.stack_num = config.stack_num
-        # gymnasium's wrappers take as long as a step of CartPole, so the pool removes them and counts the steps itself.
-        self._limit = (env.spec.max_episode_steps if env.spec else None) or 0
-        self._inner = [_unwrap(env) for env in self._envs]
+        unwrapped = [without_limit(env) for env in self._envs]
+        self._inner, self._limit = [inner for inner, _ in unwrapped], unwrapped[0][1]
         self._first_index = first_index
         # The shape and dtype of raw observations, before the conversion to frames.
         raw_shape = env.observation_space.shape or ()
@@ -50,12 +60,17 @@ class GymPool:
     def reset(self, seed: int) -> np.ndarray:
         """Start a new episode in every environment and return obs [B, *frame_shape].
 
-        Raises EnvironmentFailure if an environment raises an error.
+        Also seeds the global generators of NumPy and Python and the environments' spaces, which their code may read.
+        Raises EnvironmentFailure if an environment raises an error or breaks its contract.
         """
         obs = np.zeros(self._shape, self._dtype)
+        global_random.seed(env_seed(seed, self._first_index))
         with self._environment_errors():
             for i, env in enumerate(self._inner):
-                obs[i] = env.reset(seed=env_seed(seed, self._first_index + i))[0]
+                number = env_seed(seed, self._first_index + i)
+                env.action_space.seed(number)
+                env.observation_space.seed(number)
+                obs[i] = self._contracts[i].reset(env.reset(seed=number))
         self._obs = obs
         self._reward_sum = [0.0] * self.num_envs
         self._length_steps = [0] * self.num_envs
@@ -67,10 +82,13 @@ class GymPool:
         self._action = action
 
     def recv(self) -> TimeStep:
-        """Take the step and return its result. Raises EnvironmentFailure if an environment raises an error."""
+        """Take the step and return its result.
+
+        Raises EnvironmentFailure if an environment raises an error or breaks its contract.
+        """
         if self._action is None:
             raise RuntimeError("recv was called without send")
-        num_envs, limit = self.num_envs, self._limit
+        num_envs, limit, contracts = self.num_envs, self._limit, self._contracts
         reward_sum, length_steps = self._reward_sum, self._length_steps
         actions = self._conversion.actions(self._action)
         self._action = None
@@ -82,9 +100,9 @@ class GymPool:
         ended = []
         with self._environment_errors():
             for i, env in enumerate(self._inner):
-                next_obs[i], step_reward, step_terminated, step_truncated, _ = env.step(actions[i])
+                next_obs[i], step_reward, step_terminated, step_truncated = contracts[i].step(env.step(actions[i]))
                 reward[i] = step_reward
-                reward_sum[i] += float(step_reward)
+                reward_sum[i] += step_reward
                 length_steps[i] += 1
                 if step_terminated:
                     terminated[i] = True
@@ -95,7 +113,7 @@ class GymPool:
             obs, episodes = next_obs.copy(), []
             for i in ended:
                 episodes.append(Episode(i, reward_sum[i], length_steps[i], length_steps[i]))
-                obs[i] = self._inner[i].reset()[0]
+                obs[i] = contracts[i].reset(self._inner[i].reset())
                 reward_sum[i], length_steps[i] = 0.0, 0
         if self._stands_still:
             return self._truncated_step()
@@ -129,27 +147,26 @@ class GymPool:
     def close(self) -> None:
         """End every environment."""
         for env in self._envs:
-            with contextlib.suppress(StandsStill), interruptible():
-                env.close()
+            guard.close(env, self._id)
         self._envs, self._inner = [], []
+
+    def _check_equal(self) -> None:
+        """Raise ContractBreach if the environments of this pool have different spaces."""
+        first = self._envs[0]
+        for env in self._envs[1:]:
+            for name in ("observation_space", "action_space"):
+                one, other = getattr(first, name), getattr(env, name)
+                if one != other:
+                    what = f"environment '{self._id}' has another {name} each time: {one} and {other}"
+                    raise ContractBreach(what, "env.id", "give all environments of one id and env.kwargs equal spaces")
 
     @contextlib.contextmanager
     def _environment_errors(self) -> Iterator[None]:
         """Turn an environment's error into EnvironmentFailure. Stop waiting for one that hangs while the run stops."""
+        fix = "the fault is in the environment; with env.workers=1 or more rltrain replaces it and trains on"
         try:
-            with interruptible():
+            with guard.environment_code(self._id, fix), interruptible():
                 yield
         except StandsStill:
             self._stands_still = True
             print(f"rltrain: warning: environment '{self._id}' hangs; the run stops without it", file=sys.stderr)
-        except Exception as error:
-            what = f"environment '{self._id}' raised {type(error).__name__}: {error}"
-            fix = "the fault is in the environment; with env.workers=1 or more rltrain replaces it and trains on"
-            raise EnvironmentFailure(what, "env.id", fix) from error
-
-
-def _unwrap(env: gymnasium.Env) -> gymnasium.Env:
-    """Remove the outermost wrappers that only count steps or check the order of calls."""
-    while isinstance(env, gymnasium.wrappers.TimeLimit | gymnasium.wrappers.OrderEnforcing):
-        env = env.env
-    return env

@@ -1,5 +1,6 @@
 """Render a gymnasium environment with its own renderer, one picture for each agent step."""
 
+import contextlib
 import dataclasses
 import os
 from typing import Any
@@ -7,12 +8,15 @@ from typing import Any
 import numpy as np
 
 from rltrain.config.environments import GymConfig
+from rltrain.envs import global_random
+from rltrain.envs.gym import guard
+from rltrain.envs.gym.contract import Contract
 from rltrain.envs.gym.conversion import Conversion
-from rltrain.envs.gym.make import make_env
+from rltrain.envs.gym.make import make_env, opened
 from rltrain.envs.seeding import env_seed
 from rltrain.envs.tabular.toy_text import ACTION_NAMES
 from rltrain.envs.viewer import Shown, action_name
-from rltrain.errors import EnvironmentFailure
+from rltrain.errors import ConfigError, EnvironmentFailure
 
 _ACTION_NAMES = {
     **ACTION_NAMES,
@@ -24,6 +28,9 @@ _ACTION_NAMES = {
 """The names of actions, by the class of the environment. Other environments show their actions as numbers."""
 
 
+_FIX = "use `rltrain eval`: it cannot be watched or filmed"
+
+
 class GymViewer:
     """A second copy of the environment, with `render_mode="rgb_array"`."""
 
@@ -32,30 +39,45 @@ class GymViewer:
         os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
         if not os.environ.get("DISPLAY") and not os.environ.get("WAYLAND_DISPLAY"):
             os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
-        plain = make_env(config)
-        modes = plain.metadata.get("render_modes") or []
-        plain.close()
+        self._id = config.id
+        with opened(config) as plain, self._environment():
+            modes = plain.metadata.get("render_modes") or []
         if "rgb_array" not in modes:
-            what, fix = f"'{config.id}' draws no pictures", "use `rltrain eval`: it cannot be watched or filmed"
-            raise EnvironmentFailure(what, "env.id", fix)
-        self._env = make_env(dataclasses.replace(config, kwargs={**config.kwargs, "render_mode": "rgb_array"}))
-        self.fps = float(self._env.metadata.get("render_fps") or 30)
-        self._conversion = Conversion(self._env, config.id)
+            raise EnvironmentFailure(f"'{config.id}' draws no pictures", "env.id", _FIX)
+        # The scored game reads the same global generators, so the twin has its own.
+        self._random = global_random.Separate()
+        try:
+            self._env = make_env(dataclasses.replace(config, kwargs={**config.kwargs, "render_mode": "rgb_array"}))
+        except ConfigError as error:  # the configuration is right without render_mode
+            raise EnvironmentFailure(error.what, "env.id", _FIX) from error
+        with self._environment():
+            fps = self._env.metadata.get("render_fps") or 30
+            is_rate = isinstance(fps, int | float) and 0 < fps < 1000
+            self.fps = float(fps) if is_rate else 30.0
+            self._contract = Contract(self._env, config.id)
+        self._conversion = Conversion(self._env, config)
         self._action_names = _ACTION_NAMES.get(type(self._env.unwrapped).__name__, ())
 
     def reset(self, seed: int) -> np.ndarray:
         """Start an episode with the seed of environment 0 of a pool. Return its first picture, [H, W, 3] uint8."""
-        self._env.reset(seed=env_seed(seed, 0))
+        number = env_seed(seed, 0)
+        with self._environment(), self._random:
+            global_random.seed(number)  # as in the pool
+            self._env.action_space.seed(number)
+            self._env.observation_space.seed(number)
+            self._contract.reset(self._env.reset(seed=number))
         return self._picture()
 
     def step(self, action: Any) -> Shown:
         """Take one agent step. Return one picture."""
-        _, reward, terminated, truncated, _ = self._env.step(self._converted(action))
-        return Shown([self._picture()], float(reward), bool(terminated or truncated))
+        with self._environment(), self._random:
+            _, reward, terminated, truncated = self._contract.step(self._env.step(self._converted(action)))
+        return Shown([self._picture()], reward, terminated or truncated)
 
     def restart(self) -> np.ndarray:
         """Start the next episode. Return its first picture, [H, W, 3] uint8."""
-        self._env.reset()
+        with self._environment(), self._random:
+            self._contract.reset(self._env.reset())
         return self._picture()
 
     def action_name(self, action: Any) -> str:
@@ -64,14 +86,18 @@ class GymViewer:
 
     def close(self) -> None:
         """Close the environment."""
-        self._env.close()
+        guard.close(self._env, self._id)
 
     def _converted(self, action: Any) -> Any:
         return self._conversion.actions(np.asarray(action)[None])[0]
 
     def _picture(self) -> np.ndarray:
-        picture = np.asarray(self._env.render())
-        if picture.ndim != 3 or picture.shape[2] != 3:
-            what = f"the environment's picture has shape {picture.shape}, not [height, width, 3]"
-            raise EnvironmentFailure(what, "env.id", "use `rltrain eval`: it cannot be watched or filmed")
+        with self._environment(), self._random:
+            picture = np.asarray(self._env.render())
+        if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype.kind not in "biuf" or 0 in picture.shape:
+            what = f"the picture of '{self._id}' has shape {picture.shape} and dtype {picture.dtype}"
+            raise EnvironmentFailure(f"{what}, not [height, width, 3] of uint8", "env.id", _FIX)
         return np.ascontiguousarray(picture, np.uint8)
+
+    def _environment(self) -> contextlib.AbstractContextManager[None]:
+        return guard.environment_code(self._id)

@@ -1,6 +1,8 @@
 """Toy-text environments as arrays, for loops compiled by numba and for exact evaluation without sampling."""
 
 import math
+import random
+import time
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -9,10 +11,16 @@ from gymnasium.spaces import Discrete
 from numba import njit
 
 from rltrain.config.environments import GymConfig
-from rltrain.envs.gym.make import make_env
+from rltrain.envs.gym.contract import Contract
+from rltrain.envs.gym.guard import environment_code
+from rltrain.envs.gym.make import opened, time_limit
+from rltrain.envs.registry import TABLE_STEPS
 from rltrain.errors import ConfigError
 
-DEFAULT_MAX_EPISODE_STEPS = 1000
+COMPARED_STEPS = 5_000
+"""The steps of the environment that `check_table` compares with the table, at most. They take less than 0.2 s."""
+COMPARED_S = 2.0
+"""The time that the comparison may take with a slow environment, seconds."""
 
 
 class TransitionTable(NamedTuple):
@@ -35,28 +43,37 @@ class TransitionTable(NamedTuple):
 
 
 def check_table(config: GymConfig) -> None:
-    """Raise ConfigError if the environment has no transition table."""
-    env = make_env(config)
-    try:
-        _check_table(env, config.id)
-    finally:
-        env.close()
+    """Raise ConfigError if the environment has no transition table, or does not behave as its table says.
+
+    The environment is stepped with all its wrappers. Each step must be a possible outcome of the table, and the most
+    likely outcomes must be as frequent as the table says.
+    """
+    table = transition_table(config)
+    with opened(config) as env, environment_code(config.id):
+        difference = _difference(env, table, config.id)
+    if difference:
+        raise ConfigError(
+            f"'{config.id}' does not behave as its transition table P says: {difference}",
+            "env.id, env.kwargs",
+            "use an algorithm that steps the environment, such as algo=dqn; or correct P",
+        )
 
 
 def transition_table(config: GymConfig) -> TransitionTable:
     """Return the transition table of a toy-text environment. Raises ConfigError if the environment has none."""
-    env = make_env(config)
-    try:
+    with opened(config) as env, environment_code(config.id):
         _check_table(env, config.id)
-        base: Any = env.unwrapped
-        table, initial = base.P, base.initial_state_distrib
-        state_space: Any = env.observation_space
-        action_space: Any = env.action_space
-        num_states, num_actions = int(state_space.n), int(action_space.n)
-        first_state, first_action = int(state_space.start), int(action_space.start)
-        limit = (env.spec.max_episode_steps if env.spec else None) or DEFAULT_MAX_EPISODE_STEPS
-    finally:
-        env.close()
+        return _read_table(env)
+
+
+def _read_table(env: gymnasium.Env) -> TransitionTable:
+    base: Any = env.unwrapped
+    table, initial = base.P, base.initial_state_distrib
+    state_space: Any = env.observation_space
+    action_space: Any = env.action_space
+    num_states, num_actions = int(state_space.n), int(action_space.n)
+    first_state, first_action = int(state_space.start), int(action_space.start)
+    limit = time_limit(env) or TABLE_STEPS
     # An environment may count states and actions from another number than 0. The arrays count from 0, as pools do.
     outcomes = [[table[s + first_state][a + first_action] for a in range(num_actions)] for s in range(num_states)]
     width = max(len(of_action) for of_state in outcomes for of_action in of_state)
@@ -68,9 +85,15 @@ def transition_table(config: GymConfig) -> TransitionTable:
             for k, (chance, successor, gain, ends) in enumerate(outcomes[s][a]):
                 probability[s, a, k], next_state[s, a, k] = chance, successor - first_state
                 reward[s, a, k], terminated[s, a, k] = gain, ends
-    return TransitionTable(
-        probability, next_state, reward, terminated, np.asarray(initial, np.float64), limit, num_states, num_actions
-    )
+    initial = np.asarray(initial, np.float64)
+    # Compiled code uses the numbers as indices and does not check them.
+    if ((next_state < 0) | (next_state >= num_states)).any():
+        raise ValueError("P leads to a state outside of the observation space")
+    if (probability < 0).any() or not np.allclose(probability.sum(axis=2), 1, atol=1e-6):
+        raise ValueError("the probabilities of an action in P do not sum to 1")
+    if initial.shape != (num_states,) or (initial < 0).any() or not np.isclose(initial.sum(), 1, atol=1e-6):
+        raise ValueError("initial_state_distrib must have one probability for each state, with sum 1")
+    return TransitionTable(probability, next_state, reward, terminated, initial, limit, num_states, num_actions)
 
 
 def _check_table(env: gymnasium.Env, env_id: str) -> None:
@@ -82,6 +105,60 @@ def _check_table(env: gymnasium.Env, env_id: str) -> None:
             "use taxi, frozen_lake, cliff_walking or maze, or give your environment discrete spaces, P and "
             "initial_state_distrib as in rltrain/envs/maze.py",
         )
+
+
+def _difference(env: gymnasium.Env, table: TransitionTable, env_id: str) -> str:
+    """Step the environment, and return the first difference to the table; empty if there is none."""
+    contract, limit = Contract(env, env_id), time_limit(env)
+    spaces: Any = (env.observation_space, env.action_space)
+    first_state, first_action = (int(space.start) for space in spaces)
+    tried: dict[int, list[int]] = {}
+    rows: dict[tuple[int, int], list[tuple[float, int, float, bool]]] = {}
+    order = random.Random(0)
+    # How often the most likely state was expected and seen to follow, and the variance of the difference.
+    expected = seen = variance = 0.0
+    state = length = num_steps = 0
+    ended, deadline_s = True, time.monotonic() + COMPARED_S
+    while num_steps < COMPARED_STEPS and time.monotonic() < deadline_s:
+        if ended:
+            state = contract.reset(env.reset(seed=0 if num_steps == 0 else None)) - first_state
+            length = 0
+            if table.initial_probability[state] <= 0:
+                return f"an episode starts in state {state + first_state}, which initial_state_distrib excludes"
+        # The action that was tried least in this state reaches more of the table than a random one.
+        counts = tried.setdefault(state, [0] * table.num_actions)
+        action = order.choice([action for action, count in enumerate(counts) if count == min(counts)])
+        counts[action] += 1
+        row = rows.get((state, action)) or rows.setdefault((state, action), _row(table, state, action))
+        obs, reward, terminated, truncated = contract.step(env.step(action + first_action))
+        next_state, length, num_steps = obs - first_state, length + 1, num_steps + 1
+        if not any(
+            next_state == to and terminated == ends and math.isclose(reward, gain, rel_tol=1e-5, abs_tol=1e-6)
+            for _, to, gain, ends in row
+        ):
+            end = " and the end of the episode" if terminated else ""
+            return (
+                f"action {action + first_action} in state {state + first_state} led to state {next_state + first_state}"
+                f" with reward {reward:g}{end}, which P does not list"
+            )
+        if truncated and not terminated and length != limit:
+            return f"an episode was truncated after {length} steps, which no time limit of gymnasium explains"
+        likeliest = max(row)[1]
+        chance = min(sum(probability for probability, to, _, _ in row if to == likeliest), 1.0)
+        expected, seen = expected + chance, seen + (next_state == likeliest)
+        variance += chance * (1 - chance)
+        state, ended = next_state, terminated or truncated
+    if abs(seen - expected) > 6 * math.sqrt(variance) + 1e-6 * num_steps:
+        return (
+            f"the most likely states followed {seen:.0f} times in {num_steps:,} steps, not about {expected:.0f} times"
+        )
+    return ""
+
+
+def _row(table: TransitionTable, state: int, action: int) -> list[tuple[float, int, float, bool]]:
+    """Return the possible outcomes of an action: (probability, next state, reward, terminated)."""
+    arrays = (table.probability, table.next_state, table.reward, table.terminated)
+    return [row for row in zip(*(array[state, action].tolist() for array in arrays), strict=True) if row[0] > 0]
 
 
 @njit

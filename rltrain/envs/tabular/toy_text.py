@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from rltrain.config.environments import GymConfig
-from rltrain.envs.gym.make import make_env
+from rltrain.envs.gym.make import opened
 
 ACTION_NAMES = {
     "TaxiEnv": ("south", "north", "east", "west", "pickup", "dropoff"),
@@ -41,8 +41,7 @@ def state_names(config: GymConfig, num_states: int) -> list[str]:
 
 def policy_picture(config: GymConfig, policy: np.ndarray) -> str:
     """Return the actions of a policy, [S] int, drawn on the environment's grid. Empty if the grid is not known."""
-    env = make_env(config)
-    try:
+    with opened(config) as env:
         base: Any = env.unwrapped
         kind = type(base).__name__
         if kind not in ACTION_NAMES:
@@ -51,16 +50,11 @@ def policy_picture(config: GymConfig, policy: np.ndarray) -> str:
         return {"TaxiEnv": _taxi, "FrozenLakeEnv": _lake, "CliffWalkingEnv": _cliff, "MazeEnv": _maze}[kind](
             base, arrows
         )
-    finally:
-        env.close()
 
 
 def _kind(config: GymConfig) -> str:
-    env = make_env(config)
-    try:
+    with opened(config) as env:
         return type(env.unwrapped).__name__
-    finally:
-        env.close()
 
 
 def _lake(base: Any, arrows: np.ndarray) -> str:

@@ -173,7 +173,7 @@ class Workers:
     def _lost_or_raise(self, number: int, failure: Failure) -> Lost:
         error = errors.by_exit_code(failure.exit_code)(failure.what, failure.where or self._where, failure.fix)
         error.add_note(f"in worker process {number}:\n{failure.trace}")
-        if isinstance(error, EnvironmentFailure) and not failure.starting:
+        if isinstance(error, EnvironmentFailure) and not failure.final:
             return Lost(number, error)
         raise error
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import psutil
 
 from rltrain.config import plugin_modules
+from rltrain.envs import global_random
 from rltrain.envs.patience import Clock, is_stopping
 from rltrain.errors import EnvironmentFailure, RltrainError
 
@@ -31,8 +32,8 @@ class Failure(NamedTuple):
     where: str
     fix: str
     trace: str
-    starting: bool
-    """True if the environment could not be made, so that another process would not help."""
+    final: bool
+    """True if the environment could not be made or breaks its contract, so that another process would not help."""
 
 
 def serve(pipe: Connection, make: Callable[..., Any], arguments: tuple[Any, ...], plugins: list[str]) -> None:
@@ -56,11 +57,15 @@ def serve(pipe: Connection, make: Callable[..., Any], arguments: tuple[Any, ...]
                 return
             answer: Any
             try:
-                subject = subject or make(*arguments)
+                if subject is None:
+                    if method == "reset":
+                        global_random.seed(*given)  # constructors may read the generators
+                    subject = make(*arguments)
                 answer = getattr(subject, method)(*given)
             except RltrainError as error:
                 words = (error.exit_code, error.what, error.where, error.fix)
-                answer = Failure(*words, traceback.format_exc(), subject is None)
+                final = subject is None or (isinstance(error, EnvironmentFailure) and error.is_final)
+                answer = Failure(*words, traceback.format_exc(), final)
             except Exception as error:
                 what = f"an environment raised {type(error).__name__}: {error}"
                 words = (EnvironmentFailure.exit_code, what, "", "the fault is in the environment")

@@ -10,8 +10,9 @@ from small_runs import small
 
 from rltrain.config.environments import GymConfig
 from rltrain.envs import registry
-from rltrain.envs.gym.conversion import Conversion
+from rltrain.envs.gym.conversion import Conversion, far_actions
 from rltrain.envs.tabular.table import transition_table
+from rltrain.errors import ConfigError
 
 LEVER, STAIRS = (GymConfig(name, id=f"offsets:{name}-v0") for name in ("Lever", "Stairs"))
 PLAIN = spaces.Box(-1, 1, (2,), np.float64)
@@ -27,8 +28,8 @@ class Anything(gymnasium.Env):
         self.observation_space, self.action_space = observation_space, action_space
 
 
-def conversion(observation_space=PLAIN, action_space=PLAIN):
-    return Conversion(Anything(observation_space, action_space), "Anything-v0")
+def conversion(observation_space=PLAIN, action_space=PLAIN, **fields):
+    return Conversion(Anything(observation_space, action_space), GymConfig("x", id="Anything-v0", **fields))
 
 
 @pytest.mark.parametrize(
@@ -49,19 +50,105 @@ def test_states_count_from_zero(theirs, ours, given, frames):
 
 @pytest.mark.parametrize(
     ("theirs", "ours"),
-    [((9, 8), (1, 9, 8)), ((9, 8, 3), (3, 9, 8)), ((3, 9, 8), (3, 9, 8)), ((3, 3, 3), (3, 3, 3))],
+    [
+        ((9, 8), (1, 9, 8)),
+        ((9, 8, 3), (3, 9, 8)),
+        ((3, 9, 8), (3, 9, 8)),
+        ((3, 3, 3), (3, 3, 3)),
+        ((8, 84, 84), (8, 84, 84)),
+        ((84, 84, 8), (8, 84, 84)),
+        ((10, 10, 10), (10, 10, 10)),
+    ],
 )
 def test_channels_come_first(theirs, ours):
-    """Bug: a picture whose sides are as many as its channels left as it was."""
+    """Bugs: a picture with as many rows as channels left as it was; eight stacked frames taken for eight rows."""
     found = conversion(spaces.Box(0, 255, theirs, np.uint8))
     assert found.frame_space.shape == ours
     pixels = np.random.default_rng(0).integers(0, 256, (2, *theirs), np.uint8)
     frames = found.frames(pixels)
     assert frames.shape == (2, *ours) and frames.flags.c_contiguous
-    if theirs == (3, 9, 8):
+    if theirs in ((3, 9, 8), (8, 84, 84)):
         assert (frames == pixels).all()
     else:
         assert (frames == (pixels[:, None] if len(theirs) == 2 else pixels.transpose(0, 3, 1, 2))).all()
+
+
+def test_a_key_says_where_the_channels_are():
+    """Bug: no way out where the shape misleads."""
+    assert conversion(spaces.Box(0, 255, (6, 6, 6), np.uint8), channels="first").frame_space.shape == (6, 6, 6)
+    pixels = np.arange(6 * 6 * 6, dtype=np.uint8).reshape(1, 6, 6, 6)
+    for channels, frames in (("first", pixels), ("last", pixels.transpose(0, 3, 1, 2)), (None, "last")):
+        found = conversion(spaces.Box(0, 255, (6, 6, 6), np.uint8), channels=channels).frames(pixels)
+        assert (found == (pixels.transpose(0, 3, 1, 2) if isinstance(frames, str) else frames)).all()
+    found = conversion(spaces.Box(0, 255, (4, 9, 9), np.uint8), channels="last")
+    assert found.frame_space.shape == (9, 4, 9)
+    with pytest.raises(ConfigError, match=r"env\.channels"):
+        GymConfig("x", id="y", channels="middle")
+
+
+@pytest.mark.parametrize(
+    ("space", "words"),
+    [
+        (spaces.Box(0, 1, (5, 5), np.float32), "float32 grid or picture of 5x5.*FlattenObservation"),
+        (spaces.Box(0, 1, (84, 84, 1), np.float32), "float32 grid or picture of 84x84x1.*uint8"),
+        (spaces.Box(0, 1, (10, 10, 4), bool), "bool grid or picture"),
+        (spaces.Box(0, 255, (2, 9, 9, 3), np.uint8), "uint8 grid or picture of 2x9x9x3.*FlattenObservation"),
+        (spaces.Box(0, 1, (0,), np.float32), "without numbers"),
+        (spaces.Dict({"a": spaces.Discrete(2)}), "Dict.*FlattenObservation"),
+        (spaces.Tuple((spaces.Discrete(2), spaces.Discrete(3))), "Tuple.*FlattenObservation"),
+    ],
+)
+def test_an_unsupported_observation_is_named_with_what_to_use(space, words):
+    """Bug: "use Box" said about a Box."""
+    with pytest.raises(ConfigError, match=words):
+        conversion(space)
+
+
+def test_actions_lie_in_the_space_and_have_its_dtype():
+    """Bugs: 0.1 rounded up to a float32 above 0.1; float32 given where float64 is declared; int64 for MultiBinary."""
+    for bound in (0.1, 0.7, 1 / 3, 1e-8, 1.0, np.inf):
+        theirs = spaces.Box(-bound, bound, (2,), np.float64)
+        found = conversion(action_space=theirs)
+        for end in (found.action_space.low, found.action_space.high):
+            given = found.actions(end[None])[0]
+            assert given.dtype == np.float64 and theirs.contains(given)
+            assert np.isclose(abs(given[0]), bound, rtol=1e-6)
+    same = spaces.Box(np.float32(-0.1), np.float32(0.1), (1,), np.float32)
+    assert conversion(action_space=same).action_space == same
+    assert conversion(action_space=spaces.MultiBinary(3)).actions(np.array([[1, 0, 1]])).dtype == np.int8
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "is_far"),
+    [
+        (4, 6, True), (-1, 1, False), (-2, 2, False), (0, 1, False), (-0.4, 0.4, False), (-3, 3, False),
+        (-1000, 1000, True), (0, 255, True), (-0.01, 0.01, True), (-np.inf, np.inf, False), (4, np.inf, False),
+    ],
+)  # fmt: skip
+def test_actions_far_from_zero_are_scaled(low, high, is_far):
+    """Bug: a policy that starts at 0 +- 1 and is clipped to 4 in every step of [4, 6]."""
+    space = spaces.Box(low, high, (2,), np.float32)
+    assert far_actions(space) == is_far
+    assert (conversion(action_space=space, scale_actions=None).action_space != space) == is_far
+    assert conversion(action_space=space).action_space == space, "the default of saved runs"
+    scaled = conversion(action_space=space, scale_actions=True)
+    given = scaled.actions(np.array([[-1, 0], [1, 0.5]], np.float32))
+    if np.isfinite(high):
+        assert np.allclose(given, [[low, (low + high) / 2], [high, low + 0.75 * (high - low)]])
+        assert scaled.action_space == spaces.Box(-1, 1, (2,), np.float32)
+        assert all(space.contains(row) for row in given)
+    else:
+        assert (given == [[-1, 0], [1, 0.5]]).all() and scaled.action_space == space
+
+
+def test_each_dimension_is_scaled_by_itself():
+    """Bugs: one scale for all; NaN from a bound that is infinite."""
+    space = spaces.Box(np.array([4, -np.inf, 0], np.float32), np.array([6, 3, 0.5], np.float32), dtype=np.float32)
+    found = conversion(action_space=space, scale_actions=None)
+    assert found.action_space == spaces.Box(
+        np.array([-1, -np.inf, -1], np.float32), np.array([1, 3, 1], np.float32), dtype=np.float32
+    )
+    assert found.actions(np.array([[0.5, -7.0, 1.0]], np.float32)).tolist() == [[5.5, -7.0, 0.5]]
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -1,0 +1,269 @@
+"""Sweeps as Hydra reads them: from `-m` and the command line to the plan of rltrain/app/sweep.py."""
+
+import contextlib
+import copy
+import dataclasses
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.plugins.sweeper import Sweeper as HydraSweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf, flag_override, open_dict
+
+from rltrain.app import sweep as sweeps
+from rltrain.app.overrides import quote
+from rltrain.app.resolve import resolve
+from rltrain.app.train import train
+from rltrain.config import plugin_modules
+from rltrain.config.run import RunConfig
+from rltrain.errors import ConfigError, RltrainError, disk_errors
+from rltrain.system import process, terminal
+
+exit_codes: list[int] = []
+"""Exit code of the sweep that Hydra has run."""
+
+_NOT_OF_A_JOB = ("hydra.mode", "hydra/launcher", "hydra.launcher", "hydra/sweeper", "hydra.sweep", "skip_done", "fail_")
+"""Beginnings of arguments that belong to the sweep, not to a job of it."""
+
+Settings = Callable[[DictConfig, list[str]], RunConfig]
+"""Builds the settings of a composed configuration; the list is the command line."""
+
+_command: list[str] = []
+_settings: list[Settings] = []
+
+
+def install(argv: list[str], settings: Settings) -> None:
+    """Let Hydra use `Sweeper` in place of its basic sweeper. argv: the command line as Hydra will read it."""
+    _command[:], _settings[:] = argv, [settings]
+    exit_codes.clear()
+    # Hydra takes sweepers only from its own packages. The name in the configuration stays that of the basic one.
+    name = f"{BasicSweeper.__module__}.{BasicSweeper.__name__}"
+    Plugins.instance().class_name_to_class[name] = Sweeper
+
+
+class SweepJob:
+    """What a launcher of Hydra calls for each job, perhaps on another machine."""
+
+    def __init__(self) -> None:
+        self.folder = ""
+        """Folder of the sweep."""
+        self.resolved: dict[int, RunConfig] = {}
+        """Settings of jobs that are resolved already."""
+
+    def __call__(self, composed: DictConfig) -> None:
+        """Train the job whose overrides Hydra has composed."""
+        terminal.guard()
+        overrides = list(HydraConfig.get().overrides.task)
+        sweep = sweeps.load(Path(self.folder))
+        job = next(job for job in sweep.jobs if job.overrides == overrides)
+        plugin_modules.load(composed.plugins)  # a launcher's process has not parsed the command line
+        sweeps.attempt(sweep, job, self.resolved.pop(job.number, None))
+
+
+class Sweeper(HydraSweeper):
+    """Hydra's basic sweeper, with a plan, checks before the first job begins, and a table at the end."""
+
+    def __init__(self, max_batch_size: int | None, params: dict[str, str] | None = None) -> None:
+        """Take the settings of Hydra's basic sweeper; all jobs are one batch."""
+        self._params = params or {}
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Make the launcher, which calls a `SweepJob`."""
+        self._job = SweepJob()
+        self.hydra_context, self.config = hydra_context, config
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=self._job, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Plan the jobs, and run those that are not done. Raises RltrainError, HydraException."""
+        assert self.config is not None and self.launcher is not None and self.hydra_context is not None
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        parsed = parser.parse_overrides([*(f"{key}={value}" for key, value in self._params.items()), *arguments])
+        (batch,) = BasicSweeper.split_arguments(parsed, None)
+        folder = Path(str(self.config.hydra.sweep.dir)).expanduser().absolute()
+        jobs = self._jobs([list(overrides) for overrides in batch], folder)
+        if self.config.get("dry_run"):
+            exit_codes.append(_dry_runs(jobs))
+            return
+        self._refuse_hopeless(jobs)
+        launcher = str(self.config.hydra.launcher._target_)
+        at_once = _at_once(self.config.hydra.launcher.get("n_jobs", -1)) if "joblib" in launcher.lower() else 0
+        plan = self._plan(folder, jobs, at_once)
+        self._job.folder = str(plan.folder)
+        with open_dict(self.config):  # with skip_done it may be another folder: Hydra must not make the one it named
+            self.config.hydra.sweep.dir = str(plan.folder)
+            self.config.hydra.overrides.hydra.append(f"hydra.sweep.dir={quote(str(plan.folder))}")
+        own = [next(job for job in plan.jobs if job.same_as(wanted)) for wanted in jobs]
+        fail_fast = bool(self.config.get("fail_fast"))
+        if at_once or launcher.endswith(".BasicLauncher"):
+            exit_codes.append(sweeps.run(plan, own, fail_fast, self._launch if not at_once else None))
+        else:  # a cluster's launcher takes all jobs at once
+            todo = [job for job in own if job.config is not None and not plan.finished(job)]
+            self.launcher.launch([job.overrides for job in todo], initial_job_idx=0)
+            exit_codes.append(sweeps.report(plan, own))
+
+    def _launch(self, job: sweeps.Job) -> None:
+        assert self.launcher is not None
+        self.launcher.launch([job.overrides], initial_job_idx=job.number)
+
+    def _jobs(self, batch: list[list[str]], folder: Path) -> list[sweeps.Job]:
+        """Compose every job. Raises HydraException or ConfigError for a value that does not compose."""
+        assert self.config is not None and self.hydra_context is not None
+        varies = _varying(batch)
+        jobs = []
+        for number, overrides in enumerate(batch):
+            composed = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
+            with open_dict(composed):
+                composed.hydra.job.id, composed.hydra.job.num = str(number), number
+            own = {key: dict(_pairs(overrides))[key] for key in varies}
+            with _current(composed):
+                subdir = str(composed.hydra.sweep.subdir)
+                plain = copy.deepcopy(composed)
+                with flag_override(plain, ["struct", "readonly"], [False, False]):
+                    del plain["hydra"]
+                job = sweeps.Job(
+                    number,
+                    sweeps.folder_name(number, own) if subdir == "." else subdir,
+                    _own_command(overrides, own),
+                    list(composed.hydra.overrides.task),
+                    {key.lstrip("+~"): value for key, value in own.items()},
+                    config=None,
+                )
+                try:
+                    config = dataclasses.replace(_settings[0](plain, _command), skip_done=False, fail_fast=False)
+                    job.config = json.loads(json.dumps(dataclasses.asdict(config)))
+                except ConfigError as error:
+                    job.reason = str(error)
+            jobs.append(job)
+        names = [job.folder for job in jobs]
+        if len(set(names)) < len(names):
+            fix = "leave it out, or use hydra.sweep.subdir='${hydra.job.num}'"
+            raise ConfigError("several jobs would share a folder", "hydra.sweep.subdir", fix)
+        if wrong := next((name for name in names if not sweeps.is_inside(name, folder)), None):
+            raise ConfigError(f"'{wrong}' leads out of the sweep's folder", "hydra.sweep.subdir", "leave it out")
+        return jobs
+
+    def _refuse_hopeless(self, jobs: list[sweeps.Job]) -> None:
+        """Raise the error of the first job if no job can be trained. Nothing was made so far."""
+        first: RltrainError | None = None
+        for job in jobs:
+            if job.config is None:
+                what, _, rest = job.reason.partition("; ")
+                first = first or ConfigError(what, *rest.split("; ", 1))
+                continue
+            try:
+                config = sweeps.settings_of(job)
+                self._job.resolved[job.number] = resolve(config)
+                return
+            except RltrainError as error:
+                first = first or error
+            except Exception:  # the job itself will say what it is
+                return
+        assert first is not None
+        raise first
+
+    def _plan(self, folder: Path, jobs: list[sweeps.Job], at_once: int) -> sweeps.Sweep:
+        """Return a new sweep, or with `skip_done` an earlier one, to which the jobs that it lacks are added."""
+        assert self.config is not None
+        plan = None
+        if self.config.get("skip_done"):
+            plan = sweeps.earlier(folder, jobs)
+            if plan is None:
+                print("no earlier sweep has one of these jobs: starting a new one", file=sys.stderr)
+        elif sweeps.is_sweep(str(folder)):
+            what = f"there is a sweep in this folder already: {folder}"
+            raise ConfigError(what, "hydra.sweep.dir", "add skip_done=true to continue it, or give another folder")
+        plan = plan or sweeps.Sweep(folder, [])
+        plan.at_once = at_once
+        taken = {job.number for job in plan.jobs}
+        for job in jobs:
+            if any(job.same_as(known) for known in plan.jobs):
+                continue
+            if job.number in taken:
+                job = dataclasses.replace(job, number=max(taken) + 1)
+                if str(self.config.hydra.sweep.subdir) == ".":
+                    job.folder = sweeps.folder_name(job.number, job.varies)
+            taken.add(job.number)
+            plan.jobs.append(job)
+        with disk_errors("the sweep's folder", plan.folder, "give a writable run_dir with free disk space"):
+            plan.folder.mkdir(parents=True, exist_ok=True)
+            OmegaConf.save(self.config, plan.folder / "multirun.yaml")
+        plan.save()
+        return plan
+
+
+def _at_once(n_jobs: int | None) -> int:
+    """Return how many jobs run at a time for joblib's `n_jobs`: -1 means one for each core, -2 one less, and so on."""
+    n_jobs = 1 if n_jobs is None else int(n_jobs)
+    return max(1, n_jobs if n_jobs > 0 else process.usable_cores() + 1 + n_jobs)
+
+
+def _dry_runs(jobs: list[sweeps.Job]) -> int:
+    """Make a dry run of every job, which keeps nothing. Returns 0, or 1 if one failed."""
+    failed = 0
+    for job in jobs:
+        print(f"job {job.number + 1} of {len(jobs)}: {job.folder}", file=sys.stderr)
+        try:
+            if job.config is None:
+                raise ConfigError(*job.reason.split("; ", 2))
+            train(resolve(sweeps.settings_of(job)))
+        except RltrainError as error:
+            if error.exit_code >= 128:  # a signal stops all
+                raise
+            failed += 1
+            print(f"rltrain: job failed: {job.folder}: {error}", file=sys.stderr)
+    print(f"{len(jobs) - failed} of {len(jobs)} jobs can be trained, {failed} failed", file=sys.stderr)
+    return 1 if failed else 0
+
+
+@contextlib.contextmanager
+def _current(composed: DictConfig) -> Iterator[None]:
+    """Let `${hydra:...}` resolve to a job's values inside."""
+    before = copy.copy(HydraConfig.instance().cfg)
+    HydraConfig.instance().set_config(composed)
+    try:
+        yield
+    finally:
+        HydraConfig.instance().cfg = before
+
+
+def _pairs(overrides: list[str]) -> list[tuple[str, str]]:
+    """Return the key and the value of each override, without quotes around a value and with 100 for 100.0."""
+    pairs = []
+    for override in overrides:
+        key, _, value = override.partition("=")
+        if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
+            value = value[1:-1]
+        pairs.append((key, re.sub(r"^(-?\d+)\.0$", r"\1", value)))
+    return pairs
+
+
+def _varying(batch: list[list[str]]) -> list[str]:
+    """Return the keys whose values differ between the jobs."""
+    values: dict[str, set[str]] = {}
+    for overrides in batch:
+        for key, value in _pairs(overrides):
+            values.setdefault(key, set()).add(value)
+    return [key for key, found in values.items() if len(found) > 1]
+
+
+def _own_command(overrides: list[str], varies: dict[str, str]) -> list[str]:
+    """Return the sweep's command line with the values of one job, which trains this job alone."""
+    of_key = {override.partition("=")[0]: override for override in overrides}
+    own = []
+    for arg in _command:
+        key = arg.partition("=")[0]
+        if arg in ("-m", "--multirun") or arg.startswith(_NOT_OF_A_JOB):
+            continue
+        own.append(of_key.get(key, arg) if key in varies else arg)
+    typed = {arg.partition("=")[0] for arg in own}
+    return own + [of_key[key] for key in varies if key not in typed]

@@ -1,0 +1,114 @@
+"""The command line in Hydra's own words: options first, values quoted where Hydra needs quotes, whole numbers whole."""
+
+import re
+import typing
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import IntegerNode
+
+from rltrain.app.paths import CONFIGS
+from rltrain.config.environments import ENVIRONMENTS, config_class
+
+_WITH_VALUE = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "--package", "-p", "--cfg", "-c")
+"""Options of Hydra whose value is the next word."""
+
+_SETTING = re.compile(r"([+~]*[A-Za-z_][\w.@/:-]*)=(.*)", re.DOTALL)
+
+
+def normalise(argv: list[str]) -> list[str]:
+    """Rewrite settings for Hydra.
+
+    `1e6` becomes an integer, and `env=doom env.scenario=X` becomes `env=doom_X` if it exists. A value that Hydra cannot
+    read gets quotes if it is one plain text, such as a path with `=`, `&`, `(` or an accent. Keys of a mapping get the
+    prefix `++`, because Hydra adds no new name to a mapping without it.
+    """
+    argv = [re.sub(r"(?<=[=,])\d[\d_]*(?:\.\d+)?[eE]\+?\d+(?=,|$)", _as_integer, arg) for arg in argv]
+    argv = [_quoted_if_needed(arg) for arg in argv]
+    mappings = "|".join(sorted(_mappings()))
+    argv = [f"++{arg}" if re.match(rf"env\.({mappings})[.=]", arg) else arg for arg in argv]
+    for general, key, prefix in (("env=doom", "env.scenario=", "doom_"), ("env=atari", "env.game=", "")):
+        chosen = [arg.removeprefix(key) for arg in argv if arg.startswith(key)]
+        if general in argv and chosen and (CONFIGS / "env" / f"{prefix}{chosen[-1]}.yaml").is_file():
+            argv[argv.index(general)] = f"env={prefix}{chosen[-1]}"
+    return argv
+
+
+def options_first(argv: list[str]) -> list[str]:
+    """Move Hydra's options before the settings, because its parser reads no setting after a later option."""
+    options, settings = [], []
+    words = iter(argv)
+    for word in words:
+        if word.startswith("-") and not _SETTING.fullmatch(word):
+            options.append(word)
+            if word in _WITH_VALUE:
+                options += [value for value in [next(words, None)] if value is not None]
+        else:
+            settings.append(word)
+    return options + settings
+
+
+def quote(text: str) -> str:
+    """Return a text in single quotes, as Hydra's grammar reads it."""
+    text = re.sub(r"(\\*)'", r"\1\1\\'", text)
+    return "'" + re.sub(r"(\\+)$", r"\1\1", text) + "'"
+
+
+def written(value: Any) -> str:
+    """Return a plain value in Hydra's grammar."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(written, value))}]"
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{key}:{written(item)}" for key, item in value.items()) + "}"
+    return repr(value) if isinstance(value, int | float) else quote(str(value))
+
+
+def accept_whole_floats() -> None:
+    """Let every integer setting take `1e6`, wherever it stands: in YAML, in choice(), in range().
+
+    YAML and Hydra read 1e6 as a float, which OmegaConf's integers refuse.
+    """
+    original = _convert_integer
+
+    def convert(self: Any, value: Any) -> int:
+        if isinstance(value, str) and re.fullmatch(r"[+-]?\d[\d_]*(\.\d+)?[eE]\+?\d+", value):
+            value = float(value.replace("_", ""))
+        return original(self, int(value) if isinstance(value, float) and value.is_integer() else value)
+
+    IntegerNode._validate_and_convert_impl = convert  # type: ignore[method-assign]
+
+
+_convert_integer = IntegerNode._validate_and_convert_impl
+
+
+def _quoted_if_needed(arg: str) -> str:
+    """Return a setting with quotes around its value if Hydra can read it only with quotes."""
+    setting = _SETTING.fullmatch(arg)
+    # Several values, a list or quotes of the user's: the user means Hydra's grammar.
+    if setting is None or re.search(r"[,\[\]{}'\"]", setting[2]) or not setting[2] or _is_readable(arg):
+        return arg
+    quoted = f"{setting[1]}={quote(setting[2])}"
+    return quoted if _is_readable(quoted) else arg
+
+
+def _is_readable(arg: str) -> bool:
+    try:
+        OverridesParser.create().parse_override(arg)
+    except HydraException:
+        return False
+    return True
+
+
+def _mappings() -> set[str]:
+    """Return the environment settings that are mappings: `shaping`, `kwargs`."""
+    schemas = [config_class(family) for family in ENVIRONMENTS]
+    hints = [item for schema in schemas for item in typing.get_type_hints(schema).items()]
+    return {name for name, hint in hints if typing.get_origin(hint) is dict}
+
+
+def _as_integer(match: re.Match[str]) -> str:
+    value = float(match[0].replace("_", ""))
+    return str(int(value)) if value.is_integer() else match[0]

@@ -1,0 +1,117 @@
+"""Jobs of a sweep side by side (`hydra/launcher=joblib`), each in a process of its own.
+
+A pool of joblib would kill the other jobs if one is stopped or dies, and cannot pass signals on. Here a job that is
+killed fails alone, and if the parent stops or dies, its jobs save and end.
+"""
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+from rltrain.app import sweep as sweeps
+from rltrain.app import train as trainer
+from rltrain.config import plugin_modules
+from rltrain.system import process, terminal
+
+_POLL_S = 0.05
+"""Seconds between two looks at the running jobs."""
+
+_CODE = "import sys; sys.path[:] = {path!r}; from rltrain.app import side_by_side; side_by_side.work()"
+
+
+def run(sweep: sweeps.Sweep, todo: list[sweeps.Job], fail_fast: bool, pace: sweeps.Pace) -> int | None:
+    """Run jobs, `sweep.at_once` at a time. Returns the number of the signal that stopped them, or None."""
+    received: list[int] = []
+    waiting, running = list(todo), dict[subprocess.Popen[bytes], tuple[sweeps.Job, float]]()
+    told = 0
+    try:
+        with trainer.answering(lambda number, frame: received.append(number)):
+            while running or (waiting and not received):
+                while waiting and len(running) < sweep.at_once and not received:
+                    job = waiting.pop(0)
+                    pace.begin(job)
+                    running[_start(sweep, job)] = job, time.monotonic()
+                time.sleep(_POLL_S)
+                if len(received) > told:  # every signal is passed on, so a second Ctrl-C ends jobs that are saving
+                    told = len(received)
+                    print(f"rltrain: stopping: {len(running)} jobs are saving", file=sys.stderr)
+                    for child in running:
+                        child.send_signal(received[-1])
+                for child in [child for child in running if child.poll() is not None]:
+                    job, start_s = running.pop(child)
+                    pace.end(time.monotonic() - start_s)
+                    _check(sweep, job, child.returncode, stopping=bool(received))
+                    if fail_fast and not sweep.finished(job):
+                        waiting.clear()
+    finally:
+        for child in running:
+            child.terminate()
+        for child in running:
+            child.wait()
+    return received[-1] if received else None
+
+
+def _log(sweep: sweeps.Sweep, job: sweeps.Job) -> Path:
+    """Return the file with what a job prints."""
+    return sweep.folder / f"{job.folder}.log"
+
+
+def _start(sweep: sweeps.Sweep, job: sweeps.Job) -> "subprocess.Popen[bytes]":
+    log = _log(sweep, job)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    threads = str(max(1, process.usable_cores() // sweep.at_once))
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            # The parent's path: this process must find the same rltrain and the same modules of the user.
+            [sys.executable, "-c", _CODE.format(path=sys.path), str(sweep.folder), str(job.number),
+             *plugin_modules.LOADED],
+            stdin=subprocess.PIPE,  # the parent holds the other end, so the job notices if the parent dies
+            stdout=output,
+            stderr=output,
+            env={"OMP_NUM_THREADS": threads, **os.environ},
+            start_new_session=True,  # Ctrl-C reaches the parent alone, which passes it on once
+        )  # fmt: skip
+
+
+def _check(sweep: sweeps.Sweep, job: sweeps.Job, return_code: int, stopping: bool) -> None:
+    """Record the failure of a job that could not record it itself, because it was killed or could not start."""
+    state, _ = sweep.state(job, interrupted=stopping)
+    if state in ("done", "stopped") or (stopping and return_code in (-signal.SIGTERM, -signal.SIGINT, 130)):
+        return
+    place = sweep.place(job)
+    if return_code < 0:
+        sweeps.record_failure(place, RuntimeError(f"killed by {signal.Signals(-return_code).name}"))
+    elif state == "not begun" or sweeps.state_in(place) == "running":
+        lines = _log(sweep, job).read_text(errors="replace").strip().splitlines() or ["no output"]
+        sweeps.record_failure(place, RuntimeError(f"ended with code {return_code}: {lines[-1]}"))
+    else:
+        print(f"rltrain: job failed: {place.name}: {sweep.state(job)[1]}", file=sys.stderr)
+
+
+def work() -> None:
+    """Train one job: the main function of a job's process. Arguments: the sweep's folder, the job's number, plugins."""
+    process.prepare()
+    terminal.guard()
+    if select.select([0], [], [], 0)[0]:  # the parent is gone already
+        return
+    threading.Thread(target=_watch_parent, daemon=True).start()
+    folder, number, *plugins = sys.argv[1:]
+    plugin_modules.load(plugins)
+    sweep = sweeps.load(Path(folder))
+    job = next(job for job in sweep.jobs if job.number == int(number))
+    try:
+        sweeps.attempt(sweep, job)
+    except sweeps.Interrupt as interrupt:
+        sys.exit(128 + interrupt.number)
+    sys.exit(0 if sweep.finished(job) else 1)
+
+
+def _watch_parent() -> None:
+    """Ask this process to save and stop as soon as the parent is gone."""
+    os.read(0, 1)  # returns at the end of the pipe
+    os.kill(os.getpid(), signal.SIGTERM)

@@ -1,0 +1,95 @@
+"""`rltrain reproduce RUN [key=value...]`, `rltrain config=FILE [key=value...]`: train with the settings of a file."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from rltrain import plugins
+from rltrain.app import hydra_app
+from rltrain.app.overrides import written
+from rltrain.commands.arguments import refuse_imports
+from rltrain.config import plugin_modules
+from rltrain.config import saved as saved_config
+from rltrain.config.run import RunConfig
+from rltrain.errors import ConfigError
+from rltrain.run import folder as run_folder
+
+USAGE = "rltrain reproduce RUN [key=value...] (a new run with the settings of RUN; what is typed wins)"
+
+_GROUPS = ("algo", "env", "network")
+_NOT_TAKEN = ("plugins", "dry_run", "skip_done", "fail_fast")
+"""Keys of a run's own configuration that say how it was started."""
+
+
+def main(argv: list[str]) -> int:
+    """Train a new run with the settings of an earlier one. Returns the exit code. Raises RltrainError."""
+    words = [word for word in argv if "=" not in word and not word.startswith("-")]
+    if len(words) != 1:
+        raise ConfigError("reproduce needs a run", " ".join(["rltrain reproduce", *argv]), f"usage: {USAGE}")
+    folder, _ = run_folder.find(words[0])
+    rest = [word for word in argv if word != words[0]]
+    return _train(folder / "config.yaml", rest, ["reproduce", *argv])
+
+
+def from_file(argv: list[str]) -> int:
+    """Train with the settings of the file that `config=FILE` names. Returns the exit code. Raises RltrainError."""
+    given = [arg for arg in argv if arg.startswith("config=")]
+    if len(given) > 1:
+        raise ConfigError("config= is given twice", "config", "give one file of settings")
+    path = Path(given[0].removeprefix("config=").strip("'\"")).expanduser()
+    if path.is_dir():
+        path = path / "config.yaml"
+    if not path.is_file():
+        raise ConfigError(f"there is no file '{path}'", "config", "give a YAML file of settings: config=FILE")
+    return _train(path, [arg for arg in argv if arg != given[0]], argv)
+
+
+def _train(path: Path, typed: list[str], command: list[str]) -> int:
+    values = hydra_app.file_values(path)
+    env = values.get("env")
+    # A run's own configuration is complete: it names the family of its environment.
+    is_complete = isinstance(env, dict) and "family" in env and isinstance(values.get("algo"), dict)
+    settings = _of_a_run(path, typed) if is_complete else _of_the_user(values, path)
+    return hydra_app.run([*_without_what_is_typed(settings, typed), *typed], command)
+
+
+def _of_a_run(path: Path, typed: list[str]) -> list[str]:
+    """Return the settings of a run's config.yaml as Hydra's overrides. Its environment becomes the choice `saved`."""
+    plugin_modules.load(plugin_modules.given(typed))
+    given = dict(word.split("=", 1) for word in typed if "=" in word)
+    config: RunConfig = saved_config.load(path, given.get("env.cfg"))
+    refuse_imports(config, given, path.parent)
+    plugins.OPTIONS["env", "saved"] = plugins.Option(config.env, "the environment of an earlier run")
+    found = [f"algo={config.algo.name}", "env=saved", f"network={config.network.name}"]
+    for group in ("algo", "network"):
+        found += [f"{group}.{key}={written(value)}" for key, value in dataclasses.asdict(getattr(config, group)).items()
+                  if key not in ("name", "like")]  # fmt: skip
+    taken = (field.name for field in dataclasses.fields(config) if field.name not in (*_GROUPS, *_NOT_TAKEN))
+    return found + [f"{key}={written(getattr(config, key))}" for key in taken]
+
+
+def _of_the_user(values: dict[str, Any], path: Path) -> list[str]:
+    """Return the settings of a user's own file as Hydra's overrides: choices first, then `algo.key=value`."""
+    if "defaults" in values:
+        fix = "leave out `defaults`, and choose with algo: and env:; or use --config-dir"
+        raise ConfigError("a file of settings has no list of defaults", str(path), fix)
+    plugin_modules.load(str(name) for name in values.get("plugins") or [])
+    choices, settings = [], []
+    for key, value in values.items():
+        if key in _GROUPS and isinstance(value, dict):
+            value = dict(value)
+            if "name" in value:
+                choices.append(f"{key}={value.pop('name')}")
+            settings += [f"{key}.{name}={written(item)}" for name, item in value.items()]
+        elif key in (*_GROUPS, "hparams"):
+            choices.append(f"{key}={value}")
+        else:
+            settings.append(f"{key}={written(value)}")
+    return choices + settings
+
+
+def _without_what_is_typed(settings: list[str], typed: list[str]) -> list[str]:
+    """Leave out what the command line sets, and the settings of a group for which it makes another choice."""
+    keys = {word.lstrip("+~").partition("=")[0] for word in typed}
+    chosen = tuple(f"{group}{sign}" for group in _GROUPS if group in keys for sign in "=.")
+    return [word for word in settings if word.partition("=")[0] not in keys and not word.startswith(chosen or ("\0",))]

@@ -1,0 +1,55 @@
+"""Describe an error that the code of a user or of a library raised: its type, its text and its place."""
+
+import os
+import sysconfig
+import traceback
+from pathlib import Path
+
+_RLTRAIN = str(Path(__file__).resolve().parents[1])
+_LIBRARIES = tuple(sysconfig.get_paths()[kind] for kind in ("stdlib", "platstdlib", "purelib", "platlib"))
+_KNOWN = ("rltrain", "gymnasium", "numpy", "importlib", "contextlib")
+"""Packages that are named only if nothing else was running."""
+
+
+def describe(error: BaseException) -> str:
+    """Return the type, the text and the place of an error: `ValueError: no map (mine.py, line 12, in reset)`."""
+    text = " ".join(str(error).split())
+    place = place_of(error)
+    return f"{type(error).__name__}{f': {text}' if text else ''}{f' ({place})' if place else ''}"
+
+
+def place_of(error: BaseException) -> str:
+    """Return file, line and function of the user's code that raised an error; empty if only libraries were running.
+
+    The innermost frame outside of rltrain and of installed packages counts. Without one, it is the innermost frame of
+    an installed package other than gymnasium and NumPy.
+    """
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{_short(error.filename)}, line {error.lineno}"
+    frames = list(traceback.walk_tb(error.__traceback__))
+    files = [(frame.f_code.co_filename, frame.f_globals.get("__name__") or "") for frame, _ in frames]
+    users = [i for i, (file, _) in enumerate(files) if not file.startswith(("<", _RLTRAIN, *_LIBRARIES))]
+    stdlib = _LIBRARIES[:2]
+    packages = [
+        i
+        for i, (file, name) in enumerate(files)
+        if name.split(".")[0] not in _KNOWN
+        and not file.startswith("<")
+        and (not file.startswith(stdlib) or "site-packages" in file)
+    ]
+    if not users and error.__cause__ is not None:  # a library has raised the user's error again
+        return place_of(error.__cause__)
+    found = users or packages
+    if not found:
+        return ""
+    frame, line = frames[found[-1]]
+    return f"{_short(frame.f_code.co_filename)}, line {line}, in {frame.f_code.co_name}"
+
+
+def _short(file: str) -> str:
+    """Return a path relative to the working directory if the file is below it."""
+    try:
+        path = os.path.relpath(file)
+    except (OSError, ValueError):
+        return file
+    return file if path.startswith("..") else path

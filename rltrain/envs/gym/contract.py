@@ -1,0 +1,171 @@
+"""Check that a gymnasium environment returns what it declared. What is accepted in silence would train on nonsense.
+
+The types, the shape and the dtype are checked in every step, in some 0.3 us. Whether the numbers lie in the space is
+checked at every reset, in the first FIRST_STEPS steps and in every SAMPLED-th later one; a discrete state always.
+"""
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+from rltrain.errors import EnvironmentFailure
+
+FIRST_STEPS = 100
+SAMPLED = 64
+"""A power of two."""
+
+_told: set[tuple[str, str]] = set()
+"""The warnings that were printed, by environment and subject."""
+
+
+class ContractBreach(EnvironmentFailure):
+    """An environment returned something that it did not declare."""
+
+    is_final = True
+
+
+class Contract:
+    """The contract of one environment. Each method checks a result and returns its parts, in the types of gymnasium.
+
+    An observation becomes an array of the declared shape or, for Discrete, an int. Raises ContractBreach. Numbers that
+    are not finite pass: `Stepper` and `play_episodes` stop them with an error of their own.
+    """
+
+    def __init__(self, env: gymnasium.Env, env_id: str) -> None:
+        self._id = env_id
+        self._is_own = type(env.unwrapped).__module__.startswith("gymnasium.")
+        self._space = space = env.observation_space
+        self._is_state = isinstance(space, spaces.Discrete)
+        self._shape, self._dtype = space.shape, space.dtype
+        self._num_steps = 0
+
+    def reset(self, result: Any) -> Any:
+        """Return the observation of a result of `reset`."""
+        if not isinstance(result, tuple | list) or len(result) != 2:
+            raise self._breach("reset", _shown(result), "(observation, info)")
+        obs, info = result
+        if not isinstance(info, Mapping):
+            raise self._breach("reset", f"an info of type {type(info).__name__}", "(observation, info), info a dict")
+        return self._observation(obs, "reset", in_space=True)
+
+    def step(self, result: Any) -> tuple[Any, float, bool, bool]:
+        """Return observation, reward, terminated and truncated of a result of `step`."""
+        try:
+            obs, reward, terminated, truncated, info = result
+        except (TypeError, ValueError) as error:
+            wanted = "(observation, reward, terminated, truncated, info)"
+            raise self._breach("step", _shown(result), wanted) from error
+        self._num_steps = count = self._num_steps + 1
+        in_space = count <= FIRST_STEPS or not count & SAMPLED - 1
+        if in_space and not isinstance(info, Mapping):
+            raise self._breach("step", f"an info of type {type(info).__name__}", "a dict")
+        # An exact match is the rule. Only what differs is looked at by the slower methods.
+        if in_space or type(obs) is not np.ndarray or obs.dtype is not self._dtype or obs.shape != self._shape:
+            obs = self._observation(obs, "step", in_space)
+        if type(reward) is not float:
+            reward = self._reward(reward)
+        if type(terminated) is not bool:
+            terminated = self._flag(terminated, "terminated")
+        if type(truncated) is not bool:
+            truncated = self._flag(truncated, "truncated")
+        return obs, reward, terminated, truncated
+
+    def _observation(self, obs: Any, method: str, in_space: bool) -> Any:
+        if self._is_state:
+            return self._state(obs, method)
+        try:
+            array = np.asarray(obs)
+        except Exception as error:  # a list of lists of several lengths, an object that does not convert
+            raise self._breach(method, f"an observation that is no array ({error})", str(self._space)) from error
+        if array.dtype.kind not in "biuf":
+            raise self._breach(method, f"an observation of type {_type(obs)}", str(self._space))
+        if array.shape != self._shape:
+            raise self._breach(method, f"an observation of shape {array.shape}", f"shape {self._shape}")
+        if array.dtype != self._dtype:
+            self._check_dtype(array, method)
+        if in_space:
+            self._look_at_bounds(array)
+        return array
+
+    def _check_dtype(self, array: np.ndarray, method: str) -> None:
+        """Raise ContractBreach if the numbers change when they are stored in the declared dtype."""
+        declared: Any = self._dtype
+        if declared.kind == "f":
+            return  # rounding is harmless
+        numbers = array.astype(np.float64)
+        low, high = (0, 1) if declared.kind == "b" else (np.iinfo(declared).min, np.iinfo(declared).max)
+        wrong = ~((numbers == np.rint(numbers)) & (numbers >= low) & (numbers <= high))
+        if wrong.any():
+            what = f"an observation of {array.dtype} with the number {array[wrong][0]}"
+            raise self._breach(method, what, f"{declared}: whole numbers from {low} to {high}")
+
+    def _look_at_bounds(self, array: np.ndarray) -> None:
+        """Warn once about numbers outside of the declared bounds. Nothing here depends on them, and many are sloppy."""
+        space: Any = self._space
+        array = array.astype(self._dtype, copy=False)  # 0.1 of float64 is not above 0.1 of float32
+        outside = (array < space.low) | (array > space.high)
+        if outside.any() and not self._is_own:
+            where = tuple(np.argwhere(outside)[0].tolist())
+            what = f"{array[where]} at index {list(where)} of an observation, outside of [{space.low[where]}, "
+            self._tell("bounds", f"{what}{space.high[where]}]; rltrain trains on it as it is")
+
+    def _state(self, obs: Any, method: str) -> int:
+        space: Any = self._space
+        wrong_type = not isinstance(obs, int | np.integer)
+        if isinstance(obs, np.ndarray):
+            wrong_type = obs.shape != () or obs.dtype.kind not in "iu"
+        if wrong_type:
+            raise self._breach(method, f"the state {_shown(obs)}", f"a whole number of {space}")
+        state, start = int(obs), int(space.start)
+        if not start <= state < start + int(space.n):
+            what = f"the state {state}"
+            raise self._breach(method, what, f"{space}: {start} to {start + int(space.n) - 1}")
+        return state
+
+    def _reward(self, reward: Any) -> float:
+        is_number = isinstance(reward, int | float | np.bool_ | np.integer | np.floating)
+        if not is_number and getattr(reward, "shape", None) == () and not isinstance(reward, str):
+            is_number = np.asarray(reward).dtype.kind in "biuf"  # a 0-dimensional array or tensor
+        try:
+            if is_number:
+                return float(reward)
+        except (TypeError, ValueError, OverflowError):
+            pass
+        raise self._breach("step", f"the reward {_shown(reward)}", "one number, such as float(reward)")
+
+    def _flag(self, value: Any, name: str) -> bool:
+        is_flag = isinstance(value, np.bool_ | int) and value in (0, 1)
+        if not is_flag and getattr(value, "shape", None) == ():
+            is_flag = bool(np.asarray(value) == 0) or bool(np.asarray(value) == 1)
+        if not is_flag:
+            raise self._breach("step", f"{name}={_shown(value)}", "true or false")
+        return bool(value)
+
+    def _tell(self, subject: str, text: str) -> None:
+        if (self._id, subject) not in _told:
+            _told.add((self._id, subject))
+            print(f"rltrain: warning: environment '{self._id}' returned {text}", file=sys.stderr)
+
+    def _breach(self, method: str, returned: str, wanted: str) -> ContractBreach:
+        what = f"environment '{self._id}': {method} returned {returned}, but must return {wanted}"
+        return ContractBreach(what, "env.id", "correct the environment: gymnasium.utils.env_checker.check_env helps")
+
+
+def _type(value: Any) -> str:
+    return f"array of {value.dtype}" if isinstance(value, np.ndarray) else type(value).__name__
+
+
+def _shown(value: Any) -> str:
+    """Return a value in a few words."""
+    if isinstance(value, np.ndarray):
+        return f"an array of shape {value.shape} and dtype {value.dtype}"
+    if isinstance(value, tuple | list):
+        return f"{len(value)} values" if len(value) != 1 else "1 value"
+    if isinstance(value, bool | int | float | np.number | np.bool_):
+        return repr(value)
+    text = " ".join(str(value).split())
+    return f"{text if len(text) <= 40 else text[:37] + '...'} of type {type(value).__name__}"

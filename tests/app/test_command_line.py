@@ -1,0 +1,214 @@
+"""The command line is read as Hydra reads it: numbers, quotes, options between settings, files of settings."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from small_runs import QUICK
+
+from rltrain.app import overrides
+
+TABLE = ["algo=q_learning", "env=maze"]
+
+
+@pytest.fixture
+def compose(command, monkeypatch):
+    """The resolved config that a command line would train with, or the outcome where it is refused."""
+
+    def call(*args):
+        got = []
+        monkeypatch.setattr("rltrain.app.train.train", lambda config, folder=None: got.append(config))
+        outcome = command(*args)
+        return got[0] if got else outcome
+
+    return call
+
+
+@pytest.fixture
+def mine(tmp_path):
+    """Write a file of a config folder of the user's."""
+
+    def write(name, text):
+        path = tmp_path / "conf" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    return write
+
+
+def test_whole_numbers_may_have_an_exponent_wherever_they_stand(compose, mine):
+    """Bug: 1e6 works on the command line only; in YAML and choice() it is refused, without a reason."""
+    mine(
+        "study/long.yaml",
+        "# @package _global_\ntotal_steps: 1e4\nnetwork:\n  hidden_sizes: [1e1, 2.0]\nnum_envs: 3e0\n",
+    )
+    config = compose("--config-dir", "conf", "+study=long", "algo=ppo", "env=cartpole", "batch_size=128.0")
+    assert (config.total_steps, config.network.hidden_sizes, config.num_envs) == (10_000, [10, 2], 3)
+    assert type(config.total_steps) is int and type(config.network.hidden_sizes[0]) is int
+    assert compose(*TABLE, "total_steps=1_000.0").total_steps == 1000
+    refused = compose(*TABLE, "total_steps=1.5e0")
+    assert refused.code == 2
+    assert refused.last_line.endswith("to Integer; total_steps; give an integer, such as 1000000 or 1e6")
+
+
+def test_a_sweep_takes_exponents_in_choices_and_ranges(command):
+    outcome = command("-m", *TABLE, *QUICK, "total_steps=choice(1e2,2e2)", "algo.show_steps=range(0,1e0)")
+    assert outcome.code == 0, outcome.err
+    names = {path.parent.name for path in outcome.run_dir.rglob("result.json")}
+    assert names == {"00_total_steps-100", "01_total_steps-200"}
+
+
+@pytest.mark.parametrize("name", ["lr=0.1", "données", "a & b", "runs(2)", "a;b", "50%", "it=a=b", "x~y", "(1)", "a:b"])
+def test_a_path_needs_no_quotes_within_quotes(name, compose, tmp_path):
+    """Bug: a LexerNoViableAltException, with no word of the quotes that Hydra wants."""
+    assert compose(*TABLE, f"run_dir={tmp_path}/{name}").run_dir == f"{tmp_path}/{name}"
+
+
+def test_a_leading_tilde_is_the_home_folder_quoted_or_not(compose, monkeypatch):
+    """Bug: a folder named ~ is made."""
+    monkeypatch.setenv("HOME", "/somewhere")
+    for written in ("run_dir=~/my runs", 'run_dir="~/my runs"'):
+        assert compose(*TABLE, written).run_dir == "/somewhere/my runs"
+
+
+def test_what_is_quoted_comes_back(compose):
+    for text in ("it's", "back\\slash", "end\\", "\\'", "a,b", "{x}", "[1]"):
+        assert compose(*TABLE, f"run_dir={overrides.quote(text)}").run_dir == text
+
+
+def test_an_unreadable_value_says_how_to_quote_it(compose):
+    line = compose(*TABLE, "run_dir=a=b,c").last_line
+    assert "Hydra cannot read the value 'a=b,c'; run_dir; " in line
+    assert """put it in two pairs of quotes: 'run_dir='"'"'a=b,c'"'"''""" in line
+    assert compose(*TABLE, """run_dir='a=b,c'""").run_dir == "a=b,c"
+
+
+@pytest.mark.parametrize("place", [0, 1, 3])
+def test_options_may_stand_between_settings(place, command, mine):
+    """Bug: argparse's usage text, because -m does not come first."""
+    mine("study/place.yaml", "# @package _global_\nrun_dir: elsewhere\n")
+    args = [*TABLE, *QUICK, "total_steps=100", "seed=0,1", "+study=place"]
+    outcome = command(*args[:place], "-m", *args[place:], "--config-dir", "conf")
+    assert outcome.code == 0, outcome.err
+    assert len(list(Path("elsewhere/sweeps").rglob("result.json"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "schema"),
+    [
+        ("env/mine.yaml", "name: mine\nid: CartPole-v1\n", "gym_schema"),
+        ("env/mine.yaml", "scenario: basic\nshaping: {}\n", "doom_schema"),
+        ("algo/mine.yaml", "name: ppo\nclip_range: 0.1\n", "ppo_schema"),
+    ],
+)
+def test_a_file_without_a_schema_says_which_line_to_add(file, text, schema, compose, mine):
+    """Bug: 'vars() argument must have __dict__ attribute', as a bug of rltrain."""
+    mine(file, text)
+    outcome = compose("--config-dir", "conf", "algo=ppo", "env=cartpole", f"{file.partition('/')[0]}=mine")
+    assert outcome.code == 2, outcome.err
+    assert outcome.last_line.endswith(f"defaults: [{schema}, _self_]")
+
+
+def test_an_algorithm_of_ones_own_keeps_tuned_settings_by_saying_what_it_is_like(compose, mine):
+    """Bugs: tuned settings lost in silence; tuned settings that replace what one's own file says."""
+    tuned = compose("algo=ppo", "env=pong")
+    mine("algo/own.yaml", "defaults: [ppo, _self_]\nlike: ppo\ngamma: 0.5\nlearning_rate: 3e-3\n")
+    mine("algo/second.yaml", "defaults: [own, _self_]\nlearning_rate: 1e-3\n")
+    mine("algo/plain.yaml", "defaults: [ppo, _self_]\n")
+    own = compose("--config-dir", "conf", "algo=own", "env=pong")
+    assert (own.algo.gamma, own.algo.learning_rate, own.algo.like) == (0.5, 3e-3, "ppo")
+    assert (own.total_steps, own.algo.num_envs) == (tuned.total_steps, tuned.algo.num_envs)
+    second = compose("--config-dir", "conf", "algo=second", "env=pong", "algo.gamma=0.25")
+    assert (second.algo.gamma, second.algo.learning_rate, second.total_steps) == (0.25, 1e-3, tuned.total_steps)
+    assert compose("--config-dir", "conf", "algo=plain", "env=pong").total_steps != tuned.total_steps
+    assert compose("algo=ppo", "env=pong", "algo.like=dqn").code == 2
+
+
+def test_a_file_of_the_users_is_not_shadowed_in_silence(compose, mine):
+    """Bug: rltrain's cartpole.yaml is read in place of the user's, without a word."""
+    mine("env/cartpole.yaml", "defaults: [gym_schema, _self_]\nname: cartpole\nid: Acrobot-v1\n")
+    outcome = compose("--config-dir", "conf", "algo=ppo", "env=cartpole")
+    assert outcome.code == 2
+    assert (
+        "rltrain has a env/cartpole.yaml of its own, so yours would not be read; conf/env/cartpole.yaml; "
+        in outcome.err
+    )
+
+
+FILES = {
+    "names": "algo: q_learning\nenv: maze\ntotal_steps: 1e2\nalgo.gamma: 0.5\n",
+    "nested": "algo: {name: q_learning, gamma: 0.5}\nenv: {name: maze}\ntotal_steps: 100\n",
+}
+
+
+@pytest.mark.parametrize("form", FILES)
+def test_one_file_of_settings_is_enough_and_what_is_typed_wins(form, compose, tmp_path):
+    path = tmp_path / "my settings.yaml"
+    path.write_text(FILES[form])
+    config = compose(f"config={path}", "seed=3")
+    assert (config.algo.name, config.algo.gamma, config.total_steps, config.seed) == ("q_learning", 0.5, 100, 3)
+    assert compose(f"config={path}", "algo.gamma=0.25", "total_steps=7").total_steps == 7
+    other = compose(f"config={path}", "algo=ppo")
+    assert (other.algo.name, other.total_steps) == ("ppo", 100), "settings of another algorithm do not come along"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("- 1\n", "the file has no settings"),
+        ("a: [\n", "the file of settings cannot be read"),
+        ("defaults: [ppo]\n", "has no list of defaults"),
+        ("totl_steps: 1\n", "did you mean 'total_steps'"),
+        ("algo: {name: ppo, gama: 1}\n", "did you mean 'algo.gamma'"),
+    ],
+)
+def test_a_wrong_file_of_settings_is_told_in_one_line(text, said, compose, tmp_path):
+    (tmp_path / "my.yaml").write_text(text)
+    outcome = compose("config=my.yaml")
+    assert outcome.code == 2 and said in outcome.last_line, outcome.err
+    assert "there is no file 'other.yaml'" in compose("config=other.yaml").last_line
+
+
+def plain(folder: Path):
+    return yaml.safe_load((folder / "config.yaml").read_text())
+
+
+def test_a_run_is_reproduced_from_its_own_configuration(command):
+    """Bugs: settings that a file loses on the way, such as an empty mapping, a null or a name in quotes."""
+    shaped = ["env.kwargs={is_slippery:false,map_name:8x8}", "name=first", "eval_every_steps=50", "run_dir='my runs'"]
+    first = command("algo=q_learning", "env=frozen_lake", "total_steps=100", *shaped, *QUICK)
+    assert first.code == 0, first.err
+    folder = (Path("my runs") / "latest").resolve()
+    again = command("reproduce", folder)
+    assert again.code == 0, again.err
+    second = (Path("my runs") / "latest").resolve()
+    assert second != folder and plain(second) == plain(folder)
+    assert (second / "episodes.csv").read_bytes() == (folder / "episodes.csv").read_bytes()
+    assert (second / "command.txt").read_text() == f"rltrain reproduce '{folder}'\n"
+    changed = command(f"config={folder / 'config.yaml'}", "seed=1", "total_steps=50")
+    assert changed.code == 0, changed.err
+    assert plain((Path("my runs") / "latest").resolve()) == plain(folder) | {"seed": 1, "total_steps": 50}
+
+
+def test_reproducing_a_run_imports_no_module_that_is_not_named(command, tmp_path):
+    """Bug: a run folder from somebody else runs their code."""
+    assert command(*TABLE, "total_steps=50", *QUICK).code == 0
+    folder = Path("runs/latest").resolve()
+    (tmp_path / "evil.py").write_text("raise SystemExit('it ran')")
+    values = plain(folder)
+    values["env"]["id"] = "evil:X-v0"
+    (folder / "config.yaml").write_text(yaml.safe_dump(values))
+    for words in (["reproduce", folder], [f"config={folder}/config.yaml"]):
+        outcome = command(*words)
+        assert outcome.code == 2 and "would import the module 'evil'" in outcome.last_line, outcome.err
+
+
+def test_errors_keep_their_reason(compose, mine):
+    """Bug: 'ValidationError raised while composing config:', and nothing after the colon."""
+    mine("study/wrong.yaml", "# @package _global_\ntotal_steps: many\n")
+    line = compose("--config-dir", "conf", "+study=wrong", *TABLE).last_line
+    assert "Value 'many' of type 'str' could not be converted to Integer; total_steps; give an integer" in line
+
+
+def test_keys_of_a_sweep_mean_nothing_to_a_single_run(compose):
+    assert "skip_done is for a sweep; skip_done; " in compose(*TABLE, "skip_done=true").last_line

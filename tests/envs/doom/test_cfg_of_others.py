@@ -1,0 +1,80 @@
+"""A .cfg file may come from somebody else, and a run's own is found from anywhere."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import vizdoom
+import yaml
+
+from rltrain.config.environments import DoomConfig
+from rltrain.envs.doom import setup
+from rltrain.errors import ConfigError
+
+SCENARIOS = Path(vizdoom.scenarios_path)
+CFG = "doom_scenario_path = basic.wad\ndoom_map = map01\navailable_buttons = { ATTACK }\nepisode_timeout = 40\n"
+
+
+def read(folder, text):
+    (folder / "mine.cfg").write_text(text)
+    return setup.read_setup(DoomConfig("x", cfg=str(folder / "mine.cfg")))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "game_args = +logfile /tmp/x",
+        "game_args += +sv_cheats 1 +logfile /tmp/x",
+        "GameArgs = -savedir /tmp",
+        "game_args = +sv_cheats 1;logfile",
+        "game_args = evil.cfg",
+        "game_args = +exec x",
+        'game_args = "+logfile x"',
+        "doom_map = map01;logfile",
+    ],
+)
+def test_the_engine_gets_no_argument_that_could_write(tmp_path, line):
+    """Bugs: `+logfile FILE` in a .cfg overwrites any file; another spelling of the key, or a `;`, passes the check."""
+    with pytest.raises(ConfigError, match=r"(game_args|doom_map) of 'mine\.cfg'"):
+        read(tmp_path, CFG + line)
+
+
+def test_arguments_that_change_the_rules_are_allowed(tmp_path):
+    """Bug: a check that is too strict refuses ViZDoom's own scenarios."""
+    read(tmp_path, CFG + "game_args = +sv_noautoaim 1 +timelimit 10.0 -nomonsters\n")
+    for name in setup.scenarios():
+        setup.read_setup(DoomConfig("x", scenario=name))
+
+
+@pytest.mark.parametrize("name", ["wads/deep/mine.wad", "C:\\wads\\mine.wad", "../elsewhere/mine.wad", "mine.wad"])
+def test_a_wad_of_another_folder_is_found_beside_the_cfg(tmp_path, name):
+    """Bug: a .cfg that was copied together with its WAD asks for the folder where the WAD was."""
+    shutil.copy(SCENARIOS / "basic.wad", tmp_path / "mine.wad")
+    assert read(tmp_path, CFG.replace("basic.wad", name)).scenario_wad == tmp_path / "mine.wad"
+
+
+def test_a_run_with_a_cfg_is_evaluated_from_elsewhere_if_the_command_names_the_file(command, tmp_path, monkeypatch):
+    """Bugs: config.yaml keeps the short name, so that `eval` finds no file elsewhere and no key names it; `eval` uses
+    the file without being asked; a copy of the file elsewhere is taken for another environment, whose checkpoints
+    nobody has.
+    """
+    (tmp_path / "mine.cfg").write_text(CFG)
+    done = command(
+        *("algo=ppo", "env=doom", "env.cfg=mine.cfg", "env.height=36", "env.width=48", "network=small_cnn"),
+        *("total_steps=32", "num_envs=1", "algo.num_steps=32", "batch_size=32", "eval_every_steps=0"),
+        *("final_eval_episodes=1", "progress=false"),
+    )
+    assert done.code == 0, done.err
+    folder = done.folder
+    assert yaml.safe_load((folder / "config.yaml").read_text())["env"]["cfg"] == str(tmp_path / "mine.cfg")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    unnamed = command("eval", folder, "episodes=1")
+    assert unnamed.code == 2
+    assert f"env.cfg={tmp_path}/mine.cfg" in unnamed.last_line
+    shutil.move(tmp_path / "mine.cfg", elsewhere / "mine.cfg")
+    for words in (["resume", folder, "total_steps=64"], ["eval", folder, "episodes=1"]):
+        done = command(*words, "env.cfg=mine.cfg")
+        assert done.code == 0, done.err
+    assert command("eval", folder, "env.cfg=none.cfg").code == 2

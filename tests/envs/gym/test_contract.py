@@ -1,0 +1,174 @@
+"""What an environment returns is what it declared; what is not ends with code 4 and the environment's name."""
+
+import numpy as np
+import pytest
+from small_runs import small
+
+from rltrain.config.environments import GymConfig
+from rltrain.envs import global_random, registry
+from rltrain.envs.gym import contract
+from rltrain.envs.gym.contract import ContractBreach
+from rltrain.errors import EnvironmentFailure
+
+ID = "wayward:Wayward-v0"
+
+
+@pytest.fixture(autouse=True)
+def _importable(monkeypatch, request):
+    monkeypatch.syspath_prepend(str(request.path.parent))
+
+
+def wayward(how, at=0, **fields):
+    return GymConfig("x", id=ID, kwargs={"how": how, "at": at}, **fields)
+
+
+def play(config, num_steps=3, num_envs=2):
+    pool = registry.make_pool(config, num_envs)
+    try:
+        obs = [pool.reset(0)]
+        steps = [pool.step(np.zeros(num_envs, np.int64)) for _ in range(num_steps)]
+        return obs + [step.next_obs for step in steps], steps
+    finally:
+        pool.close()
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ("bare reset", r"reset returned an array of shape \(3,\).*must return \(observation, info\)"),
+        ("reset without info", "info of type NoneType"),
+        ("reset of three", "reset returned 3 values"),
+        ("reset of numbers", "info of type float"),
+        ("four", "step returned 4 values, but must return .*truncated, info"),
+        ("short", r"observation of shape \(1,\), but must return shape \(3,\)"),
+        ("long", r"observation of shape \(1, 3\)"),
+        ("number", r"observation of shape \(\)"),
+        ("text", "observation of type str"),
+        ("ragged", "no array"),
+        ("nothing", "observation of type NoneType"),
+        ("objects", "observation of type array of object"),
+        ("byte fraction", "float64 with the number 0.5, but must return uint8: whole numbers from 0 to 255"),
+        ("byte above", "number 256"),
+        ("byte below", "number -1"),
+        ("byte nan", "number nan"),
+        ("state zero", r"state 0, but must return Discrete\(4, start=1\): 1 to 4"),
+        ("state above", "state 5"),
+        ("state fraction", "state 1.5"),
+        ("state array", r"state an array of shape \(1,\)"),
+        ("reward array", r"reward an array of shape \(1,\).*one number"),
+        ("reward text", "reward 1.0 of type str"),
+        ("reward nothing", "reward None"),
+        ("reward pair", "reward 2 values"),
+        ("reward complex", "reward 1j"),
+        ("flag", "terminated=.*of type dict, but must return true or false"),
+    ],
+)
+def test_a_breach_names_the_environment_what_it_returned_and_what_it_declared(how, words):
+    """Bugs: a number broadcast to a vector, a fraction cut to a byte, a dict taken for true; all in silence. The second
+    breach comes long after the first steps."""
+    with pytest.raises(ContractBreach, match=f"environment '{ID}': .*{words}") as caught:
+        play(wayward(how))
+    assert caught.value.exit_code == 4
+    if "reset" not in how:
+        with pytest.raises(ContractBreach, match=words):
+            play(wayward(how, at=contract.FIRST_STEPS + 31), contract.FIRST_STEPS + contract.SAMPLED)
+
+
+@pytest.mark.parametrize("kind", ["float", "state", "byte"])
+def test_what_is_harmless_is_taken(kind):
+    """Bug: an environment refused for an int in place of a float, or a float64 in place of a float32."""
+    config = GymConfig("x", id="wayward:Sloppy-v0", kwargs={"kind": kind})
+    obs, steps = play(config, 20)
+    seen = {
+        "float": [[1, 2], [0.5, 1], [3, 4], [1, 2], [1, 2]],
+        "state": [0, 1, 2, 0, 1],
+        "byte": [255, 7, 0, 255, 7],
+    }[kind]
+    for frame, wanted in zip(obs, seen, strict=False):
+        assert (frame[0] == (wanted if kind != "float" else np.array(wanted, np.float32))).all()
+    assert [step.reward[0] for step in steps][1:4] == [2.0, 1.0, 1.0]
+    assert steps[7].terminated.all() and not steps[7].truncated.any()
+
+
+def test_numbers_outside_of_the_bounds_are_told_once(capsys, monkeypatch, request):
+    """Bug: a hundred warnings, or none."""
+    monkeypatch.setattr(contract, "_told", set())
+    config = GymConfig("x", id="counter:Buttons-v0")
+    monkeypatch.syspath_prepend(str(request.path.parents[1]))
+    pool = registry.make_pool(config, 2)
+    pool.reset(0)
+    for number in (9, 10, 11):
+        pool._inner[0].step = lambda action, number=number: (np.full(3, number, np.float32), 0.0, False, False, {})
+        pool.step(np.zeros((2, 3), np.int64))
+    err = capsys.readouterr().err
+    assert err.count("outside of [-9.0, 9.0]") == 1 and "10.0 at index [0]" in err
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ("missing space", r"has no attribute 'action_space'"),
+        ("strange space", r"observation_space \(3,\), which is no gymnasium space"),
+        ("changing space", "another observation_space each time"),
+        ("constructor", r"raised FileNotFoundError: prices.csv \(.*wayward.py, line \d+, in __init__\)"),
+        ("exit constructor", r"raised SystemExit: 0 \(.*wayward.py"),
+        ("sys.exit", r"raised SystemExit: 0 \(.*wayward.py, line \d+, in step\)"),
+        ("os._exit", r"the environment called os._exit\(0\)"),
+    ],
+)
+def test_an_environments_own_error_carries_its_name_and_place(how, words):
+    """Bugs: a traceback and "a bug of rltrain"; a run that ends with code 0 in the middle."""
+    with pytest.raises(EnvironmentFailure, match=words) as caught:
+        play(wayward(how))
+    assert ID in str(caught.value)
+
+
+def test_a_breach_in_a_worker_ends_the_run_at_once():
+    """Bug: ten workers replaced for a fault that each of them has, and code 0 if the run is short."""
+    with pytest.raises(EnvironmentFailure, match="step returned 4 values") as caught:
+        play(wayward("four", workers=1, max_restarts=5))
+    assert caught.value.exit_code == 4
+
+
+def test_a_failing_close_is_a_warning(command, capfd):
+    args = [*small("ppo", "gym"), f"env.id={ID}", "env.kwargs={how:close}", "total_steps=64", "eval_every_steps=0"]
+    outcome = command(*args)
+    assert outcome.code == 0 and "raised AttributeError: never opened" in outcome.err
+    for how, words in (("render", "no display"), ("render nothing", "shape ()")):
+        with pytest.raises(EnvironmentFailure) as caught:
+            registry.make_viewer(wayward(how)).reset(0)
+        assert words in str(caught.value) and ID in str(caught.value)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_seed_reaches_the_global_generators_and_the_spaces(workers):
+    """Bug: seed=7 twice gives other episodes, as the environment draws from `random`, in its constructor too."""
+
+    def rewards(seed):
+        global_random.seed(seed)  # as a run does before it makes its environments
+        pool = registry.make_pool(GymConfig("x", id="wayward:Sloppy-v0", workers=workers), 2)
+        pool.reset(seed)
+        found = [pool.step(np.zeros(2, np.int64)).reward.tolist() for _ in range(9)]
+        pool.close()
+        return found
+
+    assert rewards(3) == rewards(3) != rewards(4)
+
+
+def test_a_plugin_that_raises_is_named_with_its_place(command, monkeypatch, tmp_path):
+    """Bug: "a bug of rltrain" for an error in the user's algorithm; code 0 for its `sys.exit(0)`."""
+    for name, wrong in (("raising_parts", "raise KeyError('lost')"), ("leaving_parts", "sys.exit(0)")):
+        (tmp_path / f"{name}.py").write_text(
+            "import sys\nfrom dataclasses import dataclass\n"
+            "from rltrain import plugins\nfrom rltrain.algos.ppo import make_agent\n"
+            "from rltrain.config.algorithms import PPOConfig\n"
+            f"@dataclass\nclass Mine(PPOConfig):\n    name: str = '{name}'\n"
+            f"def train(config, run):\n    {wrong}\n"
+            "plugins.register_algorithm(Mine)\n"
+        )
+        outcome = command(f"plugins=[{name}]", f"algo={name}", "env=cartpole", "total_steps=64", "progress=false")
+        assert outcome.code == 4, outcome.err
+        assert (
+            f"your module '{name}' raised" in outcome.last_line and f"{name}.py, line 10, in train" in outcome.last_line
+        )
+        assert outcome.json("status.json")["exit_code"] == 4

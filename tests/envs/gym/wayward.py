@@ -1,0 +1,123 @@
+"""Environments that break gymnasium's contract, each in one way; importing this registers `Wayward-v0`."""
+
+import os
+import random
+import sys
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+VECTOR = spaces.Box(-1, 1, (3,), np.float32)
+
+
+class Wayward(gymnasium.Env):
+    """A vector of zeros and reward 1, 10 steps an episode; from step `at` on, `how` replaces something."""
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012 (gymnasium's own name and form)
+
+    def __init__(self, how: str = "", at: int = 0, render_mode=None) -> None:
+        self.how, self.at, self.num_steps, self.render_mode = how, at, 0, render_mode
+        bytes_, states = spaces.Box(0, 255, (9, 9, 1), np.uint8), spaces.Discrete(4, start=1)
+        self.observation_space = {"byte": bytes_, "state": states}.get(how.split()[0] if how else "", VECTOR)
+        self.action_space = spaces.Discrete(2)
+        if how == "missing space":
+            del self.action_space
+        if how == "strange space":
+            self.observation_space = (3,)
+        if how == "changing space":
+            self.observation_space = spaces.Box(-1, 1, (random.randint(2, 10**6),), np.float32)
+        if how == "constructor":
+            raise FileNotFoundError("prices.csv")
+        if how == "exit constructor":
+            sys.exit(0)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.t = 0
+        obs = self._obs()
+        given = {
+            "bare reset": obs, "reset without info": (obs, None), "reset of three": (obs, {}, {}),
+            "reset of numbers": (0.5, 0.5),
+        }  # fmt: skip
+        return given.get(self.how, (obs, {}))
+
+    def step(self, action):
+        self.t, self.num_steps = self.t + 1, self.num_steps + 1
+        reward, terminated, truncated, info = 1.0, self.t == 10, False, {}
+        if self.num_steps >= self.at:
+            if self.how == "four":
+                return self._obs(), reward, terminated, info
+            if self.how == "sys.exit":
+                sys.exit(0)
+            if self.how == "os._exit":
+                os._exit(0)
+            rewards = {"array": np.ones(1), "text": "1.0", "nothing": None, "pair": (1.0, 2.0), "complex": 1j}
+            if self.how.startswith("reward "):
+                reward = rewards[self.how.split()[1]]
+            if self.how == "flag":
+                terminated = {"done": False}
+        return self._obs(), reward, terminated, truncated, info
+
+    def _obs(self):
+        late = self.num_steps >= self.at
+        wrong = {
+            "short": np.zeros(1, np.float32), "number": 0.0, "long": np.zeros((1, 3), np.float32), "text": "0, 0, 0",
+            "ragged": [[0.0], [0.0, 1.0], 0.0], "nothing": None, "objects": np.array([None] * 3),
+            "byte fraction": np.full((9, 9, 1), 0.5), "byte above": np.full((9, 9, 1), 256),
+            "byte below": np.full((9, 9, 1), -1), "byte nan": np.full((9, 9, 1), np.nan),
+            "state zero": 0, "state above": 5, "state fraction": 1.5, "state array": np.array([1]),
+        }  # fmt: skip
+        if late and self.how in wrong:
+            return wrong[self.how]
+        if self.how.startswith("byte"):
+            return np.zeros((9, 9, 1), np.uint8)
+        if self.how.startswith("state"):
+            return 1
+        return np.zeros(3, np.float32)
+
+    def render(self):
+        if self.how == "render":
+            raise RuntimeError("no display")
+        if self.how == "render nothing":
+            return None
+        return np.zeros((40, 40, 3), np.uint8)
+
+    def close(self):
+        if self.how == "close":
+            raise AttributeError("never opened")
+
+
+class Sloppy(gymnasium.Env):
+    """Right by value, not by type: everything that gymnasium allows and that is harmless. Reads the global generators
+    and the generator of its space."""
+
+    def __init__(self, kind: str = "float") -> None:
+        box = spaces.Box(-100, 100, (2,), np.float32)
+        of_kind = {"state": spaces.Discrete(3, start=-1), "byte": spaces.Box(0, 255, (9, 9), np.uint8)}
+        self.kind, self.observation_space = kind, of_kind.get(kind, box)
+        self.action_space = spaces.Discrete(2)
+        self.world = random.random()
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.t = 0
+        return self._obs(), {}
+
+    def step(self, action):
+        self.t += 1
+        drawn = self.world + random.random() + np.random.random() + float(self.action_space.sample())
+        rewards = [1, np.float32(drawn), np.array(2.0), np.bool_(True)]
+        ended = np.array(self.t == 8) if self.t % 2 else np.bool_(self.t == 8)
+        return self._obs(), rewards[self.t % 4], ended, int(self.t == 9), {}
+
+    def _obs(self):
+        if self.kind == "state":
+            return (-1, np.int32(0), np.array(1))[self.t % 3]
+        if self.kind == "byte":
+            return [np.full((9, 9), 255), np.full((9, 9), 7.0), np.zeros((9, 9), np.uint8)][self.t % 3]
+        return [[1, 2], np.array([0.5, 1.0]), np.array([3, 4], np.int8), (1.0, 2.0)][self.t % 4]
+
+
+gymnasium.register("Wayward-v0", Wayward)
+gymnasium.register("Sloppy-v0", Sloppy)

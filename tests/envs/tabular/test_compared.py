@@ -1,0 +1,104 @@
+"""A table is trusted only if the environment that was asked for behaves as it says."""
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from rltrain.config.environments import GymConfig
+from rltrain.envs.tabular.table import check_table, transition_table
+from rltrain.errors import ConfigError, EnvironmentFailure
+
+
+class Corridor(gymnasium.Env):
+    """Five cells; 0 goes left, 1 goes right with probability 0.8. The fifth cell pays 1 and ends the episode."""
+
+    observation_space, action_space = spaces.Discrete(5), spaces.Discrete(2)
+
+    def __init__(self, how: str = "", chance: float = 0.8) -> None:
+        self.how = how
+        self.initial_state_distrib = np.eye(5)[0]
+        self.P = {s: {0: [(1.0, *self._outcome(s, -1))], 1: self._right(s, chance)} for s in range(5)}
+        if how == "outside":
+            self.P[0][0] = [(1.0, 7, 0.0, False)]
+        if how == "sum":
+            self.P[0][0] = [(0.5, 0, 0.0, False)]
+        if how == "start":
+            self.initial_state_distrib = np.eye(5)[1]
+
+    def _right(self, s, chance):
+        return [(chance, *self._outcome(s, 1)), (1 - chance, *self._outcome(s, 0))]
+
+    @staticmethod
+    def _outcome(s, move):
+        to = min(4, max(0, s + move))
+        return to, float(to == 4), to == 4
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.s, self.t = 0, 0
+        return 0, {}
+
+    def step(self, action):
+        chance = {"chance": 0.5}.get(self.how, 0.8)
+        moved = action == 0 or self.np_random.random() < chance
+        self.s, reward, terminated = self._outcome(self.s, (1 if action else -1) if moved else 0)
+        self.t += 1
+        if self.how == "jump" and self.np_random.random() < 0.01:
+            self.s = 3
+        return self.s, reward, terminated, self.how == "cut" and self.t == 4, {}
+
+
+gymnasium.register("Compared-v0", Corridor, max_episode_steps=30)
+gymnasium.register(
+    "Paid-Lake-v0",
+    lambda: gymnasium.wrappers.TransformReward(gymnasium.make("FrozenLake-v1"), lambda reward: reward - 0.01),
+    max_episode_steps=100,
+)
+
+
+@pytest.mark.parametrize(
+    ("env_id", "kwargs", "words"),
+    [
+        ("Taxi-v4", {"fickle_passenger": True}, "which P does not list"),
+        ("Taxi-v4", {"fickle_passenger": True, "fickle_probability": 1.0}, "which P does not list"),
+        ("Paid-Lake-v0", {}, "with reward -0.01, which P does not list"),
+        ("Compared-v0", {"how": "chance"}, "the most likely states followed"),
+        ("Compared-v0", {"how": "jump"}, "led to state 3"),
+        ("Compared-v0", {"how": "start"}, "starts in state 0"),
+        ("Compared-v0", {"how": "cut"}, "truncated after 4 steps"),
+    ],
+)
+def test_an_environment_that_differs_from_its_table_is_refused(env_id, kwargs, words):
+    """Bugs: the exact value of another game in result.json; a reward wrapper that training never sees."""
+    with pytest.raises(ConfigError, match=f"does not behave as its transition table P says: .*{words}.*algo=dqn"):
+        check_table(GymConfig("x", id=env_id, kwargs=kwargs))
+
+
+@pytest.mark.parametrize(
+    ("env_id", "kwargs"),
+    [
+        ("Taxi-v4", {}), ("Taxi-v4", {"is_rainy": True}), ("FrozenLake-v1", {}), ("FrozenLake8x8-v1", {}),
+        ("FrozenLake-v1", {"is_slippery": False}), ("CliffWalking-v1", {}), ("CliffWalking-v1", {"is_slippery": True}),
+        ("rltrain.envs.maze:Maze-v0", {}), ("Compared-v0", {}), ("Compared-v0", {"chance": 0.8}),
+    ],
+)  # fmt: skip
+def test_a_true_table_is_accepted(env_id, kwargs):
+    """Bug: an environment refused because rare or equal outcomes look like a difference."""
+    check_table(GymConfig("x", id=env_id, kwargs=kwargs))
+
+
+@pytest.mark.parametrize(
+    ("how", "words"), [("outside", "outside of the observation space"), ("sum", "do not sum to 1")]
+)
+def test_a_table_that_compiled_code_would_misread_is_refused(how, words):
+    """Bug: an index out of range, which compiled code does not check."""
+    with pytest.raises(EnvironmentFailure, match=words):
+        transition_table(GymConfig("x", id="Compared-v0", kwargs={"how": how}))
+
+
+def test_a_table_has_the_smallest_limit_of_the_environment():
+    """Bug: a table evaluated with 20 steps where the pool plays 5."""
+    gymnasium.register("Two-v0", lambda: gymnasium.wrappers.TimeLimit(Corridor(), 5), max_episode_steps=20)
+    assert transition_table(GymConfig("x", id="Two-v0")).max_episode_steps == 5
+    assert transition_table(GymConfig("x", id="Two-v0", max_episode_steps=3)).max_episode_steps == 3

@@ -1,0 +1,226 @@
+"""What is yours survives copying, moving, being read only, and two commands at once."""
+
+import errno
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from rltrain import cli
+from rltrain.commands.arguments import is_setting
+from rltrain.config import saved as saved_config
+from rltrain.run import checkpoint
+from rltrain.run import folder as run_folder
+from rltrain.run.logger import Logger
+from rltrain.run.run import Run
+from rltrain.system import atomic, inside
+
+TABLE = ["algo=q_learning", "env=frozen_lake", "total_steps=400", "checkpoint_every_steps=150", "progress=false"]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    place = tmp_path_factory.mktemp("made")
+    assert cli.run([*TABLE, f"run_dir={place}"]) == 0
+    return (place / "latest").resolve()
+
+
+@pytest.fixture
+def run(made, tmp_path):
+    return shutil.copytree(made, tmp_path / "run", symlinks=True)
+
+
+def followed(run):
+    """As `cp -rL`, rsync -L and model hubs do."""
+    copy = shutil.copytree(run, run.with_name("copy"))
+    assert not (copy / "checkpoints" / "last").is_symlink()
+    return copy
+
+
+def as_text(run):
+    """As archives unpack on systems without links."""
+    for name in ("last", "best"):
+        link = run / "checkpoints" / name
+        target = os.readlink(link)
+        link.unlink()
+        link.write_text(target)
+    return run
+
+
+def lost(run):
+    """As cloud storage does."""
+    for name in ("last", "best"):
+        (run / "checkpoints" / name).unlink()
+    return run
+
+
+def only_last(run):
+    copy = followed(run)
+    for step in (copy / "checkpoints").glob("step_*"):
+        shutil.rmtree(step)
+    return copy
+
+
+@pytest.mark.parametrize("copied", [followed, as_text, lost, only_last])
+def test_a_copy_whose_links_are_gone_goes_on(run, command, copied):
+    """Bugs: `last` as a folder is "no checkpoint folder"; `eval` calls it `last`; the next checkpoint cannot replace
+    it; without links there is no best.
+    """
+    best = checkpoint.find(run, "best").name
+    copy = copied(run)
+    if copied is not only_last:
+        assert checkpoint.find(copy, "best").name == best
+        done = command("eval", copy, "episodes=1")
+        assert json.loads(done.out.splitlines()[-1])["checkpoint"] == "step_000000400"
+    done = command("resume", copy, "total_steps=500", "progress=false")
+    assert done.code == 0, done.err
+    assert "resumed at step 400" in done.err
+    assert os.readlink(copy / "checkpoints" / "last") == "step_000000500"
+
+
+def test_last_is_the_newest_run_if_the_one_it_points_to_was_deleted(command, tmp_path):
+    """Bug: "there is no such run; ...; give ... or `last`"."""
+    for name in ("one", "two"):
+        assert command(*TABLE, f"name={name}").code == 0
+    shutil.rmtree((tmp_path / "runs" / "latest").resolve())
+    done = command("eval", "last", "episodes=1")
+    assert done.code == 0, done.err
+    assert "points to a run that was deleted" in done.err
+    assert json.loads(done.out.splitlines()[-1])["run"].endswith("-one")
+
+
+def test_a_run_that_may_only_be_read_is_evaluated(run, command, monkeypatch):
+    """Bugs: code 7 after the result was printed; "free some space" for a read-only file system."""
+    mkdir = Path.mkdir
+
+    def refused(self, *args, **kwargs):
+        if self.is_relative_to(run):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        return mkdir(self, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "mkdir", refused)
+    done = command("eval", run, "episodes=1")
+    assert done.code == 0
+    assert json.loads(done.out.splitlines()[-1])["episodes"] == 1
+    assert "Read-only file system" in done.err and "free some space" not in done.err
+    done = command("play", run, "video=true")
+    assert done.code == 7 and "out=FILE" in done.last_line
+    done = command("play", run, "out=film.gif")
+    assert done.code == 0, done.err
+    assert Path("film.gif").stat().st_size > 0
+
+
+def test_what_a_checkpoint_counts_is_on_the_disk_before_it(tmp_path, monkeypatch):
+    """Bug: kill -9 between a checkpoint and the next log loses episodes that the checkpoint has counted."""
+    seen = []
+    original = checkpoint.save
+
+    def save(folder, step, state, **kwargs):
+        if kwargs.get("complete", True):
+            counted = state["run"]["num_episodes"]
+            seen.append((counted, len((folder / "episodes.csv").read_text().splitlines()) - 1))
+        return original(folder, step, state, **kwargs)
+
+    monkeypatch.setattr(checkpoint, "save", save)
+    assert cli.run([*TABLE, "checkpoint_every_steps=30", "log_every_steps=400", f"run_dir={tmp_path}"]) == 0
+    assert len(seen) > 5 and seen[-1][0] > 5
+    assert all(counted == written for counted, written in seen)
+
+
+def test_the_logs_are_synced_before_the_checkpoint(monkeypatch, run):
+    """Bug: a power failure keeps the checkpoint and loses the lines."""
+    order = []
+    monkeypatch.setattr(Logger, "sync", lambda self: order.append("sync"))
+    monkeypatch.setattr(Run, "_commit", lambda self, state, complete: order.append("commit") or run)
+    monkeypatch.setattr(checkpoint, "point", lambda *args: None)
+    cli.run(["resume", str(run), "total_steps=410", "progress=false"])
+    assert "sync commit" in " ".join(order)
+
+
+def test_the_loser_of_two_resumes_leaves_nothing(run, command, monkeypatch):
+    """Bug: it leaves its config.resume-1.yaml, which the next resume then takes."""
+    before = sorted(path.name for path in run.iterdir())
+    with run_folder.Lock(run):
+        assert command("resume", run, "total_steps=900").code == 8
+        assert sorted(path.name for path in run.iterdir()) == before
+
+
+def test_a_full_disk_at_the_resumed_configuration_leaves_a_run_that_resumes(run, command, monkeypatch):
+    """Bug: an empty config.resume-1.yaml, which no command can read."""
+    with monkeypatch.context() as patch:
+
+        def full(descriptor):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        patch.setattr(atomic.os, "fsync", full)
+        assert command("resume", run, "total_steps=500").code == 7
+    assert not list(run.glob("config.resume*")) and not list(run.glob(".config*"))
+    assert command("resume", run, "total_steps=500", "progress=false").code == 0
+    assert saved_config.newest(run)[1] == 1
+
+
+def test_temporary_files_of_a_killed_process_are_swept(run, command):
+    """Bugs: `.last-N` stays for ever; what the user keeps under a similar name goes with it."""
+    left = [run / ".status.json-12", run / "checkpoints" / ".best-12", run / "checkpoints" / ".partial-000000400-12"]
+    mine = [run / ".notes", run / "checkpoints" / ".vscode-server"]
+    for path in left + mine:
+        path.mkdir() if "partial" in path.name else path.write_text("x")
+    assert command("resume", run, "total_steps=410", "progress=false").code == 0
+    assert not any(map(os.path.lexists, left))
+    assert all(path.exists() for path in mine)
+
+
+def test_a_run_that_is_moved_while_it_trains_resumes_in_its_new_place(command, tmp_path, monkeypatch):
+    """Bugs: a traceback from the advice about free space; files in a new folder of the old name."""
+    advance = Run.advance
+
+    def moving(self, num_steps, episodes):
+        advance(self, num_steps, episodes)
+        if self.step >= 200 and self.folder.exists():
+            self.folder.rename(tmp_path / "moved")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "advance", moving)
+        done = command(*TABLE, "checkpoint_every_steps=100")
+    assert done.code == 7
+    assert "moved or deleted" in done.last_line
+    done = command("resume", tmp_path / "moved", "progress=false")
+    assert done.code == 0, done.err
+
+
+def test_an_environment_may_change_the_working_directory(command, tmp_path, monkeypatch):
+    """Bug: with a relative run folder the rest of the run goes elsewhere, or ends with code 7."""
+    advance = Run.advance
+
+    def wandering(self, num_steps, episodes):
+        advance(self, num_steps, episodes)
+        os.chdir("/")
+
+    monkeypatch.setattr(Run, "advance", wandering)
+    done = command(*TABLE, "progress=true")
+    monkeypatch.chdir(tmp_path)
+    assert done.code == 0, done.err
+    assert done.json("status.json")["state"] == "done"
+    assert "rltrain play runs/frozen_lake/" in done.err  # as seen from where it was started
+
+
+def test_a_path_with_an_equals_sign_is_a_run(run, command, tmp_path):
+    """Bug: `eval runs/lr=0.1` is "unknown key 'runs/lr'"."""
+    run.rename(tmp_path / "lr=0.1")
+    for word in (tmp_path / "lr=0.1", "lr=0.1"):
+        done = command("eval", word, "episodes=1")
+        assert done.code == 0, done.err
+    assert command("eval", "learning_rate=0.1").code == 2
+    assert is_setting("episodes=1", {"episodes"}) and not is_setting("last", ())
+
+
+def test_a_run_folder_that_is_a_hard_link_is_not_written_through(run, command, tmp_path):
+    """Bug: metrics are appended to a file outside that shares its content with the run's."""
+    outside = tmp_path / "outside"
+    os.link(run / "metrics.jsonl", outside)
+    before = outside.read_text()
+    assert command("resume", run, "total_steps=500", "progress=false").code == 0
+    assert outside.read_text() == before
+    assert inside.is_file(run / "metrics.jsonl")

@@ -1,0 +1,179 @@
+"""A run folder may come from somebody else: reading it and going on in it writes nothing outside and never hangs."""
+
+import json
+import os
+import shutil
+import signal
+
+import numpy as np
+import pytest
+
+from rltrain import cli
+from rltrain.run import checkpoint_files
+
+TABLE = ["algo=q_learning", "env=frozen_lake", "total_steps=400", "checkpoint_every_steps=150", "progress=false"]
+FILES = ["config.yaml", "config.resume-1.yaml", "status.json", "meta.json", "result.json", "metrics.jsonl",
+         "episodes.csv", "command.txt", ".lock", "q_table.csv", "error.log", "checkpoints/last", "checkpoints/best",
+         "checkpoints/step_000000400/manifest.json", "checkpoints/step_000000400/state.json",
+         "checkpoints/step_000000400/q_table.npy"]  # fmt: skip
+FOLDERS = ["checkpoints", "checkpoints/step_000000400", "eval", "videos"]
+
+
+@pytest.fixture(autouse=True)
+def in_time():
+    def give_up(number, frame):
+        raise AssertionError("it hangs")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(120)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A finished run with two checkpoints."""
+    place = tmp_path_factory.mktemp("made")
+    assert cli.run([*TABLE, f"run_dir={place}"]) == 0
+    return (place / "latest").resolve()
+
+
+@pytest.fixture
+def copy(made, tmp_path):
+    """A copy of the run, and a folder outside with what nobody may touch."""
+    numbers = iter(range(1000))
+
+    def make():
+        folder = tmp_path / f"run{next(numbers)}"
+        shutil.copytree(made, folder, symlinks=True)
+        return folder
+
+    return make
+
+
+def outside(tmp_path):
+    """A folder that looks like each folder of a run, so that whoever follows a link finds what it likes to delete."""
+    place = tmp_path / "outside"
+    shutil.rmtree(place, ignore_errors=True)
+    for name in ("step_000000001", ".partial-000000400-1", ".last-1"):
+        (place / name).mkdir(parents=True)
+    (place / "file").write_text("mine")
+    return place
+
+
+def state_of(place):
+    return {str(path): path.read_bytes() if path.is_file() else None for path in sorted(place.rglob("*"))}
+
+
+COMMANDS = (["resume", "total_steps=500", "progress=false"], ["eval", "episodes=1"], ["runs"])
+
+
+def call(command, folder, capfd):
+    """Returns the code and the last line on stderr."""
+    words = [command[0], f"run_dir={folder}"] if command[0] == "runs" else [command[0], str(folder), *command[1:]]
+    capfd.readouterr()
+    code = cli.run(words)
+    return code, (capfd.readouterr().err.strip().splitlines() or [""])[-1]
+
+
+@pytest.mark.parametrize("name", FILES + FOLDERS)
+def test_what_is_a_link_or_a_pipe_is_refused_or_replaced(copy, tmp_path, monkeypatch, capfd, name):
+    """Bugs: `resume` deletes checkpoints in a folder that `checkpoints` links to, empties what `.lock` links to, and
+    appends metrics to a file outside; `eval` writes its result outside; `runs` waits for a pipe for ever.
+    """
+    monkeypatch.chdir(tmp_path)
+    for command in COMMANDS:
+        for kind in ("link", "pipe"):
+            place, folder = outside(tmp_path), copy()
+            path = folder / name
+            if os.path.lexists(path):
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+            if kind == "pipe":
+                os.mkfifo(path)
+            else:
+                path.symlink_to(place if name in FOLDERS else place / "file")
+            before = state_of(place)
+            code, line = call(command, folder, capfd)
+            assert code in (0, 2, 3), (command, kind, line)
+            assert "a bug in rltrain" not in line
+            assert state_of(place) == before, (command, kind)
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name not in (".lock", "q_table.csv", "error.log")])
+def test_content_of_any_kind_is_an_answer(copy, tmp_path, monkeypatch, capfd, name):
+    """Bugs: a RecursionError, a traceback of a TypeError or OverflowError, for values that rltrain would not write."""
+    monkeypatch.chdir(tmp_path)
+    for content in (b"", b"[" * 100_000, b"\xff\xfe", b"3", b'{"step": "x", "state": 3, "final": 3, "members": [1]}',
+                    b'{"step": 1e999, "state": "done", "final": {"mean_reward": []}, "created": 1}\n'):  # fmt: skip
+        folder = copy()
+        path = folder / name
+        path.unlink(missing_ok=True)
+        path.write_bytes(content)
+        for command in COMMANDS:
+            code, line = call(command, folder, capfd)
+            assert code in (0, 2, 3), (command, content[:20], line)
+            assert "a bug in rltrain" not in line
+
+
+def test_a_damaged_run_does_not_hide_the_others(copy, tmp_path, command):
+    """Bug: one status.json that is a list ends `rltrain runs`."""
+    (copy() / "status.json").write_text("[3]")
+    copy()
+    done = command("runs", f"run_dir={tmp_path}")
+    assert done.code == 0
+    assert sorted(line.split()[0] for line in done.out.splitlines()) == ["damaged", "done", "state"]
+
+
+def test_control_characters_of_a_run_are_shown_and_not_sent(copy, tmp_path, command):
+    """Bugs: a folder's name, or a state in status.json, moves the cursor of whoever lists runs."""
+    folder = copy()
+    (folder / "status.json").write_text(json.dumps({"state": "\x1b[2J"}))
+    folder.rename(tmp_path / "a\x1b]0;b\x07")
+    done = command("runs", f"run_dir={tmp_path}")
+    assert "\x1b" not in done.out
+    assert "\\x1b[2J" in done.out
+
+
+def rewrite(step, name, change):
+    """Change an array of a checkpoint, and its manifest with it."""
+    np.save(step / name, change(np.load(step / name)))
+    facts = json.loads((step / "manifest.json").read_text())
+    size = (step / name).stat().st_size
+    facts["members"][name] = {"size": size, "sha256": checkpoint_files.digest(step / name)}
+    (step / "manifest.json").write_text(json.dumps(facts))
+
+
+def with_field(field, value):
+    def change(array):
+        array[field] = value
+        return array
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("walk~place.npy", with_field("state", 10**9)),
+        ("walk~place.npy", with_field("state", -1)),
+        ("walk~place.npy", with_field("action", 4)),
+        ("walk~place.npy", with_field("length_steps", 10**6)),
+        ("walk~place.npy", lambda array: array[:0]),
+        ("walk~place.npy", lambda array: np.zeros(1)),
+        ("q_table.npy", lambda q: q[:1]),
+        ("q_table.npy", lambda q: q[:, :1]),
+        ("q_table.npy", lambda q: np.zeros(())),
+        ("q_table.npy", lambda q: q.astype(np.complex128)),
+    ],
+    ids=range(10),
+)
+def test_numbers_that_index_memory_are_checked(copy, command, name, change):
+    """Bugs: a state of a billion in compiled code is a segmentation fault; a table of one row is broadcast to all."""
+    folder = copy()
+    for array in (folder / "checkpoints").glob(f"step_*/{name}"):  # an evaluation's checkpoint has the agent alone
+        rewrite(array.parent, name, change)
+    for words in (["resume", folder, "total_steps=500", "progress=false"], ["eval", folder, "checkpoint=best"]):
+        done = command(*words)
+        assert done.code == (3 if words[0] == "resume" or name == "q_table.npy" else 0), done.err
+        assert "a bug in rltrain" not in done.err

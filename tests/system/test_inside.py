@@ -1,0 +1,118 @@
+"""Nothing in a run folder hangs a reader, eats its memory, or leads it out of the folder."""
+
+import os
+import signal
+
+import pytest
+
+from rltrain.errors import CheckpointError
+from rltrain.system import atomic, inside
+
+
+@pytest.fixture(autouse=True)
+def in_time():
+    """A reader that waits for a pipe, or goes on without end, fails instead of hanging the suite."""
+
+    def give_up(number, frame):
+        raise AssertionError("it hangs")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(20)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+READERS = (inside.read_bytes, inside.read_text, inside.read_json, inside.read_yaml, inside.append, inside.open_lock,
+           inside.open_binary, lambda path: list(inside.lines(path)), lambda path: inside.tail(path, 100))  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["a link", "a dangling link", "a link to zeros", "a pipe", "a folder"])
+def test_only_regular_files_are_opened(tmp_path, kind):
+    """Bugs: open() follows a link out of the run, waits for the other end of a pipe, reads /dev/zero without end."""
+    path, outside = tmp_path / "run.json", tmp_path / "outside"
+    outside.write_text("{}")
+    targets = {"a link": outside, "a dangling link": tmp_path / "new", "a link to zeros": "/dev/zero"}
+    if kind in targets:
+        path.symlink_to(targets[kind])
+    elif kind == "a pipe":
+        os.mkfifo(path)
+    else:
+        path.mkdir()
+    for reader in READERS:
+        with pytest.raises(CheckpointError, match="instead of a file"):
+            reader(path)
+    assert not inside.is_file(path)
+    assert outside.read_text() == "{}"
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_link_is_replaced_and_not_written_through(tmp_path):
+    """Bugs: a temporary name or the target that is a link empties a file outside."""
+    outside, path = tmp_path / "outside", tmp_path / "status.json"
+    outside.write_text("mine")
+    for name in (path, tmp_path / f".status.json-{os.getpid()}"):
+        name.symlink_to(outside)
+    atomic.write_text(path, "new")
+    assert (path.read_text(), path.is_symlink(), outside.read_text()) == ("new", False, "mine")
+
+
+def test_a_linked_folder_is_no_folder_of_the_run(tmp_path):
+    """Bugs: what a killed process left is swept, or checkpoints are removed, in a folder outside."""
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / ".last-12").write_text("mine")
+    (tmp_path / "checkpoints").symlink_to(tmp_path / "outside")
+    for call in (inside.folder, inside.make_folder, inside.entries, inside.sweep):
+        with pytest.raises(CheckpointError, match="is a link instead of a folder"):
+            call(tmp_path / "checkpoints")
+    inside.remove(tmp_path / "checkpoints")
+    assert (tmp_path / "outside" / ".last-12").exists()
+
+
+MULTIPLYING = "\n".join(["x0: &a0 [l, l]", *(f"x{i}: &a{i} [*a{i - 1}, *a{i - 1}]" for i in range(1, 40))])
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (MULTIPLYING.encode(), "alias"),
+        (b"a: &x [*x]", "alias"),
+        (b"[" * 200_000, "nested"),
+        (b"".join(b" " * i + b"a:\n" for i in range(300)), "nested"),
+        (b"a: \xff", "UTF-8"),
+        (b"a: \x00", "not YAML"),
+        (b"a: 2001-99-99", "not YAML"),
+        (b"a: " + b"1" * 5000, "not YAML"),
+        (b"? [a]\n: b", "not YAML"),
+        (b"!!python/object/apply:os.system [ls]", "not YAML"),
+        (b"a: b\n" * 100_000, "more than"),
+    ],
+    ids=range(11),
+)
+def test_yaml_that_multiplies_nests_or_is_no_yaml_is_one_error(tmp_path, content, reason):
+    """Bugs: 400 bytes of aliases take the memory, 200 kB of brackets the stack; a wrong date is a traceback."""
+    path = tmp_path / "config.yaml"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=reason):
+        inside.read_yaml(path)
+
+
+@pytest.mark.parametrize("content", [b"[" * 200_000, b"{}x", b"[1]", b"", b"\xff", b'{"a":' * 5000, b" " * 17_000_000])
+def test_json_of_any_kind_is_an_object_or_one_error(tmp_path, content):
+    """Bugs: RecursionError, a list where an object is read, a file as large as the memory."""
+    path = tmp_path / "status.json"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"status\.json cannot be read"):
+        inside.read_json(path)
+
+
+def test_a_line_or_a_log_without_end_is_refused_at_once(tmp_path):
+    """Bugs: one line of 2 MB, or a sparse file of 1 TB, is read into the memory."""
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"step": 1}\n' + b"x" * 2_000_000)
+    with pytest.raises(CheckpointError, match="a line of more than"):
+        list(inside.lines(path))
+    os.truncate(path, 10**12)
+    with pytest.raises(CheckpointError, match="it has more than"):
+        list(inside.lines(path))
+    assert inside.tail(path, 100) == ["\0" * 100]
