@@ -40,9 +40,8 @@ def take_part(
     where: list[Path] = []
 
     def on_lost(error: ProcessLost) -> None:
-        if group.rank == 0 and where:
-            with contextlib.suppress(Exception):
-                run_folder.note_lost(where[0], str(error), error.exit_code)
+        if where:
+            run_folder.note_lost(where[0], str(error), error.exit_code)
         launch.report(error, group.rank, group.attempt, silent=True)
         if launch.REPORTS not in os.environ:
             print(f"rltrain: error: {error}", file=sys.stderr, flush=True)
@@ -55,6 +54,8 @@ def take_part(
                 where.append(folder)
             train(config, folder, _agreed(states, group), group)
         except BaseException as error:
+            if isinstance(error, ProcessLost) and where:
+                run_folder.note_lost(where[0], str(error), error.exit_code)
             group.close(error)
             raise
         group.close()

@@ -18,7 +18,7 @@ from typing import Any
 
 from rltrain.config import saved as saved_config
 from rltrain.config.run import RunConfig
-from rltrain.errors import CheckpointError, FolderInUse, disk_errors, printable
+from rltrain.errors import CheckpointError, DiskError, FolderInUse, disk_errors, printable
 from rltrain.run import checkpoint
 from rltrain.system import atomic, inside, process
 
@@ -229,9 +229,15 @@ def clear_logs(folder: Path) -> None:
 
 
 def note_lost(folder: Path, reason: str, exit_code: int) -> None:
-    """Write to status.json that the run ended because a process was lost, with the step that the file has."""
-    facts = inside.read_json(folder / "status.json")
-    atomic.write_json(folder / "status.json", facts | {"state": "failed", "reason": reason, "exit_code": exit_code})
+    """Write to status.json that the run ended because a process was lost, which may be the one that writes it.
+
+    Does nothing if the file already tells the end of the run, or cannot be read or written.
+    """
+    with contextlib.suppress(OSError, CheckpointError, DiskError):
+        facts = inside.read_json(folder / "status.json")
+        if facts.get("state") == "running":
+            lost = {"state": "failed", "reason": reason, "exit_code": exit_code}
+            atomic.write_json(folder / "status.json", facts | lost)
 
 
 def _point_latest(root: Path, folder: Path) -> None:
