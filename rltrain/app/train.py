@@ -6,6 +6,7 @@ import math
 import signal
 import sys
 import tempfile
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from rltrain.config.run import RunConfig
 from rltrain.envs import patience
 from rltrain.errors import ConfigError, NonFiniteError, OutOfMemory, RltrainError, Stopped, UnfitCheckpoint
 from rltrain.run import folder as run_folder
+from rltrain.run import logger
 from rltrain.run.evaluation import play_episodes
 from rltrain.run.run import Run
 from rltrain.runtime import launch
@@ -150,6 +152,7 @@ def _train_locked(config: RunConfig, folder: Path, restored: Restored, group: Gr
 def _train_answering(config: RunConfig, folder: Path, run: Run, algorithm: ModuleType) -> None:
     """Run the algorithm while stop signals are handled."""
     alarm = signal.signal(signal.SIGALRM, patience.interrupt)
+    threading.excepthook = logger.on_thread_error
     run.write_status("running")
     try:
         with _memory_errors(config):

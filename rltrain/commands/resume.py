@@ -77,9 +77,8 @@ def _resume(
     check_device(config)
     candidates = checkpoint.candidates(folder, which, saved_config.fingerprints(config, folder))
     step, state = next(candidates)
-    if step >= config.total_steps and inside.is_file(
-        folder / "result.json"
-    ):  # without it, the final evaluation is missing
+    # Without result.json, the final evaluation is missing.
+    if step >= config.total_steps and inside.is_file(folder / "result.json"):
         raise ConfigError(
             f"the run is done at step {step:,} of {config.total_steps:,}",
             "total_steps",

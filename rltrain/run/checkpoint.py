@@ -139,12 +139,13 @@ def find(run: Path, which: str = "last") -> Path:
     """Return the checkpoint `last`, `best` or STEP of a run folder. Raises CheckpointError."""
     checkpoints = run / "checkpoints"
     committed = _committed(checkpoints)
+    name = which
     if which in ("last", "best"):
         found = _pointed(checkpoints, which)
         if found is None and (complete := _complete(checkpoints)):  # the link was lost or leads nowhere
             best_step = _number(complete[-1], "best_step")
-            named = complete[-1].name if which == "last" else f"step_{best_step or 0:09d}"
-            found = next((path for path in committed if path.name == named), None)
+            step_name = complete[-1].name if which == "last" else f"step_{best_step or 0:09d}"
+            found = next((path for path in committed if path.name == step_name), None)
     elif re.fullmatch(r"\d{1,15}(_\d{1,15}){0,5}", which):
         name = f"step_{int(which):09d}"
         found = next((path for path in committed if path.name == name), None)
@@ -157,7 +158,7 @@ def find(run: Path, which: str = "last") -> Path:
     fix = f"use one of {', '.join(names)}" if names else "the run has no checkpoint yet"
     if which == "last" and "best" in names:
         fix = "use checkpoint=best, which an evaluation saved"
-    raise CheckpointError("there is no such checkpoint", str(checkpoints / which), fix)
+    raise CheckpointError("there is no such checkpoint", str(checkpoints / name), fix)
 
 
 def _pointed(checkpoints: Path, name: str) -> Path | None:

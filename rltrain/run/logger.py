@@ -9,6 +9,7 @@ import json
 import math
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,6 +27,21 @@ from rltrain.system import atomic, inside
 
 _WIDE = 1000
 """Columns of a terminal whose width is unknown."""
+
+
+_show_thread_error = threading.excepthook
+
+
+def on_thread_error(error: threading.ExceptHookArgs) -> None:
+    """For `threading.excepthook`: print one line instead of a traceback if TensorBoard's thread cannot write.
+
+    That happens after the folder was moved.
+    """
+    if type(error.thread).__name__ == "_AsyncWriterThread" and isinstance(error.exc_value, OSError):
+        text = f"rltrain: warning: TensorBoard's log could not be written: {error.exc_value.strerror}"
+        print(printable(text), file=sys.stderr)
+    else:
+        _show_thread_error(error)
 
 
 class Logger:

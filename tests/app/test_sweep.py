@@ -1,6 +1,7 @@
 """Sweeps beside each other, and what is left of jobs that were killed."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import shutil
@@ -11,6 +12,9 @@ import pytest
 from small_runs import QUICK
 
 from rltrain.app import hydra_app, sweep
+from rltrain.config.algorithms import QLearningConfig
+from rltrain.config.environments import GymConfig
+from rltrain.config.run import RunConfig
 from rltrain.run import folder as run_folder
 from rltrain.run.run import Run
 
@@ -227,28 +231,30 @@ def test_a_dry_run_of_a_sweep_tries_every_job_and_keeps_nothing(command):
 @pytest.mark.parametrize("name", ["../out", "/tmp/out", ".", "link/out"])
 def test_a_plan_writes_nothing_outside_its_sweep(name, command, tmp_path):
     """Bug: the plan of somebody else's sweep makes folders anywhere."""
-    assert command(*JOBS).code == 0
-    (place,) = Path("runs/sweeps").iterdir()
+    place = tmp_path / "theirs"
+    place.mkdir()
     (place / "link").symlink_to(tmp_path)
-    values = json.loads((place / sweep.PLAN).read_text())
-    values["jobs"][0]["folder"] = name
-    (place / sweep.PLAN).write_text(json.dumps(values))
+    theirs = plan(place, {})
+    theirs.jobs[0].folder = name
+    theirs.save()
     outcome = command("resume", place)
     assert outcome.code == 3 and "the plan of the sweep is damaged" in outcome.last_line
     (place / sweep.PLAN).write_text('{"jobs": 3')
     assert command("resume", place).code == 3
+    assert sorted(path.name for path in place.iterdir()) == ["link", sweep.PLAN]
 
 
 def test_a_sweep_imports_no_module_that_the_command_does_not_name(command, tmp_path):
     """Bug: resume of somebody else's sweep runs their code."""
-    assert command(*JOBS).code == 0
-    (place,) = Path("runs/sweeps").iterdir()
-    values = json.loads((place / sweep.PLAN).read_text())
     (tmp_path / "evil.py").write_text("raise SystemExit('it ran')")
-    values["jobs"][0]["config"]["env"] = {"name": "x", "family": "gym", "id": "evil:X-v0"}
-    (place / sweep.PLAN).write_text(json.dumps(values))
+    place = tmp_path / "theirs"
+    place.mkdir()
+    theirs = plan(place, {})
+    algo, env = QLearningConfig(), GymConfig(name="x", id="evil:X-v0")
+    theirs.jobs[0].config = dataclasses.asdict(RunConfig(algo=algo, env=env))
+    theirs.save()
     outcome = command("resume", place)
-    assert outcome.code == 2 and "would import the module 'evil'" in outcome.last_line
+    assert outcome.code == 2 and "would import the module 'evil'" in outcome.last_line, outcome.err
 
 
 def test_another_sweep_that_starts_meanwhile_is_left_alone(command, monkeypatch):

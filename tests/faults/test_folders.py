@@ -101,15 +101,15 @@ def test_when_the_system_refuses_every_write_the_next_checkpoint_ends_it_with_co
 @pytest.fixture
 def refuse(monkeypatch):
     """Let writes of one small file fail as on a full disk."""
-    original = atomic.write_text
+    original = atomic.write_lines
 
     def arm(name):
-        def write_text(path, text):
+        def write_lines(path, lines):
             if path.name == name:
                 raise DiskError(f"{name} cannot be written: {os.strerror(errno.ENOSPC)}", str(path.parent), "")
-            original(path, text)
+            original(path, lines)
 
-        monkeypatch.setattr(atomic, "write_text", write_text)
+        monkeypatch.setattr(atomic, "write_lines", write_lines)
 
     return arm
 
