@@ -134,7 +134,7 @@ def test_every_setting_of_algorithm_and_network_is_given(golden):
     for run in golden.RUNS:
         fields = {f"algo.{field.name}" for field in dataclasses.fields(ALGOS[run.settings["algo"]])}
         fields |= {f"network.{field.name}" for field in dataclasses.fields(NetworkConfig)}
-        given = run.settings.keys() | {"algo.name", "network.name", "algo.num_envs", "algo.batch_size"}
+        given = run.settings.keys() | {"algo.name", "algo.like", "network.name", "algo.num_envs", "algo.batch_size"}
         assert fields <= given, run.name
         assert run.settings["num_envs"] and (run.settings["batch_size"] or "algo.batch_size" not in fields), run.name
 

@@ -18,10 +18,10 @@ from hydra.plugins.sweeper import Sweeper as HydraSweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, flag_override, open_dict
 
+from rltrain.app import jobs as jobs_of
 from rltrain.app import sweep as sweeps
 from rltrain.app.overrides import quote
 from rltrain.app.resolve import resolve
-from rltrain.app.train import train
 from rltrain.config import plugin_modules
 from rltrain.config.run import RunConfig
 from rltrain.errors import ConfigError, RltrainError, disk_errors
@@ -105,7 +105,7 @@ class Sweeper(HydraSweeper):
         own = [next(job for job in plan.jobs if job.same_as(wanted)) for wanted in jobs]
         fail_fast = bool(self.config.get("fail_fast"))
         if at_once or launcher.endswith(".BasicLauncher"):
-            exit_codes.append(sweeps.run(plan, own, fail_fast, self._launch if not at_once else None))
+            exit_codes.append(jobs_of.run(plan, own, fail_fast, self._launch if not at_once else None))
         else:  # a cluster's launcher takes all jobs at once
             todo = [job for job in own if job.config is not None and not plan.finished(job)]
             self.launcher.launch([job.overrides for job in todo], initial_job_idx=0)
@@ -209,6 +209,8 @@ def _at_once(n_jobs: int | None) -> int:
 
 def _dry_runs(jobs: list[sweeps.Job]) -> int:
     """Make a dry run of every job, which keeps nothing. Returns 0, or 1 if one failed."""
+    from rltrain.app.train import train  # imports TensorBoard
+
     failed = 0
     for job in jobs:
         print(f"job {job.number + 1} of {len(jobs)}: {job.folder}", file=sys.stderr)

@@ -14,9 +14,9 @@ import time
 from pathlib import Path
 
 from rltrain.app import sweep as sweeps
-from rltrain.app import train as trainer
 from rltrain.config import plugin_modules
 from rltrain.system import process, terminal
+from rltrain.system.signals import answering
 
 _POLL_S = 0.05
 """Seconds between two looks at the running jobs."""
@@ -30,7 +30,7 @@ def run(sweep: sweeps.Sweep, todo: list[sweeps.Job], fail_fast: bool, pace: swee
     waiting, running = list(todo), dict[subprocess.Popen[bytes], tuple[sweeps.Job, float]]()
     told = 0
     try:
-        with trainer.answering(lambda number, frame: received.append(number)):
+        with answering(lambda number, frame: received.append(number)):
             while running or (waiting and not received):
                 while waiting and len(running) < sweep.at_once and not received:
                     job = waiting.pop(0)

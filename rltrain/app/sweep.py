@@ -1,4 +1,4 @@
-"""Sweeps: the plan in sweep.json, running what is missing, and the ranked table.
+"""Sweeps: the plan in sweep.json, the attempt at one job, and the ranked table.
 
 A sweep can be stopped at any moment and continued, because the plan holds the settings of every job and each job's
 folder tells how far it came. This module knows no Hydra: `rltrain resume SWEEP` composes nothing.
@@ -14,18 +14,17 @@ import shlex
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from rltrain.app import train as trainer
 from rltrain.app.resolve import resolve
 from rltrain.config import saved as saved_config
 from rltrain.config.run import RunConfig
-from rltrain.errors import CheckpointError, ConfigError, FolderInUse, RltrainError, Stopped
+from rltrain.errors import CheckpointError, FolderInUse, RltrainError, Stopped
 from rltrain.math.statistics import bootstrap_interval, mean
 from rltrain.run import checkpoint
 from rltrain.run import folder as run_folder
@@ -49,7 +48,7 @@ class Interrupt(BaseException):
         self.number = number
 
 
-_received: list[int] = []
+received: list[int] = []
 """Signals that came between the jobs of the sweep in this process."""
 
 
@@ -215,36 +214,6 @@ def folder_name(number: int, varies: dict[str, str]) -> str:
     return "_".join(parts)[:120]
 
 
-def run(sweep: Sweep, jobs: list[Job], fail_fast: bool, run_one: Callable[[Job], None] | None = None) -> int:
-    """Run the given jobs of a sweep that are not done, then print the table. Returns 0, or 1 if a job is not done.
-
-    run_one: runs a job in this process; None: `attempt`. Raises Stopped, FolderInUse, DiskError.
-    """
-    lock = run_folder.Lock(sweep.folder)
-    number = None
-    try:
-        todo = [job for job in jobs if not sweep.finished(job)]
-        for job in todo:
-            if job.config is None:
-                _record(sweep.folder / job.folder, job.reason, ConfigError.exit_code)
-        todo = [job for job in todo if job.config is not None]
-        if already := sum(map(sweep.finished, jobs)):
-            print(f"{already} of {len(jobs)} jobs are done already", file=sys.stderr)
-        pace = Pace(len(jobs), len(jobs) - len(todo), max(1, sweep.at_once))
-        if sweep.at_once:
-            from rltrain.app import side_by_side
-
-            number = side_by_side.run(sweep, todo, fail_fast, pace)
-        else:
-            number = _one_by_one(sweep, todo, fail_fast, pace, run_one or (lambda job: attempt(sweep, job)))
-        code = report(sweep, jobs, interrupted=number is not None)
-    finally:
-        lock.release()
-    if number is not None:
-        raise Stopped(number, str(run_folder.from_here(sweep.folder)), again(sweep, jobs))
-    return code
-
-
 class Pace:
     """Announces each job, and tells how long the rest will take, from the jobs that ended so far."""
 
@@ -265,32 +234,6 @@ class Pace:
     def end(self, seconds: float) -> None:
         """Count the duration of a job."""
         self._durations_s.append(seconds)
-
-
-def _one_by_one(
-    sweep: Sweep, todo: list[Job], fail_fast: bool, pace: Pace, run_one: Callable[[Job], None]
-) -> int | None:
-    """Run jobs in this process. Returns the number of the signal that stopped them, or None."""
-
-    def stop(number: int, frame: Any) -> None:
-        _received.append(number)
-        raise Interrupt(number)
-
-    _received.clear()
-
-    try:
-        with trainer.answering(stop):
-            for job in todo:
-                pace.begin(job)
-                start_s = time.monotonic()
-                run_one(job)
-                pace.end(time.monotonic() - start_s)
-                _stop_if_asked()
-                if fail_fast and not sweep.finished(job):
-                    break
-    except Interrupt as interrupt:
-        return interrupt.number
-    return None
 
 
 def attempt(sweep: Sweep, job: Job, resolved: RunConfig | None = None) -> None:
@@ -317,6 +260,8 @@ def attempt(sweep: Sweep, job: Job, resolved: RunConfig | None = None) -> None:
 
 def _train(sweep: Sweep, job: Job, resolved: RunConfig | None) -> int | None:
     """Resume a job from its last checkpoint, or start it. Returns a signal that came too late to stop the job."""
+    from rltrain.app import train as trainer  # imports TensorBoard
+
     place = sweep.place(job)
     if (place / "config.yaml").exists():
         _wait_for(place)
@@ -330,14 +275,14 @@ def _train(sweep: Sweep, job: Job, resolved: RunConfig | None) -> int | None:
             return trainer.resume(config, place, candidates)
         place = sweep.new_place(job)
     resolved = resolved or resolve(settings_of(job))
-    _stop_if_asked()
+    stop_if_asked()
     return trainer.train(resolved, place)
 
 
-def _stop_if_asked() -> None:
+def stop_if_asked() -> None:
     """Raise Interrupt again if a signal came: Python ignores what is raised in a destructor or a weak reference."""
-    if _received:
-        raise Interrupt(_received[-1])
+    if received:
+        raise Interrupt(received[-1])
 
 
 def settings_of(job: Job) -> RunConfig:
@@ -363,12 +308,13 @@ def record_failure(folder: Path, error: Exception) -> None:
     """Write the reason of a failure to status.json in the job's folder, and the traceback of a bug to error.log."""
     code = error.exit_code if isinstance(error, RltrainError) else 1
     reason = str(error) if isinstance(error, RltrainError) else f"{type(error).__name__}: {error}"
-    _record(folder, reason, code)
+    record(folder, reason, code)
     if not isinstance(error, RltrainError):
         atomic.write_text(folder / "error.log", "".join(traceback.format_exception(error)))
 
 
-def _record(folder: Path, reason: str, code: int) -> None:
+def record(folder: Path, reason: str, code: int) -> None:
+    """Write the reason of a failure to status.json in the job's folder, and tell it."""
     folder.mkdir(parents=True, exist_ok=True)
     step = _read(folder / "status.json").get("step", 0)
     status = {"state": "failed", "step": step, "pid": None, "reason": reason, "exit_code": code}

@@ -8,9 +8,9 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType, ModuleType
+from types import ModuleType
 from typing import Any
 
 from rltrain.algos import registry as algorithms
@@ -24,25 +24,10 @@ from rltrain.run.evaluation import play_episodes
 from rltrain.run.run import Run
 from rltrain.runtime import launch
 from rltrain.runtime.group import Alone, Group
-from rltrain.system import atomic, out_of_memory
+from rltrain.system import atomic, out_of_memory, signals
 
 Restored = tuple[int, dict[str, Any]] | None
 """Step and state of a checkpoint; None for a new run."""
-
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
-"""Signals that ask a run or a sweep to save and stop."""
-
-
-@contextlib.contextmanager
-def answering(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Handle the stop signals inside with `handler`. nohup makes a process ignore SIGHUP: it stays ignored."""
-    ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else set()
-    before = {number: signal.signal(number, handler) for number in STOP_SIGNALS if number not in ignored}
-    try:
-        yield
-    finally:
-        for number, earlier in before.items():
-            signal.signal(number, earlier)
 
 
 def train(
@@ -144,7 +129,7 @@ def _train_locked(config: RunConfig, folder: Path, restored: Restored, group: Gr
     """Install the signal handlers, run the algorithm, and write its end to status.json and error.log."""
     algorithm = algorithms.module_of(config.algo.name)
     run = Run(config, folder, restored, getattr(algorithm, "evaluate", play_episodes), group)
-    with answering(run.on_signal):
+    with signals.answering(run.on_signal):
         _train_answering(config, folder, run, algorithm)
     return run.stop_signal
 

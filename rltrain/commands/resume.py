@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from rltrain.app import sweep
+from rltrain.app import jobs, sweep
 from rltrain.app.resolve import check_device, check_runtime
 from rltrain.app.train import resume
 from rltrain.commands.arguments import RUN_KEYS, is_setting, load_config, refuse_imports, split, truth, whole_number
@@ -110,7 +110,7 @@ def _resume_sweep(word: str, values: dict[str, str]) -> int:
             saved_config.refuse_cfg(file)
         if "progress" in values:
             job.config["progress"] = truth("progress", values["progress"])
-    return sweep.run(found, found.jobs, fail_fast=False)
+    return jobs.run(found, found.jobs, fail_fast=False)
 
 
 def _changed_runtime(config: RunConfig, values: dict[str, str]) -> Any:

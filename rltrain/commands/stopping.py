@@ -9,8 +9,7 @@ from types import FrameType
 from rltrain.envs import patience
 from rltrain.errors import Stopped
 from rltrain.run.evaluation import Interrupted
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+from rltrain.system.signals import answering
 
 
 @contextlib.contextmanager
@@ -28,15 +27,12 @@ def stoppable() -> Iterator[Callable[[], bool]]:
         received.append(number)
         patience.hurry()
 
-    ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else set()  # nohup
-    before = {number: signal.signal(number, handle) for number in _SIGNALS if number not in ignored}
-    before[signal.SIGALRM] = signal.signal(signal.SIGALRM, patience.interrupt)
+    alarm = signal.signal(signal.SIGALRM, patience.interrupt)
     try:
-        with contextlib.suppress(Interrupted):
+        with answering(handle), contextlib.suppress(Interrupted):
             yield lambda: bool(received)
         if received:
             raise Stopped(received[0])
     finally:
         patience.calm()
-        for number, earlier in before.items():
-            signal.signal(number, earlier)
+        signal.signal(signal.SIGALRM, alarm)

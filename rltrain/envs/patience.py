@@ -4,6 +4,7 @@ Training and evaluation both wait for environments, so the request to stop is a 
 """
 
 import contextlib
+import math
 import signal
 import time
 from collections.abc import Iterator
@@ -12,7 +13,12 @@ from types import FrameType
 STOPPING_S = 2.0
 """The longest step, in seconds, of a run that was asked to stop. The run should have saved and ended within 10 s."""
 
+CLOSING_S = 10.0
+"""The longest `close` of an environment in the trainer's process, in seconds."""
+
 _stopping = False
+_limit_s = math.inf
+"""The longest stay in the code that the main thread has entered, if the run does not stop."""
 _entered_s: float | None = None
 """The time at which the main thread entered an environment's code, on the monotonic clock; None outside of it."""
 
@@ -63,20 +69,29 @@ def calm() -> None:
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:
-    """Handle SIGALRM: raise StandsStill if the run stops and the main thread is in an environment for too long."""
+    """Handle SIGALRM: raise StandsStill if the main thread is in an environment for too long."""
     global _entered_s
     # The alarm may come from somebody else, so the time is checked here too.
-    if _stopping and _entered_s is not None and time.monotonic() - _entered_s > STOPPING_S:
+    limit_s = STOPPING_S if _stopping else _limit_s
+    if _entered_s is not None and time.monotonic() - _entered_s > limit_s:
         _entered_s = None  # so that the error is raised once, and never outside the environment's code
         raise StandsStill
 
 
 @contextlib.contextmanager
-def interruptible() -> Iterator[None]:
-    """Run an environment's code in the main thread. Raises StandsStill in the middle of it if the run stops."""
-    global _entered_s
-    _entered_s = time.monotonic()
+def interruptible(limit_s: float = math.inf) -> Iterator[None]:
+    """Run an environment's code in the main thread. Raises StandsStill in the middle of it if the run stops.
+
+    limit_s: also raise StandsStill after so many seconds, if the process handles SIGALRM with `interrupt`.
+    """
+    global _entered_s, _limit_s
+    _entered_s, _limit_s = time.monotonic(), limit_s
+    timed = limit_s < math.inf and not _stopping and signal.getsignal(signal.SIGALRM) is interrupt
+    if timed:
+        signal.setitimer(signal.ITIMER_REAL, limit_s, STOPPING_S / 4)
     try:
         yield
     finally:
-        _entered_s = None
+        _entered_s, _limit_s = None, math.inf
+        if timed and not _stopping:
+            signal.setitimer(signal.ITIMER_REAL, 0)

@@ -39,7 +39,7 @@ from rltrain.run.statistics import Statistics, progress_facts
 from rltrain.run.streams import Streams
 from rltrain.runtime.group import Alone, Group
 from rltrain.runtime.share import RowGenerator, Share
-from rltrain.system import atomic
+from rltrain.system import atomic, inside
 from rltrain.system.ram import peak_rss_mb
 
 _leave = os._exit
@@ -94,6 +94,8 @@ class Run:
         """In a group: the signal on which all processes stop, at the same step."""
         self._episodes: list[tuple[int, Episode]] = []
         """In a group: the episodes of this process since the last exchange, each with the step at which it ended."""
+        self._answered: list[int] = []
+        """The signals that `on_signal` handles."""
         self._status_s = time.monotonic()
         self._next_due_step = 0
         """The next step at which `after_step` must log, evaluate or save."""
@@ -135,8 +137,16 @@ class Run:
             # Constructors may read them. Each process has its own.
             global_random.seed(self.env_seed() + self.share.first)
             env = registry.bounded(self.config.env) if self.config.algo.plays_whole_episodes else self.config.env
+            self._answered = [number for number in signal.valid_signals() if signal.getsignal(number) == self.on_signal]
             self._pool = registry.make_pool(env, self.share.count, self.share.first)
+            self._keep_signals()
         return self._pool
+
+    def _keep_signals(self) -> None:
+        """Take the stop signals back from an environment that has replaced their handlers (pygame's SDL does)."""
+        for number in self._answered:
+            if signal.getsignal(number) != self.on_signal:
+                signal.signal(number, self.on_signal)
 
     @property
     def spaces(self) -> tuple[gymnasium.Space, gymnasium.Space]:
@@ -170,7 +180,10 @@ class Run:
                     run_folder.note_computing(self.folder)
             self._show(agent, replay_bytes)
             return False
-        checkpoint.check_spaces(self.folder / "checkpoints" / f"step_{self.step:09d}", self._spaces_in_words)
+        path = self.folder / "checkpoints" / f"step_{self.step:09d}"
+        # A copy of a run may have its last checkpoint as a folder `last` alone.
+        path = path if inside.is_folder(path) else checkpoint.find(self.folder)
+        checkpoint.check_spaces(path, self._spaces_in_words)
         with fitting(self.folder):
             agent.load_state_dict(self._restored["agent"])
             for name, part in parts.items():
@@ -267,6 +280,7 @@ class Run:
             if time.monotonic() - self._status_s > STATUS_EVERY_S:
                 self.write_status("running")
             return
+        self._keep_signals()
         due = self._due_after(num_steps)
         config = self.config
         if due(config.log_every_steps) or self.finished:

@@ -3,6 +3,10 @@
 import os
 import subprocess
 import sys
+import tempfile
+
+from rltrain.fast import numba_cache
+from rltrain.fast.numba_cache import compiled
 
 MAIN = """
 from numba import njit
@@ -47,3 +51,30 @@ def test_a_folder_that_was_asked_for_is_used(tmp_path):
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "mine")}
     subprocess.run([sys.executable, "main.py"], cwd=tmp_path, env=environment, capture_output=True, check=True)
     assert list((tmp_path / "mine").rglob("*.nbi"))
+
+
+def test_a_package_that_cannot_be_written_falls_back_to_a_folder_of_ones_own_or_to_none(tmp_path, monkeypatch):
+    """Bugs: code 1 for every tabular algorithm in a container; a cache that somebody planted in /tmp is unpickled."""
+    root_of = numba_cache._cache_root.__wrapped__
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    own = tmp_path / f"rltrain-compiled-{os.getuid()}"
+    beside = str(tmp_path / "package")
+    assert root_of("", beside) == tmp_path / "package"
+
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: str(path) != beside and access(path, mode))
+    assert root_of("", beside) == own
+    assert own.stat().st_mode & 0o777 == 0o700
+    own.chmod(0o777)
+    assert root_of("", beside) is None
+    own.rmdir()
+    (tmp_path / "planted").mkdir(mode=0o700)
+    own.symlink_to(tmp_path / "planted")
+    assert root_of("", beside) is None
+
+    monkeypatch.setattr(numba_cache, "_cache_root", lambda *folders: None)
+    assert compiled(_twice)(2) == 4
+
+
+def _twice(number):
+    return 2 * number

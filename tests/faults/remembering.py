@@ -1,6 +1,8 @@
 """An environment that notes how many replays there are when it is made; importing it registers `Remembering-v0`."""
 
 import gc
+import re
+import sys
 from pathlib import Path
 
 import gymnasium
@@ -8,16 +10,21 @@ import numpy as np
 from gymnasium import spaces
 
 
+def in_memory(name):
+    """The number of objects of a class."""
+    return sum(type(thing).__name__ == name for thing in gc.get_objects())
+
+
 class Remembering(gymnasium.Env):
-    """Adds a line to `notes`: replays and networks in memory. With `fails`, the 40th reward is not a number."""
+    """Adds a line to `notes`: the job's seed, replays and networks in memory. With `fails`, the 40th reward is NaN."""
 
     def __init__(self, notes: str, fails: bool = False) -> None:
         self.observation_space = spaces.Box(-1, 1, (8,), np.float32)
         self.action_space = spaces.Discrete(2)
         self.fails, self.steps = fails, 0
+        seed = next((word[5:] for word in reversed(sys.argv) if re.fullmatch(r"seed=\d", word)), "-1")
         with Path(notes).open("a") as file:
-            names = [type(thing).__name__ for thing in gc.get_objects()]
-            file.write(f"{names.count('Replay')} {names.count('QNetwork')}\n")
+            file.write(f"{seed} {in_memory('Replay')} {in_memory('QNetwork')}\n")
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)

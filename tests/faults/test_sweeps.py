@@ -38,17 +38,20 @@ def test_a_sweep_stopped_again_and_again_ends_with_one_result_for_each_job(attem
     stops = STOPS if tries(request.config, 6) >= 6 else 1
     random = np.random.default_rng(attempt)
     new = ["-m", f"hydra/launcher={launcher}", *JOBS, f"total_steps={STEPS if stops > 1 else STEPS // 20}"]
-    seen = {}
+    seen, start_s = {}, None
     for stop in range(stops + 1):
         sweeps = list(tmp_path.glob("runs/sweeps/*/sweep.json"))
         assert len(sweeps) <= 1, "a second sweep was begun"
         # By turns: the command that the first one printed, and the command that was typed.
         argv = [*new, "skip_done=true"] if stop % 2 == 0 or not sweeps else ["resume", sweeps[0].parent]
-        process = start(*argv)
+        process, began_s = start(*argv), time.monotonic()
+        if start_s is None:  # how long it takes here until the first job begins
+            process.wait_for("sweep.json")
+            start_s = time.monotonic() - began_s
         if stop < stops:
-            time.sleep(float(random.uniform(0.5, 6.0)) * patience())
+            time.sleep(max(0.0, began_s + float(random.uniform(0.5, 2.5)) * start_s - time.monotonic()))
             process.process.send_signal(number)
-        code, error = process.end()
+        code, error = process.end(300 * patience())
         finished = results(tmp_path)
         assert {name: finished[name] for name in seen} == seen, "a finished job was run again"
         seen = finished

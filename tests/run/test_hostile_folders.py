@@ -104,8 +104,8 @@ def test_what_is_a_link_or_a_pipe_is_refused_or_replaced(copy, tmp_path, monkeyp
 def test_content_of_any_kind_is_an_answer(copy, tmp_path, monkeypatch, capfd, name):
     """Bugs: a RecursionError, a traceback of a TypeError or OverflowError, for values that rltrain would not write."""
     monkeypatch.chdir(tmp_path)
-    for content in (b"", b"[" * 100_000, b"\xff\xfe", b"3", b'{"step": "x", "state": 3, "final": 3, "members": [1]}',
-                    b'{"step": 1e999, "state": "done", "final": {"mean_reward": []}, "created": 1}\n'):  # fmt: skip
+    wrong = b'{"step": 1e999, "state": 3, "pid": "x", "final": {"mean_reward": []}, "created": 1, "members": [1]}\n'
+    for content in (b"[" * 100_000, b"\xff\xfe", wrong):
         folder = copy()
         path = folder / name
         path.unlink(missing_ok=True)

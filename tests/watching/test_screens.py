@@ -52,7 +52,7 @@ def test_closing_a_film_without_pictures_makes_no_file(tmp_path):
 
 def test_without_ffmpeg_a_gif_takes_as_long_as_the_play(tmp_path, monkeypatch):
     monkeypatch.setattr(screens, "ffmpeg", lambda: None)
-    path = screens.film_path(tmp_path / "step_000000001.x")
+    path = screens.film_path(tmp_path / "step_000000001.x.mp4")
     assert path.name == "step_000000001.x.gif"
     film = screens.film(path, 35)
     for picture in pictures(105, height=400):  # 3 s

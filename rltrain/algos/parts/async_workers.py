@@ -28,8 +28,7 @@ from rltrain.nn import optimizers
 from rltrain.nn.learner import Learner
 from rltrain.nn.trained import Trained
 from rltrain.system import ram
-
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+from rltrain.system.signals import STOP_SIGNALS
 
 
 class Shared:

@@ -174,6 +174,7 @@ class DoomPool:
         except EnvironmentFailure as error:
             self._truncate(i, error)
             return
+        self._restarts.worked(i)
         self._reward[i], self._shaping[i], self._tics[i] = outcome.reward, outcome.shaping, outcome.tics
         self._terminated[i], self._truncated[i] = outcome.terminated, outcome.truncated
         if outcome.terminated or outcome.truncated:

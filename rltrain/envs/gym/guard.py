@@ -11,7 +11,7 @@ from typing import NoReturn
 import gymnasium
 
 from rltrain.config.user_code import describe
-from rltrain.envs.patience import StandsStill, interruptible
+from rltrain.envs.patience import CLOSING_S, StandsStill, interruptible
 from rltrain.errors import EnvironmentFailure, RltrainError
 
 
@@ -49,7 +49,9 @@ def _refuse_exit(status: int) -> NoReturn:
 def close(env: gymnasium.Env, env_id: str) -> None:
     """Close an environment. An error is only a warning: what the environment gave before is right."""
     try:
-        with environment_code(env_id), contextlib.suppress(StandsStill), interruptible():
+        with environment_code(env_id), interruptible(CLOSING_S):
             env.close()
+    except StandsStill:
+        print(f"rltrain: warning: environment '{env_id}' does not close", file=sys.stderr)
     except EnvironmentFailure as failure:
         print(f"rltrain: warning: {failure.what} while it was closed", file=sys.stderr)

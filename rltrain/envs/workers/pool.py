@@ -10,12 +10,14 @@ from multiprocessing import util
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
+import psutil
+
 from rltrain import errors
 from rltrain.config import plugin_modules
 from rltrain.envs.patience import STOPPING_S, is_stopping
 from rltrain.envs.restarts import Restarts
 from rltrain.envs.seeding import env_seed
-from rltrain.envs.workers.process import Failure, Watch, kill, serve
+from rltrain.envs.workers.process import Failure, Watch, children, kill, serve
 from rltrain.errors import EnvironmentFailure, RltrainError
 
 _START_TIMEOUT_S = 120.0
@@ -62,6 +64,7 @@ class Workers:
         # Runs at exit too if nobody calls `close`, before multiprocessing waits for its children.
         self.close = util.Finalize(self, _end, (self._watch, self._pipes, self._processes), exitpriority=100)
         self._waiting = False
+        self._method = ""
         self._called_s = 0.0
         for number in range(len(self._arguments)):
             self._start(number)
@@ -75,6 +78,7 @@ class Workers:
             with contextlib.suppress(RltrainError):
                 self.answers()
         self._called_s = self._watch.now_s
+        self._method = method
         for number, given in enumerate(arguments):
             if number not in self._left_out:
                 self._send(number, method, given)
@@ -92,6 +96,8 @@ class Workers:
         for number, answer in enumerate(found):
             if isinstance(answer, Failure):
                 found[number] = self._lost_or_raise(number, answer)
+            elif self._method == "step" and not isinstance(answer, Lost):
+                self.restarts.worked(number)
         return found
 
     def replace(self, lost: Lost, seed: int, begun: bool) -> Any:
@@ -179,8 +185,9 @@ class Workers:
 
 
 def _end(watch: Watch, pipes: list[Connection], processes: list[Any]) -> None:
-    """End the processes. Kills those that are still alive after 5 s."""
+    """End the processes and what they have started. Kills those that are still alive after 5 s."""
     watch.stop()
+    started = [child for process in processes for child in children(process)]
     for pipe in pipes:
         pipe.close()
     deadline_s = time.monotonic() + 5
@@ -190,5 +197,8 @@ def _end(watch: Watch, pipes: list[Connection], processes: list[Any]) -> None:
             kill(process)
             process.join()
         process.close()
+    for child in started:
+        with contextlib.suppress(psutil.Error):
+            child.kill()
     pipes.clear()
     processes.clear()

@@ -126,11 +126,15 @@ class Watch:
 
 def kill(process: Any) -> None:
     """Kill a worker and its child processes."""
-    try:
-        started = psutil.Process(process.pid).children(recursive=True)
-    except psutil.NoSuchProcess:
-        started = []
+    started = children(process)
     process.kill()
     for child in started:
         with contextlib.suppress(psutil.NoSuchProcess):
             child.kill()
+
+
+def children(process: Any) -> list[psutil.Process]:
+    """Return the processes that a worker has started, and theirs."""
+    with contextlib.suppress(psutil.Error):
+        return psutil.Process(process.pid).children(recursive=True)
+    return []
