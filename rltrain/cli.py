@@ -37,7 +37,10 @@ def run(argv: list[str]) -> int:
         terminal.check_stdout()
         return code
     except RltrainError as error:
-        print_error(error)
+        from rltrain.runtime import launch
+
+        if not launch.report(error):  # the launcher of several processes prints it
+            print_error(error)
         return error.exit_code
     except KeyboardInterrupt:
         print("rltrain: error: interrupted; before the run started; start it again", file=sys.stderr)

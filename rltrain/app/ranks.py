@@ -13,13 +13,14 @@ import torch
 
 from rltrain.config import saved as saved_config
 from rltrain.config.run import RunConfig
-from rltrain.errors import CheckpointError, ProcessLost, RltrainError
+from rltrain.errors import CheckpointError, ConfigError, ProcessLost, RltrainError
 from rltrain.nn.device import resolve_device
 from rltrain.run import checkpoint
 from rltrain.run import folder as run_folder
 from rltrain.runtime import launch
 from rltrain.runtime.group import Group
 from rltrain.runtime.torch_group import TorchGroup
+from rltrain.system import inside
 
 Restored = tuple[int, dict[str, Any]] | None
 
@@ -33,35 +34,33 @@ def take_part(
     """Train as one process of a group that torch's launcher started.
 
     states: checkpoints to go on from, newest first, or one None for a new run. train: trains from the first that fits.
-    Under rltrain's own launcher an error becomes a report and an exit code: 9 if the launcher may start all processes
-    again, else 0. Under plain torchrun it is raised.
+    Under rltrain's own launcher an error becomes a report and an exit code: 9 if a process is lost, else 0. Under plain
+    torchrun it is raised.
     """
-    config = dataclasses.replace(config, device=_own_device(config.device))
-    where: list[Path] = []
+    place, group = folder, None
+
+    def note(error: BaseException, silent: bool = False) -> None:
+        if isinstance(error, ProcessLost) and place is not None:
+            run_folder.note_lost(place, str(error), error.exit_code)
+        launch.report(error, silent)
 
     def on_lost(error: ProcessLost) -> None:
-        if where:
-            run_folder.note_lost(where[0], str(error), error.exit_code)
-        launch.report(error, group.rank, group.attempt, silent=True)
+        note(error, silent=True)
         if launch.REPORTS not in os.environ:
             print(f"rltrain: error: {error}", file=sys.stderr, flush=True)
 
-    group = TorchGroup(config.runtime, resolve_device(config.device).type == "cuda", on_lost)
     try:
-        try:
-            if not config.dry_run:
-                folder, states = _place(config, folder, states, group)
-                where.append(folder)
-            train(config, folder, _agreed(states, group), group)
-        except BaseException as error:
-            if isinstance(error, ProcessLost) and where:
-                run_folder.note_lost(where[0], str(error), error.exit_code)
-            group.close(error)
-            raise
+        device = _own_device(config.device)
+        group = TorchGroup(config.runtime, device.startswith("cuda"), on_lost)
+        if not config.dry_run:
+            place, states = _place(config, folder, states, group)
+        train(dataclasses.replace(config, device=device), place, _agreed(states, group), group)
         group.close()
-    except Exception as error:
-        launch.report(error, group.rank, group.attempt)
-        if launch.REPORTS not in os.environ:
+    except BaseException as error:
+        if group is not None:
+            group.close(error)
+        note(error)
+        if launch.REPORTS not in os.environ or not isinstance(error, Exception):
             raise
         if not isinstance(error, RltrainError):
             traceback.print_exc()
@@ -91,36 +90,43 @@ def _place(
     After a restart it is the folder of before, with its last checkpoint. Raises CheckpointError, DiskError.
     """
     if folder is None:
-        known = group.broadcast(group.remembered())
-        if known is not None:
+        known = group.broadcast(launch.noted_folder())
+        if known is None:
+            folder = Path(group.broadcast(str(run_folder.create(config, None)) if group.rank == 0 else None))
+        else:
             folder = Path(known)
             if checkpoint.resumable(folder):
                 states = checkpoint.candidates(folder, "last", {saved_config.fingerprint(config)})
             elif group.rank == 0:
                 run_folder.clear_logs(folder)
-        else:
-            folder = Path(group.broadcast(str(run_folder.create(config, None)) if group.rank == 0 else None))
     if group.rank == 0:
-        group.remember(str(folder))
-    if group.rank:
+        launch.note_folder(folder)
+    else:
         _divert_output(folder / f"rank-{group.rank}.log")
     return folder, states
 
 
 def _own_device(name: str) -> str:
-    """Return the GPU of this process if the run uses GPUs, by its number on this machine."""
-    if resolve_device(name).type != "cuda" or ":" in name:
+    """Return the GPU of this process if the run uses GPUs, by its number on this machine. Raises ConfigError."""
+    device = resolve_device(name)
+    if device.type == "mps":
+        raise ConfigError("mps has no exchange of gradients", "device", "use device=cpu, or runtime=local")
+    if device.type != "cuda":
         return name
-    number = int(os.environ.get("LOCAL_RANK", "0"))
+    number, processes = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
+    if device.index is not None and processes > 1:
+        raise ConfigError(f"{processes} processes cannot share {name}", "device", "use device=cuda: one GPU for each")
+    number = number if device.index is None else device.index
+    if processes > torch.cuda.device_count():
+        what = f"{processes} processes, but {torch.cuda.device_count()} GPUs"
+        raise ConfigError(what, "runtime.processes, device", "use a process for each GPU, or device=cpu")
     torch.cuda.set_device(number)
     return f"cuda:{number}"
 
 
 def _divert_output(path: Path) -> None:
     """Send what this process prints to a file: only rank 0 uses the terminal."""
-    with contextlib.suppress(OSError):
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    with contextlib.suppress(OSError, CheckpointError), inside.append(path) as file:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
-            os.dup2(file, stream.fileno())
-        os.close(file)
+            os.dup2(file.fileno(), stream.fileno())

@@ -17,7 +17,7 @@ from rltrain.algos import registry as algorithms
 from rltrain.config import plugin_modules
 from rltrain.config.run import RunConfig
 from rltrain.envs import patience
-from rltrain.errors import ConfigError, NonFiniteError, OutOfMemory, RltrainError, Stopped, UnfitCheckpoint
+from rltrain.errors import NonFiniteError, OutOfMemory, RltrainError, Stopped, UnfitCheckpoint
 from rltrain.run import folder as run_folder
 from rltrain.run import logger
 from rltrain.run.evaluation import play_episodes
@@ -61,10 +61,6 @@ def _train_any(
 
         ranks.take_part(config, folder, states, train_in)
         return None
-    if folder is not None and lock is None:
-        raise ConfigError("a job of a sweep is one process", "runtime", "start these runs one after another without -m")
-    if lock is not None:
-        lock.release()  # rank 0 locks the folder
     launch.launch(config.runtime, sys.argv[1:])
     return None
 

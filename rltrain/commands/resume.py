@@ -53,7 +53,7 @@ def main(argv: list[str]) -> int:
     if "oom" in values:
         changes["oom"] = values["oom"]
     folder, which = run_folder.find_trained(words[0], checkpoint.resumable)
-    if launch.is_launched() and os.environ["RANK"] != "0":  # rank 0 locks the folder for all processes
+    if _rank_0_locks(folder, values):
         _resume(words[0], folder, which or "last", values, changes, None)
         return 0
     with run_folder.Lock(folder) as lock:  # before anything is read: another process may be about to change it
@@ -67,7 +67,7 @@ def _resume(
 ) -> None:
     """Continue the run in a locked folder. word: the name that the user gave. values, changes: the command line.
 
-    lock: None in a process whose rank 0 has it.
+    lock: None where rank 0 of several processes locks the folder.
     """
     path, resumes = saved_config.newest(folder)
     config = load_config(folder, path, values)
@@ -84,8 +84,7 @@ def _resume(
             "total_steps",
             f"give a larger value: rltrain resume {shlex.quote(word)} total_steps={2 * step}",
         )
-    starts_others = config.runtime.name != "local" and not launch.is_launched()  # then rank 0 writes it
-    if changes.keys() - {"progress"} and lock is not None and not starts_others:
+    if changes.keys() - {"progress"} and lock is not None:
         saved_config.save(config, folder / f"config.resume-{resumes + 1}.yaml")
     resume(config, folder, itertools.chain([(step, state)], candidates), lock)
 
@@ -111,6 +110,17 @@ def _resume_sweep(word: str, values: dict[str, str]) -> int:
         if "progress" in values:
             job.config["progress"] = truth("progress", values["progress"])
     return jobs.run(found, found.jobs, fail_fast=False)
+
+
+def _rank_0_locks(folder: Path, values: dict[str, str]) -> bool:
+    """Return True in a process that is not rank 0 of several, or that starts them. Raises CheckpointError, ConfigError.
+
+    A launcher must not lock: those of other machines start at the same time.
+    """
+    if launch.is_launched():
+        return os.environ["RANK"] != "0"
+    config = load_config(folder, saved_config.newest(folder)[0], values)
+    return bool((_changed_runtime(config, values) or config.runtime).name != "local")
 
 
 def _changed_runtime(config: RunConfig, values: dict[str, str]) -> Any:

@@ -39,7 +39,7 @@ class TorchrunConfig:
         at_least("runtime.max_restarts", self.max_restarts, 0)
         at_least("runtime.silence_s", self.silence_s, 3)
         at_least("runtime.check_every_updates", self.check_every_updates, 0)
-        if self.rendezvous is not None and not re.fullmatch(r"(.+):\d+", self.rendezvous):
+        if self.rendezvous is not None and not re.fullmatch(r".+:\d+", self.rendezvous):
             raise ConfigError(f"'{self.rendezvous}' is not HOST:PORT", "runtime.rendezvous", "write e.g. node1:29500")
         if self.nodes > 1 and self.rendezvous is None:
             fix = "name a free port of one machine, e.g. runtime.rendezvous=node1:29500"

@@ -87,12 +87,9 @@ def _joined(parts: list[Any]) -> Any:
         return np.concatenate(parts)
     if isinstance(parts[0], list):
         return [value for part in parts for value in part]
-    if all(key.isdigit() for key in parts[0]):  # by environment
-        values = [part[str(i)] for part in parts for i in range(len(part))]
-        return {str(i): value for i, value in enumerate(values)}
-    numbered = [{key: value for key, value in part.items() if key.isdigit()} for part in parts]
+    numbered = [value for part in parts for key, value in part.items() if key.isdigit()]  # by environment
     others = {key: _joined([part[key] for part in parts]) for key in parts[0] if not key.isdigit()}
-    return _joined(numbered) | others if numbered[0] else others
+    return {str(i): value for i, value in enumerate(numbered)} | others
 
 
 def part_of(state: dict[str, Any], rows: slice) -> dict[str, Any]:

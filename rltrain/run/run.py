@@ -430,7 +430,8 @@ class Run:
             _leave(128 + number)
         if self._signal is None and self.writes:
             with suppress(OSError):  # not print: the signal may interrupt a print, which is not reentrant
-                os.write(2, b"\nrltrain: stopping: saving first; press Ctrl-C again to exit without saving\n")
+                again = b"; press Ctrl-C again to exit without saving" if self.group.is_alone else b""
+                os.write(2, b"\nrltrain: stopping: saving first" + again + b"\n")
         self._signal = number
         self.group.note_signal(number)
         patience.hurry()

@@ -8,12 +8,15 @@ and a call to it then never returns. So one thread talks to the store, and a sec
 import contextlib
 import json
 import os
+import queue
 import signal
 import socket
 import threading
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
+
+import psutil
 
 LOOK_S = 0.25
 """Seconds between two looks of the watching thread."""
@@ -36,23 +39,33 @@ class Sign(NamedTuple):
 
     rank: int
     facts: dict[str, Any]
-    """host, pid and signal."""
+    """host, pid, pids and signal."""
     age_s: float
 
     def __str__(self) -> str:
         return f"rank {self.rank} (process {self.facts['pid']} on {self.facts['host']})"
 
     @property
+    def is_here(self) -> bool:
+        """True if its process id is one of this machine."""
+        return bool(self.facts["pids"] == _pids())
+
+    @property
     def is_gone(self) -> bool:
         """True if it is a process of this machine that has ended."""
-        if self.facts["host"] != socket.gethostname():
+        if not self.is_here:
             return False
-        import psutil
-
         try:
             return psutil.Process(self.facts["pid"]).status() == psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return True
+
+
+def _pids() -> str:
+    """Return a name for the process ids of this machine. Containers with one name have different ones."""
+    with contextlib.suppress(OSError):
+        return f"{socket.gethostname()} {os.readlink('/proc/self/ns/pid')}"
+    return socket.gethostname()
 
 
 class Heartbeat:
@@ -70,7 +83,8 @@ class Heartbeat:
         self._passed_on = False
         self._count = 0
         self._now_s = 0.0
-        self._stopped, self._kick = threading.Event(), threading.Event()
+        self._stopped = threading.Event()
+        self._kick: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._seen: list[tuple[bytes, float]] = [(b"{}", 0.0)] * size
         self._talked_s = 0.0
         self._write()
@@ -84,12 +98,13 @@ class Heartbeat:
     def stop(self) -> None:
         """End the threads."""
         self._stopped.set()
-        self._kick.set()
+        self._kick.put(None)
 
     def note_signal(self, number: int) -> None:
         """Tell the other processes of a signal, which each of them then sends to itself."""
-        self._signal = number  # no lock: this runs in a signal handler
-        self._kick.set()
+        self._signal = number
+        # An event would have a lock, for which a second signal in this handler would wait without end.
+        self._kick.put(None)
 
     def signs(self) -> list[Sign]:
         """Return the last sign of life of each other process."""
@@ -102,6 +117,7 @@ class Heartbeat:
     def _write(self) -> None:
         self._count += 1
         facts = {"host": socket.gethostname(), "pid": os.getpid(), "signal": self._signal, "count": self._count}
+        facts["pids"] = _pids()
         self._store.set(self._keys[self._rank], json.dumps(facts))
 
     def _read(self) -> None:
@@ -117,8 +133,8 @@ class Heartbeat:
                 self._read()
                 self._talked_s = self._now_s
                 self._take_signals()
-            self._kick.wait(self._every_s)
-            self._kick.clear()
+            with contextlib.suppress(queue.Empty):
+                self._kick.get(timeout=self._every_s)
 
     def _take_signals(self) -> None:
         told = [sign.facts["signal"] for sign in self.signs() if sign.facts["signal"]]
@@ -141,7 +157,7 @@ class Heartbeat:
             else:
                 continue
             for sign in silent:
-                if sign.facts["host"] == socket.gethostname():  # the launcher would wait for it
+                if sign.is_here:  # the launcher would wait for it
                     with contextlib.suppress(OSError):
                         os.kill(sign.facts["pid"], signal.SIGKILL)
             self._on_silence(what)

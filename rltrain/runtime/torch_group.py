@@ -65,11 +65,14 @@ class TorchGroup:
             # If the launcher is killed, this process saves and ends as after a SIGTERM.
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         self.rank, self.size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-        self.attempt = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
-        """How often the processes were started again."""
-        dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=TIMEOUT)
+        try:
+            dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=TIMEOUT)
+        except RuntimeError as error:
+            fix = "if a machine has several networks, name one: GLOO_SOCKET_IFNAME=eth0 NCCL_SOCKET_IFNAME=eth0"
+            raise ProcessLost(f"the processes cannot reach each other ({_short(error)})", "runtime", fix) from error
         self._store = self._connect(seconds=NAMING_S)
-        prefix = self._prefix = f"rltrain/{self.attempt}/"
+        # Plain torchrun keeps its store when it starts the processes again.
+        prefix = self._prefix = f"rltrain/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}/"
         store = self._connect(seconds=config.silence_s)
         self._heartbeat = Heartbeat(store, prefix, self.rank, self.size, config.silence_s, self._end)
         self.gather(None)  # every process has given its first sign of life
@@ -135,16 +138,6 @@ class TorchGroup:
         """Pass a signal on to the other processes. Safe in a signal handler."""
         self._heartbeat.note_signal(number)
 
-    def remember(self, folder: str) -> None:
-        """Note the run folder for the processes that are started after this one was lost."""
-        self._store.set("rltrain/folder", folder)
-
-    def remembered(self) -> str | None:
-        """Return the folder that `remember` noted before the processes were started again."""
-        if not self.attempt or not self._store.check(["rltrain/folder"]):
-            return None
-        return self._store.get("rltrain/folder").decode()
-
     def reason(self, error: RuntimeError) -> RltrainError:
         """Return the error for a collective call that failed: that of another process, or ProcessLost."""
         end_s = time.monotonic() + NAMING_S
@@ -160,7 +153,7 @@ class TorchGroup:
             if gone:
                 return lost(f"{' and '.join(map(str, gone))} ended")
             if time.monotonic() > end_s:
-                return lost(f"the connection to another process broke ({' '.join(str(error).split())[:150]})")
+                return lost(f"the connection to another process broke ({_short(error)})")
             time.sleep(0.1)
 
     def _end(self, what: str) -> None:
@@ -177,6 +170,10 @@ class TorchGroup:
 def lost(what: str) -> ProcessLost:
     """Return the error for a lost process."""
     return ProcessLost(what, "runtime", "go on from the last checkpoint with `rltrain resume`")
+
+
+def _short(error: RuntimeError) -> str:
+    return " ".join(str(error).split())[:150]
 
 
 def _encode(value: Any) -> bytes:

@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import socket
+import sys
 import time
 from pathlib import Path
 
@@ -124,6 +126,42 @@ def test_with_max_restarts_all_start_again_in_the_same_folder(attempt, group, st
     assert [path.name for path in run.parent.iterdir()] == [run.name]
     steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert steps == sorted(set(steps)), "metrics have doubles or go back"
+
+
+@pytest.mark.slow
+@pytest.mark.tries(3)
+def test_a_run_that_was_restarted_ends_well(attempt, start, status, tmp_path):
+    """Bug: the reports of the lost processes, which are read although all is done."""
+    steps = ["total_steps=40960", "eval_every_steps=0", "checkpoint_every_steps=4096", "runtime.max_restarts=2"]
+    launcher = start(*small("ppo", "cartpole"), *steps, *TWO)
+    run = launcher.wait_for("checkpoints/last").parent.parent
+    ranks(launcher)[attempt % 2].kill()
+    code, error = launcher.end()
+    assert code == 0, error
+    assert f"rltrain: warning: rank {attempt % 2} was killed by SIGKILL" in error and "restart 1 of 2" in error
+    assert status(run)["state"] == "done" and json.loads((run / "result.json").read_text())["steps"] == 40960
+
+
+@pytest.mark.slow
+def test_plain_torchrun_two_launchers_and_one_process_continue_one_run(start, tmp_path):
+    """Bugs: a run that only rltrain's own launcher can start; two launchers that wait for each other on one machine."""
+    args = [*small("ppo", "cartpole"), "eval_every_steps=0"]
+    torchrun = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "rltrain")
+    plain = start(*args, "total_steps=1280", by=torchrun)
+    code, error = plain.end()
+    assert code == 0, error
+    [run] = tmp_path.glob("runs/CartPole-v1/ppo/*")
+    code, error = start("resume", run, "total_steps=2560", by=torchrun).end()
+    assert code == 0, error
+    code, error = start("resume", run, "runtime=local", "total_steps=3840").end()
+    assert code == 0, error
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        meet = f"runtime.rendezvous=127.0.0.1:{free.getsockname()[1]}"
+    two = ["runtime=torchrun", "runtime.processes=1", "runtime.nodes=2", meet]
+    launchers = [start("resume", run, *two, "total_steps=5120") for _ in range(2)]
+    assert [launcher.end()[0] for launcher in launchers] == [0, 0]
+    assert json.loads((run / "result.json").read_text())["steps"] == 5120
+    assert [path.name for path in run.parent.iterdir()] == [run.name]
 
 
 @pytest.mark.slow
