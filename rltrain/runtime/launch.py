@@ -11,10 +11,13 @@ import itertools
 import json
 import logging
 import os
+import shutil
 import signal
 import socket
 import sys
 import tempfile
+import threading
+import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +31,8 @@ REPORTS = "RLTRAIN_REPORTS"
 """The environment variable with the folder for the reports. It is set in processes that `launch` started."""
 _RUN_FOLDER = "RLTRAIN_RUN_FOLDER"
 """The environment variable with the folder of a run whose processes are started again."""
+_STUCK_S = 5.0
+"""Seconds that torch's launcher gets to end after a process found another one silent."""
 _STOP_SIGNALS = "SIGTERM,SIGINT,SIGHUP,SIGUSR1"
 
 
@@ -84,8 +89,10 @@ def _launch_once(
     known = {field.name for field in dataclasses.fields(LaunchConfig)}
     failed: tuple[int, ProcessFailure] | None = None
     stopped: int | None = None
+    done = threading.Event()
     with tempfile.TemporaryDirectory(prefix="rltrain-") as place:
         os.environ[REPORTS] = place
+        threading.Thread(target=_leave_if_stuck, args=(Path(place), done), daemon=True).start()
         try:
             elastic_launch(
                 LaunchConfig(
@@ -113,10 +120,33 @@ def _launch_once(
             fix = "start the same command on every machine; HOST:PORT must be a free port of one of them"
             raise ProcessLost(what, "runtime.rendezvous, runtime.nodes", fix) from error
         finally:
+            done.set()
             del os.environ[REPORTS]
             with contextlib.suppress(OSError):
                 os.environ[_RUN_FOLDER] = (Path(place) / "folder").read_text()
         _raise_end(Path(place), failed, stopped)
+
+
+def _leave_if_stuck(place: Path, done: threading.Event) -> None:
+    """End this process with code 9 if another machine is silent and torch's launcher does not end.
+
+    The launcher talks to a store on the machine of the rendezvous. If that is out of reach, the call never returns.
+    """
+    found_s: float | None = None
+    while not done.wait(0.5):
+        silent = [each for each in _reports(place) if each["silent"]]
+        if silent and found_s is None:
+            found_s = time.monotonic()
+        if found_s is not None and time.monotonic() - found_s > _STUCK_S:
+            error = ProcessLost(*silent[0]["words"])
+            shutil.rmtree(place, ignore_errors=True)
+            print(f"rltrain: error: {error}", file=sys.stderr, flush=True)
+            os._exit(error.exit_code)
+
+
+def _reports(place: Path) -> list[dict[str, Any]]:
+    """Return the reports by rank."""
+    return [json.loads(path.read_text()) for path in sorted(place.glob("*.json"))]
 
 
 def note_folder(folder: Path) -> None:
@@ -157,7 +187,7 @@ def _raise_end(place: Path, failed: Any, stopped: int | None) -> None:
 
     failed: rank and failure of the first process that did not end with code 0. stopped: the signal to the launcher.
     """
-    reports = [json.loads(path.read_text()) for path in sorted(place.glob("*.json"))]
+    reports = _reports(place)
     lost = [each for each in reports if each["exit_code"] == ProcessLost.exit_code]
     known = [each for each in reports if each not in lost]
     if known and "signal" not in known[0]:

@@ -74,7 +74,7 @@ def test_a_cut_cable_ends_both_sides_and_the_run_goes_on_from_its_last_checkpoin
 
 def test_both_machines_start_again_if_a_process_of_one_is_lost(launchers, status):
     """Bugs: machines that count their restarts differently and never meet again; a new folder for the second try."""
-    pair = launchers("total_steps=30720", "checkpoint_every_steps=4096", "runtime.max_restarts=1")
+    pair = launchers("total_steps=12288", "checkpoint_every_steps=2048", "runtime.max_restarts=1")
     run = pair[0].wait_for("checkpoints/last").parent.parent
     [far] = psutil.Process(pair[1].process.pid).children()
     far.kill()
@@ -82,5 +82,5 @@ def test_both_machines_start_again_if_a_process_of_one_is_lost(launchers, status
         code, error = launcher.end()
         assert code == 0, error
         assert "restart 1 of 1" in error
-    assert status(run)["state"] == "done" and json.loads((run / "result.json").read_text())["steps"] == 30720
+    assert status(run)["state"] == "done" and json.loads((run / "result.json").read_text())["steps"] == 12288
     assert [path.name for path in run.parent.iterdir()] == [run.name]

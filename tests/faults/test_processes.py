@@ -15,7 +15,7 @@ from small_runs import small
 
 from rltrain.run import checkpoint
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.slow]
 SILENCE_S = 5
 ENDLESS = ["total_steps=1e9", "eval_every_steps=0", "log_every_steps=64", "checkpoint_every_steps=1024"]
 TWO = ["runtime=torchrun", "runtime.processes=2", f"runtime.silence_s={SILENCE_S}"]
@@ -60,7 +60,6 @@ def test_a_killed_process_is_named_and_the_run_goes_on_from_its_last_checkpoint(
     assert status(run)["state"] == "failed" and status(run)["exit_code"] == 9
 
 
-@pytest.mark.slow
 @pytest.mark.tries(3)
 def test_a_stopped_process_is_found_by_its_silence(attempt, group, status, patience):
     """Bug: a stopped process keeps its connections, so the others wait for it without end."""
@@ -93,7 +92,6 @@ def test_a_signal_to_any_process_stops_all_at_one_step(attempt, group, start, st
     assert code == 0, error
 
 
-@pytest.mark.slow
 @pytest.mark.tries(3)
 def test_processes_of_a_killed_launcher_save_and_end(attempt, group, status, patience):
     """Bug: orphans that train on, and hold the run folder's lock."""
@@ -106,7 +104,6 @@ def test_processes_of_a_killed_launcher_save_and_end(attempt, group, status, pat
     assert status(run)["state"] == "stopped" and status(run)["step"] == step
 
 
-@pytest.mark.slow
 @pytest.mark.tries(3)
 def test_with_max_restarts_all_start_again_in_the_same_folder(attempt, group, status):
     """Bugs: a new folder after a restart; a stop by a signal that is taken for a failure and started again."""
@@ -128,21 +125,19 @@ def test_with_max_restarts_all_start_again_in_the_same_folder(attempt, group, st
     assert steps == sorted(set(steps)), "metrics have doubles or go back"
 
 
-@pytest.mark.slow
 @pytest.mark.tries(3)
 def test_a_run_that_was_restarted_ends_well(attempt, start, status, tmp_path):
     """Bug: the reports of the lost processes, which are read although all is done."""
-    steps = ["total_steps=40960", "eval_every_steps=0", "checkpoint_every_steps=4096", "runtime.max_restarts=2"]
+    steps = ["total_steps=12288", "eval_every_steps=0", "checkpoint_every_steps=2048", "runtime.max_restarts=2"]
     launcher = start(*small("ppo", "cartpole"), *steps, *TWO)
     run = launcher.wait_for("checkpoints/last").parent.parent
     ranks(launcher)[attempt % 2].kill()
     code, error = launcher.end()
     assert code == 0, error
     assert f"rltrain: warning: rank {attempt % 2} was killed by SIGKILL" in error and "restart 1 of 2" in error
-    assert status(run)["state"] == "done" and json.loads((run / "result.json").read_text())["steps"] == 40960
+    assert status(run)["state"] == "done" and json.loads((run / "result.json").read_text())["steps"] == 12288
 
 
-@pytest.mark.slow
 def test_plain_torchrun_two_launchers_and_one_process_continue_one_run(start, tmp_path):
     """Bugs: a run that only rltrain's own launcher can start; two launchers that wait for each other on one machine."""
     args = [*small("ppo", "cartpole"), "eval_every_steps=0"]
@@ -150,7 +145,7 @@ def test_plain_torchrun_two_launchers_and_one_process_continue_one_run(start, tm
     plain = start(*args, "total_steps=1280", by=torchrun)
     code, error = plain.end()
     assert code == 0, error
-    [run] = tmp_path.glob("runs/CartPole-v1/ppo/*")
+    [run] = tmp_path.glob("runs/cartpole/ppo/*")
     code, error = start("resume", run, "total_steps=2560", by=torchrun).end()
     assert code == 0, error
     code, error = start("resume", run, "runtime=local", "total_steps=3840").end()
@@ -164,7 +159,6 @@ def test_plain_torchrun_two_launchers_and_one_process_continue_one_run(start, tm
     assert [path.name for path in run.parent.iterdir()] == [run.name]
 
 
-@pytest.mark.slow
 @pytest.mark.tries(3)
 def test_an_environment_that_hangs_in_one_process_is_replaced_while_the_other_waits(attempt, group):
     """Bug: a short time-out of collective calls kills a group whose pool would have mended itself."""
@@ -179,7 +173,6 @@ def test_an_environment_that_hangs_in_one_process_is_replaced_while_the_other_wa
     assert launcher.end()[0] == 143
 
 
-@pytest.mark.slow
 @pytest.mark.tries(3)
 def test_an_error_of_one_process_ends_all_with_its_code(attempt, start, tmp_path, monkeypatch, status):
     """Bug: the launcher's report of many lines, or code 9, in place of what is wrong."""
