@@ -92,7 +92,8 @@ def _launch_once(
     done = threading.Event()
     with tempfile.TemporaryDirectory(prefix="rltrain-") as place:
         os.environ[REPORTS] = place
-        threading.Thread(target=_leave_if_stuck, args=(Path(place), done), daemon=True).start()
+        if config.nodes > 1:
+            threading.Thread(target=_leave_if_stuck, args=(Path(place), done), daemon=True).start()
         try:
             elastic_launch(
                 LaunchConfig(
