@@ -225,7 +225,7 @@ def clear_logs(folder: Path) -> None:
     """Remove the logs of a run that begins again in its folder, because it had no checkpoint yet. Raises DiskError."""
     with disk_errors("the logs", folder):
         for path in (folder / "metrics.jsonl", folder / "episodes.csv", *folder.glob("events.out.tfevents.*")):
-            path.unlink(missing_ok=True)
+            inside.remove(path)
 
 
 def note_lost(folder: Path, reason: str, exit_code: int) -> None:
