@@ -52,7 +52,10 @@ def run(argv: list[str]) -> int:
     except RltrainError as error:
         if signals.interrupts and error.exit_code < 128:
             return _stopped(argv)
-        print_error(error)
+        from rltrain.runtime import launch
+
+        if not launch.report(error):  # the launcher of several processes prints it
+            print_error(error)
         return error.exit_code
     except KeyboardInterrupt:
         return _stopped(argv)

@@ -123,6 +123,12 @@ class FolderInUse(RltrainError):
     exit_code = 8
 
 
+class ProcessLost(RltrainError):
+    """A process or a machine of a distributed run is lost."""
+
+    exit_code = 9
+
+
 class Stopped(RltrainError):
     """A signal stopped the run or the command. If `where` is given, what is kept is there."""
 

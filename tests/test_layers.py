@@ -16,6 +16,7 @@ ROOMS = (
     "system",
     "math",
     "config",
+    "runtime",
     "envs",
     "nn",
     "fast",
@@ -165,6 +166,18 @@ def test_hydra_is_known_to_three_modules():
     assert {name for name in SOURCES if roots(name) & HYDRA} == knowing
 
 
+def test_torch_distributed_is_known_to_the_room_runtime_only():
+    """And there to the group and the launcher, which a plain run does not import."""
+    found = {
+        name
+        for name, source in SOURCES.items()
+        if any(each.startswith("torch.distributed") for each in imports(source))
+    }
+    assert found == {"rltrain.runtime.torch_group", "rltrain.runtime.launch"}
+    at_the_top = [ast.unparse(node) for node in ast.parse(SOURCES["rltrain.runtime.launch"]).body]
+    assert not any(line.startswith(("import torch", "from torch")) for line in at_the_top)
+
+
 def test_the_configuration_knows_no_torch():
     for name in SOURCES:
         if room(name) == "config":
@@ -208,6 +221,8 @@ def test_nothing_runs_code_from_data():
 
 HEAVY = "torch", "vizdoom", "ale_py", "numba", "tensorboard"
 COMPILERS = "torch._dynamo", "numba"
+# torch itself imports parts of torch.distributed.
+SEVERAL = "rltrain.runtime.torch_group", "rltrain.app.ranks", "torch.distributed.elastic", "torch.distributed.launcher"
 TRAINING = ["algo=ppo", "env=cartpole", "num_envs=2", "algo.num_steps=32", "batch_size=64", "total_steps=64",
             "final_eval_episodes=1", "progress=false"]  # fmt: skip
 
@@ -215,6 +230,7 @@ TRAINING = ["algo=ppo", "env=cartpole", "num_envs=2", "algo.num_steps=32", "batc
 @pytest.mark.parametrize(
     ("what", "forbidden"),
     [
+        ("import rltrain.cli as cli; cli.run(['--help'])", (*HEAVY, "torch.distributed", "hydra", "gymnasium")),
         ("import rltrain.cli", (*HEAVY, "hydra", "gymnasium")),
         ("import rltrain.config.run", HEAVY),
         ("import rltrain.app.hydra_app", HEAVY),
@@ -224,7 +240,10 @@ TRAINING = ["algo=ppo", "env=cartpole", "num_envs=2", "algo.num_steps=32", "batc
         ("import rltrain.algos.q_learning", ("torch", "vizdoom", "ale_py")),
         ("import rltrain.algos.dqn", ("vizdoom", "ale_py")),
         # Making, saving and loading an optimizer brings torch's compiler, unless it is kept out.
-        (f"import rltrain.cli as cli; cli.run({TRAINING}); cli.run(['resume', 'last', 'total_steps=128'])", COMPILERS),
+        (
+            f"import rltrain.cli as cli; cli.run({TRAINING}); cli.run(['resume', 'last', 'total_steps=128'])",
+            (*COMPILERS, *SEVERAL),
+        ),
     ],
 )
 def test_composing_and_completing_stay_quick(what, forbidden, tmp_path):

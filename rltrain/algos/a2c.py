@@ -15,6 +15,7 @@ import gymnasium
 
 from rltrain.algos.parts.actor import Actor, PolicyAgent
 from rltrain.algos.parts.collector import Collector
+from rltrain.algos.parts.minibatches import normalized
 from rltrain.buffers.rollout import Minibatch
 from rltrain.config.algorithms import A2CConfig
 from rltrain.config.run import RunConfig
@@ -62,7 +63,8 @@ def train(config: RunConfig, run: Run) -> None:
     """Train until `total_steps`."""
     c: A2CConfig = config.algo
     agent = A2C(config, *run.spaces, run.seed_of("network"))
-    collector = Collector(agent.actor, run.pool, run, run.generator("actions"), run.env_seed(), c)
+    agent.learner.join(run.group, run.share.weight)
+    collector = Collector(agent.actor, run.pool, run, run.row_generator("actions"), run.env_seed(), c)
     run.begin(agent, environments=collector)
     while not run.finished:
         agent.learner.anneal_learning_rate(run.step)
@@ -72,7 +74,10 @@ def train(config: RunConfig, run: Run) -> None:
                 rollout.reward, rollout.discount, rollout.trace, rollout.value, rollout.next_value, c.gae_lambda
             )
             returns = advantage + rollout.value
-            batch = rollout.whole(normalize(advantage) if c.normalize_advantage else advantage, returns)
+            if c.normalize_advantage:
+                alone = run.group.is_alone
+                advantage = normalize(advantage) if alone else normalized([advantage], run.group)[0]
+            batch = rollout.whole(advantage, returns)
             agent.learner.step(agent.loss, batch)
         run.record({"train/explained_variance": explained_variance(batch.value, batch.returns)})
         run.record(agent.learner.metrics)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from rltrain.algos.parts.collector import Collector
+from rltrain.algos.parts.minibatches import epochs
 from rltrain.algos.parts.q_network import make_q_network
 from rltrain.buffers.rollout import ReturnBatch
 from rltrain.config.algorithms import PQNConfig
@@ -103,7 +104,8 @@ def train(config: RunConfig, run: Run) -> None:
     """Train until `total_steps`."""
     c: PQNConfig = config.algo
     agent = PQN(config, *run.spaces, run.seed_of("network"))
-    collector = Collector(agent, run.pool, run, run.generator("exploration"), run.env_seed(), c)
+    agent.learner.join(run.group, run.share.weight)
+    collector = Collector(agent, run.pool, run, run.row_generator("exploration"), run.env_seed(), c)
     minibatch_generator = run.generator("minibatches")
     exploration_steps = c.exploration_fraction * config.total_steps
     run.begin(agent, environments=collector)
@@ -114,10 +116,9 @@ def train(config: RunConfig, run: Run) -> None:
         with run.phase("learn"):
             # next_value: max_a Q of the true next state, computed while acting
             returns = lambda_returns(rollout.reward, rollout.discount, rollout.trace, rollout.next_value, c.q_lambda)
-            for _ in range(c.num_epochs):
-                for index in rollout.shuffled(c.batch_size, minibatch_generator):
-                    batch = ReturnBatch(rollout.obs_at(index), rollout.flat("action")[index], returns.flatten()[index])
-                    agent.learner.step(agent.loss, batch)
+            for index in epochs(rollout, c, minibatch_generator, run.group, run.share):
+                batch = ReturnBatch(rollout.obs_at(index), rollout.flat("action")[index], returns.flatten()[index])
+                agent.learner.step(agent.loss, batch)
         run.record({"rollout/exploration_rate": agent.epsilon})
         run.record(agent.learner.metrics)
         run.after_step(c.num_steps * c.num_envs)

@@ -31,6 +31,7 @@ from rltrain.config.algorithms import ALGOS
 from rltrain.config.environments import ENVIRONMENTS, config_class
 from rltrain.config.network import NetworkConfig
 from rltrain.config.run import RunConfig
+from rltrain.config.runtime import RUNTIMES, LocalConfig
 from rltrain.errors import ConfigError, nearest
 
 _ELSEWHERE = {
@@ -89,6 +90,8 @@ def _register_schemas(algos: tuple[tuple[str, type], ...], families: tuple[str, 
     store = ConfigStore.instance()
     store.store(name="run_schema", node=RunConfig)
     store.store(group="network", name="network_schema", node=NetworkConfig)
+    for name, runtime in RUNTIMES.items():
+        store.store(group="runtime", name=f"{name}_schema", node=runtime)
     for name, node in algos:
         store.store(group="algo", name=f"{name}_schema", node=node)
     for family in families:
@@ -195,7 +198,8 @@ def _refuse_additions(values: Any, argv: list[str]) -> None:
             what = f"{group}={name} does not say which settings it has"
             fix = f"add this line to its YAML file: defaults: [{_nearest_schema(group, node or {})}_schema, _self_]"
             raise ConfigError(what, group, fix)
-    for prefix, node in (("", values), ("algo.", values.algo), ("env.", values.env), ("network.", values.network)):
+    groups = ("algo", "env", "network", "runtime")
+    for prefix, node in (("", values), *((f"{group}.", getattr(values, group)) for group in groups)):
         for key in vars(node).keys() - {field.name for field in dataclasses.fields(node)}:
             raise ConfigError(f"unknown key '{prefix}{key}'", prefix + key, _nearest_key(prefix + key, argv))
 
@@ -280,6 +284,7 @@ def chosen_schemas(argv: list[str]) -> dict[str, Any]:
         family = schema_name("env", env, config_folders(argv))
     return {
         "network.": NetworkConfig,
+        "runtime.": RUNTIMES.get([*_chosen(argv, "runtime"), "local"][0], LocalConfig),
         "algo.": ALGOS.get(schema_name("algo", algo, config_folders(argv)), ALGOS["dqn"]),
         "env.": config_class(family if family in ENVIRONMENTS else "gym"),
     }

@@ -1,6 +1,7 @@
 """Resolve a composed configuration: replace null and auto by values, and check that all settings fit together."""
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,12 @@ from rltrain.config import network as network_config
 from rltrain.config.algorithms import ACTION_WORDS, ALGOS, CONTINUOUS, action_kind, frame_bytes
 from rltrain.config.environments import ENVIRONMENTS, folder_name
 from rltrain.config.run import RunConfig
+from rltrain.config.runtime import RUNTIMES, TorchrunConfig
 from rltrain.config.validate import in_range
 from rltrain.envs import registry
 from rltrain.envs.spaces import pixel_shape
 from rltrain.errors import ConfigError
+from rltrain.runtime import launch
 from rltrain.system import ram
 
 _USABLE = 0.9
@@ -61,6 +64,7 @@ def resolve(config: RunConfig) -> RunConfig:
         chosen=sorted({*config.chosen, *chosen}),
     )
     algo.check(frame_space, action_space, config.env.stack_num)
+    resolved = check_runtime(resolved)
     check_memory(resolved, frame_space)
     check_device(resolved)
     return resolved
@@ -75,6 +79,34 @@ def check_environment(config: RunConfig) -> None:
         from rltrain.envs.tabular.table import check_table  # imports numba
 
         check_table(config.env)
+
+
+def check_runtime(config: RunConfig) -> RunConfig:
+    """Return the configuration with the processes of plain torchrun, if that started this one.
+
+    Raises ConfigError if the algorithm or its sizes cannot be spread over the processes.
+    """
+    if launch.is_launched():
+        runtime = config.runtime if config.runtime.name == "torchrun" else TorchrunConfig()
+        size, local = int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_WORLD_SIZE"])
+        config = dataclasses.replace(config, runtime=dataclasses.replace(runtime, processes=local))
+    elif config.runtime.name == "torchrun":
+        size = launch.num_processes(config.runtime) * config.runtime.nodes
+    else:
+        return config
+    algo = config.algo
+    if not algo.supports_torchrun:
+        able = " or ".join(name for name, kind in ALGOS.items() if kind.supports_torchrun)
+        raise ConfigError(f"{algo.name} learns in one process", "runtime", f"use runtime=local, or algo={able}")
+    if algo.num_envs < size:
+        what = f"{size} processes cannot share {algo.num_envs} environments"
+        raise ConfigError(what, "num_envs, runtime.processes", f"use num_envs={size} or more")
+    batch_size = getattr(algo, "batch_size", algo.num_envs)
+    if batch_size % algo.num_envs:
+        what = f"a minibatch of {batch_size} cannot have equally many steps of each of {algo.num_envs} environments"
+        near = max(1, round(batch_size / algo.num_envs)) * algo.num_envs
+        raise ConfigError(what, "batch_size, num_envs", f"use a multiple of num_envs, such as batch_size={near}")
+    return config
 
 
 def check_device(config: RunConfig) -> None:
@@ -141,7 +173,10 @@ def _with_shorthands(config: RunConfig) -> Any:
 
 def _check_names(config: RunConfig) -> None:
     """Raise ConfigError if `algo.name` or `env.family` was set directly: the other settings would not match it."""
-    algo, env = config.algo, config.env
+    algo, env, runtime = config.algo, config.env, config.runtime
+    if RUNTIMES.get(runtime.name) is not type(runtime):
+        what = f"runtime.name={runtime.name} does not choose the runtime"
+        raise ConfigError(what, "runtime.name", "use runtime=NAME")
     if ALGOS.get(algo.name) is not type(algo):
         raise ConfigError(f"algo.name={algo.name} does not choose the algorithm", "algo.name", "use algo=NAME")
     if ENVIRONMENTS.get(env.family) is not type(env):

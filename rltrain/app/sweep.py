@@ -24,7 +24,7 @@ import numpy as np
 from rltrain.app.resolve import check_environment, resolve
 from rltrain.config import saved as saved_config
 from rltrain.config.run import RunConfig
-from rltrain.errors import CheckpointError, FolderInUse, RltrainError, Stopped, printable
+from rltrain.errors import CheckpointError, ConfigError, FolderInUse, RltrainError, Stopped, printable
 from rltrain.math.statistics import bootstrap_interval, mean
 from rltrain.run import checkpoint
 from rltrain.run import folder as run_folder
@@ -289,7 +289,11 @@ def stop_if_asked() -> None:
 def settings_of(job: Job) -> RunConfig:
     """Return the settings of a job, before `resolve`. Raises ConfigError, also for a plugin that is not loaded."""
     assert job.config is not None
-    return saved_config.from_dict(job.config)
+    config = saved_config.from_dict(job.config)
+    if config.runtime.name != "local":
+        fix = "use runtime=local, or start these runs one after another without -m"
+        raise ConfigError("a job of a sweep is one process", "runtime", fix)
+    return config
 
 
 def _wait_for(place: Path) -> None:

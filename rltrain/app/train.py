@@ -8,7 +8,7 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,13 +22,18 @@ from rltrain.run import folder as run_folder
 from rltrain.run import logger
 from rltrain.run.evaluation import play_episodes
 from rltrain.run.run import Run
+from rltrain.runtime import launch
+from rltrain.runtime.group import Alone, Group
 from rltrain.system import atomic, out_of_memory, signals
+
+Restored = tuple[int, dict[str, Any]] | None
+"""Step and state of a checkpoint; None for a new run."""
 
 
 def train(
     config: RunConfig,
     folder: Path | None = None,
-    restored: tuple[int, dict[str, Any]] | None = None,
+    restored: Restored = None,
     lock: run_folder.Lock | None = None,
     varies: Iterable[str] = (),
 ) -> int | None:
@@ -38,17 +43,66 @@ def train(
     in `folder`; None: start a new run. lock: the caller's lock on `folder`; None: lock it here. varies: the keys that
     vary in the sweep to which the run belongs. Returns the number of a signal that came when the run was done, else
     None. Raises RltrainError.
+
+    With runtime=torchrun this process starts the others, which come here with the same command line.
     """
+    return _train_any(config, folder, iter([restored]), lock, varies)
+
+
+def _train_any(
+    config: RunConfig,
+    folder: Path | None,
+    states: Iterator[Restored],
+    lock: run_folder.Lock | None,
+    varies: Iterable[str] = (),
+) -> int | None:
+    """Train from the first of `states` that fits, in this process or in those that it starts or belongs to."""
+    if config.runtime.name == "local":
+        return _first_that_fits(states, lambda restored: _train(config, folder, restored, Alone(), lock, varies))
+    if launch.is_launched():
+        from rltrain.app import ranks  # imports torch
+
+        def train_in(own: RunConfig, place: Path | None, found: Iterator[Restored], group: Group) -> None:
+            _first_that_fits(found, lambda restored: _train(own, place, restored, group, lock))
+
+        ranks.take_part(config, folder, states, train_in)
+        return None
+    launch.launch(config.runtime, sys.argv[1:])
+    return None
+
+
+def _first_that_fits(states: Iterator[Restored], attempt: Callable[[Restored], int | None]) -> int | None:
+    """Return what `attempt` returns for the first state that fits. Raises what it raises, and what `states` raises."""
+    while True:
+        restored = next(states)
+        try:
+            return attempt(restored)
+        except UnfitCheckpoint as error:
+            if restored is None:
+                raise
+            print(f"rltrain: warning: {error}", file=sys.stderr)
+
+
+def _train(
+    config: RunConfig,
+    folder: Path | None,
+    restored: Restored,
+    group: Group,
+    lock: run_folder.Lock | None,
+    varies: Iterable[str] = (),
+) -> int | None:
+    """Train in this process, as one of a group."""
     if config.dry_run:
         with tempfile.TemporaryDirectory() as place:
             short = _until_first_update(dataclasses.replace(config, run_dir=place))
             try:
-                late = _train_in(short, Path(place) / "run", None, None)
+                late = _train_in(short, Path(place) / "run", None, group, None)
             except Stopped as error:
                 raise Stopped(error.signal_number) from error  # without the folder, which is deleted
-        print("dry run: built everything and made one update; nothing was kept", file=sys.stderr)
+        if group.rank == 0:
+            print("dry run: built everything and made one update; nothing was kept", file=sys.stderr)
         return late
-    return _train_in(config, folder, restored, lock, varies)
+    return _train_in(config, folder, restored, group, lock, varies)
 
 
 def resume(
@@ -62,33 +116,32 @@ def resume(
     candidates: step and state of its checkpoints, newest first. lock: as of `train`. Returns and raises what `train`
     does, and CheckpointError if no checkpoint fits.
     """
-    while True:
-        restored = next(candidates)
-        try:
-            return train(config, folder, restored, lock)
-        except UnfitCheckpoint as error:
-            print(f"rltrain: warning: {error}", file=sys.stderr)
+    return _train_any(config, folder, candidates, lock)
 
 
 def _train_in(
     config: RunConfig,
     folder: Path | None,
-    restored: tuple[int, dict[str, Any]] | None,
+    restored: Restored,
+    group: Group,
     lock: run_folder.Lock | None,
     varies: Iterable[str] = (),
 ) -> int | None:
-    """Make and lock the folder, as far as that is not done, and train in it with signal handlers installed."""
+    """Make and lock the folder, as far as that is not done, and train in it with signal handlers installed.
+
+    In a group rank 0 has made the folder, and locks it for all.
+    """
     algorithm = algorithms.module_of(config.algo.name)  # first, because importing torch takes a second
     early: list[int] = []
     with contextlib.ExitStack() as stack:
         # A signal that ends the process while the folder is made would leave half of one: the run answers it.
         stack.enter_context(signals.answering(lambda number, frame: early.append(number)))
-        if restored is None:
+        if restored is None and (group.is_alone or (config.dry_run and group.rank == 0)):
             folder = run_folder.create(config, folder)
         assert folder is not None
-        if lock is None:
+        if lock is None and group.rank == 0:
             stack.enter_context(run_folder.Lock(folder))
-        run = Run(config, folder, restored, getattr(algorithm, "evaluate", play_episodes), varies)
+        run = Run(config, folder, restored, getattr(algorithm, "evaluate", play_episodes), varies, group)
         stack.enter_context(signals.answering(run.on_signal))
         for number in early:
             run.on_signal(number, None)
@@ -118,10 +171,7 @@ def _train_answering(config: RunConfig, folder: Path, run: Run, algorithm: Modul
         run.write_status("done", exit_code=0)
     except RltrainError as error:
         run.write_status("stopped" if error.exit_code >= 128 else "failed", str(error), error.exit_code)
-        with run.logger.warned():
-            atomic.write_text(folder / "error.log", traceback.format_exc())
-            if isinstance(error, NonFiniteError):
-                atomic.write_json(folder / "nonfinite.json", {"step": run.step, **error.facts})
+        _write_error(run, folder, error)
         raise
     except BaseException as error:
         fault = plugin_modules.fault_of(error)
@@ -129,8 +179,7 @@ def _train_answering(config: RunConfig, folder: Path, run: Run, algorithm: Modul
             run.write_status("failed", str(fault), fault.exit_code)
         else:
             run.write_status("failed", f"{type(error).__name__}: {error}", 1)
-        with run.logger.warned():
-            atomic.write_text(folder / "error.log", traceback.format_exc())
+        _write_error(run, folder, error)
         if fault is not None:
             raise fault from error
         raise
@@ -138,6 +187,16 @@ def _train_answering(config: RunConfig, folder: Path, run: Run, algorithm: Modul
         patience.calm()
         signal.signal(signal.SIGALRM, alarm)
         run.logger.close()
+
+
+def _write_error(run: Run, folder: Path, error: BaseException) -> None:
+    """Write the traceback of the current error to the run folder."""
+    if not run.writes:
+        return
+    with run.logger.warned():
+        atomic.write_text(folder / "error.log", traceback.format_exc())
+        if isinstance(error, NonFiniteError):
+            atomic.write_json(folder / "nonfinite.json", {"step": run.step, **error.facts})
 
 
 @contextlib.contextmanager

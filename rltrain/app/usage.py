@@ -40,6 +40,7 @@ Write settings as key=value, without spaces or dashes: total_steps=1e6 algo.gamm
 
   rltrain list                              list the choices for algo, env and network
   rltrain algo=ppo env=doom --help          explain the keys of a pair, with its tuned values
+  rltrain algo=ppo runtime=torchrun --help  explain the keys of a training in several processes
   rltrain algo=ppo env=doom --cfg job       show all values, including the tuned ones
   rltrain config=FILE                       take settings from a YAML file, such as a run's config.yaml
   rltrain algo=ppo env=doom dry_run=true    build everything, make one update, keep nothing
@@ -82,6 +83,8 @@ def text(argv: list[str]) -> str:
     parts += _keys((PACKAGE / "config" / "run.py").read_text(), "RunConfig", "", chosen).values()
     for prefix, schema in schemas.items():
         group = prefix.removesuffix(".")
+        if len(dataclasses.fields(schema)) == 1:  # only its name: runtime=local
+            continue
         parts += ["", f"Keys of {group}:", ""]
         values = {field.name: field.default for field in dataclasses.fields(schema)} | chosen.get(group, {})
         lines: dict[str, str] = {}  # a class can replace the text of a key of its base class
@@ -96,7 +99,7 @@ def _chosen(argv: list[str]) -> tuple[dict[str, type], dict[str, Any]]:
 
     Raises ConfigError for an unknown choice.
     """
-    if not any(arg.startswith(("algo=", "env=")) for arg in argv):
+    if not any(arg.startswith(("algo=", "env=", "runtime=")) for arg in argv):
         return {}, {}
     from rltrain.app import hydra_app
 

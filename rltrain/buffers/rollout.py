@@ -9,6 +9,7 @@ from torch import Tensor
 
 from rltrain.nn.device import to_device
 from rltrain.nn.layout import channels_last
+from rltrain.runtime.share import Share
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,22 @@ class Rollout:
         """Yield each index in 0..T*B-1 once, shuffled, int64, in tensors of `batch_size`. The last may be shorter."""
         index = generator.permutation(self.num_steps * self.num_envs)
         yield from to_device(index, self.obs.device).split(batch_size)
+
+    def shuffled_by_environment(
+        self, batch_size: int, generator: np.random.Generator, share: Share
+    ) -> Iterator[Tensor]:
+        """Yield each index in 0..T*B-1 once, shuffled, int64, in tensors of this process' rows of a minibatch.
+
+        The rollout has the environments of `share`. A minibatch has batch_size / total rows of each environment, at
+        times of its own. Every process draws for all environments, so the minibatches do not depend on the number of
+        processes. batch_size must be a multiple of the number of environments.
+        """
+        each = batch_size // share.total
+        assert each * share.total == batch_size, "batch_size is no multiple of the number of environments"
+        times = np.tile(np.arange(self.num_steps), (share.total, 1))
+        generator.permuted(times, axis=1, out=times)
+        index = times[share.rows].T * self.num_envs + np.arange(self.num_envs)
+        yield from to_device(np.ascontiguousarray(index).reshape(-1), self.obs.device).split(each * self.num_envs)
 
     def minibatch(self, index: Tensor, advantage: Tensor, returns: Tensor) -> Minibatch:
         """Return the steps at `index` [N] of the flat rollout. advantage, returns: of the whole rollout, [T, B]."""

@@ -58,6 +58,7 @@ def main(argv: list[str]) -> int:
         ("machine", _machine),
         ("disk", _disk),
         ("torch", _torch),
+        ("torchrun", _torchrun),
         *((name, lambda name=name: _in_process(name)) for name in EMULATORS),
         ("video", _video),
         ("display", _display),
@@ -139,6 +140,15 @@ def _torch() -> list[Finding]:
     findings = findings or [Finding("note", "no GPU; training runs on the CPU")]
     precision = str(resolve_precision("auto", resolve_device("auto"), pixels=True)).removeprefix("torch.")
     return [*findings, Finding("ok", f"device=auto is {resolve_device('auto')}; precision=auto is {precision}")]
+
+
+def _torchrun() -> list[Finding]:
+    import torch
+
+    if not torch.distributed.is_available():
+        return [Finding("missing", "this torch has no torch.distributed", "install another torch for runtime=torchrun")]
+    nccl = "NCCL between GPUs" if torch.distributed.is_nccl_available() else "no NCCL: processes with GPUs need it"
+    return [Finding("ok", f"runtime=torchrun: gloo between processes, {nccl}")]
 
 
 def _video() -> list[Finding]:

@@ -16,7 +16,7 @@ from rltrain.run import folder as run_folder
 
 USAGE = "rltrain reproduce RUN [key=value...] (a new run with the settings of RUN; what is typed wins)"
 
-_GROUPS = ("algo", "env", "network")
+_GROUPS = ("algo", "env", "network", "runtime")
 _NOT_TAKEN = ("plugins", "dry_run", "skip_done", "fail_fast")
 """Keys of a run's own configuration that say how it was started."""
 
@@ -61,7 +61,8 @@ def _of_a_run(path: Path, typed: list[str]) -> list[str]:
     refuse_imports(config, given, path.parent)
     plugins.OPTIONS["env", "saved"] = plugins.Option(config.env, "the environment of an earlier run")
     found = [f"algo={config.algo.name}", "env=saved", f"network={config.network.name}"]
-    for group in ("algo", "network"):
+    found += [f"runtime={config.runtime.name}"]
+    for group in ("algo", "network", "runtime"):
         found += [f"{group}.{key}={written(value)}" for key, value in dataclasses.asdict(getattr(config, group)).items()
                   if key not in ("name", "like")]  # fmt: skip
     taken = (field.name for field in dataclasses.fields(config) if field.name not in (*_GROUPS, *_NOT_TAKEN))

@@ -7,8 +7,10 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from rltrain.app import jobs, sweep
-from rltrain.app.resolve import check_device, check_environment
+from rltrain.app.resolve import check_device, check_environment, check_runtime
 from rltrain.app.train import resume
 from rltrain.commands.arguments import RUN_KEYS, is_setting, load_config, refuse_imports, split, truth, whole_number
 from rltrain.config import saved as saved_config
@@ -16,17 +18,21 @@ from rltrain.config.algorithms import ALGOS
 from rltrain.config.environments import ENVIRONMENTS
 from rltrain.config.network import NetworkConfig
 from rltrain.config.run import RunConfig
+from rltrain.config.runtime import RUNTIMES, TorchrunConfig
 from rltrain.errors import ConfigError
 from rltrain.run import checkpoint
 from rltrain.run import folder as run_folder
+from rltrain.runtime import launch
 from rltrain.system import inside
 
 USAGE = (
     "rltrain resume RUN [total_steps=...] [micro_batch_size=...] [oom=fail|split] [progress=true|false] [env.id=...]"
-    " [env.cfg=FILE] (RUN may be the folder of a sweep: its jobs that are not done are resumed or started)"
+    " [env.cfg=FILE] [runtime=local|torchrun] [runtime.processes=...]"
+    " (RUN may be the folder of a sweep: its jobs that are not done are resumed or started)"
 )
 
-_KEYS = {"total_steps", "micro_batch_size", "oom", "progress", *RUN_KEYS}
+_OF_RUNTIME = {f"runtime.{field.name}" for field in dataclasses.fields(TorchrunConfig) if field.name != "name"}
+_KEYS = {"total_steps", "micro_batch_size", "oom", "progress", "runtime", *_OF_RUNTIME, *RUN_KEYS}
 
 
 def main(argv: list[str]) -> int:
@@ -47,6 +53,9 @@ def main(argv: list[str]) -> int:
     if "oom" in values:
         changes["oom"] = values["oom"]
     folder, which = run_folder.find_trained(words[0], checkpoint.resumable)
+    if _rank_0_locks(folder, values):
+        _resume(words[0], folder, which or "last", values, changes, None)
+        return 0
     with run_folder.Lock(folder) as lock:  # before anything is read: another process may be about to change it
         run_folder.sweep(folder)
         _resume(words[0], folder, which or "last", values, changes, lock)
@@ -54,11 +63,17 @@ def main(argv: list[str]) -> int:
 
 
 def _resume(
-    word: str, folder: Path, which: str, values: dict[str, str], changes: dict[str, Any], lock: run_folder.Lock
+    word: str, folder: Path, which: str, values: dict[str, str], changes: dict[str, Any], lock: run_folder.Lock | None
 ) -> None:
-    """Continue the run in a locked folder. word: the name that the user gave. values, changes: the command line."""
+    """Continue the run in a locked folder. word: the name that the user gave. values, changes: the command line.
+
+    lock: None where rank 0 of several processes locks the folder.
+    """
     path, resumes = saved_config.newest(folder)
-    config = dataclasses.replace(load_config(folder, path, values), **changes)
+    config = load_config(folder, path, values)
+    if runtime := _changed_runtime(config, values):
+        changes["runtime"] = runtime
+    config = check_runtime(dataclasses.replace(config, **changes))
     check_device(config)
     check_environment(config)
     candidates = checkpoint.candidates(folder, which, saved_config.fingerprints(config, folder))
@@ -70,7 +85,7 @@ def _resume(
             "total_steps",
             f"give a larger value: rltrain resume {shlex.quote(word)} total_steps={2 * step}",
         )
-    if changes.keys() - {"progress"}:
+    if changes.keys() - {"progress"} and lock is not None:
         saved_config.save(config, folder / f"config.resume-{resumes + 1}.yaml")
     resume(config, folder, itertools.chain([(step, state)], candidates), lock)
 
@@ -98,6 +113,27 @@ def _resume_sweep(word: str, values: dict[str, str]) -> int:
     return jobs.run(found, found.jobs, fail_fast=False)
 
 
+def _rank_0_locks(folder: Path, values: dict[str, str]) -> bool:
+    """Return True in a process that is not rank 0 of several, or that starts them. Raises CheckpointError, ConfigError.
+
+    A launcher must not lock: those of other machines start at the same time.
+    """
+    if launch.is_launched():
+        return os.environ["RANK"] != "0"
+    config = load_config(folder, saved_config.newest(folder)[0], values)
+    return bool((_changed_runtime(config, values) or config.runtime).name != "local")
+
+
+def _changed_runtime(config: RunConfig, values: dict[str, str]) -> Any:
+    """Return the settings of the runtime that the command line gives, or None if it gives none. Raises ConfigError."""
+    given = {key.partition(".")[2]: value for key, value in values.items() if key.startswith("runtime.")}
+    name = values.get("runtime", config.runtime.name)
+    if not given and name == config.runtime.name:
+        return None
+    kept = dataclasses.asdict(config.runtime) if name == config.runtime.name else {}
+    return saved_config.runtime({**kept, "name": name} | {key: yaml.safe_load(value) for key, value in given.items()})
+
+
 def _is_setting(key: str) -> bool:
     """Return True if the key is a setting of some run."""
     group, _, name = key.rpartition(".")
@@ -106,5 +142,6 @@ def _is_setting(key: str) -> bool:
         "algo": ALGOS.values(),
         "env": ENVIRONMENTS.values(),
         "network": [NetworkConfig],
+        "runtime": RUNTIMES.values(),
     }
     return any(name in vars(owner)["__dataclass_fields__"] for owner in schemas.get(group, []))

@@ -74,6 +74,8 @@ class AlgorithmConfig:
     """True if the algorithm can use a device other than the CPU."""
     supports_cuda_graphs: ClassVar[bool] = True
     supports_compile: ClassVar[bool] = True
+    supports_torchrun: ClassVar[bool] = False
+    """True if several processes can learn together: the algorithm joins its learner to `run.group`."""
     plays_whole_episodes: ClassVar[bool] = False
     """True if an update waits for the end of an episode, so that an environment needs a time limit."""
 
@@ -366,6 +368,7 @@ class PQNConfig(LearningConfig):
 
     action_kinds: ClassVar[tuple[str, ...]] = (DISCRETE,)
     supports_cuda_graphs: ClassVar[bool] = False
+    supports_torchrun: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -456,6 +459,8 @@ class A2CConfig(ActorCriticConfig):
     name: str = "a2c"
     num_envs: int = 16
 
+    supports_torchrun: ClassVar[bool] = True
+
 
 @dataclass
 class A3CConfig(ActorCriticConfig):
@@ -514,6 +519,8 @@ class PPOConfig(LearningConfig):
     """Weight of the entropy bonus."""
     normalize_advantage: bool = True
     """Normalise advantages to mean 0 and standard deviation 1 over each minibatch."""
+
+    supports_torchrun: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

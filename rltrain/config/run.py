@@ -6,17 +6,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rltrain.config.network import NetworkConfig
+from rltrain.config.runtime import LocalConfig
 from rltrain.config.validate import at_least, in_range, one_of
 from rltrain.errors import ConfigError
 
 
 @dataclass
 class RunConfig:
-    """All settings of a run. `algo`, `env` and `network` hold the settings of the chosen option."""
+    """All settings of a run. `algo`, `env`, `network` and `runtime` hold the settings of the chosen option."""
 
     algo: Any = None
     env: Any = None
     network: NetworkConfig = field(default_factory=NetworkConfig)
+    runtime: Any = None
     seed: int = 0
     """Seed of all random numbers."""
     device: str = "auto"
@@ -86,6 +88,8 @@ class RunConfig:
     """The keys that were auto or null, and that rltrain chose. rltrain writes this; the start panel shows it."""
 
     def __post_init__(self) -> None:
+        if self.runtime is None:  # runs of before the group existed
+            self.runtime = LocalConfig()
         in_range("seed", self.seed, 0, 2**63 - 1)
         if not self.run_dir:
             raise ConfigError("run_dir is empty", "run_dir", "leave it out, or give run_dir=DIR")

@@ -21,6 +21,7 @@ from rltrain.config.algorithms import ALGOS
 from rltrain.config.environments import ENVIRONMENTS, config_class
 from rltrain.config.network import NetworkConfig
 from rltrain.config.run import RunConfig
+from rltrain.config.runtime import RUNTIMES
 from rltrain.config.validate import one_of
 from rltrain.errors import CheckpointError, ConfigError, nearest
 from rltrain.system import atomic, inside
@@ -143,7 +144,15 @@ def from_dict(values: Any) -> RunConfig:
     values["algo"] = _build(ALGOS[algo["name"]], algo, "algo.")
     values["env"] = _build(config_class(env["family"]), env, "env.")
     values["network"] = _build(NetworkConfig, values.get("network") or {}, "network.")
+    values["runtime"] = runtime(values.get("runtime") or {})
     return _build(RunConfig, values, "")
+
+
+def runtime(values: dict[str, Any]) -> Any:
+    """Build the settings of a runtime from plain data. Raises ConfigError."""
+    name = str(values.get("name", "local"))
+    one_of("runtime", name, RUNTIMES)
+    return _build(RUNTIMES[name], values, "runtime.")
 
 
 def _build(schema: Any, values: dict[str, Any], prefix: str) -> Any:

@@ -71,11 +71,16 @@ _told: set[str] = set()
 """The missing limits that were told."""
 
 
-def make_pool(config: Any, num_envs: int) -> Pool:
-    """Start `num_envs` environments. Raises ConfigError or EnvironmentFailure."""
+def make_pool(config: Any, num_envs: int, first_index: int = 0) -> Pool:
+    """Start `num_envs` environments. Raises ConfigError or EnvironmentFailure.
+
+    first_index: the number of the first environment, if the pool is a part of a larger one. Environments are seeded by
+    their numbers.
+    """
     if num_envs < 1:
         raise ConfigError(f"num_envs={num_envs} is too small", "num_envs", "use 1 or more")
-    pool: Pool = _module(config).make_pool(config, num_envs)
+    # A plugin's family may not know the argument: it runs in one process.
+    pool: Pool = _module(config).make_pool(config, num_envs, *([first_index] if first_index else []))
     if config.family in _OURS:
         return pool
     try:

@@ -72,6 +72,38 @@ class Stepper:
             self._stack.restore(self.obs)
 
 
+def merged(states: list[dict[str, Any]]) -> dict[str, Any]:
+    """Join the states of steppers with consecutive ranges of environments into that of one stepper with all of them.
+
+    Empty if one of them is empty: its environments cannot save their state.
+    """
+    if not all(states):
+        return {}
+    return {key: _joined([state[key] for state in states]) for key in states[0]}
+
+
+def _joined(parts: list[Any]) -> Any:
+    if isinstance(parts[0], np.ndarray):
+        return np.concatenate(parts)
+    if isinstance(parts[0], list):
+        return [value for part in parts for value in part]
+    numbered = [value for part in parts for key, value in part.items() if key.isdigit()]  # by environment
+    others = {key: _joined([part[key] for part in parts]) for key in parts[0] if not key.isdigit()}
+    return {str(i): value for i, value in enumerate(numbered)} | others
+
+
+def part_of(state: dict[str, Any], rows: slice) -> dict[str, Any]:
+    """Return the state of a stepper with a contiguous range of the environments of `state`: the inverse of `merged`."""
+    found: dict[str, Any] = {}
+    for key, value in state.items():
+        if key.isdigit():
+            if rows.start <= int(key) < rows.stop:
+                found[str(int(key) - rows.start)] = value
+        else:
+            found[key] = part_of(value, rows) if isinstance(value, dict) else value[rows]
+    return found
+
+
 def check_finite(timestep: TimeStep) -> None:
     """Raise NonFiniteError if a reward or an observation is not finite."""
     _check_finite("reward", timestep.reward)

@@ -1,5 +1,6 @@
 """The optimizer step of all algorithms with a network."""
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,12 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from rltrain.config.run import RunConfig
+from rltrain.errors import RltrainError
 from rltrain.math.schedules import linear_or_constant
 from rltrain.nn import optimizers
 from rltrain.nn.device import batch_to_device
 from rltrain.nn.micro_batches import MicroBatches
 from rltrain.nn.recording import recorded
 from rltrain.nn.trained import Trained
+from rltrain.runtime.group import Alone, Group
 
 
 class Samples(Protocol):
@@ -53,9 +56,23 @@ class Learner:
         self.num_updates = 0
         """Optimizer steps so far."""
         self._update = recorded(self._update_once, config, self.device, self.trained.tensors)
+        self.group: Group = Alone()
+        """The processes whose gradients are averaged."""
+        self._weight = 1.0
         self._metrics: list[tuple[float, Callable[[], dict[str, Any]]]] = []
         self._grad_norm: Tensor | None = None
         self._compile_s = 0.0
+
+    def join(self, group: Group, weight: float) -> None:
+        """Average the gradients of every following step over the processes of a group.
+
+        weight: the fraction of the rows of each batch that this process has. The batches of `step` are then this
+        process' rows, and its metrics those of these rows. Updates of a group are not recorded as CUDA graphs, because
+        the average lies between the gradients and the optimizer step.
+        """
+        self.group, self._weight = group, weight
+        if not group.is_alone:
+            self._update = self._update_once
 
     def anneal_learning_rate(self, step: int) -> None:
         """Set the learning rate that the schedule has at agent step `step`."""
@@ -84,11 +101,31 @@ class Learner:
         # `_update_once`, on a GPU replayed as a CUDA graph.
         td_error, self._grad_norm, self._metrics = self._update(loss_of=loss_of, batch=batch, **numbers)
         self.num_updates += 1
+        every = getattr(self._config.runtime, "check_every_updates", 0)
+        if every and self.num_updates % every == 0 and self.group.size > 1:
+            self._check_equal()
         return td_error
+
+    def _check_equal(self) -> None:
+        """Raise RltrainError if the parameters differ from those of the other processes."""
+        digest = hashlib.sha256()
+        for tensor in self.trained.tensors:
+            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        digests = self.group.gather(digest.hexdigest())
+        if len(set(digests)) > 1:
+            different = [str(rank) for rank, each in enumerate(digests) if each != digests[0]]
+            raise RltrainError(
+                f"after {self.num_updates:,} updates rank {', '.join(different)} has other parameters than rank 0",
+                "runtime.check_every_updates",
+                "check that all machines have the same processors and packages; go on with `rltrain resume`",
+            )
 
     def _update_once(self, loss_of: Callable[..., Loss], batch: Samples, **numbers: Any) -> tuple[Any, Tensor, Any]:
         """Compute gradients, clip them and step the optimizer. On a GPU this is recorded as a CUDA graph."""
         td_error, metrics = self._backward(loss_of, batch, numbers)
+        if self.group.size > 1:
+            gradients = [tensor.grad for tensor in self.trained.tensors if tensor.grad is not None]
+            self.group.mean_gradients(gradients, self._weight)
         grad_norm = optimizers.clip_gradients(self.trained, self._config.algo.max_grad_norm)
         self.optimizer.step()
         return td_error, grad_norm, metrics

@@ -19,7 +19,7 @@ from typing import Any
 from rltrain.config import plugin_modules
 from rltrain.config import saved as saved_config
 from rltrain.config.run import RunConfig
-from rltrain.errors import CheckpointError, FolderInUse, disk_errors, printable
+from rltrain.errors import CheckpointError, DiskError, FolderInUse, disk_errors, printable
 from rltrain.run import checkpoint
 from rltrain.system import atomic, inside, process
 
@@ -218,6 +218,25 @@ def sweep(folder: Path) -> None:
     """Remove temporary files that a killed process left. Call it while the run is locked."""
     inside.sweep(folder)
     checkpoint.sweep(folder)
+
+
+def clear_logs(folder: Path) -> None:
+    """Remove the logs of a run that begins again in its folder, because it had no checkpoint yet. Raises DiskError."""
+    with disk_errors("the logs", folder):
+        for path in (folder / "metrics.jsonl", folder / "episodes.csv", *folder.glob("events.out.tfevents.*")):
+            inside.remove(path)
+
+
+def note_lost(folder: Path, reason: str, exit_code: int) -> None:
+    """Write to status.json that the run ended because a process was lost, which may be the one that writes it.
+
+    Does nothing if the file already tells the end of the run, or cannot be read or written.
+    """
+    with contextlib.suppress(OSError, CheckpointError, DiskError):
+        facts = inside.read_json(folder / "status.json")
+        if facts.get("state") == "running":
+            lost = {"state": "failed", "reason": reason, "exit_code": exit_code}
+            atomic.write_json(folder / "status.json", facts | lost)
 
 
 def _point_latest(root: Path, folder: Path) -> None:

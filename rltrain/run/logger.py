@@ -174,6 +174,29 @@ class Logger:
             self._warned = True
 
 
+class Silent:
+    """The logs of a process that does not write the run folder."""
+
+    def sync(self) -> None:
+        """Do nothing."""
+
+    def metrics(self, step: int, values: dict[str, float]) -> None:
+        """Do nothing."""
+
+    def episodes(self, step: int, episodes: list[Episode]) -> None:
+        """Do nothing."""
+
+    def result(self, step: int, final: dict[str, Any], best: dict[str, Any]) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+    def warned(self) -> contextlib.AbstractContextManager[None]:
+        """Return a context manager that does nothing."""
+        return contextlib.nullcontext()
+
+
 def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return nested values as one dict with keys joined by dots, as typed: the name of the algorithm is `algo`."""
     flat: dict[str, Any] = {}

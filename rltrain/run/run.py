@@ -3,6 +3,8 @@
 An algorithm makes its agent and calls `begin` with all parts that a checkpoint must save. During training it calls
 `advance` after its environments stepped, and `after_step` after each round of training. `after_step` logs, evaluates,
 saves and stops as the settings say.
+
+In a group of processes each process has a Run. All of them count the same; rank 0 alone evaluates and writes.
 """
 
 import dataclasses
@@ -25,15 +27,18 @@ from rltrain.config.saved import fingerprint
 from rltrain.envs import global_random, patience, registry
 from rltrain.envs.pool import Episode, Pool
 from rltrain.envs.spaces import in_words
-from rltrain.errors import EnvironmentFailure, Stopped, fitting
+from rltrain.envs.stepper import merged, part_of
+from rltrain.errors import ConfigError, EnvironmentFailure, Stopped, fitting
 from rltrain.run import checkpoint, own_code, panel
 from rltrain.run import folder as run_folder
 from rltrain.run.checkpoint import Stateful
 from rltrain.run.clock import Clock
 from rltrain.run.evaluation import Agent, Evaluations, Interrupted, play_episodes
-from rltrain.run.logger import Logger, Progress
+from rltrain.run.logger import Logger, Progress, Silent
 from rltrain.run.statistics import Statistics, progress_facts
 from rltrain.run.streams import Streams
+from rltrain.runtime.group import Alone, Group
+from rltrain.runtime.share import RowGenerator, Share
 from rltrain.system import atomic, inside
 from rltrain.system.ram import peak_rss_mb
 
@@ -57,14 +62,19 @@ class Run:
         restored: tuple[int, dict[str, Any]] | None,
         evaluate: Callable[..., dict[str, Any]] = play_episodes,
         varies: Iterable[str] = (),
+        group: Group | None = None,
     ) -> None:
         """restored: step and state of the checkpoint to resume from. evaluate: function that evaluates the agent.
 
-        varies: the keys that vary in the run's sweep, for TensorBoard. Raises DiskError if the logs cannot be opened,
-        UnfitCheckpoint if the state does not fit.
+        varies: the keys that vary in the run's sweep, for TensorBoard. group: the processes of the run; None: this one
+        alone. Raises DiskError if the logs cannot be opened, UnfitCheckpoint if the state does not fit.
         """
         self.config = config
         self.folder = folder
+        self.group: Group = group or Alone()
+        """The processes of the run."""
+        self.share = Share.of(self.group.rank, self.group.size, config.algo.num_envs)
+        """The environments of this process."""
         self._shown = run_folder.from_here(folder)  # now, because an environment may change the working directory
         self.step = 0
         """Agent steps so far, over all environments."""
@@ -83,6 +93,11 @@ class Run:
         self._agent: Agent | None = None
         self._parts: dict[str, Stateful] = {}
         self._signal: int | None = None
+        """The signal that asked this process to stop."""
+        self._agreed: int | None = None
+        """In a group: the signal on which all processes stop, at the same step."""
+        self._episodes: list[tuple[int, Episode]] = []
+        """In a group: the episodes of this process since the last exchange, each with the step at which it ended."""
         self._answered: list[int] = []
         """The signals that `on_signal` handles."""
         self._status_s = time.monotonic()
@@ -90,15 +105,28 @@ class Run:
         """The next step at which `after_step` must log, evaluate or save."""
         # The log may have an evaluation of this step from a killed process. If it is due again, drop the old one.
         evaluates_again = self.evaluations.due or self.finished
-        hparams = {key: value for key, value in dataclasses.asdict(config).items() if key not in _NO_HPARAMS}
-        self.logger = Logger(folder, hparams, self.step if restored else None, evaluates_again, varies)
-        self._progress = Progress(config.total_steps, config.log_every_s, config.progress, lambda: self._clock.train_s)
+        self.logger: Logger | Silent = Silent()
+        if self.writes:
+            hparams = {key: value for key, value in dataclasses.asdict(config).items() if key not in _NO_HPARAMS}
+            self.logger = Logger(folder, hparams, self.step if restored else None, evaluates_again, varies)
+        shown = config.progress and self.writes
+        self._progress = Progress(config.total_steps, config.log_every_s, shown, lambda: self._clock.train_s)
         self._progress.learning_starts = getattr(config.algo, "learning_starts", 0)
         self._progress.episodes_left = self.evaluations.episodes_left
+
+    @property
+    def writes(self) -> bool:
+        """True in the process that writes the run folder: rank 0."""
+        return self.group.rank == 0
 
     def generator(self, consumer: str) -> np.random.Generator:
         """Return the random number generator of a consumer. Checkpoints save its state."""
         return self._streams.generator(consumer)
+
+    def row_generator(self, consumer: str) -> np.random.Generator:
+        """Return the generator of a consumer that draws a row for each environment of this process."""
+        generator = self.generator(consumer)
+        return generator if self.group.is_alone else RowGenerator(generator, self.share)
 
     def seed_of(self, consumer: str) -> int:
         """Return a seed for a consumer with its own random numbers, such as an emulator or the initial weights."""
@@ -112,10 +140,11 @@ class Run:
     def pool(self) -> Pool:
         """The training environments, which start at the first access."""
         if self._pool is None:
-            global_random.seed(self.env_seed())  # constructors may read them
+            # Constructors may read them. Each process has its own.
+            global_random.seed(self.env_seed() + self.share.first)
             env = registry.bounded(self.config.env) if self.config.algo.plays_whole_episodes else self.config.env
             self._answered = [number for number in signal.valid_signals() if signal.getsignal(number) == self.on_signal]
-            self._pool = registry.make_pool(env, self.config.algo.num_envs)
+            self._pool = registry.make_pool(env, self.share.count, self.share.first)
             self._keep_signals()
         return self._pool
 
@@ -145,13 +174,17 @@ class Run:
         resumed run makes it now. Raises UnfitCheckpoint if the state does not fit the agent or its parts, and Stopped.
         """
         self._agent, self._parts = agent, parts
+        if not self.group.is_alone and getattr(getattr(agent, "learner", None), "group", None) is not self.group:
+            what = f"{self.config.algo.name} does not join its learner to run.group"
+            raise ConfigError(what, "runtime", "use runtime=local, or call `learner.join` as in rltrain/algos/a2c.py")
         replay_bytes = getattr(parts.get("replay"), "nbytes", None)
         if replay_bytes is not None:
             self.record({"memory/replay_mb": replay_bytes / 1e6})
         if self._restored is None:
-            with self.logger.warned():
-                run_folder.note_computing(self.folder)
-                own_code.copy(self.config, self.folder)
+            if self.writes:
+                with self.logger.warned():
+                    run_folder.note_computing(self.folder)
+                    own_code.copy(self.config, self.folder)
             self._show(agent, replay_bytes)
             self.evaluations.due = bool(self.config.eval_every_steps)
             self._evaluate_if_due()
@@ -166,7 +199,10 @@ class Run:
             agent.load_state_dict(self._restored["agent"])
             for name, part in parts.items():
                 # A part with an empty state is missing in the checkpoint, such as environments that cannot be saved.
-                part.load_state_dict(self._restored.get(name, {}))
+                state = self._restored.get(name, {})
+                if name == "environments" and not self.group.is_alone:
+                    state = part_of(state, self.share.rows)
+                part.load_state_dict(state)
             # After the parts, because making them may have drawn random numbers.
             self._streams.rewind(self._restored.get("generators", {}))
         message = f"resumed at step {self.step:,}"
@@ -178,13 +214,14 @@ class Run:
         print(message, file=sys.stderr)
         self._show(agent, replay_bytes)
         self._restored = None
-        checkpoint.go_on_from(self.folder, self.step, self.evaluations.best_step)
+        if self.writes:
+            checkpoint.go_on_from(self.folder, self.step, self.evaluations.best_step)
         self._evaluate_if_due()
         self.stop_if_asked()
         return True
 
     def _show(self, agent: Agent, replay_bytes: int | None) -> None:
-        if not self.config.progress:
+        if not self.config.progress or not self.writes:
             return
         if self.config.algo.is_tabular:
             facts = panel.table_facts(self.config, agent)
@@ -228,7 +265,15 @@ class Run:
         self._clock.spend(name, seconds)
 
     def advance(self, num_steps: int, episodes: list[Episode]) -> None:
-        """Count agent steps and log the finished episodes."""
+        """Count agent steps and log the finished episodes.
+
+        In a group: one step of each environment of this process. The others take theirs, too, and their episodes
+        arrive with the next `after_step`.
+        """
+        if not self.group.is_alone:
+            self.step += self.share.total
+            self._episodes += [(self.step, episode) for episode in episodes]
+            return
         self.step += num_steps
         if episodes:
             self.statistics.add(episodes)
@@ -242,8 +287,13 @@ class Run:
         self.statistics.record(metrics)
 
     def after_step(self, num_steps: int) -> None:
-        """Log, evaluate, save and stop if the last num_steps made it due. Raises Stopped."""
-        if self.step < self._next_due_step and self._signal is None:
+        """Log, evaluate, save and stop if the last num_steps made it due. Raises Stopped, ProcessLost.
+
+        num_steps: over all environments of the run.
+        """
+        if not self.group.is_alone:
+            self._exchange()
+        if self.step < self._next_due_step and self._agreed_signal is None:
             self._progress.show(self.step)
             if time.monotonic() - self._status_s > STATUS_EVERY_S:
                 self.write_status("running")
@@ -272,9 +322,28 @@ class Run:
         """Number of the signal that asked the run to stop, or None."""
         return self._signal
 
+    @property
+    def _agreed_signal(self) -> int | None:
+        """The signal on which this run stops now; a group stops when all processes know of it."""
+        return self._signal if self.group.is_alone else self._agreed
+
+    def _exchange(self) -> None:
+        """Tell the other processes of episodes and signals since the last exchange, and hear of theirs."""
+        rows = [
+            (step, self.share.first + episode.env_index, episode.reward, episode.length_steps, episode.length_frames)
+            for step, episode in self._episodes
+        ]
+        self._episodes.clear()
+        told = self.group.gather({"signal": self._signal, "episodes": rows})
+        self._agreed = next((each["signal"] for each in told if each["signal"]), None)
+        for step, *facts in sorted(row for each in told for row in each["episodes"]):
+            episode = Episode(*facts)
+            self.statistics.add([episode])
+            self.logger.episodes(step, [episode])
+
     def stop_if_asked(self) -> None:
         """Save and raise Stopped if a signal asked the run to stop."""
-        if self._signal is not None:
+        if self._agreed_signal is not None:
             self._stop()
 
     def stop_if_unbegun(self) -> None:
@@ -283,10 +352,12 @@ class Run:
             raise Stopped(self._signal, str(self._shown) if self._restored else "")
 
     def _stop(self) -> NoReturn:
-        assert self._signal is not None
+        number = self._agreed_signal
+        assert number is not None
         if self._saved_step != self.step:
             self.save()
-        raise Stopped(self._signal, str(self._shown))
+        self.group.gather(None)  # nobody ends before rank 0 has saved
+        raise Stopped(number, str(self._shown))
 
     def mark(self) -> Callable[[], None]:
         """Return a function that resets the step, the counts and the random numbers to their current state."""
@@ -304,8 +375,13 @@ class Run:
         return lambda every: every is not None and every > 0 and self.step // every > before // every
 
     def save(self) -> None:
-        """Commit a complete checkpoint. Raises DiskError."""
+        """Commit a complete checkpoint, with the environments of all processes. Raises DiskError."""
         state: dict[str, Any] = {name: part.state_dict() for name, part in self._parts.items()}
+        if not self.group.is_alone and "environments" in state:
+            state["environments"] = merged(self.group.gather(state["environments"]))
+        if not self.writes:
+            self._saved_step = self.step
+            return
         state["agent"] = self.agent.state_dict()
         state["generators"] = self._streams.states()
         state["run"] = {
@@ -343,6 +419,9 @@ class Run:
         except Interrupted:
             self._stop()
         self.save()
+        self.group.gather(None)  # nobody ends before rank 0 has saved
+        if not self.writes:
+            return
         result = {
             "final": final,
             "best": self.evaluations.best,
@@ -362,18 +441,23 @@ class Run:
     def write_status(self, state: str, reason: str = "", exit_code: int | None = None) -> None:
         """Write status.json. A write error prints a warning and does not end the training."""
         self._status_s = time.monotonic()
+        if not self.writes:
+            return
         facts = {"state": state, "step": self.step, "pid": os.getpid(), "reason": reason, "exit_code": exit_code}
         with self.logger.warned():
             atomic.write_json(self.folder / "status.json", facts)
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
         """Handle a stop signal: save and stop after the current step. A second SIGINT exits immediately."""
-        if self._signal is not None and number == signal.SIGINT:
+        # In a group one Ctrl-C may arrive twice: from the launcher, and from another process that passes it on.
+        if self._signal is not None and number == signal.SIGINT and self.group.is_alone:
             _leave(128 + number)
-        if self._signal is None:
+        if self._signal is None and self.writes:
             with suppress(OSError):  # not print: the signal may interrupt a print, which is not reentrant
-                os.write(2, b"\nrltrain: stopping: saving first; press Ctrl-C again to exit without saving\n")
+                again = b"; press Ctrl-C again to exit without saving" if self.group.is_alone else b""
+                os.write(2, b"\nrltrain: stopping: saving first" + again + b"\n")
         self._signal = number
+        self.group.note_signal(number)
         patience.hurry()
 
     def _evaluate_if_due(self) -> None:
@@ -384,7 +468,25 @@ class Run:
                 self.evaluations.due = False
 
     def _evaluate(self, final: bool = False) -> dict[str, Any]:
-        """Evaluate the agent and log it; point `best` to a checkpoint if it is the best. Raises Interrupted."""
+        """Evaluate the agent and log it; point `best` to a checkpoint if it is the best. Raises Interrupted.
+
+        In a group rank 0 evaluates, and the others wait for it.
+        """
+        if self.group.is_alone:
+            return self._evaluate_here(final)
+        told: dict[str, Any] = {}
+        if self.writes:
+            try:
+                told = {"summary": self._evaluate_here(final)}
+            except Interrupted:
+                told = {"signal": self._signal}
+        told = self.group.broadcast(told)
+        if "signal" in told:
+            self._agreed = told["signal"]
+            raise Interrupted
+        return dict(told["summary"])
+
+    def _evaluate_here(self, final: bool) -> dict[str, Any]:
         # The final evaluation has another seed, so that it plays other episodes than those that selected `best`.
         seed = self.seed_of("final evaluation" if final else "evaluation")
 
@@ -410,10 +512,22 @@ class Run:
                 checkpoint.point(self.folder, "best", self._commit({"agent": self.agent.state_dict()}, complete=False))
         return summary
 
+    def _over_processes(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Return the values with the means of `train/` over the processes, weighted by their rows of a minibatch."""
+        tags = sorted(tag for tag in values if tag.startswith("train/"))
+        if self.group.size == 1 or not tags:
+            return values
+        means = self.group.sum(np.array([values[tag] for tag in tags]) * self.share.weight)
+        same = ("train/learning_rate", "train/n_updates", "train/grad_norm")
+        return values | {tag: mean for tag, mean in zip(tags, means.tolist(), strict=True) if tag not in same}
+
     def _log(self) -> None:
         values = {"time_s": self._clock.wall_s, "time/total_timesteps": self.step, **self._clock.end_window(self.step)}
-        values |= self.statistics.tags(self.step, self.config.device)
-        if self._pool is not None and self._pool.num_restarts:
-            values["env/restarts"] = self._pool.num_restarts
+        values |= self._over_processes(self.statistics.tags(self.step, self.config.device))
+        restarts = self._pool.num_restarts if self._pool is not None else 0
+        if self.group.size > 1:
+            restarts = int(self.group.sum(np.array([restarts]))[0])
+        if restarts:
+            values["env/restarts"] = restarts
         self.logger.metrics(self.step, values)
         self._progress.facts = progress_facts(values, self.evaluations.best)

@@ -17,7 +17,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _exit = os._exit
 """Kept, because `os._exit` raises an error while the code of an environment runs (envs/gym/guard.py)."""
 
-_EXIT_S = 10.0
+exit_s = 10.0
 """The time that Python gets to end. An environment may leave a thread or an exit hook behind that never ends."""
 
 
@@ -41,7 +41,7 @@ def end_soon(code: int) -> None:
     """Exit with `code` after some seconds, or at Ctrl-C, whatever still runs. Call it when all is done."""
     if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
         signal.signal(signal.SIGINT, lambda number, frame: leave(code))
-    timer = threading.Timer(_EXIT_S, leave, [code])
+    timer = threading.Timer(exit_s, leave, [code])
     timer.daemon = True
     with contextlib.suppress(RuntimeError, MemoryError):  # too little memory for another thread
         timer.start()
@@ -55,10 +55,13 @@ def usable_cores() -> int:
 def wanted_threads() -> int:
     """Return the number of threads for large layers: all usable cores, or fewer if OMP_NUM_THREADS says so.
 
-    joblib sets OMP_NUM_THREADS so that parallel jobs share the cores.
+    joblib sets OMP_NUM_THREADS so that parallel jobs share the cores. The processes of a distributed run share them
+    too, and torch's launcher says how many there are.
     """
+    processes = os.environ.get("LOCAL_WORLD_SIZE", "")
+    cores = max(1, usable_cores() // int(processes)) if processes.isdecimal() and int(processes) else usable_cores()
     limit = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
-    return min(int(limit) if limit.isdecimal() and int(limit) else sys.maxsize, usable_cores())
+    return min(int(limit) if limit.isdecimal() and int(limit) else sys.maxsize, cores)
 
 
 def _compiler_cache() -> str | None:

@@ -313,10 +313,14 @@ def test_every_command_explains_itself(word, command):
     assert outcome.out.splitlines()[1].startswith(f"usage: rltrain {word}")
 
 
+GROUPS = ("algo", "env", "network", "runtime")
+
+
 def test_help_names_commands_and_explains_every_key_without_our_insides(command):
     out = command("--help").out
-    for word in [*usage.COMMANDS, *(key for key in vars(RunConfig()) if key not in ("algo", "env", "network"))]:
+    for word in [*usage.COMMANDS, *(key for key in vars(RunConfig()) if key not in GROUPS)]:
         assert re.search(rf"^  (rltrain )?{word}\b", out, re.MULTILINE), word
+    assert "runtime=torchrun --help" in out
     assert "schema" not in out and "powered by" not in out
     assert re.search(r"^  seed=0 +Seed of all random numbers\.$", out, re.MULTILINE)
 

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -86,16 +87,19 @@ def patience():
     return lambda: max(1.0, os.getloadavg()[0] / len(os.sched_getaffinity(0)))
 
 
+# Under nohup a closed terminal is ignored, by whatever is started too.
+_CODE = "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL); from rltrain.cli import main; main()"
+RLTRAIN = (sys.executable, "-c", _CODE)
+
+
 class Process:
     """rltrain as a process of its own, as a user starts it."""
 
-    def __init__(self, argv: list[str], cwd: Path) -> None:
-        # Under nohup a closed terminal is ignored, by whatever is started too.
-        code = "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL); from rltrain.cli import main; main()"
+    def __init__(self, argv: list[str], cwd: Path, by: Sequence[str]) -> None:
         environment = os.environ | {"RLTRAIN_FAULT_TEST": str(os.getpid())}
         self.cwd = cwd
         self.process = subprocess.Popen(
-            [sys.executable, "-c", code, *argv],
+            [*by, *argv],
             cwd=cwd,
             env=environment,
             stdout=subprocess.PIPE,
@@ -131,11 +135,11 @@ class Process:
 
 @pytest.fixture
 def start(tmp_path):
-    """Start `rltrain ARGS` in this test's folder."""
+    """Start `rltrain ARGS` in this test's folder. by: the program before ARGS."""
     started = []
 
-    def call(*argv: object) -> Process:
-        started.append(Process([str(arg) for arg in argv], tmp_path))
+    def call(*argv: object, by: Sequence[str] = RLTRAIN) -> Process:
+        started.append(Process([str(arg) for arg in argv], tmp_path, by))
         return started[-1]
 
     yield call

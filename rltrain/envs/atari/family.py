@@ -8,9 +8,12 @@ from rltrain.envs.viewer import Viewer
 __all__ = ["action_names", "make_pool", "make_viewer", "spaces"]
 
 
-def make_pool(config: AtariConfig, num_envs: int) -> Pool:
-    """Start `num_envs` games. Raises ConfigError (unknown game) or EnvironmentFailure (no ROM)."""
-    return AtariPool(config, num_envs)
+def make_pool(config: AtariConfig, num_envs: int, first_index: int = 0) -> Pool:
+    """Start `num_envs` games, seeded as numbers `first_index` and up.
+
+    Raises ConfigError (unknown game) or EnvironmentFailure (no ROM).
+    """
+    return AtariPool(config, num_envs, first_index)
 
 
 def action_names(config: AtariConfig) -> list[str]:

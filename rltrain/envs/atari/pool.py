@@ -87,7 +87,8 @@ class AtariPool:
 
     num_restarts = 0
 
-    def __init__(self, config: AtariConfig, num_envs: int) -> None:
+    def __init__(self, config: AtariConfig, num_envs: int, first_index: int = 0) -> None:
+        self._first_index = first_index
         self._envs: AtariVectorEnv | None = vector_env(config, num_envs)
         self.num_envs = num_envs
         self.frame_space: gymnasium.Space = self._envs.single_observation_space
@@ -100,7 +101,8 @@ class AtariPool:
         """Start a new episode in every environment and return obs [B, 1, size, size] uint8."""
         if self._pending:
             self.recv()
-        obs, status = self._running().reset(seed=np.array([env_seed(seed, i) for i in range(self.num_envs)]))
+        seeds = [env_seed(seed, self._first_index + i) for i in range(self.num_envs)]
+        obs, status = self._running().reset(seed=np.array(seeds))
         self._lives = status["lives"]
         self._start_frame = status["frame_number"].copy()
         self._reward_sum = np.zeros(self.num_envs)

@@ -38,8 +38,14 @@ class DoomPool:
     """
 
     def __init__(
-        self, config: DoomConfig, num_envs: int, frame_space: gymnasium.Space, action_space: gymnasium.Space
+        self,
+        config: DoomConfig,
+        num_envs: int,
+        frame_space: gymnasium.Space,
+        action_space: gymnasium.Space,
+        first_index: int = 0,
     ) -> None:
+        self._first_index = first_index
         self.frame_space, self.action_space = frame_space, action_space
         self.num_envs = num_envs
         self.stack_num = config.stack_num
@@ -77,7 +83,7 @@ class DoomPool:
             self._sent = False
         self._seed = seed
         obs = self._frames()
-        self._run([functools.partial(self._begin, i, obs[i], env_seed(seed, i)) for i in range(self.num_envs)])
+        self._run([functools.partial(self._begin, i, obs[i], self._seed_of(i)) for i in range(self.num_envs)])
         # A copy, because the caller may change obs.
         self._last = obs.copy()
         self._reward_sum = np.zeros(self.num_envs)
@@ -192,7 +198,7 @@ class DoomPool:
                 engine.start()
                 self._num_renewals[i] += 1
                 if seed is None:  # a new seed, so that the new engine does not play the same episodes again
-                    seed = env_seed(env_seed(self._seed, i), self._num_renewals[i] << 16)
+                    seed = env_seed(self._seed_of(i), self._num_renewals[i] << 16)
             engine.begin(obs, seed)
         except EnvironmentFailure as error:
             self._replace(i, obs, seed, error)
@@ -211,10 +217,14 @@ class DoomPool:
             try:
                 engine.start()
                 # A new seed, so that the new engine does not play the same episodes again.
-                engine.begin(obs, env_seed(env_seed(self._seed, i), count) if seed is None else seed)
+                engine.begin(obs, env_seed(self._seed_of(i), count) if seed is None else seed)
                 return
             except EnvironmentFailure as another:
                 error = another
+
+    def _seed_of(self, i: int) -> int:
+        """Return the seed of engine i since the last `reset`."""
+        return env_seed(self._seed, self._first_index + i)
 
     def _ignore(self, error: EnvironmentFailure) -> None:
         """Do nothing about an engine that failed while it was started or closed."""

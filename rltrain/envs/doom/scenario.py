@@ -44,9 +44,9 @@ def missing_limit(config: DoomConfig) -> str | None:
     return f"'{setup.cfg}' has no episode_timeout"
 
 
-def make_pool(config: DoomConfig, num_envs: int) -> Pool:
-    """Start `num_envs` engines. Raises ConfigError or EnvironmentFailure."""
+def make_pool(config: DoomConfig, num_envs: int, first_index: int = 0) -> Pool:
+    """Start `num_envs` engines, seeded as numbers `first_index` and up. Raises ConfigError or EnvironmentFailure."""
     frame_space, action_space = spaces(config)  # first, because it reports a missing ViZDoom as EnvironmentFailure
     from rltrain.envs.doom.pool import DoomPool
 
-    return DoomPool(config, num_envs, frame_space, action_space)
+    return DoomPool(config, num_envs, frame_space, action_space, first_index)

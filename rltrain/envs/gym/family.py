@@ -10,17 +10,17 @@ from rltrain.envs.viewer import Viewer
 __all__ = ["action_names", "make_pool", "make_viewer", "missing_limit", "settle", "spaces"]
 
 
-def make_pool(config: GymConfig, num_envs: int) -> Pool:
-    """Start `num_envs` environments. Raises what `make_env` raises."""
+def make_pool(config: GymConfig, num_envs: int, first_index: int = 0) -> Pool:
+    """Start `num_envs` environments, seeded as numbers `first_index` and up. Raises what `make_env` raises."""
     if config.workers:
         from rltrain.envs.gym.workers import WorkerPool
 
-        return WorkerPool(config, num_envs)
+        return WorkerPool(config, num_envs, first_index)
     from rltrain.envs.gym import cartpole, pool
 
     if cartpole.fits(config, num_envs):
-        return cartpole.CartPolePool(config, num_envs)
-    return pool.GymPool(config, num_envs)
+        return cartpole.CartPolePool(config, num_envs, first_index)
+    return pool.GymPool(config, num_envs, first_index)
 
 
 def action_names(config: GymConfig) -> Sequence[str]:

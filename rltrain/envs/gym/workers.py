@@ -22,7 +22,7 @@ class WorkerPool:
     the run stops, no worker is replaced, and each later step of its share is truncated in this way.
     """
 
-    def __init__(self, config: GymConfig, num_envs: int) -> None:
+    def __init__(self, config: GymConfig, num_envs: int, first_index: int = 0) -> None:
         # Make an environment here first, so that a wrong configuration raises its error before any process starts.
         self.frame_space, self.action_space = spaces(config)
         self.num_envs = num_envs
@@ -30,7 +30,7 @@ class WorkerPool:
         num_workers = min(config.workers, num_envs)
         bounds = np.linspace(0, num_envs, num_workers + 1).astype(int).tolist()
         self._shares = list(itertools.pairwise(bounds))
-        arguments = [(config, end - begin, begin) for begin, end in self._shares]
+        arguments = [(config, end - begin, first_index + begin) for begin, end in self._shares]
         self._workers = Workers(GymPool, arguments, "env.workers", config.step_timeout_s, config.max_restarts)
 
     @property

@@ -27,15 +27,17 @@ class Outcome(NamedTuple):
 class Emulator:
     """Environment `index` of `num_envs`. It writes obs and next_obs to row `index` of the shared frames.
 
+    first_index: the number of environment 0, if the pool is a part of a larger one.
+
     It does not call the library's `step`, which would fetch a picture and check the buttons at every skipped frame.
     """
 
-    def __init__(self, config: "RetroConfig", shared: Any, index: int, num_envs: int) -> None:
+    def __init__(self, config: "RetroConfig", shared: Any, index: int, num_envs: int, first_index: int = 0) -> None:
         # The worker processes use all cores already.
         cv2.setNumThreads(0)
         frames = np.frombuffer(shared, np.uint8).reshape(2, num_envs, *config.frame_shape)
         self._obs, self._next_obs = frames[:, index]
-        self._config, self._index, self._num_envs = config, index, num_envs
+        self._config, self._index, self._num_envs = config, first_index + index, num_envs
         self._judge = Judge(config.reward_variable, config.new_best_only, config.one_life)
         names, self._pad = retro_games.check(config)
         try:

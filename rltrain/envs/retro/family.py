@@ -8,9 +8,9 @@ from rltrain.envs.viewer import Viewer
 __all__ = ["action_names", "make_pool", "make_viewer", "spaces"]
 
 
-def make_pool(config: RetroConfig, num_envs: int) -> Pool:
-    """Start `num_envs` emulators. Raises what `spaces` raises."""
-    return RetroPool(config, num_envs)
+def make_pool(config: RetroConfig, num_envs: int, first_index: int = 0) -> Pool:
+    """Start `num_envs` emulators, numbered from `first_index`. Raises what `spaces` raises."""
+    return RetroPool(config, num_envs, first_index)
 
 
 def action_names(config: RetroConfig) -> list[str]:

@@ -39,7 +39,7 @@ class RetroPool:
     and each later step of the environment is truncated in this way.
     """
 
-    def __init__(self, config: RetroConfig, num_envs: int) -> None:
+    def __init__(self, config: RetroConfig, num_envs: int, first_index: int = 0) -> None:
         from rltrain.envs.retro.emulator import Emulator, Outcome
 
         self.frame_space, self.action_space = spaces(config)
@@ -50,7 +50,7 @@ class RetroPool:
         shared = multiprocessing.get_context("spawn").RawArray("B", int(np.prod(shape)))
         self._frames = np.frombuffer(shared, np.uint8).reshape(shape)
         """obs and next_obs, written by the emulators, [2, B, C, height, width] uint8."""
-        arguments = [(config, shared, i, num_envs) for i in range(num_envs)]
+        arguments = [(config, shared, i, num_envs, first_index) for i in range(num_envs)]
         self._workers = Workers(Emulator, arguments, "env.game", config.step_timeout_s, config.max_restarts)
 
     @property

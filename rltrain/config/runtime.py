@@ -1,0 +1,50 @@
+"""Settings of the processes of a run: where it computes, never what. Checkpoints fit every runtime."""
+
+import re
+from dataclasses import dataclass
+
+from rltrain.config.validate import at_least
+from rltrain.errors import ConfigError
+
+
+@dataclass
+class LocalConfig:
+    """One process."""
+
+    name: str = "local"
+
+
+@dataclass
+class TorchrunConfig:
+    """Several processes that learn together, connected by torch.distributed."""
+
+    name: str = "torchrun"
+    processes: int | None = None
+    """Processes on this machine; null: one for each GPU, or 1 without a GPU. num_envs and batch_size stay those of the
+    whole run."""
+    nodes: int = 1
+    """Machines. Start the same command on each of them."""
+    rendezvous: str | None = None
+    """HOST:PORT where the machines meet, a free port of one of them; needed for more than one machine."""
+    max_restarts: int = 0
+    """How often all processes start again from the last checkpoint after one was lost."""
+    silence_s: float = 30.0
+    """Seconds after which a process that gives no sign of life counts as lost: the run ends with exit code 9."""
+    check_every_updates: int = 1000
+    """Optimizer steps between checks that all processes have the same parameters; 0: never."""
+
+    def __post_init__(self) -> None:
+        at_least("runtime.processes", self.processes, 1)
+        at_least("runtime.nodes", self.nodes, 1)
+        at_least("runtime.max_restarts", self.max_restarts, 0)
+        at_least("runtime.silence_s", self.silence_s, 3)
+        at_least("runtime.check_every_updates", self.check_every_updates, 0)
+        if self.rendezvous is not None and not re.fullmatch(r".+:\d+", self.rendezvous):
+            raise ConfigError(f"'{self.rendezvous}' is not HOST:PORT", "runtime.rendezvous", "write e.g. node1:29500")
+        if self.nodes > 1 and self.rendezvous is None:
+            fix = "name a free port of one machine, e.g. runtime.rendezvous=node1:29500"
+            raise ConfigError("several machines need a place to meet", "runtime.rendezvous", fix)
+
+
+RUNTIMES: dict[str, type] = {"local": LocalConfig, "torchrun": TorchrunConfig}
+"""The settings class of each runtime."""
