@@ -19,7 +19,7 @@ from rltrain.algos.parts.minibatches import normalized
 from rltrain.buffers.rollout import Minibatch
 from rltrain.config.algorithms import A2CConfig
 from rltrain.config.run import RunConfig
-from rltrain.math.losses import explained_variance, normalize, policy_gradient_loss, value_loss
+from rltrain.math.losses import explained_variance, policy_gradient_loss, value_loss
 from rltrain.math.returns import gae
 from rltrain.nn.learner import Loss
 from rltrain.run.run import Run
@@ -75,8 +75,7 @@ def train(config: RunConfig, run: Run) -> None:
             )
             returns = advantage + rollout.value
             if c.normalize_advantage:
-                alone = run.group.is_alone
-                advantage = normalize(advantage) if alone else normalized([advantage], run.group)[0]
+                advantage = normalized(advantage, run.group)
             batch = rollout.whole(advantage, returns)
             agent.learner.step(agent.loss, batch)
         run.record({"train/explained_variance": explained_variance(batch.value, batch.returns)})

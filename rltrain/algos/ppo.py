@@ -16,20 +16,18 @@ repeat: act for num_steps in every environment with the current policy, which be
 from dataclasses import replace
 
 import gymnasium
-from torch import Tensor
 
 from rltrain.algos.parts.actor import Actor, PolicyAgent
 from rltrain.algos.parts.collector import Collector
 from rltrain.algos.parts.minibatches import epochs, normalized
-from rltrain.buffers.rollout import Minibatch, Rollout
+from rltrain.buffers.rollout import Minibatch
 from rltrain.config.algorithms import PPOConfig
 from rltrain.config.run import RunConfig
-from rltrain.math.losses import approx_kl, clip_fraction, explained_variance, normalize, ppo_loss
+from rltrain.math.losses import approx_kl, clip_fraction, explained_variance, ppo_loss
 from rltrain.math.returns import gae
 from rltrain.math.schedules import linear_or_constant
 from rltrain.nn.learner import Loss
 from rltrain.run.run import Run
-from rltrain.runtime.group import Group
 
 
 class PPO(PolicyAgent):
@@ -45,28 +43,8 @@ class PPO(PolicyAgent):
     def update(self, batch: Minibatch, clip_range: float) -> None:
         """Take one optimizer step on a minibatch. Advantages are normalised over the whole minibatch."""
         if self.config.normalize_advantage:
-            batch = replace(batch, advantage=normalize(batch.advantage))
+            batch = replace(batch, advantage=normalized(batch.advantage, self.learner.group))
         self.learner.step(self.loss, batch, clip_range=clip_range)
-
-    def update_together(
-        self,
-        rollout: Rollout,
-        indices: list[Tensor],
-        advantage: Tensor,
-        returns: Tensor,
-        clip_range: float,
-        group: Group,
-    ) -> None:
-        """Take one optimizer step with the other processes of a group on each minibatch, as `update` does alone.
-
-        indices: the rows of each minibatch that this process has. advantage, returns: [T, B].
-        """
-        advantages = [advantage.flatten()[index] for index in indices]
-        if self.config.normalize_advantage:
-            advantages = normalized(advantages, group)
-        for index, advantage_N in zip(indices, advantages, strict=True):
-            batch = replace(rollout.minibatch(index, advantage, returns), advantage=advantage_N)
-            self.learner.step(self.loss, batch, clip_range=clip_range)
 
     def loss(self, batch: Minibatch, clip_range: float) -> Loss:
         """Return -(L^CLIP - c1 L^VF + c2 S): equation 9 with its sign reversed, written out in `ppo_loss`."""
@@ -118,12 +96,8 @@ def train(config: RunConfig, run: Run) -> None:
                 rollout.reward, rollout.discount, rollout.trace, rollout.value, rollout.next_value, c.gae_lambda
             )
             returns = advantage + rollout.value
-            indices = epochs(rollout, c, minibatch_generator, run.group, run.share)
-            if run.group.is_alone:
-                for index in indices:
-                    agent.update(rollout.minibatch(index, advantage, returns), clip_range)
-            else:
-                agent.update_together(rollout, list(indices), advantage, returns, clip_range, run.group)
+            for index in epochs(rollout, c, minibatch_generator, run.group, run.share):
+                agent.update(rollout.minibatch(index, advantage, returns), clip_range)
         run.record({"train/explained_variance": explained_variance(rollout.flat("value"), returns.flatten())})
         run.record(agent.learner.metrics)
         run.after_step(c.num_steps * c.num_envs)

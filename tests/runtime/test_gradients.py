@@ -15,7 +15,6 @@ from rltrain.config.algorithms import A2CConfig, PPOConfig, PQNConfig
 from rltrain.config.environments import GymConfig
 from rltrain.config.network import NetworkConfig
 from rltrain.config.run import RunConfig
-from rltrain.math.losses import normalize
 from rltrain.runtime.group import Alone
 from rltrain.runtime.share import Share
 
@@ -64,15 +63,13 @@ def update(algo, agent, rollout, advantage, group, share):
     agent.learner.join(group, share.weight)
     returns = advantage + rollout.value
     indices = list(epochs(rollout, agent.config, np.random.default_rng(2), group, share)) if algo != "a2c" else []
-    if algo == "ppo" and group.is_alone:
+    if algo == "ppo":
         agent.update(rollout.minibatch(indices[0], advantage, returns), 0.2)
-    elif algo == "ppo":
-        agent.update_together(rollout, indices, advantage, returns, 0.2, group)
     elif algo == "pqn":
         flat = rollout.flat("action")[indices[0]], returns.flatten()[indices[0]]
         agent.learner.step(agent.loss, ReturnBatch(rollout.obs_at(indices[0]), *flat))
     else:
-        advantage = normalize(advantage) if group.is_alone else normalized([advantage], group)[0]
+        advantage = normalized(advantage, group)
         agent.learner.step(agent.loss, rollout.whole(advantage, returns))
     return {name: gradient.clone() for name, gradient in agent.learner.trained.gradients().items()}
 
@@ -103,5 +100,5 @@ def test_gradients_of_parts_are_those_of_the_whole(algo, pixels, precision, atol
 
 
 def test_equal_advantages_become_0_and_not_the_noise_of_their_mean():
-    parts = together(2, lambda group: normalized([torch.full((3,), 0.1)], group)[0])
+    parts = together(2, lambda group: normalized(torch.full((3,), 0.1), group))
     assert float(torch.cat(parts).abs().max()) < 1e-6

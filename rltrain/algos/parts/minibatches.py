@@ -1,13 +1,13 @@
 """Minibatches of a rollout whose environments are spread over the processes of a run."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Protocol
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from rltrain.buffers.rollout import Rollout
+from rltrain.math.losses import normalize
 from rltrain.runtime.group import Group
 from rltrain.runtime.share import Share
 
@@ -33,15 +33,19 @@ def epochs(
             yield from rollout.shuffled_by_environment(c.batch_size, generator, share)
 
 
-def normalized(parts: Sequence[Tensor], group: Group) -> list[Tensor]:
-    """Return each minibatch shifted to mean 0 and scaled to standard deviation 1, over the rows of all processes.
+def normalized(advantage: Tensor, group: Group) -> Tensor:
+    """Return `math.losses.normalize` of a minibatch whose rows are spread over the processes, [N] float32.
 
-    parts: what this process has of each minibatch, [N], float32. As `math.losses.normalize`, with the mean in float64
-    before the squares. All minibatches are reduced at once: two exchanges, whatever their number.
+    advantage: the rows of this process, [N], float32. One exchange joins the moments of all parts (Chan et al. 1983,
+    equation 2.1), in float64, so that the result does not depend on the number of processes.
     """
-    counts_sums = group.sum(np.array([(part.numel(), float(part.double().sum())) for part in parts]))
-    counts, means = counts_sums[:, 0], counts_sums[:, 1] / counts_sums[:, 0]
-    centred = [part.double() - mean for part, mean in zip(parts, means.tolist(), strict=True)]
-    squares = group.sum(np.array([float(part.square().sum()) for part in centred]))
-    deviations = np.sqrt(squares / counts) + 1e-8
-    return [(part / deviation).to(torch.float32) for part, deviation in zip(centred, deviations.tolist(), strict=True)]
+    if group.is_alone:
+        return normalize(advantage)
+    rows = advantage.double()
+    mean = float(rows.mean())
+    moments = np.zeros((group.size, 3))
+    moments[group.rank] = rows.numel(), mean, float((rows - mean).square().sum())
+    counts, means, squares = group.sum(moments).T
+    mean = float(counts @ means / counts.sum())
+    deviation = float(np.sqrt((squares.sum() + counts @ (means - mean) ** 2) / counts.sum()))
+    return ((rows - mean) / (deviation + 1e-8)).float()
