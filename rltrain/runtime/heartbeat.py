@@ -60,6 +60,13 @@ class Sign(NamedTuple):
         except psutil.NoSuchProcess:
             return True
 
+    @property
+    def is_sibling(self) -> bool:
+        """True if it is a process of the launcher that started this one."""
+        with contextlib.suppress(psutil.Error):
+            return self.is_here and psutil.Process(self.facts["pid"]).ppid() == os.getppid()
+        return False
+
 
 def _pids() -> str:
     """Return a name for the process ids of this machine. Containers with one name have different ones."""
@@ -157,7 +164,7 @@ class Heartbeat:
             else:
                 continue
             for sign in silent:
-                if sign.is_here:  # the launcher would wait for it
+                if sign.is_sibling:  # the launcher would wait for it
                     with contextlib.suppress(OSError):
                         os.kill(sign.facts["pid"], signal.SIGKILL)
             self._on_silence(what)
