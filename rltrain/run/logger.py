@@ -186,7 +186,7 @@ class Silent:
     def episodes(self, step: int, episodes: list[Episode]) -> None:
         """Do nothing."""
 
-    def result(self, step: int, final: dict[str, Any], best: dict[str, Any]) -> None:
+    def result(self, step: int, final: dict[str, Any], best: dict[str, Any] | None) -> None:
         """Do nothing."""
 
     def close(self) -> None:
