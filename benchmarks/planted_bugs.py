@@ -80,7 +80,7 @@ BUGS = [
         "truncated = game.is_episode_timeout_reached() and not game.is_player_dead()", "truncated = False",
         "envs/doom/test_doom.py"),
     Bug("actions of Discrete(n, start=k) are not shifted", "envs/gym/conversion.py",
-        'self._first_action = getattr(env.action_space, "start", 0)', "self._first_action = 0",
+        'self._first_action = getattr(action_space, "start", 0)', "self._first_action = 0",
         "envs/gym/test_conversion.py envs/gym/test_gym.py"),
     Bug("a pair that does not fit is trained", "app/resolve.py", "if kind not in algo.action_kinds:", "if False:",
         "app/test_cli_errors.py"),

@@ -20,9 +20,19 @@ import torch
 from hydra._internal.hydra import Hydra
 from hydra.core.global_hydra import GlobalHydra
 
-from rltrain import cli
+from rltrain import cli, plugins
+from rltrain.algos.registry import PLUGIN_MODULES
+from rltrain.config import network, plugin_modules
+from rltrain.config.algorithms import ALGOS
+from rltrain.config.environments import ENVIRONMENTS
+from rltrain.envs.registry import MODULES
 from rltrain.fast.accelerate import accelerate
 from rltrain.run.run import Run
+
+LONG = Path(__file__).with_name("long.txt")
+"""The tests that `pytest` leaves out, as they alone would take more than half of its time."""
+_REGISTRIES = (plugins.OPTIONS, ALGOS, PLUGIN_MODULES, ENVIRONMENTS, MODULES, network.OWN, network.SMALLEST_FRAME)
+"""What a plugin adds to."""
 
 
 def pytest_addoption(parser):
@@ -31,6 +41,15 @@ def pytest_addoption(parser):
     if importlib.util.find_spec("xdist") is None:  # a bare machine with a GPU: one process, the same command
         parser.addoption("--numprocesses", help="needs pytest-xdist")
         parser.addoption("--dist", help="needs pytest-xdist")
+
+
+@pytest.hookimpl(tryfirst=True)  # before those that are marked slow are taken out
+def pytest_collection_modifyitems(items):
+    """Mark what long.txt lists as slow."""
+    long = set(LONG.read_text().splitlines())
+    for item in items:
+        if item.nodeid.removeprefix("tests/") in long:
+            item.add_marker("slow")
 
 
 @dataclass
@@ -59,13 +78,21 @@ class Outcome:
 
 @pytest.fixture(autouse=True)
 def process_settings():
-    """Every test begins with the accelerated twins and with the threads and tiny numbers of a fresh process.
+    """Every test begins with the twins, threads, tiny numbers and plugins of a fresh process.
 
-    A run in this process sets all three. Hypothesis draws tiny numbers and does not take them for 0.
+    A run in this process changes all of them. Hypothesis draws tiny numbers and does not take them for 0.
     """
     num_threads = torch.get_num_threads()
     accelerate(True)
+    loaded, named = list(plugin_modules.LOADED), set(plugin_modules.NAMED)
+    before = [dict(registry) for registry in _REGISTRIES]
     yield
+    # A worker process of a later test would import what an earlier one had loaded, and a list would show its options.
+    plugin_modules.LOADED[:] = loaded
+    plugin_modules.NAMED.intersection_update(named)
+    for registry, entries in zip(_REGISTRIES, before, strict=True):
+        registry.clear()
+        registry.update(entries)
     torch.set_num_threads(num_threads)
     torch.set_flush_denormal(False)
 

@@ -3,6 +3,8 @@
 from rltrain.config.algorithms import ALGOS
 
 QUICK = ["device=cpu", "progress=false", "eval_episodes=1", "final_eval_episodes=1"]
+TABLE = ["algo=q_learning", "env=frozen_lake", "total_steps=400", "checkpoint_every_steps=150", "progress=false"]
+"""A run of a table with several checkpoints."""
 TABULAR = ("q_learning", "sarsa", "monte_carlo")
 _DQN = [
     "algo.learning_starts=64",

@@ -1,4 +1,4 @@
-"""The Hydra application that trains. Only this module uses Hydra and OmegaConf; others get dataclasses."""
+"""The Hydra application that trains. Only this module, hydra_sweep and overrides know Hydra; others get dataclasses."""
 
 import dataclasses
 import functools

@@ -59,6 +59,8 @@ class Pieces:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the state that `state_dict` returned, with arrays for pieces. Raises KeyError or ValueError."""
         self._num_rows = int(state["rows"])  # a run keeps its size of pieces, even if PIECE_BYTES has changed since
+        if self._num_rows < 1:
+            raise ValueError(f"the saved pieces have {self._num_rows} rows")
         expected = (len(self._rings), -(-self._length // self._num_rows))
         if state["stamps"].shape != expected:
             raise ValueError(f"the saved pieces have the layout {state['stamps'].shape}, not {expected}")

@@ -95,12 +95,19 @@ class PrioritizedReplay:
         return state | {"priority": priority, "max_priority": self.max_priority, "beta": self.beta}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the state that `state_dict` returned."""
+        """Restore the state that `state_dict` returned. Raises ValueError for priorities that do not fit the slots."""
         self.replay.load_state_dict(state)
+        saved, valid = state["priority"], state["valid"]
+        # A slot that cannot be sampled must have priority 0, or `sample` would return it.
+        if saved.shape != valid.shape or saved.dtype.kind != "f" or (saved[~valid] != 0).any():
+            raise ValueError(f"the saved priorities {saved.dtype} {saved.shape} do not fit the replay")
+        largest, beta = float(state["max_priority"]), float(state["beta"])
+        if not (1.0 <= largest < np.inf and 0.0 <= beta < np.inf):
+            raise ValueError(f"the saved replay has max_priority {largest} and beta {beta}")
         priority = np.zeros((self.replay.num_envs, self.replay.slots_per_env))
-        priority[:, : state["priority"].shape[1]] = state["priority"]
+        priority[:, : saved.shape[1]] = saved
         self._tree.load(priority.ravel())
-        self.max_priority, self.beta = float(state["max_priority"]), float(state["beta"])
+        self.max_priority, self.beta = largest, beta
 
     def _apply(self, change: Change) -> Change:
         """Update the tree for the slots that can be sampled from now on and for those that no longer can."""

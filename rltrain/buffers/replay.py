@@ -223,7 +223,19 @@ class Replay:
         for name in ("capacity", "stack_num", "n_step"):
             if int(state[name]) != getattr(self, name):
                 raise ValueError(f"the saved replay has {name} {int(state[name])}, this one {getattr(self, name)}")
-        self._used = state["valid"].shape[1]
+        used, num_adds = int(state["frame"]["used"]), int(state["frame"]["adds"])
+        if used != state["valid"].shape[1] or not 0 <= used <= self.slots_per_env or num_adds < 0:
+            raise ValueError(f"the saved replay has {used} used slots and {num_adds} additions")
+        limits = {"head": self.slots_per_env, "open": 2, "run": self.n_step + 1}
+        for name, limit in limits.items():  # they index memory
+            saved = state[name]
+            if saved.shape != (self.num_envs,) or saved.dtype.kind not in "bi":
+                raise ValueError(f"the saved replay's {name} is {saved.dtype} {saved.shape}, which does not fit")
+            if (saved < 0).any() or (saved >= limit).any():
+                raise ValueError(f"the saved replay's {name} is outside 0..{limit - 1}")
+        if (state["history"] >= self.stack_num).any():
+            raise ValueError(f"the saved replay's history is outside 0..{self.stack_num - 1}")
+        self._used = used
         self._frames.flush()
         self._pieces.load_state_dict(state["frame"])
         self._num_adds = int(state["frame"]["adds"])
@@ -235,9 +247,6 @@ class Replay:
             rows[:, : self._used] = saved
             if name == "valid":
                 rows[:, self._used :] = False
-        for name in ("head", "open", "run"):
-            if state[name].shape != (self.num_envs,):
-                raise ValueError(f"the saved replay's {name} is {state[name].shape}, which does not fit")
         self._head, self._open, self._since_end = (state[name].tolist() for name in ("head", "open", "run"))
         self.size = int(self._valid.sum())
         self.generator.bit_generator.state = state["generator"]

@@ -1,6 +1,8 @@
 """The module of each environment family. An emulator's package is imported only when its family is used."""
 
+import dataclasses
 import importlib
+import sys
 from types import ModuleType
 from typing import Any
 
@@ -19,7 +21,8 @@ MODULES: dict[str, str] = {
 }
 """The module of each family. It has `spaces`, `make_pool` and, if it can render, `make_viewer`.
 
-It may have `settle(config, action_space)` and `bounded(config, steps)`, which the functions below describe.
+It may have `settle(config, action_space)`, which the function below describes, and `missing_limit(config)`: what is
+missing, in words, if episodes have no time limit, or None.
 """
 
 NO_END_STEPS = 10_000
@@ -45,10 +48,21 @@ def settle(config: Any, action_space: gymnasium.Space) -> Any:
 def bounded(config: Any, steps: int = NO_END_STEPS) -> Any:
     """Return the configuration for episodes that must end: with a time limit of `steps` if there is none.
 
-    Raises ConfigError or EnvironmentFailure.
+    The first time, a line on stderr tells it. Raises ConfigError or EnvironmentFailure.
     """
-    limit = getattr(_module(config), "bounded", None)
-    return limit(config, steps) if limit else config
+    missing_limit = getattr(_module(config), "missing_limit", None)
+    what = missing_limit(config) if missing_limit else None
+    if what is None:
+        return config
+    if what not in _told:
+        _told.add(what)
+        cut = f"episodes that must end are cut after {steps:,} steps"
+        print(f"rltrain: {what}: {cut}; choose another limit with env.max_episode_steps", file=sys.stderr)
+    return dataclasses.replace(config, max_episode_steps=steps)
+
+
+_told: set[str] = set()
+"""The missing limits that were told."""
 
 
 def make_pool(config: Any, num_envs: int, first_index: int = 0) -> Pool:

@@ -55,8 +55,18 @@ class Stepper:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the state that `state_dict` returned. An empty state changes nothing."""
+        """Restore the state that `state_dict` returned. An empty state changes nothing.
+
+        Raises ValueError for observations of other shapes, or states that the space does not have.
+        """
         if state:
+            for name in ("frame", "first", "obs"):
+                own, saved = getattr(self, name), state[name]
+                if saved.shape != own.shape or saved.dtype != own.dtype:
+                    raise ValueError(f"the saved {name} is {saved.dtype} {saved.shape}, not {own.dtype} {own.shape}")
+                num_states = getattr(self.pool.frame_space, "n", None)
+                if name != "first" and num_states is not None and ((saved < 0) | (saved >= num_states)).any():
+                    raise ValueError(f"the saved {name} has a state outside 0..{num_states - 1}")
             self.pool.load_state_dict(state["environments"])
             self.frame, self.first, self.obs = state["frame"], state["first"], state["obs"]
             self._stack.restore(self.obs)

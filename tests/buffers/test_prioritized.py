@@ -112,6 +112,22 @@ def test_saving_keeps_priorities_and_the_generator():
     assert (one.index == two.index).all() and (one.weight == two.weight).all()
 
 
+@pytest.mark.parametrize("change", [
+    lambda state: {"priority": state["priority"][:, :1]},
+    lambda state: {"priority": state["priority"] + 1.0},
+    lambda state: {"priority": np.where(state["valid"], np.nan, 0.0)},
+    lambda state: {"priority": np.where(state["valid"], -1.0, 0.0)},
+    lambda state: {"priority": state["priority"].astype(np.complex128)},
+    lambda state: {"max_priority": float("inf")},
+    lambda state: {"beta": -1.0},
+])  # fmt: skip
+def test_saved_priorities_that_do_not_fit_the_slots_are_refused(change):
+    """Bugs: slots that hold no transition are sampled; one column of priorities is broadcast to all slots."""
+    state = loaded(filled(10, 0.6, 0.4).state_dict())
+    with pytest.raises(ValueError, match=r"priorit"):
+        filled(10, 0.6, 0.4).load_state_dict(state | change(state))
+
+
 def test_a_td_error_that_is_not_finite_is_reported():
     replay = filled(4, 0.6, 0.4)
     with pytest.raises(NonFiniteError):

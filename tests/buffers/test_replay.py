@@ -53,7 +53,7 @@ def equals_naive_replay(num_envs, stack_num, n_step, spare, end_rate, num_steps,
     feeder.check()
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(**CASES)
 def test_equals_naive_replay_under_random_ends(**case):
     equals_naive_replay(**case)
@@ -213,6 +213,24 @@ def test_saved_state_of_another_shape_is_refused():
     state = build(3, 40, 4, 3).state_dict()
     with pytest.raises(ValueError, match="n_step 3, this one 2"):
         build(3, 40, 4, 2).load_state_dict(state)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("head", 40), ("head", -1), ("run", 4), ("open", 2), ("history", 4), ("head", 0.5)]
+)
+def test_saved_numbers_that_index_memory_are_checked(name, value):
+    """Bugs: a head outside of the ring writes over another environment's slots, or ends in an IndexError at a step."""
+    feeder = Feeder(build(3, 40, 4, 3), 4, 3, 0.9, 4)
+    for _ in range(10):
+        feeder.step(0.2)
+    state = loaded(feeder.replay.state_dict())
+    changed = state[name].astype(type(value)) if name == "open" or value == 0.5 else state[name].copy()
+    changed.flat[0] = value
+    with pytest.raises(ValueError, match=f"the saved replay's {name} is"):
+        build(3, 40, 4, 3).load_state_dict(state | {name: changed})
+    for key, wrong in (("used", 41), ("used", -1), ("adds", -1), ("rows", 0)):
+        with pytest.raises(ValueError, match="the saved"):
+            build(3, 40, 4, 3).load_state_dict(state | {"frame": state["frame"] | {key: wrong}})
 
 
 def test_atari_frames_cost_under_7500_bytes_each():

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from small_runs import TABLE
 
 from rltrain import cli
 from rltrain.commands.arguments import is_setting
@@ -16,15 +17,6 @@ from rltrain.run import folder as run_folder
 from rltrain.run.logger import Logger
 from rltrain.run.run import Run
 from rltrain.system import atomic, inside
-
-TABLE = ["algo=q_learning", "env=frozen_lake", "total_steps=400", "checkpoint_every_steps=150", "progress=false"]
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    place = tmp_path_factory.mktemp("made")
-    assert cli.run([*TABLE, f"run_dir={place}"]) == 0
-    return (place / "latest").resolve()
 
 
 @pytest.fixture

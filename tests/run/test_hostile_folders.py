@@ -3,15 +3,14 @@
 import json
 import os
 import shutil
-import signal
 
 import numpy as np
 import pytest
+from in_time import fails_after
 
 from rltrain import cli
 from rltrain.run import checkpoint_files
 
-TABLE = ["algo=q_learning", "env=frozen_lake", "total_steps=400", "checkpoint_every_steps=150", "progress=false"]
 FILES = ["config.yaml", "config.resume-1.yaml", "status.json", "meta.json", "result.json", "metrics.jsonl",
          "episodes.csv", "command.txt", ".lock", "q_table.csv", "error.log", "checkpoints/last", "checkpoints/best",
          "checkpoints/step_000000400/manifest.json", "checkpoints/step_000000400/state.json",
@@ -21,22 +20,8 @@ FOLDERS = ["checkpoints", "checkpoints/step_000000400", "eval", "videos"]
 
 @pytest.fixture(autouse=True)
 def in_time():
-    def give_up(number, frame):
-        raise AssertionError("it hangs")
-
-    before = signal.signal(signal.SIGALRM, give_up)
-    signal.alarm(120)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """A finished run with two checkpoints."""
-    place = tmp_path_factory.mktemp("made")
-    assert cli.run([*TABLE, f"run_dir={place}"]) == 0
-    return (place / "latest").resolve()
+    with fails_after(120):
+        yield
 
 
 @pytest.fixture

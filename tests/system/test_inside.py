@@ -1,9 +1,9 @@
 """Nothing in a run folder hangs a reader, eats its memory, or leads it out of the folder."""
 
 import os
-import signal
 
 import pytest
+from in_time import fails_after
 
 from rltrain.errors import CheckpointError
 from rltrain.system import atomic, inside
@@ -12,15 +12,8 @@ from rltrain.system import atomic, inside
 @pytest.fixture(autouse=True)
 def in_time():
     """A reader that waits for a pipe, or goes on without end, fails instead of hanging the suite."""
-
-    def give_up(number, frame):
-        raise AssertionError("it hangs")
-
-    before = signal.signal(signal.SIGALRM, give_up)
-    signal.alarm(20)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
+    with fails_after(20):
+        yield
 
 
 READERS = (inside.read_bytes, inside.read_text, inside.read_json, inside.read_yaml, inside.append, inside.open_lock,

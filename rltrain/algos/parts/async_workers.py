@@ -255,11 +255,8 @@ def _run_worker(
             raise
         except (Exception, SystemExit) as error:
             fault = plugin_modules.fault_of(error)
-            pipe.send((fault.exit_code, fault.what, fault.where, fault.fix) if fault else _bug())
-
-
-def _bug() -> tuple[int, str, str, str]:  # pragma: no cover (in a process of its own)
-    return 1, traceback.format_exc(), "", ""
+            bug = (1, traceback.format_exc(), "", "")
+            pipe.send((fault.exit_code, fault.what, fault.where, fault.fix) if fault else bug)
 
 
 def _exit_with_trainer() -> None:  # pragma: no cover (in a process of its own)

@@ -1,10 +1,10 @@
 """The family of Doom scenarios."""
 
 from rltrain.config.environments import DoomConfig
-from rltrain.envs.doom.scenario import bounded, make_pool, scenarios, spaces
+from rltrain.envs.doom.scenario import make_pool, missing_limit, scenarios, spaces
 from rltrain.envs.viewer import Viewer
 
-__all__ = ["bounded", "make_pool", "make_viewer", "scenarios", "spaces"]
+__all__ = ["make_pool", "make_viewer", "missing_limit", "scenarios", "spaces"]
 
 
 def make_viewer(config: DoomConfig) -> Viewer:

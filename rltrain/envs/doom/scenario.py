@@ -1,8 +1,5 @@
 """Doom scenarios: their names, spaces and pools. ViZDoom is imported only when a function needs it."""
 
-import dataclasses
-import sys
-
 import gymnasium
 import numpy as np
 from gymnasium import spaces as gym_spaces
@@ -34,24 +31,17 @@ def spaces(config: DoomConfig) -> tuple[gymnasium.Space, gymnasium.Space]:
     return gym_spaces.Box(0, 255, shape, np.uint8), actions
 
 
-def bounded(config: DoomConfig, steps: int) -> DoomConfig:
-    """Return the configuration with a time limit of `steps` if neither it nor the .cfg file has one.
+def missing_limit(config: DoomConfig) -> str | None:
+    """Return what is missing, in words, if neither the configuration nor the .cfg file has a time limit; else None.
 
-    The first time, a line on stderr tells it. Raises what `spaces` raises.
+    Raises what `spaces` raises.
     """
-    from rltrain.envs.doom import setup as doom_setup
+    from rltrain.envs.doom.setup import read_setup
 
-    cfg = str(doom_setup.read_setup(config).cfg)
-    if config.max_episode_steps is not None or doom_setup.timeout_tics(cfg) > 0:
-        return config
-    if cfg not in _told:
-        _told.add(cfg)
-        what = f"rltrain: '{cfg}' has no episode_timeout: episodes that must end are cut after {steps:,} steps"
-        print(f"{what}; choose another limit with env.max_episode_steps", file=sys.stderr)
-    return dataclasses.replace(config, max_episode_steps=steps)
-
-
-_told: set[str] = set()
+    setup = read_setup(config)
+    if config.max_episode_steps is not None or setup.timeout_tics > 0:
+        return None
+    return f"'{setup.cfg}' has no episode_timeout"
 
 
 def make_pool(config: DoomConfig, num_envs: int, first_index: int = 0) -> Pool:

@@ -50,6 +50,8 @@ class Setup(NamedTuple):
     """The rows and columns of the screen that remain after env.crop."""
     variables: list[str]
     shaping: list[Weight]
+    timeout_tics: int
+    """The time limit of the .cfg file in tics of the game's clock, or 0 if it has none."""
 
 
 def scenarios() -> list[str]:
@@ -60,13 +62,6 @@ def scenarios() -> list[str]:
         if cfg.stem not in _MULTIPLAYER and wad and (_SCENARIOS / wad).is_file():
             found.append(cfg.stem)
     return sorted(found)
-
-
-def timeout_tics(cfg: str) -> int:
-    """Return the time limit of a .cfg file in tics of the game's clock, or 0 if it has none."""
-    game = vizdoom.DoomGame()
-    game.load_config(cfg)
-    return max(0, game.get_episode_timeout())
 
 
 def read_setup(config: "DoomConfig") -> Setup:
@@ -99,6 +94,7 @@ def read_setup(config: "DoomConfig") -> Setup:
         _crop(config),
         [_variable(name, "env.game_variables") for name in config.game_variables],
         [_weight(name, weight) for name, weight in config.shaping.items()],
+        max(0, game.get_episode_timeout()),
     )
 
 

@@ -1,11 +1,11 @@
 """The family of gymnasium environments, stepped in this process or in worker processes."""
 
 from rltrain.config.environments import GymConfig
-from rltrain.envs.gym.make import bounded, settle, spaces
+from rltrain.envs.gym.make import missing_limit, settle, spaces
 from rltrain.envs.pool import Pool
 from rltrain.envs.viewer import Viewer
 
-__all__ = ["bounded", "make_pool", "make_viewer", "settle", "spaces"]
+__all__ = ["make_pool", "make_viewer", "missing_limit", "settle", "spaces"]
 
 
 def make_pool(config: GymConfig, num_envs: int, first_index: int = 0) -> Pool:

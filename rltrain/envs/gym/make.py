@@ -115,21 +115,16 @@ def time_limit(env: gymnasium.Env) -> int | None:
     return min(limits, default=None)
 
 
-def bounded(config: GymConfig, steps: int) -> GymConfig:
-    """Return the configuration with a time limit of `steps` if neither it nor the environment has one.
+def missing_limit(config: GymConfig) -> str | None:
+    """Return what is missing, in words, if neither the configuration nor the environment has a time limit; else None.
 
-    The first time, a line on stderr tells it. Raises what `make_env` raises.
+    Raises what `make_env` raises.
     """
     if config.max_episode_steps is not None or _has_limit(config):
-        return config
-    if config.id not in _told:
-        _told.add(config.id)
-        what = f"rltrain: '{config.id}' has no time limit: episodes that must end are cut after {steps:,} steps"
-        print(f"{what}; choose another limit with env.max_episode_steps", file=sys.stderr)
-    return dataclasses.replace(config, max_episode_steps=steps)
+        return None
+    return f"'{config.id}' has no time limit"
 
 
-_told: set[str] = set()
 _limited: dict[str, bool] = {}
 """Whether an environment has a time limit, by id and kwargs, because making an environment may take long."""
 

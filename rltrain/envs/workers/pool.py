@@ -17,7 +17,7 @@ from rltrain.config import plugin_modules
 from rltrain.envs.patience import STOPPING_S, is_stopping
 from rltrain.envs.restarts import Restarts
 from rltrain.envs.seeding import env_seed
-from rltrain.envs.workers.process import Failure, Watch, children, kill, serve
+from rltrain.envs.workers.process import Failure, Watch, children, kill, serve, wait_for_end
 from rltrain.errors import EnvironmentFailure, RltrainError
 
 _START_TIMEOUT_S = 120.0
@@ -164,6 +164,7 @@ class Workers:
             return answer
         except (EOFError, OSError):
             hung = self._watch.end()
+            wait_for_end(process)  # else the next line would be taken for what ended it
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)  # its child processes; before `join` frees its process id
             process.join()

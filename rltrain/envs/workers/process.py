@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -138,3 +139,14 @@ def children(process: Any) -> list[psutil.Process]:
     with contextlib.suppress(psutil.Error):
         return psutil.Process(process.pid).children(recursive=True)
     return []
+
+
+def wait_for_end(process: Any) -> None:
+    """Wait up to 1 s until a worker that has closed its pipe has ended. Its process id stays taken until `join`."""
+    end_s = time.monotonic() + 1.0
+    while time.monotonic() < end_s and hasattr(os, "waitid"):
+        with contextlib.suppress(ChildProcessError):
+            if os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+                time.sleep(0.005)
+                continue
+        return

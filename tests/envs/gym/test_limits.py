@@ -9,14 +9,12 @@ from small_runs import small
 
 from rltrain.config.environments import DoomConfig, GymConfig
 from rltrain.envs import registry
-from rltrain.envs.doom import scenario
-from rltrain.envs.gym import make
 
 
 @pytest.fixture(autouse=True)
 def _importable(monkeypatch, request):
     monkeypatch.syspath_prepend(str(request.path.parent))
-    monkeypatch.setattr(make, "_told", set())
+    monkeypatch.setattr(registry, "_told", set())
 
 
 def episode(config):
@@ -61,7 +59,7 @@ def test_a_doom_file_without_a_timeout_gets_a_limit(tmp_path, monkeypatch, capsy
     from rltrain.envs.doom.game import make_game
     from rltrain.envs.doom.setup import read_setup
 
-    monkeypatch.setattr(scenario, "_told", set())
+    monkeypatch.setattr(registry, "_told", set())
     config = DoomConfig("x")
     text = read_setup(config).cfg.read_text()
     assert registry.bounded(config) == config, "basic.cfg has one"
