@@ -9,9 +9,9 @@ from rltrain.buffers.chunk import older_frames, stacks, successors
 from rltrain.envs.frame_stack import FrameStack
 
 
-@pytest.mark.parametrize("shape", [(1, 2, 2), (3, 2, 2), (5,), ()], ids=str)
-@pytest.mark.parametrize("stack_num", [1, 2, 4])
-@pytest.mark.parametrize("num_steps", [1, 2, 3, 20])
+@pytest.mark.parametrize("shape", [(3, 2, 2), (5,), ()], ids=str)
+@pytest.mark.parametrize("stack_num", [1, 4])
+@pytest.mark.parametrize("num_steps", [1, 3, 20])
 def test_stacks_are_those_that_were_acted_on(num_steps, stack_num, shape):
     """Bugs: frames of the episode before, of the chunk before left out, of the oldest last; chunks shorter than a
     stack."""
