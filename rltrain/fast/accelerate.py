@@ -8,7 +8,7 @@ from rltrain.config.network import SMALLEST_FRAME
 from rltrain.config.run import RunConfig
 from rltrain.fast import cnn, graphs, losses, mlp, optimizers
 from rltrain.math import losses as plain_losses
-from rltrain.math import policies, returns
+from rltrain.math import returns
 from rltrain.nn import layout, networks, recording
 from rltrain.nn import optimizers as plain_optimizers
 from rltrain.nn.device import resolve_device
@@ -25,7 +25,6 @@ def fuse(network: Any) -> None:
 TWINS: list[tuple[Accelerable[..., Any], Any]] = [
     (plain_losses.td_loss, losses.td_loss),
     (plain_losses.ppo_loss, losses.ppo_loss),
-    (policies.categorical_log_prob_entropy, losses.categorical_log_prob_entropy),
     (returns.gae, graphs.gae),
     (plain_optimizers.make, optimizers.make),
     (plain_optimizers.clip_gradients, optimizers.clip_gradients),

@@ -1,4 +1,4 @@
-"""Losses and log-probabilities as single autograd nodes. The plain functions create ten to twenty nodes each.
+"""Losses as single autograd nodes. The plain functions create ten to twenty nodes each.
 
 Each function is the twin of the function of the same name in `rltrain.math`, which documents it.
 Legend: B batch, A actions.
@@ -125,34 +125,3 @@ class _PPO(torch.autograd.Function):
         log_prob_gradient_B, value_gradient_B = ctx.saved_tensors  # type: ignore[misc]
         entropy_gradient_B = (gradient * ctx.entropy_gradient).expand_as(value_gradient_B)  # type: ignore[attr-defined]
         return gradient * log_prob_gradient_B, entropy_gradient_B, gradient * value_gradient_B, None, None
-
-
-def categorical_log_prob_entropy(logits_BA: Tensor, action_B: Tensor) -> tuple[Tensor, Tensor]:
-    """Twin of `math.policies.categorical_log_prob_entropy`."""
-    log_prob_B, entropy_B = _Categorical.apply(logits_BA, action_B)
-    return log_prob_B, entropy_B
-
-
-class _Categorical(torch.autograd.Function):
-    """Log-probability and entropy of a softmax, with derivatives in closed form.
-
-    For logits z_i, l_i = log pi_i and the entropy H:
-    d l_a / d z_i = [i = a] - pi_i,    d H / d z_i = -pi_i (l_i + H).
-    """
-
-    @staticmethod
-    def forward(ctx: FunctionCtx, logits_BA: Tensor, action_B: Tensor) -> tuple[Tensor, Tensor]:
-        log_prob_BA = torch.log_softmax(logits_BA, dim=-1)
-        prob_BA = log_prob_BA.exp()
-        entropy_B = (prob_BA * log_prob_BA).sum(dim=-1).neg_()
-        ctx.save_for_backward(log_prob_BA, prob_BA, entropy_B, action_B)
-        return log_prob_BA.gather(-1, action_B[:, None]).squeeze(-1), entropy_B
-
-    @staticmethod
-    def backward(ctx: BackwardCFunction, *gradients: Tensor) -> tuple[Tensor, None]:
-        log_prob_BA, prob_BA, entropy_B, action_B = ctx.saved_tensors  # type: ignore[misc]
-        log_prob_gradient_B, entropy_gradient_B = gradients
-        common_B = torch.addcmul(log_prob_gradient_B, entropy_gradient_B, entropy_B)
-        both_BA = torch.addcmul(common_B[:, None], entropy_gradient_B[:, None], log_prob_BA)
-        both_BA = both_BA.mul_(prob_BA).neg_()
-        return both_BA.scatter_add_(-1, action_B[:, None], log_prob_gradient_B[:, None]), None

@@ -5,10 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from rltrain.system.accelerable import accelerable
 
-
-@accelerable  # twin: fast/losses.py
 def categorical_log_prob_entropy(logits_BA: Tensor, action_B: Tensor) -> tuple[Tensor, Tensor]:
     """Return log pi(a|s) and the entropy -sum_a pi log pi of a softmax policy.
 

@@ -24,7 +24,7 @@ from rltrain.errors import NonFiniteError
 from rltrain.fast import accelerate as fast
 from rltrain.fast import cnn, graphs, losses, mlp, optimizers
 from rltrain.math import losses as plain_losses
-from rltrain.math import policies, returns
+from rltrain.math import returns
 from rltrain.nn import device as devices
 from rltrain.nn import distributions, layout, networks, recording
 from rltrain.nn import optimizers as plain_optimizers
@@ -37,8 +37,7 @@ TOLERANCE = {FP32: 1e-6, BF16: 4 * 2**-8}
 """Relative; eight roundings of fp32, and four of bf16, whose last bit is 2^-8."""
 
 CHECKED = {
-    "td_loss", "ppo_loss", "categorical_log_prob_entropy", "gae", "make", "clip_gradients", "prepare", "channels_last",
-    "recorded",
+    "td_loss", "ppo_loss", "gae", "make", "clip_gradients", "prepare", "channels_last", "recorded",
 }  # fmt: skip
 
 
@@ -246,35 +245,6 @@ def test_control_ppo_loss(dtype, by):
     finds(check_ppo_loss, other(8, lambda clip_value_range: clip_value_range and clip_value_range * (1 - by)), dtype)
     finds(check_ppo_loss, other(9, lambda value_weight: value_weight * (1 + by)), dtype)
     finds(check_ppo_loss, other(10, lambda entropy_weight: -entropy_weight), dtype)
-
-
-def check_categorical(twin, dtype):
-    for case, rng in enumerate(generators(3)):
-        size, num_actions = int(rng.choice(BATCHES)), int(rng.integers(1, 19))
-        spread = rng.choice([0.01, 1, 30])  # from nearly uniform to nearly certain
-        logits = torch.from_numpy(rng.normal(0, spread, (size, num_actions))).to(dtype)
-        action = torch.from_numpy(rng.integers(num_actions, size=size))
-        results = [
-            values_and_gradients(function, [logits], action)
-            for function in (policies.categorical_log_prob_entropy.plain, twin)
-        ]
-        (outputs, gradients), (our_outputs, our_gradients) = results
-        size_of = float(outputs[0].detach().abs().max()) + 1
-        for ours, plain in zip([*our_outputs, *our_gradients], [*outputs, *gradients], strict=True):
-            close(ours, plain, TOLERANCE[dtype], size_of, f"case {case}")
-
-
-@pytest.mark.parametrize("dtype", [FP32, BF16])
-def test_categorical(dtype):
-    check_categorical(losses.categorical_log_prob_entropy, dtype)
-
-
-@pytest.mark.parametrize(("dtype", "by"), [(FP32, 1e-4), (BF16, 0.2)])
-@pytest.mark.parametrize("gradient", [False, True])
-def test_control_categorical(dtype, by, gradient):
-    twin = losses.categorical_log_prob_entropy
-    finds(check_categorical, nudged(twin, by, gradient), dtype)
-    finds(check_categorical, lambda *args: nudged(lambda *a: twin(*a)[::-1], by, gradient)(*args)[::-1], dtype)
 
 
 # Optimizers.
