@@ -131,6 +131,8 @@ def test_the_lag_is_real_and_is_told(config, watched):
 
     def look(run, agent, parts):
         metrics = agent.learner.metrics()
+        if run.config.algo.policy_lag == 0:
+            assert metrics["train/clip_fraction"] == 0
         return run.statistics.latest["train/policy_lag"], float(metrics["train/approx_kl"])
 
     for lag in (0, 3):
