@@ -120,6 +120,18 @@ ALGOS: dict[str, Settings] = {
     },
     "a2c": _ACTOR_CRITIC,
     "a3c": _ACTOR_CRITIC | {"num_envs": 2, "algo.num_steps": 20, "algo.num_workers": 1},
+    "impala": _LEARNING
+    | {
+        "algo.num_steps": 10,
+        "algo.policy_lag": 2,
+        "algo.rho_clip": 1.0,
+        "algo.c_clip": 1.0,
+        "algo.vtrace_lambda": 1.0,
+        "algo.optimizer": "rmsprop",
+        "algo.optimizer_eps": 1e-5,
+        "algo.value_weight": 0.5,
+        "algo.entropy_weight": 0.01,
+    },
     "ppo": _LEARNING
     | {
         "batch_size": 32,
@@ -297,6 +309,13 @@ RUNS: list[GoldenRun] = [
     _run("a3c", "pendulum", "adam", algo__optimizer="adam", algo__normalize_advantage=True, algo__gae_lambda=0.9),
     _run("a3c", "taxi", algo__learning_rate_end=0.0),
     _run("a3c", "doom_basic", algo__reward_scale=0.01),
+    # IMPALA.
+    _run("impala", "cartpole", quick=True),
+    _run("impala", "cartpole", "micro_batch", micro_batch_size=3, algo__rho_clip=1.2, algo__vtrace_lambda=0.9),
+    _run("impala", "cartpole", "resumed", total_steps=600, resume_steps=1200),
+    _run("impala", "pendulum", "adam", algo__optimizer="adam", algo__reward_scale=0.01, algo__learning_rate_end=0.0),
+    _run("impala", "doom_basic", algo__reward_scale=0.01),
+    _run("impala", "pong", algo__reward_clip=1.0, algo__policy_lag=4),
     # PPO.
     _run("ppo", "cartpole", quick=True, total_steps=1024),
     _run(

@@ -20,6 +20,7 @@ _OF_SCHEMA = {
     "ReinforceConfig": ["num_envs=3", "batch_size=60", "algo.baseline=true"],
     "A2CConfig": ["num_envs=3"],
     "A3CConfig": ["num_envs=2", "algo.num_workers=2"],
+    "IMPALAConfig": ["num_envs=3", "algo.num_steps=5"],
     "PPOConfig": ["num_envs=4", "algo.num_steps=16", "batch_size=32"],
 }
 

@@ -26,6 +26,7 @@ TAGS = {
     "reinforce": NETWORK | POLICY,
     "a2c": NETWORK | POLICY,
     "a3c": NETWORK | POLICY,
+    "impala": NETWORK | POLICY | {"train/approx_kl", "train/clip_fraction", "train/policy_lag"},
     "ppo": NETWORK | POLICY | {"train/approx_kl", "train/clip_fraction"},
 }
 START = ("run", "algorithm", "environment", "network", "observation", "action", "device", "curves", "settings", "typed")

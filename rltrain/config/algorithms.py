@@ -489,6 +489,50 @@ class A3CConfig(ActorCriticConfig):
 
 
 @dataclass
+class IMPALAConfig(LearningConfig):
+    """Settings of IMPALA, an actor-critic that corrects for actions of an older policy."""
+
+    name: str = "impala"
+    num_envs: int = 16
+    learning_rate: float = 6e-4
+    max_grad_norm: float = 0.5
+    num_steps: int = 20
+    """Agent steps of each environment in one chunk, from which one update is made."""
+    policy_lag: int = 2
+    """How many updates the policy that plays is behind the one that learns; 0: the same policy, as in A2C."""
+    rho_clip: float = 1.0
+    """Upper limit of the probability ratio in the errors of the values and in the policy gradient (rho). It decides
+    which policy the values belong to."""
+    c_clip: float = 1.0
+    """Upper limit of the probability ratio with which later errors count for earlier steps (c); at most rho_clip."""
+    vtrace_lambda: float = 1.0
+    """Factor of c, [0, 1]: 1 is the n-step return of the paper, smaller values lean more on the critic."""
+    optimizer: str = "rmsprop"
+    """rmsprop or adam."""
+    optimizer_eps: float = 1e-5
+    """Epsilon of the optimizer."""
+    value_weight: float = 0.5
+    """Weight of the value loss (half the mean squared error)."""
+    entropy_weight: float = 0.01
+    """Weight of the entropy bonus."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least("algo.num_steps", self.num_steps, 1)
+        in_range("algo.policy_lag", self.policy_lag, 0, 1000)
+        at_least("algo.c_clip", self.c_clip, 0)
+        at_least("algo.rho_clip", self.rho_clip, 1e-9)
+        if self.c_clip > self.rho_clip:
+            what = f"algo.c_clip={self.c_clip:g} is larger than algo.rho_clip={self.rho_clip:g}"
+            raise ConfigError(what, "algo.c_clip", f"use algo.c_clip={self.rho_clip:g} or less")
+        in_range("algo.vtrace_lambda", self.vtrace_lambda, 0, 1)
+        one_of("algo.optimizer", self.optimizer, ("adam", "rmsprop"))
+        at_least("algo.optimizer_eps", self.optimizer_eps, 1e-12)
+        at_least("algo.value_weight", self.value_weight, 0)
+        at_least("algo.entropy_weight", self.entropy_weight, 0)
+
+
+@dataclass
 class PPOConfig(LearningConfig):
     """Settings of proximal policy optimization."""
 
@@ -546,6 +590,7 @@ ALGOS: dict[str, type[AlgorithmConfig]] = {
     "reinforce": ReinforceConfig,
     "a2c": A2CConfig,
     "a3c": A3CConfig,
+    "impala": IMPALAConfig,
     "ppo": PPOConfig,
 }
 """The settings class of every algorithm and of every preset."""

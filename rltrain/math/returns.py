@@ -75,6 +75,43 @@ def lambda_returns(
     return _accumulate_backwards(one_step_TB, discount_TB * weight_TB, next_value_TB[-1])
 
 
+@torch.no_grad()
+def vtrace(
+    reward_TB: Tensor,
+    discount_TB: Tensor,
+    trace_TB: Tensor,
+    value_TB: Tensor,
+    next_value_TB: Tensor,
+    ratio_TB: Tensor,
+    rho_clip: float = 1.0,
+    c_clip: float = 1.0,
+    c_lambda: float = 1.0,
+) -> tuple[Tensor, Tensor]:
+    """Return V-trace targets v and the advantages of the actions (Espeholt et al. 2018, eq. 1 and section 4.2).
+
+    rho_t = min(rho_clip, ratio_t),  c_t = lambda * min(c_clip, ratio_t)
+    delta_t = rho_t * (r_t + discount_t * V(s'_t) - V(s_t))
+    v_t = V(s_t) + delta_t + discount_t * trace_t * c_t * (v_{t+1} - V(s_{t+1}))           (eq. 1, as in remark 1)
+    A_t = rho_t * (r_t + discount_t * v_{t+1} - V(s_t))
+
+    V(s'_t) replaces v_{t+1} in the last row of all and in that of each episode. If both policies are the same, v is the
+    n-step return (eq. 2) for lambda = 1, and for any lambda V + `gae`.
+
+    ratio_TB: pi(a|s) / mu(a|s), the probability of the action under the policy that learns over that under the policy
+    that acted, [time, environments] or [time], float. The others as in `gae`, of the same shape; the values are those
+    of the network that learns, and next_value_TB is value_TB of the next row wherever trace_TB is 1.
+    Returns v and A, same shape, float, without gradient.
+    """
+    _check_shapes(reward_TB, discount_TB, trace_TB, value_TB, next_value_TB, ratio_TB)
+    rho_TB, c_TB = ratio_TB.clamp(max=rho_clip), c_lambda * ratio_TB.clamp(max=c_clip)
+    delta_TB = rho_TB * (torch.addcmul(reward_TB, discount_TB, next_value_TB) - value_TB)
+    zero_B = torch.zeros_like(delta_TB[0])
+    excess_TB = _accumulate_backwards(delta_TB, discount_TB * trace_TB * c_TB, zero_B)  # v - V
+    next_excess_TB = trace_TB * torch.cat([excess_TB[1:], zero_B[None]])
+    advantage_TB = rho_TB * (torch.addcmul(reward_TB, discount_TB, next_value_TB + next_excess_TB) - value_TB)
+    return value_TB + excess_TB, advantage_TB
+
+
 def _accumulate_backwards(term_TB: Tensor, decay_TB: Tensor, running_B: Tensor) -> Tensor:
     """Return x_t = term_t + decay_t * x_{t+1}, [T, B], float. running_B: x after the last row, [B], float."""
     rows = []

@@ -7,6 +7,7 @@ from rltrain.run.evaluation import play_episodes
 QUICK = {
     "reinforce": {"batch_size": 80, "num_envs": 4, "gamma": 0.0, "learning_rate": 1e-2},
     "a2c": {"num_envs": 8, "num_steps": 8, "gamma": 0.0, "optimizer": "adam", "learning_rate": 1e-2},
+    "impala": {"num_envs": 8, "num_steps": 8, "gamma": 0.0, "optimizer": "adam", "learning_rate": 1e-2},
     "ppo": {"num_envs": 8, "num_steps": 16, "batch_size": 64, "gamma": 0.0, "learning_rate": 1e-2},
 }
 

@@ -20,7 +20,7 @@ ENVS = {
     "values": ["cartpole", "frozen_lake", "taxi"],
     "policy": ["cartpole", "pendulum", "frozen_lake"],
 }
-POLICY = ("reinforce", "a2c", "a3c", "ppo")
+POLICY = ("reinforce", "a2c", "a3c", "impala", "ppo")
 
 
 def arguments(algo: str, attempt: int) -> list[str]:

@@ -12,7 +12,7 @@ def test_the_pole_is_balanced(gate, trained):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("algo", "gate"), [("a2c", 475), ("a3c", 450)])
+@pytest.mark.parametrize(("algo", "gate"), [("a2c", 475), ("a3c", 450), ("impala", 475)])
 def test_the_pole_is_balanced_by_an_actor_and_its_critic(algo, gate, final):
     assert final(f"algo={algo}", "env=cartpole") >= gate
 

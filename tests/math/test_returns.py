@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from rltrain.math.returns import discounted_returns, gae, lambda_returns
+from rltrain.math.returns import discounted_returns, gae, lambda_returns, vtrace
 
 
 def column(*rows: float) -> torch.Tensor:
@@ -140,3 +140,76 @@ def test_monte_carlo_and_td_on_the_returns_example():
     td = 0.1 * gae(reward, discount, discount, zero, zero, 0.0)  # lambda 0: the error of TD(0)
     assert td[0].item() == pytest.approx(0.1)
     torch.testing.assert_close(0.1 * gae(reward, discount, discount, zero, zero, 1.0), monte_carlo)
+
+
+@pytest.mark.parametrize(
+    ("ended", "clips", "target", "advantage"),
+    [
+        # Errors 1 + .9 * 1 - .5 and .5 (2 + .9 * 1.5 - 1); ratio 2 counts as 1.
+        (False, (1.0, 1.0), [2.9575, 2.175], [2.4575, 1.175]),
+        (True, (1.0, 1.0), [1.0, 2.175], [0.5, 1.175]),
+        # The control: a ratio of 2 that is not clipped, in both places, in rho alone, in c alone.
+        (False, (9.0, 9.0), [5.415, 2.175], [4.915, 1.175]),  # .5 + 2 * 1.4 + .9 * 2 * 1.175; 2 * 2.4575
+        (False, (9.0, 1.0), [4.3575, 2.175], [4.915, 1.175]),
+        (False, (9.0, 0.5), [3.82875, 2.175], [4.915, 1.175]),
+    ],
+)
+def test_vtrace_matches_hand_numbers(ended, clips, target, advantage):
+    discount, trace = column(0 if ended else 0.9, 0.9), column(0 if ended else 1, 1)
+    got = vtrace(column(1, 2), discount, trace, column(0.5, 1), column(1, 1.5), column(2, 0.5), *clips)
+    assert got[0][:, 0].tolist() == pytest.approx(target)
+    assert got[1][:, 0].tolist() == pytest.approx(advantage)
+
+
+def test_vtrace_bootstraps_a_truncation_from_its_final_state():
+    """Bug: the value of the next episode's first state, 1, in place of that of the true successor, 3."""
+    got = vtrace(column(1, 2), column(0.9, 0.9), column(0, 1), column(0.5, 1), column(3, 1.5), column(2, 0.5))
+    assert got[0][:, 0].tolist() == pytest.approx([3.7, 2.175])  # 1 + .9 * 3
+    assert got[1][:, 0].tolist() == pytest.approx([3.2, 1.175])
+
+
+def off_policy(num_steps=30, num_envs=3):
+    """Random steps with two ends by termination and two by truncation."""
+    generator = torch.Generator().manual_seed(0)
+    reward, value, final, log_ratio = torch.randn(4, num_steps, num_envs, generator=generator)
+    discount, trace = torch.full_like(reward, 0.9), torch.ones_like(reward)
+    discount[4, 0] = discount[-1, 1] = trace[4, 0] = trace[-1, 1] = 0
+    trace[9, 1] = trace[9, 2] = 0
+    next_value = torch.where(trace > 0, torch.cat([value[1:], final[:1]]), final)
+    return reward, discount, trace, value, next_value, log_ratio.exp()
+
+
+@pytest.mark.parametrize("c_lambda", [1.0, 0.8])
+def test_on_policy_vtrace_is_gae(c_lambda):
+    *steps, ratio = off_policy()
+    target, advantage = vtrace(*steps, torch.ones_like(ratio), c_lambda=c_lambda)
+    reward, discount, trace, value, next_value = steps
+    torch.testing.assert_close(target, gae(*steps, c_lambda) + value, rtol=0, atol=1e-6)
+    torch.testing.assert_close(target, lambda_returns(reward, discount, trace, next_value, c_lambda), rtol=0, atol=2e-6)
+    if c_lambda == 1:
+        torch.testing.assert_close(advantage, gae(*steps, 1.0), rtol=0, atol=1e-6)
+    # The control: off policy it is not.
+    assert (vtrace(*steps, ratio, c_lambda=c_lambda)[0] - target).abs().max() > 0.1
+
+
+def test_vtrace_is_the_sum_of_equation_1():
+    """Bug: a recursion that is not the paper's sum, where ratios are on either side of both clips."""
+    steps = [tensor.double() for tensor in off_policy(num_envs=3)]
+    reward, discount, trace, value, next_value, ratio = (tensor[:, 0] for tensor in steps)
+    rho, c = ratio.clamp(max=1.5), 0.9 * ratio.clamp(max=1.1)
+    expected = value.clone()
+    for s in range(len(value)):
+        factor = 1.0
+        for t in range(s, len(value)):
+            expected[s] += factor * rho[t] * (reward[t] + discount[t] * next_value[t] - value[t])
+            factor *= discount[t] * trace[t] * c[t]
+    target, advantage = vtrace(reward, discount, trace, value, next_value, ratio, 1.5, 1.1, 0.9)
+    torch.testing.assert_close(target, expected)
+    following = torch.where(trace > 0, torch.cat([target[1:], next_value[-1:]]), next_value)
+    torch.testing.assert_close(advantage, rho * (reward + discount * following - value))
+
+
+def test_vtrace_refuses_shapes_that_would_broadcast():
+    *steps, ratio = off_policy()
+    with pytest.raises(ValueError, match="shapes"):
+        vtrace(*steps, ratio[:, :1])

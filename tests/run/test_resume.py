@@ -24,6 +24,7 @@ SMALL = {
     "pqn": ["algo.num_steps=16", "batch_size=32"],
     "reinforce": ["algo.batch_size=60", "algo.baseline=true"],
     "a2c": [],
+    "impala": ["algo.num_steps=5"],
     "ppo": ["algo.num_steps=16", "batch_size=32"],
 }
 TOY = {"q_learning", "sarsa", "monte_carlo"}

@@ -61,7 +61,7 @@ class Actor:
             outputs, value = self._outputs(obs=obs)
             return self.distribution.sample(outputs, generator), outputs, value
 
-    def value(self, obs: np.ndarray) -> Tensor:
+    def value(self, obs: np.ndarray | Tensor) -> Tensor:
         """Return the values of observations [B, *obs_shape], [B] float32."""
         with torch.inference_mode():
             return self.network(devices.to_device(obs, self.device))[1]
