@@ -21,6 +21,7 @@ ALLOWED = {
     "run/panel.py": {"_earlier"},  # the folder of the runs beside, which is the user's
     "commands/plot.py": {"main", "_write_numbers"},  # the user's out=FILE
     "commands/export.py": {"main"},  # the user's out=FILE
+    "commands/resume.py": {"_changed_runtime"},  # values of the command line
     "commands/list.py": None,  # YAML of rltrain and of the user, not of runs
     "commands/doctor.py": None,
     "watching/screens.py": None,  # a path of the caller, with a new name in a folder that was checked
