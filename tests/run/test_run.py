@@ -17,6 +17,7 @@ from rltrain.config import saved as saved_config
 from rltrain.config.algorithms import ALGOS
 from rltrain.run import checkpoint
 from rltrain.run import folder as run_folder
+from rltrain.run.evaluation import Evaluations
 from rltrain.run.run import Run
 
 QUICK = ["device=cpu", "progress=false", "eval_episodes=1", "final_eval_episodes=2"]
@@ -164,6 +165,19 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(algo, run):
     states = [checkpoint.load(folder)[1]["agent"] for folder in (first, again, other)]
     assert equal(states[0], states[1])
     assert not equal(states[0], states[2])
+
+
+def test_the_final_evaluation_plays_other_episodes_than_those_that_chose_the_best(run, monkeypatch):
+    """Bug: one seed for both, so that the score of the best is the luck for which it was chosen."""
+    make, seeds = Evaluations.make, {False: set(), True: set()}
+
+    def watched(self, agent, step, seed, final, stopping):
+        seeds[final].add(seed)
+        return make(self, agent, step, seed, final, stopping)
+
+    monkeypatch.setattr(Evaluations, "make", watched)
+    run("dqn", "eval_every_steps=200")
+    assert len(seeds[False]) == len(seeds[True]) == 1 and seeds[False] != seeds[True]
 
 
 @pytest.mark.parametrize("algo", sorted(set(ALGOS) - {"double_dqn", "dueling_dqn", "per_dqn"}))  # d3qn_per is all three

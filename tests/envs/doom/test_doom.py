@@ -42,6 +42,22 @@ def test_a_timeout_is_a_truncation_with_a_real_successor():
     assert (unlike_last < unlike_start).all()
 
 
+def test_a_limit_of_the_engine_itself_is_a_truncation(tmp_path):
+    """Bug: `+timelimit` among game_args (in minutes) ends the game as if the player had died."""
+    (tmp_path / "basic.cfg").write_text(
+        "doom_scenario_path = basic.wad\ndoom_map = map01\nliving_reward = -1\nepisode_start_time = 14\n"
+        "available_buttons = { MOVE_LEFT MOVE_RIGHT ATTACK }\ngame_args = +timelimit 0.05\n"
+    )
+    pool = make_pool(DoomConfig("x", cfg=str(tmp_path / "basic.cfg")), 1)
+    pool.reset(0)
+    for _ in range(100):
+        step = act(pool, 0)
+        if step.first[0]:
+            break
+    pool.close()
+    assert step.truncated[0] and not step.terminated[0] and 0 < step.episodes[0].length_frames < 200
+
+
 def test_killing_the_monster_terminates():
     """Bugs: every end taken for a timeout; the reward for the kill lost; next_obs black at the end."""
     pool = make_pool(DoomConfig("x"), 8)
