@@ -204,4 +204,4 @@ def test_the_list_says_for_which_environments_settings_are_used(command):
     assert "(also for beam_rider, breakout, " in rows["dqn_atari"] and "pong" in rows["dqn_atari"]
     assert "pong" not in rows["ppo_atari"], "it has a file of its own"
     assert "also for" not in rows["ppo_cartpole"]
-    assert list(listed("breakout")) == ["dqn_atari", "ppo_atari", "pqn_atari"]
+    assert list(listed("breakout")) == ["dqn_atari", "impala_atari", "ppo_atari", "pqn_atari"]

@@ -83,7 +83,7 @@ def test_choices_stand_in_groups_with_headings(command):
     found = sections(command("list").out)
     assert found["algo: tables (for a small number of states)"] == ["monte_carlo", "q_learning", "sarsa"]
     assert "d3qn_per" in found["algo: values (a network estimates the return of each action)"]
-    assert found["algo: policies (a network chooses the actions)"] == ["a2c", "a3c", "ppo", "reinforce"]
+    assert found["algo: policies (a network chooses the actions)"] == ["a2c", "a3c", "impala", "ppo", "reinforce"]
     assert {"doom", "doom_basic"} <= set(found["env: Doom"]) and "sonic_levels" in found["env: console games"]
     assert {"atari", "pong"} <= set(found["env: Atari games"]) and "maze" in found["env: Gymnasium"]
     assert found["hparams: a3c"] == ["a3c_cartpole"]
