@@ -16,11 +16,13 @@ from pathlib import Path
 from rltrain.app import sweep as sweeps
 from rltrain.config import plugin_modules
 from rltrain.errors import printable
-from rltrain.system import process, terminal
+from rltrain.system import inside, process, terminal
 from rltrain.system.signals import answering
 
 _POLL_S = 0.05
 """Seconds between two looks at the running jobs."""
+_TAIL_BYTES = 10_000
+"""Bytes at the end of a job's log in which its last line is looked for."""
 
 _CODE = "import sys; sys.path[:] = {path!r}; from rltrain.app import side_by_side; side_by_side.work()"
 
@@ -66,7 +68,7 @@ def _start(sweep: sweeps.Sweep, job: sweeps.Job) -> "subprocess.Popen[bytes]":
     log = _log(sweep, job)
     log.parent.mkdir(parents=True, exist_ok=True)
     threads = str(max(1, process.usable_cores() // sweep.at_once))
-    with log.open("ab") as output:
+    with inside.append(log) as output:
         return subprocess.Popen(
             # The parent's path: this process must find the same rltrain and the same modules of the user.
             [sys.executable, "-c", _CODE.format(path=sys.path), str(sweep.folder), str(job.number),
@@ -88,8 +90,8 @@ def _check(sweep: sweeps.Sweep, job: sweeps.Job, return_code: int, stopping: boo
     if return_code < 0:
         sweeps.record_failure(place, RuntimeError(f"killed by {signal.Signals(-return_code).name}"))
     elif state == "not begun" or sweeps.state_in(place) == "running":
-        lines = _log(sweep, job).read_text(errors="replace").strip().splitlines() or ["no output"]
-        sweeps.record_failure(place, RuntimeError(f"ended with code {return_code}: {lines[-1]}"))
+        lines = [line for line in inside.tail(_log(sweep, job), _TAIL_BYTES) if line.strip()] or ["no output"]
+        sweeps.record_failure(place, RuntimeError(f"ended with code {return_code}: {lines[-1].strip()}"))
     else:
         print(printable(f"rltrain: job failed: {place.name}: {sweep.state(job)[1]}"), file=sys.stderr)
 

@@ -95,9 +95,12 @@ class Sweep:
         atomic.write_json(self.folder / PLAN, facts)
 
     def place(self, job: Job) -> Path:
-        """Return the folder of the newest attempt at a job, or the folder that its first attempt will get."""
+        """Return the folder of the newest attempt at a job, or the folder that its first attempt will get.
+
+        Raises CheckpointError if a link or a file has the name of an attempt.
+        """
         attempts = [self.folder / job.folder]
-        while (following := self._again(job, len(attempts) + 1)).is_dir():
+        while inside.is_folder(inside.folder(following := self._again(job, len(attempts) + 1))):
             attempts.append(following)
         return attempts[-1]
 

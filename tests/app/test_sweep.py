@@ -9,16 +9,18 @@ import signal
 from pathlib import Path
 
 import pytest
+from in_time import fails_after
 from small_runs import QUICK
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.plugins.hparams import metadata
 
-from rltrain.app import hydra_app, sweep
+from rltrain.app import hydra_app, jobs, sweep
 from rltrain.config.algorithms import QLearningConfig
 from rltrain.config.environments import GymConfig
 from rltrain.config.run import RunConfig
 from rltrain.run import folder as run_folder
 from rltrain.run.run import Run
+from rltrain.system import inside
 
 JOBS = ["-m", "algo=q_learning", "env=maze", "seed=0,1", "total_steps=300", *QUICK]
 
@@ -315,3 +317,52 @@ def test_control_characters_of_a_sweep_from_somebody_else_are_shown_and_not_sent
     shown = capfd.readouterr().err
     assert "\x1b" not in shown and "\x07" not in shown
     assert "\\x1b]0;mine\\x07" in shown
+
+
+def test_an_attempt_that_is_a_link_is_refused_before_anything_is_written(command, tmp_path):
+    """Bugs: `resume SWEEP` trains in the folder outside that `00_again-2` links to; the run there counts as done."""
+    place, outside = tmp_path / "theirs", tmp_path / "outside"
+    place.mkdir()
+    theirs = plan(place, {})
+    theirs.jobs[0].config = dataclasses.asdict(RunConfig(algo=QLearningConfig(), env=GymConfig(name="x", id="X-v0")))
+    theirs.save()
+    (place / "00_again-2").symlink_to(outside)
+    ended(outside, "done", 1.0)
+    before = {path: path.read_bytes() for path in outside.iterdir()}
+    for make in (lambda: None, (outside / "config.yaml").unlink):
+        make()
+        outcome = command("resume", place)
+        assert outcome.code == 3 and "00_again-2 in the run folder is a link instead of a folder" in outcome.last_line
+    assert {path: path.read_bytes() for path in outside.iterdir()}.items() < before.items()
+    assert not (place / "00").exists() and not (place / "sweep.csv").exists()
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_multirun_yaml_of_somebody_else_is_replaced(kind, command, tmp_path, monkeypatch):
+    """Bugs: `skip_done=true` overwrites the file outside that multirun.yaml links to, or waits for a pipe for ever."""
+    place, outside = tmp_path / "theirs", tmp_path / "outside.yaml"
+    outside.write_text("mine")
+    monkeypatch.setattr(jobs, "run", lambda *_: 0)
+    place.mkdir()
+    path = place / "multirun.yaml"
+    path.symlink_to(outside) if kind == "link" else os.mkfifo(path)
+    with fails_after(60):
+        assert command(*JOBS, f"hydra.sweep.dir={place}", "skip_done=true").code == 0
+    assert outside.read_text() == "mine" and inside.is_file(path) and "hydra:" in path.read_text()
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_the_log_of_a_job_side_by_side_is_a_file_of_the_sweep(kind, command, tmp_path):
+    """Bugs: a job's output goes to the file outside that its log links to; `resume SWEEP` waits for a pipe for ever."""
+    place, outside = tmp_path / "theirs", tmp_path / "outside.log"
+    outside.write_text("mine")
+    place.mkdir()
+    theirs = plan(place, {})
+    theirs.at_once = 1
+    theirs.jobs[0].config = dataclasses.asdict(RunConfig(algo=QLearningConfig(), env=GymConfig(name="x", id="X-v0")))
+    theirs.save()
+    (place / "00.log").symlink_to(outside) if kind == "link" else os.mkfifo(place / "00.log")
+    with fails_after(10):
+        outcome = command("resume", place)
+    assert outcome.code == 3 and "00.log in the run folder is a " in outcome.last_line
+    assert outside.read_text() == "mine"
