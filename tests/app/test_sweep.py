@@ -366,3 +366,27 @@ def test_the_log_of_a_job_side_by_side_is_a_file_of_the_sweep(kind, command, tmp
         outcome = command("resume", place)
     assert outcome.code == 3 and "00.log in the run folder is a " in outcome.last_line
     assert outside.read_text() == "mine"
+
+
+def test_values_of_a_sweep_from_somebody_else_that_no_machine_can_hold(command, tmp_path, capfd):
+    """Bugs: a traceback for a number of jobs or a score beyond a float, and for a folder's name that is too long."""
+    place = tmp_path / "theirs"
+    place.mkdir()
+    theirs = plan(place, {"x": "1"})
+    for name, at_once in (("00", "1e999"), ("00", "NaN"), ("x" * 300, "0"), ("x" * 250, "0"), ("x/" * 3000, "0")):
+        theirs.jobs[0].folder = name
+        theirs.save()
+        path = place / sweep.PLAN
+        path.write_text(path.read_text().replace('"at_once": 0', f'"at_once": {at_once}'))
+        outcome = command("resume", place)
+        assert outcome.code == 3 and "the plan of the sweep cannot be read" in outcome.last_line, outcome.err
+        assert len(outcome.err.splitlines()) == 1 and [path.name for path in place.iterdir()] == [sweep.PLAN]
+    theirs.jobs[0].folder = "00"
+    ended(place / "00", "done", 1.0)
+    for std in (10**400, "x", None):
+        (place / "00" / "result.json").write_text(json.dumps({"final": {"mean_reward": 1.0, "std_reward": std}}))
+        assert sweep.report(theirs, theirs.jobs) == 0
+    for mean in (10**400, float("nan"), float("inf")):
+        (place / "00" / "result.json").write_text(json.dumps({"final": {"mean_reward": mean}}))
+        assert sweep.report(theirs, theirs.jobs) == 1
+        assert "0 of 1 jobs done, 1 failed" in capfd.readouterr().err
