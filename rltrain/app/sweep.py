@@ -275,9 +275,11 @@ def _train(sweep: Sweep, job: Job, resolved: RunConfig | None) -> int | None:
         if sweep.finished(job):
             return None
         if checkpoint.resumable(place):
-            # The plan names the .cfg file of Doom that the command line named.
+            # The plan names the .cfg file of Doom that the command line named, and `progress`, which it may change.
             path, _ = saved_config.newest(place)
-            config = saved_config.load(path, getattr(settings_of(job).env, "cfg", None))
+            wanted = settings_of(job)
+            config = saved_config.load(path, getattr(wanted.env, "cfg", None))
+            config = dataclasses.replace(config, progress=wanted.progress)
             check_environment(config)
             candidates = checkpoint.candidates(place, "last", saved_config.fingerprints(config, place))
             return trainer.resume(config, place, candidates)

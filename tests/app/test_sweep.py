@@ -14,10 +14,12 @@ from small_runs import QUICK
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.plugins.hparams import metadata
 
-from rltrain.app import hydra_app, jobs, sweep
+from rltrain.app import hydra_app, jobs, side_by_side, sweep, train
+from rltrain.config import saved as saved_config
 from rltrain.config.algorithms import QLearningConfig
 from rltrain.config.environments import GymConfig
 from rltrain.config.run import RunConfig
+from rltrain.run import checkpoint
 from rltrain.run import folder as run_folder
 from rltrain.run.run import Run
 from rltrain.system import inside
@@ -390,3 +392,22 @@ def test_values_of_a_sweep_from_somebody_else_that_no_machine_can_hold(command, 
         (place / "00" / "result.json").write_text(json.dumps({"final": {"mean_reward": mean}}))
         assert sweep.report(theirs, theirs.jobs) == 1
         assert "0 of 1 jobs done, 1 failed" in capfd.readouterr().err
+
+
+def test_progress_of_a_resumed_sweep_reaches_every_job(tmp_path, monkeypatch):
+    """Bugs: `resume SWEEP progress=...` changes nothing for jobs side by side, or for jobs that have a checkpoint."""
+    config = RunConfig(algo=QLearningConfig(), env=GymConfig(name="x", id="X-v0"))
+    theirs = plan(tmp_path, {})
+    theirs.jobs[0].config = dataclasses.asdict(config)
+    theirs.save()
+    theirs.jobs[0].config["progress"] = False  # as `resume` does
+    found, job = side_by_side._job_of(side_by_side._arguments(theirs, theirs.jobs[0]))
+    assert job.config == theirs.jobs[0].config
+    (tmp_path / "00").mkdir()
+    saved_config.save(config, tmp_path / "00" / "config.yaml")
+    monkeypatch.setattr(checkpoint, "resumable", lambda _: True)
+    monkeypatch.setattr(sweep, "check_environment", lambda _: None)
+    seen = []
+    monkeypatch.setattr(train, "resume", lambda config, *_: seen.append(config.progress))
+    sweep._train(found, job, None)
+    assert seen == [False]
