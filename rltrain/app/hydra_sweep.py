@@ -25,7 +25,7 @@ from rltrain.app.resolve import resolve
 from rltrain.config import plugin_modules
 from rltrain.config.run import RunConfig
 from rltrain.errors import ConfigError, RltrainError, disk_errors
-from rltrain.system import process, terminal
+from rltrain.system import atomic, process, terminal
 
 exit_codes: list[int] = []
 """Exit code of the sweep that Hydra has run."""
@@ -196,7 +196,7 @@ class Sweeper(HydraSweeper):
             plan.jobs.append(job)
         with disk_errors("the sweep's folder", plan.folder, "give a writable run_dir with free disk space"):
             plan.folder.mkdir(parents=True, exist_ok=True)
-            OmegaConf.save(self.config, plan.folder / "multirun.yaml")
+        atomic.write_text(plan.folder / "multirun.yaml", OmegaConf.to_yaml(self.config))
         plan.save()
         return plan
 

@@ -16,11 +16,13 @@ from pathlib import Path
 from rltrain.app import sweep as sweeps
 from rltrain.config import plugin_modules
 from rltrain.errors import printable
-from rltrain.system import process, terminal
+from rltrain.system import inside, process, terminal
 from rltrain.system.signals import answering
 
 _POLL_S = 0.05
 """Seconds between two looks at the running jobs."""
+_TAIL_BYTES = 10_000
+"""Bytes at the end of a job's log in which its last line is looked for."""
 
 _CODE = "import sys; sys.path[:] = {path!r}; from rltrain.app import side_by_side; side_by_side.work()"
 
@@ -66,17 +68,33 @@ def _start(sweep: sweeps.Sweep, job: sweeps.Job) -> "subprocess.Popen[bytes]":
     log = _log(sweep, job)
     log.parent.mkdir(parents=True, exist_ok=True)
     threads = str(max(1, process.usable_cores() // sweep.at_once))
-    with log.open("ab") as output:
+    with inside.append(log) as output:
         return subprocess.Popen(
             # The parent's path: this process must find the same rltrain and the same modules of the user.
-            [sys.executable, "-c", _CODE.format(path=sys.path), str(sweep.folder), str(job.number),
-             *plugin_modules.LOADED],
+            [sys.executable, "-c", _CODE.format(path=sys.path), *_arguments(sweep, job)],
             stdin=subprocess.PIPE,  # the parent holds the other end, so the job notices if the parent dies
             stdout=output,
             stderr=output,
             env={"OMP_NUM_THREADS": threads, **os.environ},
             start_new_session=True,  # Ctrl-C reaches the parent alone, which passes it on once
         )  # fmt: skip
+
+
+def _arguments(sweep: sweeps.Sweep, job: sweeps.Job) -> list[str]:
+    """Return the arguments of a job's process. `progress` is among them, as `resume` may change it but not the plan."""
+    assert job.config is not None
+    return [str(sweep.folder), str(job.number), str(job.config.get("progress", True)), *plugin_modules.LOADED]
+
+
+def _job_of(arguments: list[str]) -> tuple[sweeps.Sweep, sweeps.Job]:
+    """Return the sweep and the job that the arguments of a process name, with the plugins loaded."""
+    folder, number, progress, *plugins = arguments
+    plugin_modules.load(plugins)
+    sweep = sweeps.load(Path(folder))
+    job = next(job for job in sweep.jobs if job.number == int(number))
+    assert job.config is not None
+    job.config["progress"] = progress == "True"
+    return sweep, job
 
 
 def _check(sweep: sweeps.Sweep, job: sweeps.Job, return_code: int, stopping: bool) -> None:
@@ -88,23 +106,20 @@ def _check(sweep: sweeps.Sweep, job: sweeps.Job, return_code: int, stopping: boo
     if return_code < 0:
         sweeps.record_failure(place, RuntimeError(f"killed by {signal.Signals(-return_code).name}"))
     elif state == "not begun" or sweeps.state_in(place) == "running":
-        lines = _log(sweep, job).read_text(errors="replace").strip().splitlines() or ["no output"]
-        sweeps.record_failure(place, RuntimeError(f"ended with code {return_code}: {lines[-1]}"))
+        lines = [line for line in inside.tail(_log(sweep, job), _TAIL_BYTES) if line.strip()] or ["no output"]
+        sweeps.record_failure(place, RuntimeError(f"ended with code {return_code}: {lines[-1].strip()}"))
     else:
         print(printable(f"rltrain: job failed: {place.name}: {sweep.state(job)[1]}"), file=sys.stderr)
 
 
 def work() -> None:
-    """Train one job: the main function of a job's process. Arguments: the sweep's folder, the job's number, plugins."""
+    """Train one job: the main function of a job's process, whose arguments are those of `_arguments`."""
     process.prepare()
     terminal.guard()
     if select.select([0], [], [], 0)[0]:  # the parent is gone already
         return
     threading.Thread(target=_watch_parent, daemon=True).start()
-    folder, number, *plugins = sys.argv[1:]
-    plugin_modules.load(plugins)
-    sweep = sweeps.load(Path(folder))
-    job = next(job for job in sweep.jobs if job.number == int(number))
+    sweep, job = _job_of(sys.argv[1:])
     try:
         sweeps.attempt(sweep, job)
         code = 0 if sweep.finished(job) else 1

@@ -9,6 +9,7 @@ import csv
 import dataclasses
 import gc
 import io
+import os
 import re
 import shlex
 import sys
@@ -95,9 +96,12 @@ class Sweep:
         atomic.write_json(self.folder / PLAN, facts)
 
     def place(self, job: Job) -> Path:
-        """Return the folder of the newest attempt at a job, or the folder that its first attempt will get."""
+        """Return the folder of the newest attempt at a job, or the folder that its first attempt will get.
+
+        Raises CheckpointError if a link or a file has the name of an attempt.
+        """
         attempts = [self.folder / job.folder]
-        while (following := self._again(job, len(attempts) + 1)).is_dir():
+        while inside.is_folder(inside.folder(following := self._again(job, len(attempts) + 1))):
             attempts.append(following)
         return attempts[-1]
 
@@ -117,7 +121,7 @@ class Sweep:
         place = self.place(job)
         result, status = _read(place / "result.json"), _read(place / "status.json")
         final = result.get("final")
-        if not isinstance(final, dict) or not isinstance(final.get("mean_reward"), int | float):
+        if not isinstance(final, dict) or not _is_score(final.get("mean_reward")):
             return False
         # A run that was killed between its result and its status is done, too.
         wanted = (job.config or {}).get("total_steps")
@@ -155,7 +159,10 @@ def load(folder: Path) -> Sweep:
                 for values_of in values["jobs"]]  # fmt: skip
         sweep = Sweep(folder.resolve(), jobs, int(values["at_once"]))
         sound = all(_is_sound(job, sweep.folder) for job in jobs) and sweep.at_once >= 0
-    except (FileNotFoundError, KeyError, TypeError, ValueError) as error:
+        for job in jobs if sound else ():
+            with contextlib.suppress(FileNotFoundError):
+                os.lstat(sweep._again(job, 99))  # a name that is too long is an OSError
+    except (OSError, OverflowError, KeyError, TypeError, ValueError) as error:
         what = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise CheckpointError(f"the plan of the sweep cannot be read: {what}", str(path), fix) from error
     if not sound:
@@ -268,9 +275,11 @@ def _train(sweep: Sweep, job: Job, resolved: RunConfig | None) -> int | None:
         if sweep.finished(job):
             return None
         if checkpoint.resumable(place):
-            # The plan names the .cfg file of Doom that the command line named.
+            # The plan names the .cfg file of Doom that the command line named, and `progress`, which it may change.
             path, _ = saved_config.newest(place)
-            config = saved_config.load(path, getattr(settings_of(job).env, "cfg", None))
+            wanted = settings_of(job)
+            config = saved_config.load(path, getattr(wanted.env, "cfg", None))
+            config = dataclasses.replace(config, progress=wanted.progress)
             check_environment(config)
             candidates = checkpoint.candidates(place, "last", saved_config.fingerprints(config, place))
             return trainer.resume(config, place, candidates)
@@ -344,6 +353,11 @@ def let_go(error: BaseException | None) -> None:
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def _is_score(value: Any) -> bool:
+    """Return True for a finite number. JSON has integers that are too large for a float, and NaN."""
+    return isinstance(value, int | float) and abs(value) <= sys.float_info.max
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -448,7 +462,8 @@ def report(sweep: Sweep, jobs: list[Job], interrupted: bool = False) -> int:
 def _line(sweep: Sweep, row: _Row) -> str:
     """Return the numbers of a row: over seeds, or over the episodes of a single job."""
     if len(row.done) == 1:
-        spread = f"+- {_final(sweep, row.done[0]).get('std_reward', 0.0):<8.2f}"
+        std = _final(sweep, row.done[0]).get("std_reward")
+        spread = f"+- {std if _is_score(std) else 0.0:<8.2f}"
         return f"{row.mean:>10.2f} {spread} {sweep.place(row.done[0]).name}"
     different = len({job.varies.get("seed") for job in row.done}) == len(row.done)
     count = f"{len(row.done)} {'seeds' if different else 'runs'}"

@@ -1,6 +1,8 @@
 """`rltrain plot RUN...`: plot learning curves over seeds with a confidence band, as a picture and as CSV."""
 
+import contextlib
 import csv
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +11,10 @@ import numpy as np
 from rltrain.app import sweep
 from rltrain.commands.arguments import MANY, split
 from rltrain.config.validate import one_of
-from rltrain.errors import ConfigError, DiskError, EnvironmentFailure, printable
+from rltrain.errors import CheckpointError, ConfigError, DiskError, EnvironmentFailure, printable
 from rltrain.math.statistics import interquartile_mean, mean
 from rltrain.run.curves import Band, Curve, band, group, read_curves
+from rltrain.system import inside
 
 USAGE = (
     "rltrain plot RUN... [by=algo] [metric=eval/mean_reward] [center=mean|iqm] [out=curves.png]"
@@ -24,6 +27,8 @@ _NAMES = {"eval/mean_reward": "evaluation return", "rollout/ep_rew_mean": "train
 # The colours of Okabe and Ito, which colour-blind people can distinguish.
 _COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#B8A800"]
 _MAX_COLUMNS = 3
+_COLUMNS = ("env", "group", "step", "center", "low", "high", "runs")
+"""The first line of the file of numbers."""
 
 
 def main(argv: list[str]) -> int:
@@ -35,13 +40,16 @@ def main(argv: list[str]) -> int:
     out = Path(values.get("out", "curves.png"))
     if out.suffix not in (".png", ".pdf", ".svg"):
         raise ConfigError(f"'{out.name}' is not a picture file", "out", "use .png, .pdf or .svg")
+    numbers = out.with_suffix(".csv")
+    if os.path.lexists(numbers) and not _is_ours(numbers):
+        what = f"the numbers would overwrite {numbers}, which `plot` did not write"
+        raise ConfigError(what, "out", "give another out=FILE")
     statistic, center_name = _CENTERS[center]
     generator = np.random.default_rng(0)  # fixed seed: the same runs give the same band
     curves = read_curves(words, metric)
     groups = group(curves, values.get("by") or _what_varies(words, curves))
     bands = [band(env, label, curves, statistic, generator) for (env, label), curves in groups.items()]
     figure = draw(bands, _NAMES.get(metric, metric), center_name)
-    numbers = out.with_suffix(".csv")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(out, dpi=150)
@@ -128,10 +136,17 @@ def _reached(drawn: Band) -> str:
     return "" if num_reached == drawn.num_runs else f", which {num_reached} of them reached"
 
 
+def _is_ours(path: Path) -> bool:
+    """Return True if a file has the first line of a file of numbers."""
+    with contextlib.suppress(OSError, CheckpointError):
+        return next(inside.lines(Path(os.path.realpath(path))), "").rstrip() == ",".join(_COLUMNS)
+    return False
+
+
 def _write_numbers(path: Path, bands: list[Band]) -> None:
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["env", "group", "step", "center", "low", "high", "runs"])
+        writer.writerow(_COLUMNS)
         for drawn in bands:
             for row in zip(drawn.step, drawn.center, drawn.low, drawn.high, drawn.runs, strict=True):
                 writer.writerow([drawn.env, drawn.group, *(f"{value:.10g}" for value in row)])

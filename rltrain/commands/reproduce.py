@@ -11,7 +11,7 @@ from rltrain.commands.arguments import refuse_imports
 from rltrain.config import plugin_modules
 from rltrain.config import saved as saved_config
 from rltrain.config.run import RunConfig
-from rltrain.errors import ConfigError
+from rltrain.errors import CheckpointError, ConfigError
 from rltrain.run import folder as run_folder
 
 USAGE = "rltrain reproduce RUN [key=value...] (a new run with the settings of RUN; what is typed wins)"
@@ -28,7 +28,8 @@ def main(argv: list[str]) -> int:
         raise ConfigError("reproduce needs a run", " ".join(["rltrain reproduce", *argv]), f"usage: {USAGE}")
     folder, _ = run_folder.find(words[0])
     rest = [word for word in argv if word != words[0]]
-    return _train(folder / "config.yaml", rest, ["reproduce", *argv])
+    path = folder / "config.yaml"
+    return _train(path, _is_complete(path), rest, ["reproduce", *argv])
 
 
 def from_file(argv: list[str]) -> int:
@@ -37,19 +38,32 @@ def from_file(argv: list[str]) -> int:
     if len(given) > 1:
         raise ConfigError("config= is given twice", "config", "give one file of settings")
     path = Path(given[0].removeprefix("config=").strip("'\"")).expanduser()
-    if path.is_dir():
+    is_run = path.is_dir()
+    if is_run:
         path = path / "config.yaml"
     if not path.is_file():
         raise ConfigError(f"there is no file '{path}'", "config", "give a YAML file of settings: config=FILE")
-    return _train(path, [arg for arg in argv if arg != given[0]], argv)
+    try:
+        is_complete = _is_complete(path)
+    except CheckpointError:
+        if is_run:
+            raise
+        is_complete = False  # a user's own file may be a link or have aliases; `file_values` tells what is wrong
+    return _train(path, is_complete, [arg for arg in argv if arg != given[0]], argv)
 
 
-def _train(path: Path, typed: list[str], command: list[str]) -> int:
-    values = hydra_app.file_values(path)
+def _is_complete(path: Path) -> bool:
+    """Return True for a run's own configuration: it names the family of its environment. Raises CheckpointError.
+
+    The file may be somebody else's, so this comes before `file_values`, which waits for a pipe and follows aliases.
+    """
+    values = saved_config.read(path)
     env = values.get("env")
-    # A run's own configuration is complete: it names the family of its environment.
-    is_complete = isinstance(env, dict) and "family" in env and isinstance(values.get("algo"), dict)
-    settings = _of_a_run(path, typed) if is_complete else _of_the_user(values, path)
+    return isinstance(env, dict) and "family" in env and isinstance(values.get("algo"), dict)
+
+
+def _train(path: Path, is_complete: bool, typed: list[str], command: list[str]) -> int:
+    settings = _of_a_run(path, typed) if is_complete else _of_the_user(hydra_app.file_values(path), path)
     return hydra_app.run([*_without_what_is_typed(settings, typed), *typed], command)
 
 

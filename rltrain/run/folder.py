@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import fcntl
+import functools
 import os
 import platform
 import re
@@ -240,6 +241,11 @@ def note_lost(folder: Path, reason: str, exit_code: int) -> None:
 
 
 def _point_latest(root: Path, folder: Path) -> None:
+    """Let the link `latest` in run_dir point to a run. Anything else of this name is the user's and stays."""
+    latest = root / "latest"
+    if os.path.lexists(latest) and not latest.is_symlink():
+        _tell_kept(latest)
+        return
     temporary = root / f".latest-{os.getpid()}"
     with contextlib.suppress(OSError):  # training does not need the link, and some file systems have none
         for left in root.glob(".latest-*"):
@@ -247,7 +253,13 @@ def _point_latest(root: Path, folder: Path) -> None:
                 left.unlink()
         temporary.unlink(missing_ok=True)
         temporary.symlink_to(os.path.relpath(folder, root))
-        temporary.replace(root / "latest")
+        temporary.replace(latest)
+
+
+@functools.cache  # once for all jobs of a sweep
+def _tell_kept(latest: Path) -> None:
+    text = f"rltrain: warning: {latest}: it is no link, so it stays as it is; rename it to get a link to the newest run"
+    print(printable(text), file=sys.stderr)
 
 
 def _meta(config: RunConfig) -> dict[str, Any]:

@@ -1,10 +1,12 @@
 """The command line is read as Hydra reads it: numbers, quotes, options between settings, files of settings."""
 
+import os
 from pathlib import Path
 
 import pytest
 import vizdoom
 import yaml
+from in_time import fails_after
 from small_runs import QUICK
 
 from rltrain.app import overrides
@@ -217,3 +219,21 @@ def test_errors_keep_their_reason(compose, mine):
 
 def test_keys_of_a_sweep_mean_nothing_to_a_single_run(compose):
     assert "skip_done is for a sweep; skip_done; " in compose(*TABLE, "skip_done=true").last_line
+
+
+BOMB = "\n".join(f"x{n}: &x{n} [{', '.join([f'*x{n - 1}'] * 9) if n else 'lol'}]" for n in range(12))
+HOSTILE = {"pipe": None, "bomb": BOMB, "brackets": "env: " + "[" * 100_000, "levels": "[" * 3000 + "]" * 3000}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_reproducing_a_run_that_is_no_yaml_of_ours_ends_at_once(kind, command, tmp_path):
+    """Bug: `reproduce` waits for ever for a pipe, or until the memory is full for aliases or brackets."""
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    path, content = folder / "config.yaml", HOSTILE[kind]
+    os.mkfifo(path) if content is None else path.write_text(content)
+    for words in (["reproduce", folder], *([[f"config={folder}"]] if content else [])):
+        with fails_after(10):
+            outcome = command(*words)
+        assert outcome.code == 3 and "config.yaml" in outcome.last_line, outcome.err
+    assert not outcome.run_dir.exists()

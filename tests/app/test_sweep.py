@@ -9,16 +9,20 @@ import signal
 from pathlib import Path
 
 import pytest
+from in_time import fails_after
 from small_runs import QUICK
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.plugins.hparams import metadata
 
-from rltrain.app import hydra_app, sweep
+from rltrain.app import hydra_app, jobs, side_by_side, sweep, train
+from rltrain.config import saved as saved_config
 from rltrain.config.algorithms import QLearningConfig
 from rltrain.config.environments import GymConfig
 from rltrain.config.run import RunConfig
+from rltrain.run import checkpoint
 from rltrain.run import folder as run_folder
 from rltrain.run.run import Run
+from rltrain.system import inside
 
 JOBS = ["-m", "algo=q_learning", "env=maze", "seed=0,1", "total_steps=300", *QUICK]
 
@@ -315,3 +319,95 @@ def test_control_characters_of_a_sweep_from_somebody_else_are_shown_and_not_sent
     shown = capfd.readouterr().err
     assert "\x1b" not in shown and "\x07" not in shown
     assert "\\x1b]0;mine\\x07" in shown
+
+
+def test_an_attempt_that_is_a_link_is_refused_before_anything_is_written(command, tmp_path):
+    """Bugs: `resume SWEEP` trains in the folder outside that `00_again-2` links to; the run there counts as done."""
+    place, outside = tmp_path / "theirs", tmp_path / "outside"
+    place.mkdir()
+    theirs = plan(place, {})
+    theirs.jobs[0].config = dataclasses.asdict(RunConfig(algo=QLearningConfig(), env=GymConfig(name="x", id="X-v0")))
+    theirs.save()
+    (place / "00_again-2").symlink_to(outside)
+    ended(outside, "done", 1.0)
+    before = {path: path.read_bytes() for path in outside.iterdir()}
+    for make in (lambda: None, (outside / "config.yaml").unlink):
+        make()
+        outcome = command("resume", place)
+        assert outcome.code == 3 and "00_again-2 in the run folder is a link instead of a folder" in outcome.last_line
+    assert {path: path.read_bytes() for path in outside.iterdir()}.items() < before.items()
+    assert not (place / "00").exists() and not (place / "sweep.csv").exists()
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_multirun_yaml_of_somebody_else_is_replaced(kind, command, tmp_path, monkeypatch):
+    """Bugs: `skip_done=true` overwrites the file outside that multirun.yaml links to, or waits for a pipe for ever."""
+    place, outside = tmp_path / "theirs", tmp_path / "outside.yaml"
+    outside.write_text("mine")
+    monkeypatch.setattr(jobs, "run", lambda *_: 0)
+    place.mkdir()
+    path = place / "multirun.yaml"
+    path.symlink_to(outside) if kind == "link" else os.mkfifo(path)
+    with fails_after(60):
+        assert command(*JOBS, f"hydra.sweep.dir={place}", "skip_done=true").code == 0
+    assert outside.read_text() == "mine" and inside.is_file(path) and "hydra:" in path.read_text()
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_the_log_of_a_job_side_by_side_is_a_file_of_the_sweep(kind, command, tmp_path):
+    """Bugs: a job's output goes to the file outside that its log links to; `resume SWEEP` waits for a pipe for ever."""
+    place, outside = tmp_path / "theirs", tmp_path / "outside.log"
+    outside.write_text("mine")
+    place.mkdir()
+    theirs = plan(place, {})
+    theirs.at_once = 1
+    theirs.jobs[0].config = dataclasses.asdict(RunConfig(algo=QLearningConfig(), env=GymConfig(name="x", id="X-v0")))
+    theirs.save()
+    (place / "00.log").symlink_to(outside) if kind == "link" else os.mkfifo(place / "00.log")
+    with fails_after(10):
+        outcome = command("resume", place)
+    assert outcome.code == 3 and "00.log in the run folder is a " in outcome.last_line
+    assert outside.read_text() == "mine"
+
+
+def test_values_of_a_sweep_from_somebody_else_that_no_machine_can_hold(command, tmp_path, capfd):
+    """Bugs: a traceback for a number of jobs or a score beyond a float, and for a folder's name that is too long."""
+    place = tmp_path / "theirs"
+    place.mkdir()
+    theirs = plan(place, {"x": "1"})
+    for name, at_once in (("00", "1e999"), ("00", "NaN"), ("x" * 300, "0"), ("x" * 250, "0"), ("x/" * 3000, "0")):
+        theirs.jobs[0].folder = name
+        theirs.save()
+        path = place / sweep.PLAN
+        path.write_text(path.read_text().replace('"at_once": 0', f'"at_once": {at_once}'))
+        outcome = command("resume", place)
+        assert outcome.code == 3 and "the plan of the sweep cannot be read" in outcome.last_line, outcome.err
+        assert len(outcome.err.splitlines()) == 1 and [path.name for path in place.iterdir()] == [sweep.PLAN]
+    theirs.jobs[0].folder = "00"
+    ended(place / "00", "done", 1.0)
+    for std in (10**400, "x", None):
+        (place / "00" / "result.json").write_text(json.dumps({"final": {"mean_reward": 1.0, "std_reward": std}}))
+        assert sweep.report(theirs, theirs.jobs) == 0
+    for mean in (10**400, float("nan"), float("inf")):
+        (place / "00" / "result.json").write_text(json.dumps({"final": {"mean_reward": mean}}))
+        assert sweep.report(theirs, theirs.jobs) == 1
+        assert "0 of 1 jobs done, 1 failed" in capfd.readouterr().err
+
+
+def test_progress_of_a_resumed_sweep_reaches_every_job(tmp_path, monkeypatch):
+    """Bugs: `resume SWEEP progress=...` changes nothing for jobs side by side, or for jobs that have a checkpoint."""
+    config = RunConfig(algo=QLearningConfig(), env=GymConfig(name="x", id="X-v0"))
+    theirs = plan(tmp_path, {})
+    theirs.jobs[0].config = dataclasses.asdict(config)
+    theirs.save()
+    theirs.jobs[0].config["progress"] = False  # as `resume` does
+    found, job = side_by_side._job_of(side_by_side._arguments(theirs, theirs.jobs[0]))
+    assert job.config == theirs.jobs[0].config
+    (tmp_path / "00").mkdir()
+    saved_config.save(config, tmp_path / "00" / "config.yaml")
+    monkeypatch.setattr(checkpoint, "resumable", lambda _: True)
+    monkeypatch.setattr(sweep, "check_environment", lambda _: None)
+    seen = []
+    monkeypatch.setattr(train, "resume", lambda config, *_: seen.append(config.progress))
+    sweep._train(found, job, None)
+    assert seen == [False]

@@ -1,6 +1,7 @@
 """`rltrain plot` on real runs and on folders written by hand."""
 
 import csv
+import os
 import sys
 
 import numpy as np
@@ -123,3 +124,21 @@ def test_the_curves_of_a_sweep_are_grouped_by_what_varies(command):
     (place,) = (swept.run_dir / "sweeps").iterdir()
     out = command("plot", place).out
     assert "algo.gamma=0.5  2 seeds" in out and "algo.gamma=0.9  2 seeds" in out
+
+
+@pytest.mark.parametrize("name", ["episodes.csv", "q_table.csv", "sweep.csv", "empty.csv", "pipe.csv"])
+def test_the_numbers_overwrite_no_file_that_plot_did_not_write(name, command, tmp_path):
+    """Bugs: `plot RUN out=RUN/episodes.png` empties the run's episodes.csv; a pipe beside the picture hangs."""
+    folder = write_run(tmp_path / "a", {1: 2.0})
+    path = folder / name
+    content = "" if name == "empty.csv" else "rank,env\n"
+    os.mkfifo(path) if name == "pipe.csv" else path.write_text(content)
+    outcome = command("plot", folder, f"out={path.with_suffix('.png')}")
+    assert outcome.code == 2 and f"would overwrite {path}" in outcome.last_line, outcome.err
+    assert not path.with_suffix(".png").exists() and (name == "pipe.csv" or path.read_text() == content)
+
+
+def test_plot_overwrites_its_own_numbers(tmp_path):
+    """Bug: the second plot of the same runs is refused."""
+    plot._write_numbers(tmp_path / "a.csv", [])
+    assert plot._is_ours(tmp_path / "a.csv")

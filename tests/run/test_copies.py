@@ -216,3 +216,17 @@ def test_a_run_folder_that_is_a_hard_link_is_not_written_through(run, command, t
     assert command("resume", run, "total_steps=500", "progress=false").code == 0
     assert outside.read_text() == before
     assert inside.is_file(run / "metrics.jsonl")
+
+
+def test_a_file_of_the_users_called_latest_stays(tmp_path, capfd):
+    """Bugs: a training replaces the user's own file `latest` by its link, or says so for each job of a sweep."""
+    (tmp_path / "latest").write_text("mine")
+    for name in "ab":
+        run_folder._point_latest(tmp_path, tmp_path / name)
+    assert (tmp_path / "latest").read_text() == "mine"
+    assert capfd.readouterr().err.count("it is no link, so it stays as it is") == 1
+    (tmp_path / "latest").unlink()
+    for name in "ab":
+        run_folder._point_latest(tmp_path, tmp_path / name)
+        assert os.readlink(tmp_path / "latest") == name
+    assert [path.name for path in tmp_path.iterdir()] == ["latest"]
