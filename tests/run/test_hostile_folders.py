@@ -151,11 +151,13 @@ def with_field(field, value):
         ("q_table.npy", lambda q: q[:, :1]),
         ("q_table.npy", lambda q: np.zeros(())),
         ("q_table.npy", lambda q: q.astype(np.complex128)),
+        ("q_table.npy", lambda q: q * np.nan),
     ],
-    ids=range(10),
+    ids=range(11),
 )
-def test_numbers_that_index_memory_are_checked(copy, command, name, change):
-    """Bugs: a state of a billion in compiled code is a segmentation fault; a table of one row is broadcast to all."""
+def test_numbers_that_index_memory_or_mean_nothing_are_checked(copy, command, name, change):
+    """Bugs: a state of a billion in compiled code is a segmentation fault; a table of one row is broadcast to all; a
+    table of NaN was evaluated and resumed with exit code 0."""
     folder = copy()
     for array in (folder / "checkpoints").glob(f"step_*/{name}"):  # an evaluation's checkpoint has the agent alone
         rewrite(array.parent, name, change)
