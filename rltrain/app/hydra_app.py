@@ -294,7 +294,7 @@ def file_values(path: Path) -> dict[str, Any]:
     """Return the settings in a YAML file, with `${...}` as text. Raises ConfigError."""
     try:
         values: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-    except (OSError, UnicodeDecodeError, ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError, OmegaConfBaseException) as error:
         what = "the file of settings cannot be read: " + " ".join(str(error).split())[:200]
         raise ConfigError(what, str(path), "give a YAML file with lines such as `total_steps: 1e6`") from error
     if not isinstance(values, dict):

@@ -9,6 +9,7 @@ import csv
 import dataclasses
 import gc
 import io
+import os
 import re
 import shlex
 import sys
@@ -117,7 +118,7 @@ class Sweep:
         place = self.place(job)
         result, status = _read(place / "result.json"), _read(place / "status.json")
         final = result.get("final")
-        if not isinstance(final, dict) or not isinstance(final.get("mean_reward"), int | float):
+        if not isinstance(final, dict) or not _is_score(final.get("mean_reward")):
             return False
         # A run that was killed between its result and its status is done, too.
         wanted = (job.config or {}).get("total_steps")
@@ -155,7 +156,7 @@ def load(folder: Path) -> Sweep:
                 for values_of in values["jobs"]]  # fmt: skip
         sweep = Sweep(folder.resolve(), jobs, int(values["at_once"]))
         sound = all(_is_sound(job, sweep.folder) for job in jobs) and sweep.at_once >= 0
-    except (FileNotFoundError, KeyError, TypeError, ValueError) as error:
+    except (FileNotFoundError, KeyError, TypeError, ValueError, OverflowError) as error:
         what = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise CheckpointError(f"the plan of the sweep cannot be read: {what}", str(path), fix) from error
     if not sound:
@@ -186,8 +187,14 @@ def _is_sound(job: Job, folder: Path) -> bool:
         and isinstance(job.config, dict | None)
         and isinstance(job.varies, dict)
         and all(isinstance(text, str) for text in texts)
+        and all(len(os.fsencode(part)) < 256 for part in Path(job.folder).parts)
         and is_inside(job.folder, folder)
     )
+
+
+def _is_score(value: Any) -> bool:
+    """Return True for a number that fits a float: an integer of JSON has any size."""
+    return isinstance(value, float) or (isinstance(value, int) and abs(value) < 2**63)
 
 
 def is_inside(name: str, folder: Path) -> bool:
@@ -198,7 +205,7 @@ def is_inside(name: str, folder: Path) -> bool:
 
 def is_sweep(word: str) -> bool:
     """Return True if a word of the command line is the folder of a sweep."""
-    return (Path(word) / PLAN).is_file()
+    return os.path.isfile(os.path.join(word, PLAN))  # unlike Path.is_file, it takes any name
 
 
 def folder_name(number: int, varies: dict[str, str]) -> str:

@@ -11,6 +11,10 @@ from rltrain.config.validate import at_least, in_range, one_of
 from rltrain.errors import ConfigError
 
 
+MOST_STEPS = 10**15 - 1
+"""The largest number of steps that the name of a checkpoint holds."""
+
+
 @dataclass
 class RunConfig:
     """All settings of a run. `algo`, `env`, `network` and `runtime` hold the settings of the chosen option."""
@@ -101,6 +105,7 @@ class RunConfig:
         if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
             raise ConfigError(f"unknown device '{self.device}'", "device", "use auto, cpu, cuda, cuda:1 or mps")
         at_least("total_steps", self.total_steps, 1)
+        in_range("total_steps", self.total_steps, 1, MOST_STEPS)
         at_least("num_envs", self.num_envs, 1)
         at_least("batch_size", self.batch_size, 1)
         at_least("micro_batch_size", self.micro_batch_size, 1)

@@ -124,8 +124,8 @@ def read(folder: Path, without: str | None = None) -> dict[str, Any]:
     Pieces are read-only and memory-mapped, so they take memory only while they are used. without: a part of the state
     whose arrays to leave out, such as the replay.
     """
-    members = verify(folder, without=without)["members"]
     try:
+        members = verify(folder, without=without)["members"]
         flat = inside.read_json(folder / "state.json")
         if "tensors.safetensors" in members:
             from safetensors.torch import load_file
@@ -139,6 +139,8 @@ def read(folder: Path, without: str | None = None) -> dict[str, Any]:
                     raise ValueError(f"{name} is no array")
                 flat[name.removesuffix(".npy")] = array
         state = _nest(flat)
+    except CheckpointError:
+        raise
     except Exception as error:  # a file can match its manifest and still have any content
         what = f"the checkpoint cannot be read: {type(error).__name__}: {error}"
         raise CheckpointError(what, str(folder), "use an older checkpoint") from error

@@ -156,7 +156,7 @@ def find_all(word: str) -> list[Path]:
     Links such as runs/latest are not followed, so no run counts twice. Raises CheckpointError if there is no run.
     """
     top = find(word)[0] if word == "last" else Path(word).resolve()
-    if not top.is_dir():
+    if not os.path.isdir(top):  # unlike Path.is_dir, it takes any name
         raise CheckpointError("there is no such run", word, "give a run folder, a folder of runs, or `last`")
     found = []
     for place, folders, files in os.walk(top):
