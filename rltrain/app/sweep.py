@@ -275,6 +275,7 @@ def _train(sweep: Sweep, job: Job, resolved: RunConfig | None) -> int | None:
         if sweep.finished(job):
             return None
         if checkpoint.resumable(place):
+            run_folder.require_text(place)
             # The plan names the .cfg file of Doom that the command line named.
             path, _ = saved_config.newest(place)
             config = saved_config.load(path, getattr(settings_of(job).env, "cfg", None))

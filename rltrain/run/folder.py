@@ -19,7 +19,8 @@ from typing import Any
 from rltrain.config import plugin_modules
 from rltrain.config import saved as saved_config
 from rltrain.config.run import RunConfig
-from rltrain.errors import CheckpointError, DiskError, FolderInUse, disk_errors, printable
+from rltrain.config.validate import utf8
+from rltrain.errors import CheckpointError, ConfigError, DiskError, FolderInUse, disk_errors, printable
 from rltrain.run import checkpoint
 from rltrain.system import atomic, inside, process
 
@@ -30,10 +31,12 @@ _PACKAGES = ("rltrain", "torch", "numpy", "gymnasium", "ale-py", "vizdoom", "hyd
 def create(config: RunConfig, folder: Path | None) -> Path:
     """Create a run folder with config.yaml, command.txt and meta.json, and return its absolute path.
 
-    folder: the folder of a sweep's job; None: a new one in run_dir. Raises DiskError if it cannot be written.
+    folder: the folder of a sweep's job; None: a new one in run_dir. Raises DiskError if it cannot be written, and
+    ConfigError if its path is no text.
     """
     # Absolute, because an environment may change the working directory.
     root = Path(config.run_dir).absolute()
+    utf8("run_dir", str(folder or root))
     fix = "give a writable run_dir with free disk space"
     with disk_errors("the run folder", folder or root, fix):
         if folder is None:
@@ -139,6 +142,14 @@ def find_trained(word: str, usable: Callable[[Path], bool] = checkpoint.has_any)
         newest = max(others, key=lambda path: (path / "config.yaml").stat().st_mtime)
         fix += f", or use the newest run with a checkpoint: {shlex.quote(str(newest))}"
     raise CheckpointError(what, where, fix)
+
+
+def require_text(folder: Path) -> None:
+    """Raise CheckpointError for a run folder whose path is no text in UTF-8. It can be read, but has no logs."""
+    try:
+        utf8("run_dir", str(folder))
+    except ConfigError as error:
+        raise CheckpointError("the run's path is no text in UTF-8", str(folder), "rename or move it") from error
 
 
 def from_here(folder: Path) -> Path:

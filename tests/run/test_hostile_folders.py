@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from in_time import fails_after
 from run_folders import write_run
+from small_runs import TABLE
 
 from rltrain import cli
 from rltrain.run import checkpoint_files
@@ -196,3 +197,17 @@ def test_names_of_a_run_reach_no_terminal_and_no_formula(copy, tmp_path, command
     assert done.code == 0, done.err
     assert "\x1b" not in done.out + done.err
     assert "\\x1b[2J$x^{  $\\x07$y_{  1 seed" in done.out
+
+
+def test_a_path_that_is_no_text_is_refused_before_anything_is_made(copy, tmp_path, command):
+    """Bug: TensorBoard's writer encodes the path of a run as UTF-8: a traceback, and an unfinished folder."""
+    wrong = os.fsdecode(b"r\xffb")
+    done = command(*TABLE, f"run_dir={wrong}")
+    assert done.code == 2
+    assert "no text in UTF-8; run_dir; " in done.last_line
+    assert not (tmp_path / wrong).exists()
+    folder = copy().rename(tmp_path / wrong)
+    assert command("eval", folder).code == 0
+    before = state_of(folder)
+    assert command("resume", folder, "total_steps=500").code == 3
+    assert state_of(folder) == before
