@@ -16,6 +16,10 @@ from rltrain.run import folder as run_folder
 from rltrain.system import inside
 
 
+MOST = 1e100
+"""The largest value to plot: the statistics and the axes square and add values."""
+
+
 @dataclass(frozen=True)
 class Curve:
     """One metric of one run."""
@@ -65,7 +69,9 @@ def read_curves(words: Iterable[str], metric: str) -> list[Curve]:
         points: dict[int, float] = {}
         for line in _lines(folder / "metrics.jsonl"):
             known |= line.keys()
-            if isinstance(value := line.get(metric), int | float):
+            value = line.get(metric)
+            # Not NaN, which a run without episodes may log, nor what a picture cannot hold.
+            if isinstance(value, int | float) and abs(value) <= MOST:
                 points[line["step"]] = float(value)
         if points:
             step = np.array(sorted(points), np.int64)
@@ -73,6 +79,8 @@ def read_curves(words: Iterable[str], metric: str) -> list[Curve]:
     if not known:
         raise CheckpointError("no run here has metrics yet", " ".join(words), "train first, or give other folders")
     if not curves:
+        if metric in known:
+            raise ConfigError(f"no run here has a number as '{metric}'", "metric", "use another metric")
         raise ConfigError(f"no run here has the metric '{metric}'", "metric", nearest(metric, known - {"step"}))
     return curves
 
@@ -115,7 +123,7 @@ def band(env: str, label: str, curves: list[Curve], statistic: Statistic, genera
         center[columns] = statistic(part_RT)
         low[columns], high[columns] = bootstrap_interval(part_RT, statistic, generator)
     reached = present_RT.any(axis=0)
-    seeds = len({curve.config.get("seed") for curve in curves})
+    seeds = len({str(curve.config.get("seed")) for curve in curves})
     columns = (step, center, low, high, present_RT.sum(axis=0))
     return Band(env, label, len(curves), seeds, *(column[reached] for column in columns))
 
