@@ -15,7 +15,6 @@ from rltrain.math.statistics import Statistic, bootstrap_interval
 from rltrain.run import folder as run_folder
 from rltrain.system import inside
 
-
 MOST = 1e100
 """The largest value to plot: the statistics and the axes square and add values."""
 
@@ -70,10 +69,9 @@ def read_curves(words: Iterable[str], metric: str) -> list[Curve]:
         for line in _lines(folder / "metrics.jsonl"):
             known |= line.keys()
             value = line.get(metric)
-            # Not NaN, which a run without episodes may log, nor what a picture cannot hold.
-            if isinstance(value, int | float) and abs(value) <= MOST:
+            if isinstance(value, int | float) and not abs(value) > MOST:  # NaN is a gap of the curve
                 points[line["step"]] = float(value)
-        if points:
+        if any(value == value for value in points.values()):
             step = np.array(sorted(points), np.int64)
             curves.append(Curve(folder, _config(folder), step, np.array([points[key] for key in step.tolist()])))
     if not known:

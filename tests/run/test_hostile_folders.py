@@ -211,3 +211,22 @@ def test_a_path_that_is_no_text_is_refused_before_anything_is_made(copy, tmp_pat
     before = state_of(folder)
     assert command("resume", folder, "total_steps=500").code == 3
     assert state_of(folder) == before
+
+
+def test_the_state_of_another_generator_makes_a_checkpoint_unfit(copy, command):
+    """Bug: it was restored when the algorithm first drew a number, and told as a bug in rltrain."""
+    folder = copy()
+
+    def spoil(step):
+        text = (step / "state.json").read_text()
+        assert "PCG64" in text
+        (step / "state.json").write_text(text.replace("PCG64", "MT199"))
+        facts = json.loads((step / "manifest.json").read_text())
+        facts["members"]["state.json"]["sha256"] = checkpoint_files.digest(step / "state.json")
+        (step / "manifest.json").write_text(json.dumps(facts))
+
+    older, newest = sorted(state.parent for state in folder.glob("checkpoints/step_*/walk~place.npy"))[-2:]
+    spoil(newest)
+    done = command("resume", folder, "total_steps=500", "progress=false")
+    assert done.code == 0, done.err
+    assert f"resumed at step {int(older.name[5:])}" in done.err
