@@ -23,6 +23,10 @@ THREE_PARTS = re.compile(r"rltrain: error: [^;]+; [^;]+; .+")
 
 COMMAND_LINE = [
     (["algo=dqnn"], "unknown algo 'dqnn'; algo; did you mean 'dqn'?"),
+    (["algo=/etc/passwd"], "'/etc/passwd' is a path and no name; algo; `rltrain list algos` shows all"),
+    (["algo=../env/cartpole"], "'../env/cartpole' is a path and no name; algo; "),
+    (["algo=ppo", "env=../algo/ppo"], "'../algo/ppo' is a path and no name; env; `rltrain list envs` shows all"),
+    (["~algo", "env=cartpole"], "'~algo' would take away what every run needs; algo; leave it out"),
     (["algo=PPO"], "unknown algo 'PPO'; algo; did you mean 'ppo'?"),
     (
         ["algo=ppo", "env=CartPole-v1"],
