@@ -90,6 +90,7 @@ _DISK_FIXES = {
     errno.EACCES: "use a folder that you may write to",
     errno.EPERM: "use a folder that you may write to",
     errno.ENOENT: "the folder was moved or deleted: start again from where it is now",
+    errno.EISDIR: "it is a folder: give the path of a file",
     errno.EBADF: "something in this process has closed the file",
 }
 
@@ -143,7 +144,7 @@ class Stopped(RltrainError):
         if where and not kept:
             fix = f"all is saved, resume with: rltrain resume {again or shlex.quote(where)}"
         super().__init__(f"stopped by {by}", where, fix)
-        self.signal_number = signal_number
+        self.signal_number, self.again = signal_number, again
         # Cluster schedulers send SIGUSR1 before SIGTERM, with the same meaning.
         self.exit_code = 128 + (signal.SIGTERM if signal_number == signal.SIGUSR1 else signal_number)
 

@@ -1,5 +1,6 @@
 """Choose the files of configs/hparams for an algorithm and an environment. Hydra calls this for config.yaml."""
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ def tuned_env(algo: str, env: str, folders: Iterable[Path] = ()) -> str:
     """
     names = [f"{name}_{env}.yaml" for name in (algo, preset_of(algo, folders)) if name]
     folders = [CONFIGS, *folders]
-    if any((folder / "hparams" / name).is_file() for folder in folders for name in names):
+    if any(os.path.isfile(folder / "hparams" / name) for folder in folders for name in names):
         return env
     return tuned_as(env, folders) or env
 
@@ -72,7 +73,7 @@ def tuned_as(env: str, folders: Iterable[Path] = (CONFIGS,)) -> str | None:
     Returns None for a file that cannot be read: Hydra reads it too and reports the error.
     """
     folders = list(folders)
-    path = next((path for folder in folders if (path := folder / "env" / f"{env}.yaml").is_file()), None)
+    path = next((path for folder in folders if os.path.isfile(path := folder / "env" / f"{env}.yaml")), None)
     if path is None:
         option = plugins.OPTIONS.get(("env", env))
         return getattr(option.settings, "tuned_as", None) if option else None

@@ -105,6 +105,7 @@ def run(argv: list[str], typed: list[str] | None = None) -> int:
     """
     plugin_modules.load(plugin_modules.given(argv))
     refuse_unknown_choices(argv, groups=["hparams"])  # hparams are optional: Hydra would ignore a misspelt name
+    _refuse_no_names(argv)
     _refuse_tuned_as(argv)
     _refuse_shadowed(argv)
     register_schemas(argv)
@@ -169,6 +170,18 @@ def _tuned_files(argv: list[str]) -> list[str]:
             for folder in folders[:1]
         ]
     return found
+
+
+def _refuse_no_names(argv: list[str]) -> None:
+    """Raise ConfigError for a path in place of a choice, and for a choice that is taken away, such as `~algo`."""
+    for group in ("algo", "env", "network", "runtime"):
+        lists = f"`rltrain list {group}s` shows all" if group != "runtime" else "use runtime=local or torchrun"
+        for name in _chosen(argv, group):
+            if re.search(r"^[/~]|(^|/)\.\.?(/|$)", name):
+                fix = f"{lists}; for a folder of your own YAML files use --config-dir"
+                raise ConfigError(f"'{name}' is a path and no name", group, fix)
+        if typed := next((word for word in argv if re.match(rf"~{group}(=|$)", word)), None):
+            raise ConfigError(f"'{typed}' would take away what every run needs", group, f"leave it out; {lists}")
 
 
 def _refuse_tuned_as(argv: list[str]) -> None:
@@ -294,7 +307,7 @@ def file_values(path: Path) -> dict[str, Any]:
     """Return the settings in a YAML file, with `${...}` as text. Raises ConfigError."""
     try:
         values: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-    except (OSError, UnicodeDecodeError, ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError, OmegaConfBaseException) as error:
         what = "the file of settings cannot be read: " + " ".join(str(error).split())[:200]
         raise ConfigError(what, str(path), "give a YAML file with lines such as `total_steps: 1e6`") from error
     if not isinstance(values, dict):

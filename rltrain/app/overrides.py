@@ -32,7 +32,7 @@ def normalise(argv: list[str]) -> list[str]:
     argv = [f"++{arg}" if re.match(rf"env\.({mappings})[.=]", arg) else arg for arg in argv]
     for general, key, prefix in (("env=doom", "env.scenario=", "doom_"), ("env=atari", "env.game=", "")):
         chosen = [arg.removeprefix(key) for arg in argv if arg.startswith(key)]
-        if general in argv and chosen and (CONFIGS / "env" / f"{prefix}{chosen[-1]}.yaml").is_file():
+        if general in argv and chosen and os.path.isfile(CONFIGS / "env" / f"{prefix}{chosen[-1]}.yaml"):
             argv[argv.index(general)] = f"env={prefix}{chosen[-1]}"
     return argv
 

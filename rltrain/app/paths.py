@@ -1,6 +1,7 @@
 """Paths of the package and of the YAML files: rltrain's own, in a checkout or an installed wheel, and the user's."""
 
 import itertools
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -33,7 +34,7 @@ def schema_name(group: str, name: str, folders: Iterable[Path]) -> str:
     class or a plugin.
     """
     folders = [CONFIGS, *folders]
-    path = next((path for folder in folders if (path := folder / group / f"{name}.yaml").is_file()), None)
+    path = next((path for folder in folders if os.path.isfile(path := folder / group / f"{name}.yaml")), None)
     first = (
         re.search(r"^defaults:\s*(?:\[|-)\s*(\w+)", path.read_text(errors="replace"), re.MULTILINE) if path else None
     )

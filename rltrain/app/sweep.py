@@ -193,8 +193,14 @@ def _is_sound(job: Job, folder: Path) -> bool:
         and isinstance(job.config, dict | None)
         and isinstance(job.varies, dict)
         and all(isinstance(text, str) for text in texts)
+        and all(len(os.fsencode(part)) < 256 for part in Path(job.folder).parts)
         and is_inside(job.folder, folder)
     )
+
+
+def _is_score(value: Any) -> bool:
+    """Return True for a number that fits a float: an integer of JSON has any size."""
+    return isinstance(value, float) or (isinstance(value, int) and abs(value) < 2**63)
 
 
 def is_inside(name: str, folder: Path) -> bool:
@@ -205,7 +211,7 @@ def is_inside(name: str, folder: Path) -> bool:
 
 def is_sweep(word: str) -> bool:
     """Return True if a word of the command line is the folder of a sweep."""
-    return (Path(word) / PLAN).is_file()
+    return os.path.isfile(os.path.join(word, PLAN))  # unlike Path.is_file, it takes any name
 
 
 def folder_name(number: int, varies: dict[str, str]) -> str:
@@ -276,6 +282,7 @@ def _train(sweep: Sweep, job: Job, resolved: RunConfig | None) -> int | None:
             return None
         if checkpoint.resumable(place):
             # The plan names the .cfg file of Doom that the command line named, and `progress`, which it may change.
+            run_folder.require_text(place)
             path, _ = saved_config.newest(place)
             wanted = settings_of(job)
             config = saved_config.load(path, getattr(wanted.env, "cfg", None))

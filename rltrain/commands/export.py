@@ -6,6 +6,7 @@ import importlib.util
 import io
 import json
 import logging
+import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -56,10 +57,15 @@ def main(argv: list[str]) -> int:
             out = inside.make_folder(folder / "export") / (path.name + _ENDINGS[kind])
             inside.remove(out)  # it may be a link
         out.parent.mkdir(parents=True, exist_ok=True)
-        {"onnx": _onnx, "torchscript": _torchscript, "pt2": _pt2}[kind](network, example, out)
+        if out.exists() and not out.is_file():  # a folder, or a device, which a rename would replace
+            raise DiskError("the file cannot be written: it is no regular file", str(out), "give another out=FILE")
         facts = describe(config, network, example) | {"format": kind, "checkpoint": path.name}
         if kind == "onnx":
-            _annotate(out, facts)
+            content = _onnx(network, example, facts)
+        else:
+            content = {"torchscript": _torchscript, "pt2": _pt2}[kind](network, example)
+        # Not by torch, whose own writer ends the process on a full disk.
+        atomic.write_parts(Path(os.path.realpath(out)), [content])
         facts |= {"run": str(folder)}  # a path of this machine, which stays out of a file to be passed on
         atomic.write_json(out.with_name(out.name + ".json"), facts)
     except OSError as error:
@@ -117,19 +123,23 @@ def output_names(outputs: Any) -> list[str]:
     return ["policy", "value"] if isinstance(outputs, tuple) else ["q_values"]
 
 
-def _torchscript(network: Any, example: Any, out: Path) -> None:
-    """Write TorchScript, which C++ and mobile runtimes can load. torch deprecates its tracer but still has it."""
+def _torchscript(network: Any, example: Any) -> bytes:
+    """Return TorchScript, which C++ and mobile runtimes can load. torch deprecates its tracer but still has it."""
     import torch
 
+    buffer = io.BytesIO()
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")
-        torch.jit.trace(network, example).save(str(out))
+        torch.jit.save(torch.jit.trace(network, example), buffer)
+    return buffer.getvalue()
 
 
-def _pt2(network: Any, example: Any, out: Path) -> None:
+def _pt2(network: Any, example: Any) -> bytes:
     import torch
 
-    torch.export.save(_exported(network, example), out)
+    buffer = io.BytesIO()
+    torch.export.save(_exported(network, example), buffer)
+    return buffer.getvalue()
 
 
 def _look_for_onnx() -> None:
@@ -144,7 +154,7 @@ def _missing(package: str | None) -> EnvironmentFailure:
     return EnvironmentFailure(f"a package is missing: {package}", "format=onnx", fix)
 
 
-def _onnx(network: Any, example: Any, out: Path) -> None:
+def _onnx(network: Any, example: Any, facts: dict[str, Any]) -> bytes:
     try:
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
@@ -158,23 +168,19 @@ def _onnx(network: Any, example: Any, out: Path) -> None:
         names = output_names(network(example))
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
-        torch.onnx.export(
-            _exported(network, example),
-            (),
-            str(out),
-            input_names=["obs"],
-            output_names=names,
-            dynamo=True,
-            external_data=False,
-            verbose=False,
+        program = torch.onnx.export(
+            _exported(network, example), (), input_names=["obs"], output_names=names, dynamo=True, verbose=False
         )
+    assert program is not None  # as dynamo=True
+    model = program.model_proto
+    _annotate(model, facts)
+    return bytes(model.SerializeToString())
 
 
-def _annotate(path: Path, facts: dict[str, Any]) -> None:
-    """Name the batch axis of an ONNX file, and add facts as its metadata: texts as they are, others as JSON."""
+def _annotate(model: Any, facts: dict[str, Any]) -> None:
+    """Name the batch axis of an ONNX model, and add facts as its metadata: texts as they are, others as JSON."""
     import onnx
 
-    model = onnx.load(path)
     graph = model.graph
     symbol = graph.input[0].type.tensor_type.shape.dim[0].dim_param
     for value in (*graph.input, *graph.output, *graph.value_info):
@@ -183,7 +189,6 @@ def _annotate(path: Path, facts: dict[str, Any]) -> None:
                 dim.dim_param = "batch"
     texts = {key: fact if isinstance(fact, str) else json.dumps(fact) for key, fact in facts.items()}
     onnx.helper.set_model_props(model, texts)
-    onnx.save(model, path)
 
 
 def _exported(network: Any, example: Any) -> Any:

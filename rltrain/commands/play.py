@@ -102,7 +102,7 @@ def watch_in_file(
 
 def _changed_at(path: Path) -> int | None:
     """Return the time of a file's last change in nanoseconds, or None without a file."""
-    return path.stat().st_mtime_ns if path.exists() else None
+    return os.stat(path).st_mtime_ns if os.path.exists(path) else None
 
 
 def _report(played: list[Episode]) -> None:

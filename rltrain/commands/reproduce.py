@@ -1,6 +1,7 @@
 """`rltrain reproduce RUN [key=value...]`, `rltrain config=FILE [key=value...]`: train with the settings of a file."""
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +39,10 @@ def from_file(argv: list[str]) -> int:
     if len(given) > 1:
         raise ConfigError("config= is given twice", "config", "give one file of settings")
     path = Path(given[0].removeprefix("config=").strip("'\"")).expanduser()
-    is_run = path.is_dir()
+    is_run = os.path.isdir(path)  # unlike Path.is_dir, it takes any name
     if is_run:
         path = path / "config.yaml"
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise ConfigError(f"there is no file '{path}'", "config", "give a YAML file of settings: config=FILE")
     try:
         is_complete = _is_complete(path)
@@ -88,7 +89,10 @@ def _of_the_user(values: dict[str, Any], path: Path) -> list[str]:
     if "defaults" in values:
         fix = "leave out `defaults`, and choose with algo: and env:; or use --config-dir"
         raise ConfigError("a file of settings has no list of defaults", str(path), fix)
-    plugin_modules.load(str(name) for name in values.get("plugins") or [])
+    modules = values.get("plugins") or []
+    if not isinstance(modules, list):
+        raise ConfigError(f"plugins is no list in {path}", "plugins", "write plugins: [my_module]")
+    plugin_modules.load(map(str, modules))
     choices, settings = [], []
     for key, value in values.items():
         if key in _GROUPS and isinstance(value, dict):

@@ -53,6 +53,7 @@ def main(argv: list[str]) -> int:
     if "oom" in values:
         changes["oom"] = values["oom"]
     folder, which = run_folder.find_trained(words[0], checkpoint.resumable)
+    run_folder.require_text(folder)
     if _rank_0_locks(folder, values):
         _resume(words[0], folder, which or "last", values, changes, None)
         return 0

@@ -63,7 +63,7 @@ def main(argv: list[str]) -> int:
     words, values = split(argv, {"sort", "run_dir"}, USAGE, min_words=0)
     sort = values.get("sort", "age")
     one_of("sort", sort, _SORTS)
-    if words and "run_dir" not in values and Path(words[0]).is_dir():  # a folder of runs, not a pattern
+    if words and "run_dir" not in values and os.path.isdir(words[0]):  # a folder of runs, not a pattern
         values["run_dir"] = words.pop()
     run_dir = Path(values.get("run_dir", "runs"))
     try:

@@ -191,7 +191,7 @@ class DoomConfig(EnvironmentConfig):
                 raise ConfigError(f"{weight} is not a valid weight", f"env.shaping.{name}", "give a finite number")
         one_of("env.action_set", self.action_set, ("single", "combinations"))
         self.cfg = self.cfg and os.path.expanduser(self.cfg)
-        if self.cfg is not None and not Path(self.cfg).is_file():
+        if self.cfg is not None and not os.path.isfile(self.cfg):
             raise ConfigError(f"there is no file '{self.cfg}'", "env.cfg", "give the path of a ViZDoom .cfg file")
 
 

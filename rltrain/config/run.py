@@ -7,8 +7,11 @@ from typing import Any
 
 from rltrain.config.network import NetworkConfig
 from rltrain.config.runtime import LocalConfig
-from rltrain.config.validate import at_least, in_range, one_of
+from rltrain.config.validate import at_least, in_range, one_of, utf8
 from rltrain.errors import ConfigError
+
+MOST_STEPS = 10**15 - 1
+"""The largest number of steps that the name of a checkpoint holds."""
 
 
 @dataclass
@@ -94,6 +97,7 @@ class RunConfig:
         if not self.run_dir:
             raise ConfigError("run_dir is empty", "run_dir", "leave it out, or give run_dir=DIR")
         self.run_dir = os.path.expanduser(self.run_dir)
+        utf8("run_dir", self.run_dir)
         one_of("oom", self.oom, ("fail", "split"))
         one_of("precision", self.precision, ("auto", "fp32", "tf32", "bf16"))
         self.cuda_graphs = self.cuda_graphs.lower()  # Hydra turns `true` into a bool and then into "True"
@@ -101,6 +105,7 @@ class RunConfig:
         if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
             raise ConfigError(f"unknown device '{self.device}'", "device", "use auto, cpu, cuda, cuda:1 or mps")
         at_least("total_steps", self.total_steps, 1)
+        in_range("total_steps", self.total_steps, 1, MOST_STEPS)
         at_least("num_envs", self.num_envs, 1)
         at_least("batch_size", self.batch_size, 1)
         at_least("micro_batch_size", self.micro_batch_size, 1)

@@ -26,7 +26,7 @@ from rltrain.config.validate import one_of
 from rltrain.errors import CheckpointError, ConfigError, nearest
 from rltrain.system import atomic, inside
 
-_RESUMED = re.compile(r"config\.resume-(\d{1,6})\.yaml")
+_RESUMED = re.compile(r"config\.resume-([1-9][0-9]*)\.yaml")
 
 
 def fingerprint(config: RunConfig) -> str:

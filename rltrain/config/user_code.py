@@ -12,9 +12,14 @@ _KNOWN = ("rltrain", "gymnasium", "numpy", "importlib", "contextlib")
 """Packages that are named only if nothing else was running."""
 
 
+_LONGEST = 300
+"""The most characters of an error's text. An assertion of NumPy or a parser may quote all of its data."""
+
+
 def describe(error: BaseException) -> str:
     """Return the type, the text and the place of an error: `ValueError: no map (mine.py, line 12, in reset)`."""
     text = " ".join(str(error).split())
+    text = text if len(text) <= _LONGEST else text[:_LONGEST] + "..."
     place = place_of(error)
     return f"{type(error).__name__}{f': {text}' if text else ''}{f' ({place})' if place else ''}"
 

@@ -17,6 +17,14 @@ def in_range(key: str, value: float, low: float, high: float, *, open_low: bool 
         raise ConfigError(f"{value} is out of range", key, f"give a value in {'(' if open_low else '['}{low}, {high}]")
 
 
+def utf8(key: str, path: str) -> None:
+    """Raise ConfigError unless a path is text in UTF-8: TensorBoard takes no other."""
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"the path '{path}' is no text in UTF-8", key, "give a folder with another name") from error
+
+
 def one_of(key: str, value: str, known: Iterable[str]) -> None:
     """Raise ConfigError, with the most similar known value, if value is unknown."""
     known = list(known)

@@ -124,8 +124,8 @@ def read(folder: Path, without: str | None = None) -> dict[str, Any]:
     Pieces are read-only and memory-mapped, so they take memory only while they are used. without: a part of the state
     whose arrays to leave out, such as the replay.
     """
-    members = verify(folder, without=without)["members"]
     try:
+        members = verify(folder, without=without)["members"]
         flat = inside.read_json(folder / "state.json")
         if "tensors.safetensors" in members:
             from safetensors.torch import load_file
@@ -138,10 +138,16 @@ def read(folder: Path, without: str | None = None) -> dict[str, Any]:
                 if not isinstance(array, np.ndarray):  # NumPy also opens a zip of arrays
                     raise ValueError(f"{name} is no array")
                 flat[name.removesuffix(".npy")] = array
-        return _nest(flat)
+        state = _nest(flat)
+    except CheckpointError:
+        raise
     except Exception as error:  # a file can match its manifest and still have any content
         what = f"the checkpoint cannot be read: {type(error).__name__}: {error}"
         raise CheckpointError(what, str(folder), "use an older checkpoint") from error
+    if name := next((name for name, value in flat.items() if _is_of_agent(name) and not _is_sound(value)), None):
+        what = f"'{name}' of the checkpoint's agent has values that are NaN or infinite"
+        raise CheckpointError(what, str(folder), "use an older checkpoint")
+    return state
 
 
 def _split(state: dict[str, Any], prefix: str = "") -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
@@ -162,6 +168,23 @@ def _split(state: dict[str, Any], prefix: str = "") -> tuple[dict[str, Any], dic
         else:
             values[name] = value
     return tensors, arrays, values
+
+
+def _is_of_agent(name: str) -> bool:
+    return name.startswith("agent/") or "/" not in name.replace("~", "/")
+
+
+def _is_sound(value: Any) -> bool:
+    """Return False if an array or a tensor of floats has values that are not finite. A mask of 0 and -inf is sound."""
+    if hasattr(value, "untyped_storage"):
+        if not value.is_floating_point():
+            return True
+        finite = value.isfinite()
+    elif isinstance(value, np.ndarray) and value.dtype.kind == "f":
+        finite = np.isfinite(value)
+    else:
+        return True
+    return bool(finite.all() or (finite.any() and (value[~finite] < 0).all() and not value[finite].any()))
 
 
 def _is_of(member: str, part: str) -> bool:

@@ -15,6 +15,9 @@ from rltrain.math.statistics import Statistic, bootstrap_interval
 from rltrain.run import folder as run_folder
 from rltrain.system import inside
 
+MOST = 1e100
+"""The largest value to plot: the statistics and the axes square and add values."""
+
 
 @dataclass(frozen=True)
 class Curve:
@@ -65,14 +68,17 @@ def read_curves(words: Iterable[str], metric: str) -> list[Curve]:
         points: dict[int, float] = {}
         for line in _lines(folder / "metrics.jsonl"):
             known |= line.keys()
-            if isinstance(value := line.get(metric), int | float):
+            value = line.get(metric)
+            if isinstance(value, int | float) and not abs(value) > MOST:  # NaN is a gap of the curve
                 points[line["step"]] = float(value)
-        if points:
+        if any(value == value for value in points.values()):
             step = np.array(sorted(points), np.int64)
             curves.append(Curve(folder, _config(folder), step, np.array([points[key] for key in step.tolist()])))
     if not known:
         raise CheckpointError("no run here has metrics yet", " ".join(words), "train first, or give other folders")
     if not curves:
+        if metric in known:
+            raise ConfigError(f"no run here has a number as '{metric}'", "metric", "use another metric")
         raise ConfigError(f"no run here has the metric '{metric}'", "metric", nearest(metric, known - {"step"}))
     return curves
 
@@ -115,7 +121,7 @@ def band(env: str, label: str, curves: list[Curve], statistic: Statistic, genera
         center[columns] = statistic(part_RT)
         low[columns], high[columns] = bootstrap_interval(part_RT, statistic, generator)
     reached = present_RT.any(axis=0)
-    seeds = len({curve.config.get("seed") for curve in curves})
+    seeds = len({str(curve.config.get("seed")) for curve in curves})
     columns = (step, center, low, high, present_RT.sum(axis=0))
     return Band(env, label, len(curves), seeds, *(column[reached] for column in columns))
 

@@ -20,7 +20,8 @@ from typing import Any
 from rltrain.config import plugin_modules
 from rltrain.config import saved as saved_config
 from rltrain.config.run import RunConfig
-from rltrain.errors import CheckpointError, DiskError, FolderInUse, disk_errors, printable
+from rltrain.config.validate import utf8
+from rltrain.errors import CheckpointError, ConfigError, DiskError, FolderInUse, disk_errors, printable
 from rltrain.run import checkpoint
 from rltrain.system import atomic, inside, process
 
@@ -31,10 +32,12 @@ _PACKAGES = ("rltrain", "torch", "numpy", "gymnasium", "ale-py", "vizdoom", "hyd
 def create(config: RunConfig, folder: Path | None) -> Path:
     """Create a run folder with config.yaml, command.txt and meta.json, and return its absolute path.
 
-    folder: the folder of a sweep's job; None: a new one in run_dir. Raises DiskError if it cannot be written.
+    folder: the folder of a sweep's job; None: a new one in run_dir. Raises DiskError if it cannot be written, and
+    ConfigError if its path is no text.
     """
     # Absolute, because an environment may change the working directory.
     root = Path(config.run_dir).absolute()
+    utf8("run_dir", str(folder or root))
     fix = "give a writable run_dir with free disk space"
     with disk_errors("the run folder", folder or root, fix):
         if folder is None:
@@ -142,6 +145,14 @@ def find_trained(word: str, usable: Callable[[Path], bool] = checkpoint.has_any)
     raise CheckpointError(what, where, fix)
 
 
+def require_text(folder: Path) -> None:
+    """Raise CheckpointError for a run folder whose path is no text in UTF-8. It can be read, but has no logs."""
+    try:
+        utf8("run_dir", str(folder))
+    except ConfigError as error:
+        raise CheckpointError("the run's path is no text in UTF-8", str(folder), "rename or move it") from error
+
+
 def from_here(folder: Path) -> Path:
     """Return a folder relative to the working directory if it is inside, as a new run prints it."""
     try:
@@ -157,7 +168,7 @@ def find_all(word: str) -> list[Path]:
     Links such as runs/latest are not followed, so no run counts twice. Raises CheckpointError if there is no run.
     """
     top = find(word)[0] if word == "last" else Path(word).resolve()
-    if not top.is_dir():
+    if not os.path.isdir(top):  # unlike Path.is_dir, it takes any name
         raise CheckpointError("there is no such run", word, "give a run folder, a folder of runs, or `last`")
     found = []
     for place, folders, files in os.walk(top):

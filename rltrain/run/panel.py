@@ -150,18 +150,23 @@ def show_start(folder: Path | None, facts: dict[str, str]) -> None:
     console.print(Panel(table, title="rltrain", expand=False, border_style="cyan" if colour else ""))
 
 
-def show_end(folder: Path, config: RunConfig, result: dict[str, Any]) -> None:
-    """Print the final score and the commands to show curves, to play, and to resume.
+def named_again(config: RunConfig) -> str:
+    """Return what a command for a run must name again, quoted for a shell, with a space before each word.
 
-    The commands name the run's plugins, module of `env.id` and `env.cfg` again, which a saved configuration cannot.
+    These are the run's plugins, module of `env.id` and `env.cfg`, which a saved configuration alone must not choose.
     """
-    final, best = result["final"], result["best"]
-    run = shlex.quote(str(folder))
     env_id = getattr(config.env, "id", "")
     named = [f"env.id={env_id}"] if ":" in env_id and not env_id.startswith("rltrain.") else []
     named += [f"env.cfg={cfg}"] if (cfg := getattr(config.env, "cfg", None)) else []
     named += [f"plugins=[{','.join(config.plugins)}]"] if config.plugins else []
-    again = "".join(f" {shlex.quote(word)}" for word in named)
+    return "".join(f" {shlex.quote(word)}" for word in named)
+
+
+def show_end(folder: Path, config: RunConfig, result: dict[str, Any]) -> None:
+    """Print the final score and the commands to show curves, to play, and to resume."""
+    final, best = result["final"], result["best"]
+    run = shlex.quote(str(folder))
+    again = named_again(config)
     exact = config.network.name == "table"  # exact evaluation: `episodes` is the number of start states
     played = ("start" if exact else "episode") + ("s" if final["episodes"] != 1 else "")
     played += ", computed exactly" if exact else ""

@@ -10,6 +10,7 @@ In a group of processes each process has a Run. All of them count the same; rank
 import dataclasses
 import functools
 import os
+import shlex
 import signal
 import sys
 import time
@@ -349,7 +350,7 @@ class Run:
     def stop_if_unbegun(self) -> None:
         """Raise Stopped if a signal came before `begin`, while environments started. No step is lost."""
         if self._signal is not None and self._agent is None:
-            raise Stopped(self._signal, str(self._shown) if self._restored else "")
+            raise self._stopped(self._signal) if self._restored else Stopped(self._signal)
 
     def _stop(self) -> NoReturn:
         number = self._agreed_signal
@@ -357,7 +358,11 @@ class Run:
         if self._saved_step != self.step:
             self.save()
         self.group.gather(None)  # nobody ends before rank 0 has saved
-        raise Stopped(number, str(self._shown))
+        raise self._stopped(number)
+
+    def _stopped(self, number: int) -> Stopped:
+        again = shlex.quote(str(self._shown)) + panel.named_again(self.config)
+        return Stopped(number, str(self._shown), again)
 
     def mark(self) -> Callable[[], None]:
         """Return a function that resets the step, the counts and the random numbers to their current state."""

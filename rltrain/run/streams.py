@@ -10,7 +10,12 @@ class Streams:
     """The random number generators of a run, by consumer."""
 
     def __init__(self, seed: int, states: dict[str, Any]) -> None:
-        """states: saved states of generators; each is restored when its consumer first asks for the generator."""
+        """states: saved states of generators; each is restored when its consumer first asks for the generator.
+
+        Raises ValueError, TypeError or LookupError for the state of another kind of generator.
+        """
+        for state in states.values():  # now, while another checkpoint can still be tried
+            np.random.default_rng(0).bit_generator.state = state
         self._seed = seed
         self._saved = states
         self._generators: dict[str, np.random.Generator] = {}

@@ -175,7 +175,7 @@ def report(error: BaseException, silent: bool = False) -> bool:
         words = [error.what, error.where, error.fix]
     facts: dict[str, Any] = {"exit_code": getattr(error, "exit_code", 1), "words": words, "silent": silent}
     if isinstance(error, Stopped):
-        facts["signal"] = error.signal_number
+        facts |= {"signal": error.signal_number, "again": error.again}
     with contextlib.suppress(OSError):
         path = Path(place) / f"{int(os.environ['RANK']):06d}.json"
         path.with_suffix(".partial").write_text(json.dumps(facts))
@@ -194,7 +194,7 @@ def _raise_end(place: Path, failed: Any, stopped: int | None) -> None:
     if known and "signal" not in known[0]:
         raise by_exit_code(known[0]["exit_code"])(*known[0]["words"])
     if known and failed is None:
-        raise Stopped(known[0]["signal"], known[0]["words"][1])
+        raise Stopped(known[0]["signal"], known[0]["words"][1], known[0]["again"])
     if stopped is not None:
         raise Stopped(stopped)
     if failed is None:

@@ -16,17 +16,22 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """Replace a text file atomically. lines: with their line ends. Raises DiskError and keeps the old content."""
+    write_parts(path, (line.encode(errors="backslashreplace") for line in lines))
+
+
+def write_parts(path: Path, parts: Iterable[bytes]) -> None:
     """Replace a file atomically: readers see the old or the new content, also after a power failure.
 
-    lines: with their line ends. A link at `path` is replaced, not followed. Raises DiskError and keeps the old content.
+    A link at `path` is replaced, not followed. Raises DiskError and keeps the old content.
     """
     temporary = path.with_name(f".{path.name}-{os.getpid()}")
     try:
         with disk_errors(path.name, path.parent):
             temporary.unlink(missing_ok=True)
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
-            with open(descriptor, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
-                file.writelines(lines)
+            with open(descriptor, "wb") as file:
+                file.writelines(parts)
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)

@@ -73,8 +73,11 @@ def make_folder(path: Path) -> Path:
 
 
 def entries(path: Path) -> list[Path]:
-    """Return the paths in a folder, sorted; none if the folder is missing. Raises CheckpointError for a link."""
-    return sorted(path.iterdir()) if is_folder(folder(path)) else []
+    """Return the paths in a folder, sorted; none if the folder is missing. Raises CheckpointError for a link, too."""
+    try:
+        return sorted(path.iterdir()) if is_folder(folder(path)) else []
+    except OSError as error:
+        raise _unreadable(path, error.strerror or str(error)) from error
 
 
 def open_binary(path: Path) -> io.BufferedReader:

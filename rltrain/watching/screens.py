@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-from rltrain.errors import DiskError
+from rltrain.errors import DiskError, disk_errors
 
 
 class Closed(Exception):
@@ -85,7 +85,8 @@ class Mp4:
                 self._partial.unlink()
             lines = messages.decode(errors="replace").strip().splitlines() or ["no reason given"]
             raise DiskError(f"the video cannot be written: {lines[-1]}", str(self._path), "free some space")
-        self._partial.replace(self._path)
+        with disk_errors("the video", self._path):
+            self._partial.replace(self._path)
 
     def _start(self, height: int, width: int) -> "subprocess.Popen[bytes]":
         source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", f"{self._fps:g}", "-i", "-"]
@@ -126,10 +127,8 @@ class Gif:
             return
         first, *rest = (Image.fromarray(picture).quantize(128) for picture in self._pictures)
         duration_ms = 1000 * self._every / self._fps
-        try:
+        with disk_errors("the video", self._path):
             first.save(self._path, save_all=True, append_images=rest, duration=duration_ms, loop=0)
-        except OSError as error:
-            raise DiskError(f"the video cannot be written: {error}", str(self._path), "free some space") from error
         self._pictures = []
 
 

@@ -23,6 +23,10 @@ THREE_PARTS = re.compile(r"rltrain: error: [^;]+; [^;]+; .+")
 
 COMMAND_LINE = [
     (["algo=dqnn"], "unknown algo 'dqnn'; algo; did you mean 'dqn'?"),
+    (["algo=/etc/passwd"], "'/etc/passwd' is a path and no name; algo; `rltrain list algos` shows all"),
+    (["algo=../env/cartpole"], "'../env/cartpole' is a path and no name; algo; "),
+    (["algo=ppo", "env=../algo/ppo"], "'../algo/ppo' is a path and no name; env; `rltrain list envs` shows all"),
+    (["~algo", "env=cartpole"], "'~algo' would take away what every run needs; algo; leave it out"),
     (["algo=PPO"], "unknown algo 'PPO'; algo; did you mean 'ppo'?"),
     (
         ["algo=ppo", "env=CartPole-v1"],
@@ -51,6 +55,10 @@ COMMAND_LINE = [
     (["algo=dqn", "env=cartpole", "batch_size=0"], "0 is too small; batch_size; give a value of at least 1"),
     (["algo=dqn", "env=cartpole", "total_steps=-1"], "-1 is too small; total_steps; give a value of at least 1"),
     (["algo=dqn", "env=cartpole", "total_steps=0"], "total_steps"),
+    (["algo=q_learning", "env=taxi", f"total_steps={10**20}"], "out of range; total_steps; give a value in [1, "),
+    (["algo=dqn", "env=doom", f"env.cfg={'x' * 300}"], "; env.cfg; "),
+    (["algo=dqn", "env=doom", f"env.scenario={'x' * 300}"], "; env.scenario; "),
+    ([f"config={'x' * 300}"], "there is no file 'xxx"),
     (["algo=dqn", "env=cartpole", "num_envs=0"], "num_envs"),
     (["algo=dqn", "env=cartpole", "eval_episodes=0"], "eval_episodes"),
     (["algo=dqn", "env=cartpole", "seed=-1"], "seed"),
@@ -147,6 +155,33 @@ def test_a_wrong_command_line_is_told_in_one_line_before_anything_is_made(argv, 
     assert said in outcome.last_line
     assert "Traceback" not in outcome.err
     assert not list(outcome.run_dir.parent.iterdir()), "something was made"
+
+
+@pytest.mark.parametrize("word", ["eval", "resume", "plot", "runs", "reproduce", "export", "play"])
+def test_a_word_too_long_for_a_name_is_no_run(word, command):
+    """Bug: `Path.is_dir` raises an OSError for a name of 300 characters, told as a bug in rltrain."""
+    outcome = command(word, "x" * 300)
+    assert outcome.code == 3, outcome.err
+    assert THREE_PARTS.fullmatch(outcome.last_line)
+    assert "Traceback" not in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: " + "[" * 2_000, "the file of settings cannot be read"),
+        ("plugins: 3\nalgo: dqn\n", "write plugins: [my_module]"),
+        ("plugins: my_module\nalgo: dqn\n", "write plugins: [my_module]"),
+    ],
+    ids=["deep", "number", "word"],
+)
+def test_a_file_of_settings_that_makes_no_sense_is_told_in_one_line(text, said, command, tmp_path):
+    """Bugs: brackets without end were a RecursionError, `plugins: 3` a TypeError; `plugins: m` imported each letter."""
+    (tmp_path / "mine.yaml").write_text(text)
+    outcome = command("config=mine.yaml")
+    assert outcome.code == 2, outcome.err
+    assert said in outcome.last_line
+    assert "Traceback" not in outcome.err
 
 
 def test_a_right_command_line_does_make_a_run_folder(command):

@@ -1,7 +1,9 @@
 """`rltrain export`: the files compute what the network computes, for batches of any size."""
 
 import dataclasses
+import errno
 import json
+import os
 import warnings
 from pathlib import Path
 
@@ -135,3 +137,30 @@ def test_a_place_that_cannot_be_written_is_a_disk_error(made, command, tmp_path)
     outcome = command("export", made("cartpole"), "format=torchscript", "out=file/a.pt")
     assert outcome.code == 7
     assert "the file cannot be written" in outcome.last_line
+
+
+@pytest.mark.parametrize("kind", ["torchscript", "pt2", "onnx"])
+def test_a_device_or_a_folder_is_no_file_to_write(kind, made, command, tmp_path):
+    """Bugs: torch's own writer ended the process on a full device, and called a folder a bug of ours."""
+    (tmp_path / "a.pt").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    for out in ("a.pt", "pipe"):  # a rename would replace a device such as /dev/full, as it would this pipe
+        outcome = command("export", made("cartpole"), f"format={kind}", f"out={out}")
+        assert outcome.code == 7
+        assert "the file cannot be written: it is no regular file; " in outcome.last_line
+    assert not (tmp_path / "pipe").is_file()
+
+
+def test_a_full_disk_keeps_the_older_file(made, command, tmp_path, monkeypatch):
+    """Bug: torch's own writer ended the process with C++ frames where the disk was full."""
+    (tmp_path / "a.pt").write_text("older")
+
+    def refuse(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    outcome = command("export", made("cartpole"), "format=torchscript", "out=a.pt")
+    assert outcome.code == 7
+    assert "a.pt cannot be written: No space left on device; " in outcome.last_line
+    assert [path.name for path in tmp_path.iterdir()] == ["a.pt"]
+    assert (tmp_path / "a.pt").read_text() == "older"

@@ -142,3 +142,16 @@ def test_plot_overwrites_its_own_numbers(tmp_path):
     """Bug: the second plot of the same runs is refused."""
     plot._write_numbers(tmp_path / "a.csv", [])
     assert plot._is_ours(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize("value", [float("nan"), 10**400, 1.7e308, float("-inf")], ids=range(4))
+def test_values_that_no_picture_holds_are_left_out(value, command, tmp_path):
+    """Bugs: all NaN was an IndexError, an integer beyond floats an OverflowError, ±1.7e308 an error of matplotlib."""
+    write_run(tmp_path / "a" / "odd", {0: value, 10: value})
+    outcome = command("plot", "a")
+    assert outcome.code == 2
+    assert "no run here has a number as 'eval/mean_reward'; metric; " in outcome.last_line
+    write_run(tmp_path / "a" / "sound", {0: 1.0, 10: 2.0})
+    write_run(tmp_path / "a" / "lists", {0: 1.0, 10: 2.0}, seed=[1])  # bug: a seed that is a list is unhashable
+    assert command("plot", "a").code == 0
+    assert [row["runs"] for row in numbers(tmp_path / "curves.csv")] == ["2", "2"]

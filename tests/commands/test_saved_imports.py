@@ -1,5 +1,6 @@
 """A saved configuration imports nothing: a module that it names is imported where this command line names it too."""
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -72,3 +73,19 @@ def test_commands_that_only_read_import_nothing(planted, command):
     assert command("runs").code == 0
     command("plot", planted, "metric=rollout/ep_rew_mean")
     assert not Path("it ran").exists()
+
+
+def test_the_command_that_a_stopped_run_prints_resumes_it(command, tmp_path, monkeypatch, stop_at):
+    """Bug: it did not name the module again, and ended with code 2."""
+    (tmp_path / "planted.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    stop_at(32)
+    stopped = command(*small("ppo", "gym"), "env.id=planted:Planted-v0", "total_steps=128", "eval_every_steps=0")
+    assert stopped.code == 143
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    words = shlex.split(stopped.last_line.partition("resume with: rltrain ")[2])
+    forget()
+    assert command(*words).code == 0
+    forget()

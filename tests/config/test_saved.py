@@ -63,6 +63,18 @@ def test_a_config_that_cannot_be_read_runs_nothing_and_is_no_bug_of_ours(text, t
         saved_config.load(path)
 
 
+def test_the_next_number_of_a_resume_is_found_again(tmp_path):
+    """Bugs: after 999999 came a name that was not found; of `01` the name of another file was made."""
+    for name in (
+        "config.yaml",
+        "config.resume-999999.yaml",
+        "config.resume-1000000.yaml",
+        "config.resume-09999999.yaml",
+    ):
+        (tmp_path / name).write_text("")
+    assert saved_config.newest(tmp_path) == (tmp_path / "config.resume-1000000.yaml", 1_000_000)
+
+
 def test_an_int_is_a_float_and_none_only_where_it_may_be():
     values = dataclasses.asdict(CONFIG)
     assert saved_config.from_dict(values | {"log_every_s": 2}).log_every_s == 2

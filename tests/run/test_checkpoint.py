@@ -71,6 +71,28 @@ def test_tensors_that_share_memory_can_be_saved(tmp_path):
     assert agent["part"].tolist() == [0, 1]
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", ["q_table", "weight"])
+def test_an_agent_that_is_not_finite_gives_way_to_an_older_one(tmp_path, capfd, name, value):
+    """Bug: NaN in a table or a network, in files that match their manifest, was evaluated and resumed as if it were
+    an agent."""
+    checkpoint.save(tmp_path, 1, tiny(1))
+    sick = tiny(2)
+    sick["agent"][name][-1] = value
+    folder = checkpoint.save(tmp_path, 2, sick)
+    assert checkpoint.load(tmp_path)[0] == 1
+    assert name in capfd.readouterr().err
+    with pytest.raises(CheckpointError, match="NaN or infinite"):  # what eval, play and export call
+        checkpoint.read(folder, without="replay")
+
+
+def test_a_mask_and_other_parts_may_be_infinite(tmp_path):
+    """Bug: a network that masks attention with a buffer of -inf could not be resumed."""
+    mask = torch.full((3, 3), -torch.inf).triu(1)
+    checkpoint.save(tmp_path, 1, {"agent": {"mask": mask}, "environments": {"left": np.array([np.inf])}})
+    assert checkpoint.load(tmp_path)[1]["agent"]["mask"].equal(mask)
+
+
 def truncate(path: Path):
     path.write_bytes(path.read_bytes()[:-1])
 

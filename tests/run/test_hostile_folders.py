@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from in_time import fails_after
 from run_folders import write_run
+from small_runs import TABLE
 
 from rltrain import cli
 from rltrain.run import checkpoint_files
@@ -151,11 +152,13 @@ def with_field(field, value):
         ("q_table.npy", lambda q: q[:, :1]),
         ("q_table.npy", lambda q: np.zeros(())),
         ("q_table.npy", lambda q: q.astype(np.complex128)),
+        ("q_table.npy", lambda q: q * np.nan),
     ],
-    ids=range(10),
+    ids=range(11),
 )
-def test_numbers_that_index_memory_are_checked(copy, command, name, change):
-    """Bugs: a state of a billion in compiled code is a segmentation fault; a table of one row is broadcast to all."""
+def test_numbers_that_index_memory_or_mean_nothing_are_checked(copy, command, name, change):
+    """Bugs: a state of a billion in compiled code is a segmentation fault; a table of one row is broadcast to all; a
+    table of NaN was evaluated and resumed with exit code 0."""
     folder = copy()
     for array in (folder / "checkpoints").glob(f"step_*/{name}"):  # an evaluation's checkpoint has the agent alone
         rewrite(array.parent, name, change)
@@ -194,3 +197,36 @@ def test_names_of_a_run_reach_no_terminal_and_no_formula(copy, tmp_path, command
     assert done.code == 0, done.err
     assert "\x1b" not in done.out + done.err
     assert "\\x1b[2J$x^{  $\\x07$y_{  1 seed" in done.out
+
+
+def test_a_path_that_is_no_text_is_refused_before_anything_is_made(copy, tmp_path, command):
+    """Bug: TensorBoard's writer encodes the path of a run as UTF-8: a traceback, and an unfinished folder."""
+    wrong = os.fsdecode(b"r\xffb")
+    done = command(*TABLE, f"run_dir={wrong}")
+    assert done.code == 2
+    assert "no text in UTF-8; run_dir; " in done.last_line
+    assert not (tmp_path / wrong).exists()
+    folder = copy().rename(tmp_path / wrong)
+    assert command("eval", folder).code == 0
+    before = state_of(folder)
+    assert command("resume", folder, "total_steps=500").code == 3
+    assert state_of(folder) == before
+
+
+def test_the_state_of_another_generator_makes_a_checkpoint_unfit(copy, command):
+    """Bug: it was restored when the algorithm first drew a number, and told as a bug in rltrain."""
+    folder = copy()
+
+    def spoil(step):
+        text = (step / "state.json").read_text()
+        assert "PCG64" in text
+        (step / "state.json").write_text(text.replace("PCG64", "MT199"))
+        facts = json.loads((step / "manifest.json").read_text())
+        facts["members"]["state.json"]["sha256"] = checkpoint_files.digest(step / "state.json")
+        (step / "manifest.json").write_text(json.dumps(facts))
+
+    older, newest = sorted(state.parent for state in folder.glob("checkpoints/step_*/walk~place.npy"))[-2:]
+    spoil(newest)
+    done = command("resume", folder, "total_steps=500", "progress=false")
+    assert done.code == 0, done.err
+    assert f"resumed at step {int(older.name[5:])}" in done.err

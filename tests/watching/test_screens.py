@@ -125,3 +125,16 @@ def test_a_window_shows_the_picture_upright_at_its_speed_and_ends_when_it_is_clo
             window.show(picture)
     finally:
         window.close()
+
+
+@pytest.mark.parametrize("kind", [screens.Gif, screens.Mp4])
+def test_a_folder_in_the_films_place_is_told_as_one(kind, tmp_path):
+    """Bugs: the advice for a GIF was to free some space; for an mp4 it was a bug in rltrain."""
+    place = tmp_path / ("a.gif" if kind is screens.Gif else "a.mp4")
+    place.mkdir()
+    film = screens.film(place, 35)
+    assert isinstance(film, kind)
+    for picture in pictures(2):
+        film.show(picture)
+    with pytest.raises(DiskError, match="it is a folder: give the path of a file"):
+        film.close()

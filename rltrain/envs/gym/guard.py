@@ -3,6 +3,7 @@
 import contextlib
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import gymnasium
 from rltrain.config.user_code import describe
 from rltrain.envs.patience import CLOSING_S, StandsStill, interruptible
 from rltrain.errors import EnvironmentFailure, RltrainError, printable
-from rltrain.system import out_of_memory
+from rltrain.system import out_of_memory, signals
 
 
 class Exited(Exception):
@@ -34,6 +35,11 @@ def environment_code(env_id: str, fix: str = "the fault is in the environment") 
     except (Exception, SystemExit) as error:
         if out_of_memory.is_shortage(error):  # it has an exit code of its own
             raise
+        raise EnvironmentFailure(f"environment '{env_id}' raised {describe(error)}", "env.id", fix) from error
+    except KeyboardInterrupt as error:
+        if signals.interrupts or signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            raise
+        # No signal came: the environment raised it itself.
         raise EnvironmentFailure(f"environment '{env_id}' raised {describe(error)}", "env.id", fix) from error
     finally:
         os._exit = true_exit

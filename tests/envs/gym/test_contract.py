@@ -1,5 +1,7 @@
 """What an environment returns is what it declared; what is not ends with code 4 and the environment's name."""
 
+import signal
+
 import numpy as np
 import pytest
 from small_runs import small
@@ -8,7 +10,9 @@ from rltrain.config.environments import GymConfig
 from rltrain.envs import global_random, registry
 from rltrain.envs.gym import contract
 from rltrain.envs.gym.contract import ContractBreach
+from rltrain.envs.gym.guard import environment_code
 from rltrain.errors import EnvironmentFailure
+from rltrain.system import signals
 
 ID = "wayward:Wayward-v0"
 
@@ -125,6 +129,26 @@ def test_an_environments_own_error_carries_its_name_and_place(how, words):
     if "space" in how and how != "changing space":
         with pytest.raises(EnvironmentFailure, match=words):
             registry.spaces(wayward(how))
+
+
+def test_ctrl_c_that_nobody_pressed_is_the_environments_own_error(monkeypatch):
+    """Bug: KeyboardInterrupt raised by an environment was told as "stopped by Ctrl-C before the run began"."""
+    monkeypatch.setattr(signals, "interrupts", [])
+    before = signal.signal(signal.SIGINT, signals.interrupt)
+    try:
+        with pytest.raises(EnvironmentFailure, match="'x' raised KeyboardInterrupt"), environment_code("x"):
+            raise KeyboardInterrupt
+        with pytest.raises(KeyboardInterrupt), environment_code("x"):
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_the_text_of_an_error_is_shortened():
+    """Bug: an environment that quotes its data in an error made a line of megabytes."""
+    with pytest.raises(EnvironmentFailure) as caught, environment_code("x"):
+        raise ValueError("data " * 1_000_000)
+    assert len(str(caught.value)) < 600
 
 
 def test_a_breach_in_a_worker_ends_the_run_at_once():
