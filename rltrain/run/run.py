@@ -60,11 +60,12 @@ class Run:
         config: RunConfig,
         folder: Path,
         restored: tuple[int, dict[str, Any]] | None,
-        evaluate: Callable[..., dict[str, Any]] = play_episodes,
+        evaluate: Callable[..., dict[str, Any]] | None = None,
         varies: Iterable[str] = (),
         group: Group | None = None,
     ) -> None:
-        """restored: step and state of the checkpoint to resume from. evaluate: function that evaluates the agent.
+        """restored: step and state of the checkpoint to resume from. evaluate: function that evaluates the agent;
+        None: `play_episodes`.
 
         varies: the keys that vary in the run's sweep, for TensorBoard. group: the processes of the run; None: this one
         alone. Raises DiskError if the logs cannot be opened, UnfitCheckpoint if the state does not fit.
@@ -88,7 +89,7 @@ class Run:
             self.statistics = Statistics(saved)
             self._clock = Clock(self.step, saved)
             self._streams = Streams(config.seed, (self._restored or {}).get("generators", {}))
-            self.evaluations = Evaluations(config, saved, evaluate)
+            self.evaluations = Evaluations(config, saved, evaluate or self._play_episodes)
         self._pool: Pool | None = None
         self._agent: Agent | None = None
         self._parts: dict[str, Stateful] = {}
@@ -164,6 +165,17 @@ class Run:
         # Do not start environments only for their spaces: A3C starts its own in its workers.
         with global_random.preserved():
             return in_words(*(self.spaces if self._pool is not None else registry.spaces(self.config.env)))
+
+    def _play_episodes(
+        self,
+        config: RunConfig,
+        agent: Agent,
+        episodes: int,
+        seed: int,
+        greedy: bool,
+        stopping: Callable[[int], bool],
+    ) -> dict[str, Any]:
+        return play_episodes(config, agent, episodes, seed, greedy, stopping, self._spaces_in_words)
 
     def begin(self, agent: Agent, **parts: Stateful) -> bool:
         """Show the panel and, in a resumed run, load the saved state of the agent and its parts.

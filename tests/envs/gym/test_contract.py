@@ -159,6 +159,25 @@ def test_a_seed_reaches_the_global_generators_and_the_spaces(workers):
     assert rewards(3) == rewards(3) != rewards(4)
 
 
+@pytest.mark.parametrize("how", ["other actions", "other shape"])
+def test_an_evaluation_in_other_spaces_is_the_environments_fault(how, command, monkeypatch):
+    """Bugs: seven actions in the evaluation, two in the training, scored in silence; "a bug in rltrain" for a shape."""
+    import wayward as module
+
+    monkeypatch.setattr(module.Wayward, "num_alike", 10**9)
+    args = [*small("a2c", "gym"), f"env.id={ID}", f"env.kwargs={{how:{how}}}", "total_steps=30", "eval_every_steps=0"]
+    before = module.Wayward.num_made
+    assert command(*args).code == 0
+    num_in_run = module.Wayward.num_made - before
+    monkeypatch.setattr(module.Wayward, "num_alike", module.Wayward.num_made + 1)
+    outcome = command("eval", "last", f"env.id={ID}")
+    assert outcome.code == 4 and "but the agent was made for" in outcome.last_line, outcome.err
+    monkeypatch.setattr(module.Wayward, "num_alike", module.Wayward.num_made + num_in_run - 1)
+    outcome = command(*args)
+    assert outcome.code == 4 and "but the agent was made for" in outcome.last_line, outcome.err
+    assert ("Discrete(7)" if "actions" in how else "[5]") in outcome.last_line
+
+
 def test_a_plugin_that_raises_is_named_with_its_place(command, monkeypatch, tmp_path):
     """Bug: "a bug of rltrain" for an error in the user's algorithm; code 0 for its `sys.exit(0)`."""
     for name, wrong in (("raising_parts", "raise KeyError('lost')"), ("leaving_parts", "sys.exit(0)")):
