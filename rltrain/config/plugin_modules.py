@@ -55,7 +55,8 @@ def named(words: Iterable[str]) -> set[str]:
 
 def look_in_working_directory() -> None:
     """Let Python find modules in the working directory, after installed packages."""
-    look_in(os.getcwd())
+    with contextlib.suppress(FileNotFoundError):  # an environment may have deleted it
+        look_in(os.getcwd())
 
 
 def look_in(folder: str) -> None:

@@ -216,3 +216,12 @@ def test_a_run_folder_that_is_a_hard_link_is_not_written_through(run, command, t
     assert command("resume", run, "total_steps=500", "progress=false").code == 0
     assert outside.read_text() == before
     assert inside.is_file(run / "metrics.jsonl")
+
+
+def test_a_lock_whose_file_an_environment_closed_is_let_go(tmp_path):
+    """Bug: "a bug in rltrain" at the end of a finished run, as the environment had closed all files."""
+    lock = run_folder.Lock(tmp_path)
+    os.close(lock._file.fileno())
+    lock.release()
+    with run_folder.Lock(tmp_path):
+        pass

@@ -1,5 +1,7 @@
 """What an environment returns is what it declared; what is not ends with code 4 and the environment's name."""
 
+import os
+
 import numpy as np
 import pytest
 from small_runs import small
@@ -176,6 +178,34 @@ def test_an_evaluation_in_other_spaces_is_the_environments_fault(how, command, m
     outcome = command(*args)
     assert outcome.code == 4 and "but the agent was made for" in outcome.last_line, outcome.err
     assert ("Discrete(7)" if "actions" in how else "[5]") in outcome.last_line
+
+
+def test_a_state_space_that_changes_in_place_is_held_to_what_it_was():
+    """Bug: state 50 of 4 passed, as the space said 100 by then, and ended as an IndexError of ours."""
+    pool = registry.make_pool(wayward("state"), 1)
+    pool.reset(0)
+    space = pool._envs[0].unwrapped.observation_space
+    space.n, space.start = 100, 2
+    pool.step(np.zeros(1, np.int64))  # state 1
+    pool._inner[0].step = lambda action: (50, 0.0, False, False, {})
+    with pytest.raises(ContractBreach, match=r"state 50, but must return Discrete\(4, start=1\): 1 to 4"):
+        pool.step(np.zeros(1, np.int64))
+
+
+@pytest.mark.parametrize("how", ["deletes the folder", "no gradients"])
+def test_what_an_environment_changes_in_the_process_is_no_bug_of_ours(how, command, tmp_path):
+    """Bugs: a traceback and "a bug in rltrain", from os.getcwd and from a loss without gradients."""
+    import torch
+
+    (tmp_path / "here").mkdir()
+    os.chdir(tmp_path / "here")
+    try:
+        args = [*small("a2c", "gym"), f"env.id={ID}", f"env.kwargs={{how:{how}}}", "total_steps=30"]
+        outcome = command(*args, f"run_dir={tmp_path}/runs")
+    finally:
+        os.chdir(tmp_path)
+        torch.set_grad_enabled(True)
+    assert outcome.code == 0, outcome.err
 
 
 def test_a_plugin_that_raises_is_named_with_its_place(command, monkeypatch, tmp_path):

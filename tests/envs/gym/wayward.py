@@ -1,5 +1,6 @@
 """Environments that break gymnasium's contract, each in one way; importing this registers `Wayward-v0`."""
 
+import contextlib
 import os
 import random
 import sys
@@ -45,6 +46,13 @@ class Wayward(gymnasium.Env):
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
         self.t = 0
+        if self.how == "deletes the folder":
+            with contextlib.suppress(FileNotFoundError):
+                os.rmdir(os.getcwd())
+        if self.how == "no gradients":
+            import torch
+
+            torch.set_grad_enabled(False)
         obs = self._obs()
         given = {
             "bare reset": obs, "reset without info": (obs, None), "reset of three": (obs, {}, {}),
