@@ -39,11 +39,8 @@ from rltrain.run.statistics import Statistics, progress_facts
 from rltrain.run.streams import Streams
 from rltrain.runtime.group import Alone, Group
 from rltrain.runtime.share import RowGenerator, Share
-from rltrain.system import atomic, inside
+from rltrain.system import atomic, inside, process
 from rltrain.system.ram import peak_rss_mb
-
-_leave = os._exit
-"""Kept, because `os._exit` raises an error while the code of an environment runs (envs/gym/guard.py)."""
 
 _NO_HPARAMS = ("tuned_by", "chosen")
 """Keys of the configuration that are no settings."""
@@ -463,7 +460,7 @@ class Run:
         """Handle a stop signal: save and stop after the current step. A second SIGINT exits immediately."""
         # In a group one Ctrl-C may arrive twice: from the launcher, and from another process that passes it on.
         if self._signal is not None and number == signal.SIGINT and self.group.is_alone:
-            _leave(128 + number)
+            process.exit_now(128 + number)
         if self._signal is None and self.writes:
             with suppress(OSError):  # not print: the signal may interrupt a print, which is not reentrant
                 again = b"; press Ctrl-C again to exit without saving" if self.group.is_alone else b""

@@ -1,5 +1,6 @@
 """Environments that break gymnasium's contract, each in one way; importing this registers `Wayward-v0`."""
 
+import asyncio
 import contextlib
 import os
 import random
@@ -49,6 +50,8 @@ class Wayward(gymnasium.Env):
         if self.how == "deletes the folder":
             with contextlib.suppress(FileNotFoundError):
                 os.rmdir(os.getcwd())
+        if self.how == "forks":
+            self.child = os.fork()
         if self.how == "no gradients":
             import torch
 
@@ -66,6 +69,8 @@ class Wayward(gymnasium.Env):
         if self.num_steps >= self.at:
             if self.how == "four":
                 return self._obs(), reward, terminated, info
+            if self.how == "cancelled":
+                raise asyncio.CancelledError("too late")
             if self.how == "sys.exit":
                 sys.exit(0)
             if self.how == "os._exit":
