@@ -8,7 +8,7 @@ import traceback
 
 from rltrain.app import usage
 from rltrain.config import plugin_modules
-from rltrain.errors import ConfigError, OutOfMemory, RltrainError, nearest, printable
+from rltrain.errors import ConfigError, Halt, OutOfMemory, RltrainError, nearest, printable
 from rltrain.system import process, signals, terminal
 
 _HYDRA_OPTIONS = {"cfg", "package", "info", "experimental_rerun", "c", "p", "i"}
@@ -59,7 +59,9 @@ def run(argv: list[str]) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return _stopped(argv)
-    except Exception as error:
+    except (SystemExit, Halt, GeneratorExit):
+        raise
+    except BaseException as error:
         if signals.interrupts:  # a library has made another error of it
             return _stopped(argv)
         from rltrain.system import out_of_memory, ram

@@ -39,6 +39,10 @@ class RltrainError(Exception):
         super().__init__("; ".join(part for part in (self.what, self.where, self.fix) if part))
 
 
+class Halt(BaseException):
+    """Ends what runs, as rltrain itself wants it. It is no Exception, so that no library catches it on the way."""
+
+
 class ConfigError(RltrainError):
     """The configuration or the command line is wrong."""
 

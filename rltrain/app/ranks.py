@@ -20,7 +20,7 @@ from rltrain.run import folder as run_folder
 from rltrain.runtime import launch
 from rltrain.runtime.group import Group
 from rltrain.runtime.torch_group import TorchGroup
-from rltrain.system import inside
+from rltrain.system import inside, process
 
 Restored = tuple[int, dict[str, Any]] | None
 
@@ -67,7 +67,7 @@ def take_part(
         # Not a plain exit: after an error a thread of torch may wait for a process that is gone.
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(ProcessLost.exit_code if isinstance(error, ProcessLost) else 0)
+        process.exit_now(ProcessLost.exit_code if isinstance(error, ProcessLost) else 0)
 
 
 def _agreed(states: Iterator[Restored], group: TorchGroup) -> Iterator[Restored]:

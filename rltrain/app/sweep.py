@@ -25,7 +25,7 @@ import numpy as np
 from rltrain.app.resolve import check_environment, resolve
 from rltrain.config import saved as saved_config
 from rltrain.config.run import RunConfig
-from rltrain.errors import CheckpointError, ConfigError, FolderInUse, RltrainError, Stopped, printable
+from rltrain.errors import CheckpointError, ConfigError, FolderInUse, Halt, RltrainError, Stopped, printable
 from rltrain.math.statistics import bootstrap_interval, mean
 from rltrain.run import checkpoint
 from rltrain.run import folder as run_folder
@@ -41,8 +41,8 @@ _NOT_COMPARED = ("progress", "log_every_s", "plugins", "dry_run", "skip_done", "
 """Keys in which two jobs may differ and still be the same job."""
 
 
-class Interrupt(BaseException):
-    """A signal stops the sweep. It is no Exception, so that no library between here and the job catches it."""
+class Interrupt(Halt):
+    """A signal stops the sweep."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -260,7 +260,9 @@ def attempt(sweep: Sweep, job: Job, resolved: RunConfig | None = None) -> None:
         late = _train(sweep, job, resolved)
     except Stopped as error:
         raise Interrupt(error.signal_number) from None
-    except Exception as error:
+    except (Halt, KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:  # also an asyncio.CancelledError, or the SystemExit of a plugin
         record_failure(sweep.place(job), error)
         let_go(error)
     else:
@@ -325,7 +327,7 @@ def _wait_for(place: Path) -> None:
         time.sleep(0.1)
 
 
-def record_failure(folder: Path, error: Exception) -> None:
+def record_failure(folder: Path, error: BaseException) -> None:
     """Write the reason of a failure to status.json in the job's folder, and the traceback of a bug to error.log."""
     code = error.exit_code if isinstance(error, RltrainError) else 1
     reason = str(error) if isinstance(error, RltrainError) else f"{type(error).__name__}: {error}"

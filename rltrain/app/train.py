@@ -20,7 +20,6 @@ from rltrain.envs import patience
 from rltrain.errors import EnvironmentFailure, NonFiniteError, OutOfMemory, RltrainError, Stopped, UnfitCheckpoint
 from rltrain.run import folder as run_folder
 from rltrain.run import logger
-from rltrain.run.evaluation import play_episodes
 from rltrain.run.run import Run
 from rltrain.runtime import launch
 from rltrain.runtime.group import Alone, Group
@@ -141,7 +140,7 @@ def _train_in(
         assert folder is not None
         if lock is None and group.rank == 0:
             stack.enter_context(run_folder.Lock(folder))
-        run = Run(config, folder, restored, getattr(algorithm, "evaluate", play_episodes), varies, group)
+        run = Run(config, folder, restored, getattr(algorithm, "evaluate", None), varies, group)
         stack.enter_context(signals.answering(run.on_signal))
         for number in early:
             run.on_signal(number, None)

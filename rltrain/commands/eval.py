@@ -12,6 +12,7 @@ from rltrain.commands.play import film_in, watch_in_file
 from rltrain.commands.stopping import Stopping, stoppable
 from rltrain.config.run import RunConfig
 from rltrain.errors import DiskError, disk_errors, printable
+from rltrain.run import checkpoint
 from rltrain.run.evaluation import play_episodes
 from rltrain.system import atomic, inside
 
@@ -57,7 +58,8 @@ def _evaluate(
             return
         print(printable(f"video: {video_path}"), file=sys.stderr)
         facts["video"] = str(video_path)
-    result = play_episodes(config, agent, episodes, seed, greedy, lambda num_done: stopping()) | facts
+    made_for = checkpoint.spaces_of(path)
+    result = play_episodes(config, agent, episodes, seed, greedy, lambda num_done: stopping(), made_for) | facts
     print(json.dumps(result))  # before writing the file: a full disk then loses nothing
     out = folder / "eval" / f"{datetime.now():%Y%m%d-%H%M%S-%f}.json"
     try:

@@ -1,7 +1,6 @@
 """Answer signals in a command that plays episodes."""
 
 import contextlib
-import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +9,7 @@ from types import FrameType
 from rltrain.envs import patience
 from rltrain.errors import EnvironmentFailure, Stopped
 from rltrain.run.evaluation import Interrupted
+from rltrain.system import process
 from rltrain.system.signals import answering
 
 
@@ -36,7 +36,7 @@ def stoppable() -> Iterator[Stopping]:
 
     def handle(number: int, frame: FrameType | None) -> None:
         if stopping() and number == signal.SIGINT:
-            os._exit(128 + number)
+            process.exit_now(128 + number)
         stopping.received.append(number)
         patience.hurry()
 

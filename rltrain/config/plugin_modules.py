@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from rltrain.config.user_code import LIBRARIES, describe
-from rltrain.errors import ConfigError, EnvironmentFailure
+from rltrain.errors import ConfigError, EnvironmentFailure, Halt
 
 LOADED: list[str] = []
 """Names of the imported plugins, in order of import."""
@@ -37,9 +37,9 @@ def load(names: Iterable[str]) -> None:
         look_in_working_directory()
         try:
             importlib.import_module(name)
-        except ConfigError:
+        except (ConfigError, Halt, KeyboardInterrupt):
             raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             what = f"the plugin '{name}' cannot be imported: {describe(error)}"
             fix = "give a module that is installed or in this folder: plugins=[my_package.my_module]"
             raise ConfigError(what, "plugins", fix) from error
@@ -55,7 +55,8 @@ def named(words: Iterable[str]) -> set[str]:
 
 def look_in_working_directory() -> None:
     """Let Python find modules in the working directory, after installed packages."""
-    look_in(os.getcwd())
+    with contextlib.suppress(FileNotFoundError):  # an environment may have deleted it
+        look_in(os.getcwd())
 
 
 def look_in(folder: str) -> None:
@@ -102,7 +103,7 @@ def require(names: Iterable[str]) -> None:
 
 def fault_of(error: BaseException) -> EnvironmentFailure | None:
     """Return the error line for an exception that passed through a plugin or a module of `env.id`; None for others."""
-    if not isinstance(error, Exception | SystemExit):  # Ctrl-C is nobody's fault
+    if isinstance(error, Halt | KeyboardInterrupt | GeneratorExit):  # Ctrl-C is nobody's fault
         return None
     named = {name.split(".")[0] for name in (*LOADED, *NAMED)} - {"rltrain"}
     running = [

@@ -3,13 +3,13 @@
 Training and evaluation both wait for environments, so the request to stop is a state of the process, like its signals.
 """
 
-import contextlib
 import math
 import signal
 import threading
 import time
-from collections.abc import Iterator
 from types import FrameType
+
+from rltrain.errors import Halt
 
 STOPPING_S = 2.0
 """The longest step, in seconds, of a run that was asked to stop. The run should have saved and ended within 10 s."""
@@ -48,7 +48,7 @@ class Clock:
         return self.now_s
 
 
-class StandsStill(BaseException):
+class StandsStill(Halt):
     """Interrupts an environment's code that takes too long while the run stops."""
 
 
@@ -83,27 +83,29 @@ def interrupt(number: int, frame: FrameType | None) -> None:
         raise StandsStill
 
 
-@contextlib.contextmanager
-def interruptible(limit_s: float = math.inf) -> Iterator[None]:
-    """Run an environment's code in the main thread. Raises StandsStill in the middle of it if the run stops.
+class interruptible:
+    """Run an environment's code in the main thread. Raises StandsStill in the middle of it if the run stops."""
 
-    limit_s: also raise StandsStill after so many seconds, in the main thread.
-    """
-    global _entered_s, _limit_s
-    entered_s = time.monotonic()
-    _entered_s, _limit_s = entered_s, limit_s
-    timed = limit_s < math.inf and threading.current_thread() is threading.main_thread()
-    before, alarm = None, (0.0, 0.0)
-    if timed:
-        before = signal.signal(signal.SIGALRM, interrupt)
-        alarm = signal.setitimer(signal.ITIMER_REAL, STOPPING_S if _stopping else limit_s, STOPPING_S / 4)
-    try:
-        yield
-    finally:
+    def __init__(self, limit_s: float = math.inf) -> None:
+        """limit_s: also raise StandsStill after so many seconds, in the main thread."""
+        self._limit_s = limit_s
+
+    def __enter__(self) -> None:
+        global _entered_s, _limit_s
+        self._entered_s = time.monotonic()
+        _entered_s, _limit_s = self._entered_s, self._limit_s
+        self._timed = self._limit_s < math.inf and threading.current_thread() is threading.main_thread()
+        if self._timed:
+            self._before = signal.signal(signal.SIGALRM, interrupt)
+            first_s = STOPPING_S if _stopping else self._limit_s
+            self._alarm = signal.setitimer(signal.ITIMER_REAL, first_s, STOPPING_S / 4)
+
+    def __exit__(self, *error: object) -> None:
+        global _entered_s, _limit_s
         _entered_s, _limit_s = None, math.inf
-        if timed and not (_stopping and before is interrupt):  # else the alarm that `hurry` set goes on
+        if self._timed and not (_stopping and self._before is interrupt):  # else the alarm that `hurry` set goes on
             signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, signal.SIG_DFL if before is None else before)
-            if alarm[0]:  # somebody else's
-                left_s = max(alarm[0] - (time.monotonic() - entered_s), 0.001)
-                signal.setitimer(signal.ITIMER_REAL, left_s, alarm[1])
+            signal.signal(signal.SIGALRM, signal.SIG_DFL if self._before is None else self._before)
+            if self._alarm[0]:  # somebody else's
+                left_s = max(self._alarm[0] - (time.monotonic() - self._entered_s), 0.001)
+                signal.setitimer(signal.ITIMER_REAL, left_s, self._alarm[1])

@@ -140,7 +140,8 @@ class Learner:
             td_errors: list[Tensor] = []
             metrics: list[tuple[float, Callable[[], dict[str, Any]]]] = []
             for part, share in self._parts(batch, size):
-                loss = loss_of(part, **numbers)
+                with torch.enable_grad():  # an environment may have switched gradients off
+                    loss = loss_of(part, **numbers)
                 (loss.value if share == 1.0 else share * loss.value).backward()
                 if loss.td_error is not None:
                     td_errors.append(loss.td_error)

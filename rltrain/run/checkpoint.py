@@ -231,10 +231,16 @@ def load(run: Path, which: str = "last", made_for: Container[str] | None = None)
     return next(candidates(run, which, made_for))
 
 
+def spaces_of(path: Path) -> list[str] | None:
+    """Return the spaces that a checkpoint's agent was made for, in words; None in older checkpoints."""
+    spaces = files.manifest(path).get("spaces")
+    return spaces if isinstance(spaces, list) and len(spaces) == 2 else None
+
+
 def check_spaces(path: Path, spaces: list[str]) -> None:
     """Raise CheckpointError if a checkpoint's agent was trained with another observation or action space, in words."""
-    trained = files.manifest(path).get("spaces")
-    if isinstance(trained, list) and len(trained) == 2 and trained != spaces:  # older checkpoints do not name them
+    trained = spaces_of(path)
+    if trained is not None and trained != spaces:
         then, now = (f"observations {obs} and actions {action}" for obs, action in (trained, spaces))
         what = f"the environment has changed since the training: it had {then}, now it has {now}"
         raise CheckpointError(what, str(path), "use the environment that the run was trained with")

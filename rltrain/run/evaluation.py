@@ -12,8 +12,10 @@ import numpy as np
 from rltrain.config.run import RunConfig
 from rltrain.envs import global_random, registry
 from rltrain.envs.frame_stack import FrameStack
+from rltrain.envs.pool import Pool
+from rltrain.envs.spaces import in_words
 from rltrain.envs.stepper import check_finite, check_finite_obs
-from rltrain.errors import NonFiniteError
+from rltrain.errors import EnvironmentFailure, NonFiniteError
 
 
 class Interrupted(Exception):
@@ -43,17 +45,19 @@ def play_episodes(
     seed: int,
     greedy: bool,
     stopping: Callable[[int], bool] = lambda num_done: False,
+    made_for: list[str] | None = None,
 ) -> dict[str, Any]:
     """Play whole episodes in up to 8 new environments.
 
     Returns mean_reward, std_reward, mean_ep_length, episodes, env_restarts, returns, lengths and seed. Returns are
     raw, lengths are in agent steps. `env_restarts` is the number of replaced environments, whose episodes started
     again. stopping: called before every step with the number of finished episodes; the evaluation raises
-    Interrupted when it returns True. An environment without a time limit gets one (`ending_env`). Raises
-    NonFiniteError.
+    Interrupted when it returns True. An environment without a time limit gets one (`ending_env`). made_for: the spaces
+    that the agent was made for, of `in_words`; None if they are not known. Raises NonFiniteError, and
+    EnvironmentFailure for other spaces.
     """
     with global_random.preserved():
-        return _play_episodes(config, agent, episodes, seed, greedy, stopping)
+        return _play_episodes(config, agent, episodes, seed, greedy, stopping, made_for)
 
 
 def ending_env(config: RunConfig) -> Any:
@@ -64,8 +68,23 @@ def ending_env(config: RunConfig) -> Any:
     return registry.bounded(config.env, registry.TABLE_STEPS if config.algo.is_tabular else registry.NO_END_STEPS)
 
 
+def check_made_for(pool: Pool, made_for: list[str] | None) -> None:
+    """Raise EnvironmentFailure if a pool has other spaces than those that the agent was made for, if they are known."""
+    found = in_words(pool.frame_space, pool.action_space)
+    if made_for is not None and found != made_for:
+        now, then = (f"observations {obs} and actions {action}" for obs, action in (found, made_for))
+        what = f"a new environment has {now}, but the agent was made for {then}"
+        raise EnvironmentFailure(what, "env", "give all environments of one configuration the same spaces")
+
+
 def _play_episodes(
-    config: RunConfig, agent: Agent, episodes: int, seed: int, greedy: bool, stopping: Callable[[int], bool]
+    config: RunConfig,
+    agent: Agent,
+    episodes: int,
+    seed: int,
+    greedy: bool,
+    stopping: Callable[[int], bool],
+    made_for: list[str] | None,
 ) -> dict[str, Any]:
     # Each environment plays a fixed number of episodes: taking the first to finish would prefer short episodes.
     num_envs = min(episodes, 8)
@@ -75,6 +94,7 @@ def _play_episodes(
     global_random.seed(seed)  # constructors may read them
     pool = registry.make_pool(ending_env(config), num_envs)
     try:
+        check_made_for(pool, made_for)
         stack = FrameStack(num_envs, pool.frame_space, pool.stack_num)
         frame = pool.reset(seed)
         check_finite_obs(frame)

@@ -205,7 +205,8 @@ class Lock:
 
     def release(self) -> None:
         """Free the lock. A second call does nothing."""
-        self._file.close()
+        with contextlib.suppress(OSError):  # an environment may have closed all files of the process
+            self._file.close()
 
     def __enter__(self) -> "Lock":
         return self

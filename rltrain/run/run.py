@@ -40,11 +40,8 @@ from rltrain.run.statistics import Statistics, progress_facts
 from rltrain.run.streams import Streams
 from rltrain.runtime.group import Alone, Group
 from rltrain.runtime.share import RowGenerator, Share
-from rltrain.system import atomic, inside
+from rltrain.system import atomic, inside, process
 from rltrain.system.ram import peak_rss_mb
-
-_leave = os._exit
-"""Kept, because `os._exit` raises an error while the code of an environment runs (envs/gym/guard.py)."""
 
 _NO_HPARAMS = ("tuned_by", "chosen")
 """Keys of the configuration that are no settings."""
@@ -61,11 +58,12 @@ class Run:
         config: RunConfig,
         folder: Path,
         restored: tuple[int, dict[str, Any]] | None,
-        evaluate: Callable[..., dict[str, Any]] = play_episodes,
+        evaluate: Callable[..., dict[str, Any]] | None = None,
         varies: Iterable[str] = (),
         group: Group | None = None,
     ) -> None:
-        """restored: step and state of the checkpoint to resume from. evaluate: function that evaluates the agent.
+        """restored: step and state of the checkpoint to resume from. evaluate: function that evaluates the agent;
+        None: `play_episodes`.
 
         varies: the keys that vary in the run's sweep, for TensorBoard. group: the processes of the run; None: this one
         alone. Raises DiskError if the logs cannot be opened, UnfitCheckpoint if the state does not fit.
@@ -89,7 +87,7 @@ class Run:
             self.statistics = Statistics(saved)
             self._clock = Clock(self.step, saved)
             self._streams = Streams(config.seed, (self._restored or {}).get("generators", {}))
-            self.evaluations = Evaluations(config, saved, evaluate)
+            self.evaluations = Evaluations(config, saved, evaluate or self._play_episodes)
         self._pool: Pool | None = None
         self._agent: Agent | None = None
         self._parts: dict[str, Stateful] = {}
@@ -165,6 +163,17 @@ class Run:
         # Do not start environments only for their spaces: A3C starts its own in its workers.
         with global_random.preserved():
             return in_words(*(self.spaces if self._pool is not None else registry.spaces(self.config.env)))
+
+    def _play_episodes(
+        self,
+        config: RunConfig,
+        agent: Agent,
+        episodes: int,
+        seed: int,
+        greedy: bool,
+        stopping: Callable[[int], bool],
+    ) -> dict[str, Any]:
+        return play_episodes(config, agent, episodes, seed, greedy, stopping, self._spaces_in_words)
 
     def begin(self, agent: Agent, **parts: Stateful) -> bool:
         """Show the panel and, in a resumed run, load the saved state of the agent and its parts.
@@ -456,7 +465,7 @@ class Run:
         """Handle a stop signal: save and stop after the current step. A second SIGINT exits immediately."""
         # In a group one Ctrl-C may arrive twice: from the launcher, and from another process that passes it on.
         if self._signal is not None and number == signal.SIGINT and self.group.is_alone:
-            _leave(128 + number)
+            process.exit_now(128 + number)
         if self._signal is None and self.writes:
             with suppress(OSError):  # not print: the signal may interrupt a print, which is not reentrant
                 again = b"; press Ctrl-C again to exit without saving" if self.group.is_alone else b""

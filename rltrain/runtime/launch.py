@@ -142,7 +142,7 @@ def _leave_if_stuck(place: Path, done: threading.Event) -> None:
             error = ProcessLost(*silent[0]["words"])
             shutil.rmtree(place, ignore_errors=True)
             print(f"rltrain: error: {error}", file=sys.stderr, flush=True)
-            os._exit(error.exit_code)
+            process.exit_now(error.exit_code)
 
 
 def _reports(place: Path) -> list[dict[str, Any]]:

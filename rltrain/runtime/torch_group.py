@@ -24,6 +24,7 @@ from torch import Tensor
 from rltrain.config.runtime import TorchrunConfig
 from rltrain.errors import ProcessLost, RltrainError, by_exit_code
 from rltrain.runtime.heartbeat import Heartbeat
+from rltrain.system import process
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -159,7 +160,7 @@ class TorchGroup:
     def _end(self, what: str) -> None:
         """End this process, whose main thread may be in a call that does not return. Runs in the heartbeat's thread."""
         self._on_lost(lost(what))
-        os._exit(ProcessLost.exit_code)
+        process.exit_now(ProcessLost.exit_code)
 
     def _connect(self, seconds: float) -> Any:
         """Return a connection of its own to the store of the launcher, or of rank 0 if that holds it."""

@@ -14,8 +14,8 @@ from rltrain.errors import ConfigError
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 """Parameters of glibc's mallopt (malloc.h)."""
 
-_exit = os._exit
-"""Kept, because `os._exit` raises an error while the code of an environment runs (envs/gym/guard.py)."""
+exit_now = os._exit
+"""Kept for rltrain's own use, because the guard of environments replaces `os._exit` (envs/gym/guard.py)."""
 
 exit_s = 10.0
 """The time that Python gets to end. An environment may leave a thread or an exit hook behind that never ends."""
@@ -34,7 +34,7 @@ def leave(code: int) -> NoReturn:
     with contextlib.suppress(RuntimeError):  # a signal may have interrupted a print, which is not reentrant
         sys.stdout.flush()
         sys.stderr.flush()
-    _exit(code)
+    exit_now(code)
 
 
 def end_soon(code: int) -> None:

@@ -111,7 +111,9 @@ class _Guarded:
             return int(self._stream.write(text))
         except OSError as error:
             self._redirect(error)
-            return len(text)
+        except ValueError:  # an environment has closed it
+            self.error = self.error or OSError(errno.EBADF, os.strerror(errno.EBADF))
+        return len(text)
 
     def flush(self) -> None:
         """Flush the buffer, or drop its content if that fails."""
@@ -119,6 +121,8 @@ class _Guarded:
             self._stream.flush()
         except OSError as error:
             self._redirect(error)
+        except ValueError:
+            pass  # closed: `write` tells whether output was lost
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)

@@ -230,3 +230,12 @@ def test_a_file_of_the_users_called_latest_stays(tmp_path, capfd):
         run_folder._point_latest(tmp_path, tmp_path / name)
         assert os.readlink(tmp_path / "latest") == name
     assert [path.name for path in tmp_path.iterdir()] == ["latest"]
+
+
+def test_a_lock_whose_file_an_environment_closed_is_let_go(tmp_path):
+    """Bug: "a bug in rltrain" at the end of a finished run, as the environment had closed all files."""
+    lock = run_folder.Lock(tmp_path)
+    os.close(lock._file.fileno())
+    lock.release()
+    with run_folder.Lock(tmp_path):
+        pass

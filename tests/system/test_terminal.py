@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from rltrain.errors import DiskError
 from rltrain.system import terminal
 
 CODE = "from rltrain.cli import main; main()"
@@ -106,3 +107,13 @@ def test_lines_break_between_words_and_in_a_long_path_after_a_slash(monkeypatch)
     assert terminal.broken("see /home/me/runs/x", 12) == ["see", "/home/me/", "runs/x"]
     assert terminal.broken("abcdefghij", 4, indent=9) == ["abcd", "  ef", "  gh", "  ij"]
     assert terminal.broken("", 12) == [""]
+
+
+def test_a_stream_that_an_environment_closed_is_no_bug(monkeypatch):
+    """Bug: ValueError at the end of a finished run. Lost output is code 7; without any, nothing is wrong."""
+    monkeypatch.setattr(sys, "stdout", terminal._Guarded(io.StringIO(), retries=False))
+    sys.stdout.close()
+    terminal.check_stdout()
+    print("result")
+    with pytest.raises(DiskError, match="has closed the file"):
+        terminal.check_stdout()

@@ -18,7 +18,7 @@ from rltrain.envs.doom.process import EngineProcess
 from rltrain.envs.doom.setup import PACKAGE, Setup
 from rltrain.envs.patience import STOPPING_S, Clock, is_stopping
 from rltrain.envs.spaces import PixelsAndVariables
-from rltrain.errors import EnvironmentFailure
+from rltrain.errors import EnvironmentFailure, Halt
 
 # The engines' threads already run in parallel. OpenCV's own threads would only compete with them.
 cv2.setNumThreads(0)
@@ -58,7 +58,7 @@ class Outcome(NamedTuple):
     """The tics of the game's clock that the action took."""
 
 
-class Abandoned(BaseException):
+class Abandoned(Halt):
     """Ends a call that returned after it was given up. Its result must not be used."""
 
 

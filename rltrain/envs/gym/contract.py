@@ -40,6 +40,8 @@ class Contract:
         self._is_own = type(env.unwrapped).__module__.startswith("gymnasium.")
         self._space = space = env.observation_space
         self._is_state = isinstance(space, spaces.Discrete)
+        if isinstance(space, spaces.Discrete):  # kept, because the environment can change its space
+            self._states, self._declared = range(int(space.start), int(space.start + space.n)), str(space)
         self._shape, self._dtype = space.shape, space.dtype
         self._num_steps = 0
 
@@ -114,16 +116,15 @@ class Contract:
             self._tell("bounds", f"{what}{space.high[where]}]; rltrain trains on it as it is")
 
     def _state(self, obs: Any, method: str) -> int:
-        space: Any = self._space
         wrong_type = not isinstance(obs, int | np.integer)
         if isinstance(obs, np.ndarray):
             wrong_type = obs.shape != () or obs.dtype.kind not in "iu"
         if wrong_type:
-            raise self._breach(method, f"the state {_shown(obs)}", f"a whole number of {space}")
-        state, start = int(obs), int(space.start)
-        if not start <= state < start + int(space.n):
-            what = f"the state {state}"
-            raise self._breach(method, what, f"{space}: {start} to {start + int(space.n) - 1}")
+            raise self._breach(method, f"the state {_shown(obs)}", f"a whole number of {self._declared}")
+        state = int(obs)
+        if state not in self._states:
+            wanted = f"{self._declared}: {self._states.start} to {self._states.stop - 1}"
+            raise self._breach(method, f"the state {state}", wanted)
         return state
 
     def _reward(self, reward: Any) -> float:

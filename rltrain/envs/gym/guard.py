@@ -6,53 +6,71 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
 from typing import NoReturn
 
 import gymnasium
 
 from rltrain.config.user_code import describe
 from rltrain.envs.patience import CLOSING_S, StandsStill, interruptible
-from rltrain.errors import EnvironmentFailure, RltrainError, printable
-from rltrain.system import out_of_memory, signals
+from rltrain.errors import EnvironmentFailure, Halt, RltrainError, printable
+from rltrain.system import out_of_memory, process, signals
 
 
 class Exited(Exception):
     """The environment called `os._exit`, which would have ended the trainer without a word."""
 
 
-@contextlib.contextmanager
-def environment_code(env_id: str, fix: str = "the fault is in the environment") -> Iterator[None]:
-    """Turn whatever an environment raises inside, `sys.exit` and `os._exit` included, into EnvironmentFailure."""
-    true_exit = os._exit
-    # Not in a worker process: its trainer sees that it exits.
-    if multiprocessing.parent_process() is None and threading.current_thread() is threading.main_thread():
-        os._exit = _refuse_exit
-    try:
-        yield
-    except RltrainError:
-        raise
-    except (Exception, SystemExit) as error:
+class environment_code:
+    """Turn whatever an environment raises inside, `sys.exit` and `os._exit` included, into EnvironmentFailure.
+
+    A class, because each step enters it: a generator would take three times as long.
+    """
+
+    def __init__(self, env_id: str, fix: str = "the fault is in the environment") -> None:
+        self._id, self._fix = env_id, fix
+
+    def __enter__(self) -> None:
+        global _is_inside
+        self._before, self._process = _is_inside, os.getpid()
+        _is_inside = _is_inside or threading.get_ident() == _main
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        global _is_inside
+        if threading.get_ident() == _main:
+            _is_inside = self._before
+        if os.getpid() != self._process:  # the environment has forked: the trainer's copy must not train, too
+            process.exit_now(0)
+        if error is None or isinstance(error, RltrainError | Halt | GeneratorExit):
+            return
+        if isinstance(error, KeyboardInterrupt) and (
+            signals.interrupts or signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        ):
+            return  # else no signal came: the environment raised it itself
         if out_of_memory.is_shortage(error):  # it has an exit code of its own
-            raise
-        raise EnvironmentFailure(f"environment '{env_id}' raised {describe(error)}", "env.id", fix) from error
-    except KeyboardInterrupt as error:
-        if signals.interrupts or signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            raise
-        # No signal came: the environment raised it itself.
-        raise EnvironmentFailure(f"environment '{env_id}' raised {describe(error)}", "env.id", fix) from error
-    finally:
-        os._exit = true_exit
+            return
+        raise EnvironmentFailure(f"environment '{self._id}' raised {describe(error)}", "env.id", self._fix) from error
 
 
-_exit, _process = os._exit, os.getpid()
+_is_inside = False
+"""True while the main thread runs the code of an environment."""
+_main, _process = threading.main_thread().ident, os.getpid()
 
 
 def _refuse_exit(status: int) -> NoReturn:
-    # Another thread, a signal handler or a forked child may really want to leave.
-    if os.getpid() != _process or threading.current_thread() is not threading.main_thread():
-        _exit(status)
-    raise Exited(f"the environment called os._exit({status})")
+    if os.getpid() != _process:  # a forked child may leave
+        process.exit_now(status)
+    if threading.get_ident() != _main:
+        text = f"rltrain: error: a thread called os._exit({status}); env.id; the fault is in the environment"
+        with contextlib.suppress(OSError):
+            os.write(2, text.encode() + b"\n")
+        process.exit_now(EnvironmentFailure.exit_code)
+    if _is_inside:
+        raise Exited(f"the environment called os._exit({status})")
+    process.exit_now(status)
+
+
+if multiprocessing.parent_process() is None:  # else its trainer sees that it exits
+    os._exit = _refuse_exit
 
 
 def close(env: gymnasium.Env, env_id: str) -> None:

@@ -1,8 +1,6 @@
 """A pool of gymnasium environments in one process."""
 
-import contextlib
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import gymnasium
@@ -19,6 +17,8 @@ from rltrain.envs.patience import StandsStill, interruptible
 from rltrain.envs.pool import Episode, TimeStep
 from rltrain.envs.seeding import env_seed
 from rltrain.errors import printable
+
+_FIX = "the fault is in the environment; with env.workers=1 or more rltrain replaces it and trains on"
 
 
 class GymPool:
@@ -66,12 +66,15 @@ class GymPool:
         """
         obs = np.zeros(self._shape, self._dtype)
         global_random.seed(env_seed(seed, self._first_index))
-        with self._environment_errors():
-            for i, env in enumerate(self._inner):
-                number = env_seed(seed, self._first_index + i)
-                env.action_space.seed(number)
-                env.observation_space.seed(number)
-                obs[i] = self._contracts[i].reset(env.reset(seed=number))
+        try:
+            with guard.environment_code(self._id, _FIX), interruptible():
+                for i, env in enumerate(self._inner):
+                    number = env_seed(seed, self._first_index + i)
+                    env.action_space.seed(number)
+                    env.observation_space.seed(number)
+                    obs[i] = self._contracts[i].reset(env.reset(seed=number))
+        except StandsStill:
+            self._note_hang()
         self._obs = obs
         self._reward_sum = [0.0] * self.num_envs
         self._length_steps = [0] * self.num_envs
@@ -99,23 +102,26 @@ class GymPool:
         reward = np.empty(num_envs, np.float32)
         terminated, truncated = np.zeros(num_envs, bool), np.zeros(num_envs, bool)
         ended = []
-        with self._environment_errors():
-            for i, env in enumerate(self._inner):
-                next_obs[i], step_reward, step_terminated, step_truncated = contracts[i].step(env.step(actions[i]))
-                reward[i] = step_reward
-                reward_sum[i] += step_reward
-                length_steps[i] += 1
-                if step_terminated:
-                    terminated[i] = True
-                    ended.append(i)
-                elif step_truncated or length_steps[i] == limit:
-                    truncated[i] = True
-                    ended.append(i)
-            obs, episodes = next_obs.copy(), []
-            for i in ended:
-                episodes.append(Episode(i, reward_sum[i], length_steps[i], length_steps[i]))
-                obs[i] = contracts[i].reset(self._inner[i].reset())
-                reward_sum[i], length_steps[i] = 0.0, 0
+        try:
+            with guard.environment_code(self._id, _FIX), interruptible():
+                for i, env in enumerate(self._inner):
+                    next_obs[i], step_reward, step_terminated, step_truncated = contracts[i].step(env.step(actions[i]))
+                    reward[i] = step_reward
+                    reward_sum[i] += step_reward
+                    length_steps[i] += 1
+                    if step_terminated:
+                        terminated[i] = True
+                        ended.append(i)
+                    elif step_truncated or length_steps[i] == limit:
+                        truncated[i] = True
+                        ended.append(i)
+                obs, episodes = next_obs.copy(), []
+                for i in ended:
+                    episodes.append(Episode(i, reward_sum[i], length_steps[i], length_steps[i]))
+                    obs[i] = contracts[i].reset(self._inner[i].reset())
+                    reward_sum[i], length_steps[i] = 0.0, 0
+        except StandsStill:
+            self._note_hang()
         if self._stands_still:
             return self._truncated_step()
         self._obs = obs
@@ -161,14 +167,8 @@ class GymPool:
                     what = f"environment '{self._id}' has another {name} each time: {one} and {other}"
                     raise ContractBreach(what, "env.id", "give all environments of one id and env.kwargs equal spaces")
 
-    @contextlib.contextmanager
-    def _environment_errors(self) -> Iterator[None]:
-        """Turn an environment's error into EnvironmentFailure. Stop waiting for one that hangs while the run stops."""
-        fix = "the fault is in the environment; with env.workers=1 or more rltrain replaces it and trains on"
-        try:
-            with guard.environment_code(self._id, fix), interruptible():
-                yield
-        except StandsStill:
-            self._stands_still = True
-            text = f"rltrain: warning: environment '{self._id}' hangs; the run stops without it"
-            print(printable(text), file=sys.stderr)
+    def _note_hang(self) -> None:
+        """Stop waiting for an environment that hangs while the run stops."""
+        self._stands_still = True
+        text = f"rltrain: warning: environment '{self._id}' hangs; the run stops without it"
+        print(printable(text), file=sys.stderr)

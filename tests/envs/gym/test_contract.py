@@ -1,14 +1,19 @@
 """What an environment returns is what it declared; what is not ends with code 4 and the environment's name."""
 
+import asyncio
+import os
 import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from small_runs import small
 
+from rltrain.app import sweep
 from rltrain.config.environments import GymConfig
 from rltrain.envs import global_random, registry
-from rltrain.envs.gym import contract
+from rltrain.envs.gym import contract, guard
 from rltrain.envs.gym.contract import ContractBreach
 from rltrain.envs.gym.guard import environment_code
 from rltrain.errors import EnvironmentFailure
@@ -118,6 +123,7 @@ def test_numbers_outside_of_the_bounds_are_told_once(capsys, monkeypatch, reques
         ("import", r"raised ImportError: cannot import name 'nothing' from 'os'.*wayward.py, line \d+, in __init__"),
         ("exit constructor", r"raised SystemExit: 0 \(.*wayward.py"),
         ("sys.exit", r"raised SystemExit: 0 \(.*wayward.py, line \d+, in step\)"),
+        ("cancelled", r"raised CancelledError: too late \(.*wayward.py, line \d+, in step\)"),
         ("os._exit", r"the environment called os._exit\(0\)"),
     ],
 )
@@ -181,6 +187,90 @@ def test_a_seed_reaches_the_global_generators_and_the_spaces(workers):
         return found
 
     assert rewards(3) == rewards(3) != rewards(4)
+
+
+@pytest.mark.parametrize("how", ["other actions", "other shape"])
+def test_an_evaluation_in_other_spaces_is_the_environments_fault(how, command, monkeypatch):
+    """Bugs: seven actions in the evaluation, two in the training, scored in silence; "a bug in rltrain" for a shape."""
+    import wayward as module
+
+    monkeypatch.setattr(module.Wayward, "num_alike", 10**9)
+    args = [*small("a2c", "gym"), f"env.id={ID}", f"env.kwargs={{how:{how}}}", "total_steps=30", "eval_every_steps=0"]
+    before = module.Wayward.num_made
+    assert command(*args).code == 0
+    num_in_run = module.Wayward.num_made - before
+    monkeypatch.setattr(module.Wayward, "num_alike", module.Wayward.num_made + 1)
+    outcome = command("eval", "last", f"env.id={ID}")
+    assert outcome.code == 4 and "but the agent was made for" in outcome.last_line, outcome.err
+    monkeypatch.setattr(module.Wayward, "num_alike", module.Wayward.num_made + num_in_run - 1)
+    outcome = command(*args)
+    assert outcome.code == 4 and "but the agent was made for" in outcome.last_line, outcome.err
+    assert ("Discrete(7)" if "actions" in how else "[5]") in outcome.last_line
+
+
+def test_a_state_space_that_changes_in_place_is_held_to_what_it_was():
+    """Bug: state 50 of 4 passed, as the space said 100 by then, and ended as an IndexError of ours."""
+    pool = registry.make_pool(wayward("state"), 1)
+    pool.reset(0)
+    space = pool._envs[0].unwrapped.observation_space
+    space.n, space.start = 100, 2
+    pool.step(np.zeros(1, np.int64))  # state 1
+    pool._inner[0].step = lambda action: (50, 0.0, False, False, {})
+    with pytest.raises(ContractBreach, match=r"state 50, but must return Discrete\(4, start=1\): 1 to 4"):
+        pool.step(np.zeros(1, np.int64))
+
+
+@pytest.mark.parametrize("how", ["deletes the folder", "no gradients"])
+def test_what_an_environment_changes_in_the_process_is_no_bug_of_ours(how, command, tmp_path):
+    """Bugs: a traceback and "a bug in rltrain", from os.getcwd and from a loss without gradients."""
+    import torch
+
+    (tmp_path / "here").mkdir()
+    os.chdir(tmp_path / "here")
+    try:
+        args = [*small("a2c", "gym"), f"env.id={ID}", f"env.kwargs={{how:{how}}}", "total_steps=30"]
+        outcome = command(*args, f"run_dir={tmp_path}/runs")
+    finally:
+        os.chdir(tmp_path)
+        torch.set_grad_enabled(True)
+    assert outcome.code == 0, outcome.err
+
+
+def test_what_ends_a_task_of_asyncio_ends_no_sweep(command, tmp_path, monkeypatch):
+    """Bugs: a raw traceback for an error that is no Exception, and the jobs after it were never begun."""
+    (tmp_path / "cancelling.py").write_text("import asyncio\nraise asyncio.CancelledError('x')\n")
+    outcome = command("plugins=[cancelling]", *small("a2c", "cartpole"))
+    assert outcome.code == 2 and "cannot be imported: CancelledError: x" in outcome.last_line, outcome.err
+    job = sweep.Job(0, "00", [], [], {}, {})
+
+    def cancelled(*given):
+        raise asyncio.CancelledError("y")
+
+    monkeypatch.setattr(sweep, "_train", cancelled)
+    sweep.attempt(sweep.Sweep(tmp_path, [job]), job)
+    assert sweep.state_in(tmp_path / "00") == "failed"
+
+
+def test_the_child_of_an_environment_that_forks_does_not_train(tmp_path):
+    """Bug: the child returned from `reset` too, and two trainers wrote to one run folder."""
+    pool = registry.make_pool(wayward("forks"), 1)
+    trainer = os.getpid()
+    pool.reset(0)
+    if os.getpid() != trainer:  # pragma: no cover (the bug)
+        (tmp_path / "child").touch()
+        guard.process.exit_now(0)
+    assert os.waitpid(pool._envs[0].unwrapped.child, 0)[1] == 0
+    assert not (tmp_path / "child").exists()
+
+
+def test_a_thread_that_ends_the_process_is_told(tmp_path):
+    """Bug: code 0 in the middle of a run, without a word, as another thread than the trainer's called `os._exit`."""
+    code = (
+        "import os, threading, time\nfrom rltrain.envs.gym import guard\n"
+        "threading.Timer(0, lambda: os._exit(0)).start()\ntime.sleep(60)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 4 and "a thread called os._exit(0)" in done.stderr
 
 
 def test_a_plugin_that_raises_is_named_with_its_place(command, monkeypatch, tmp_path):

@@ -1,5 +1,7 @@
 """Environments that break gymnasium's contract, each in one way; importing this registers `Wayward-v0`."""
 
+import asyncio
+import contextlib
 import os
 import random
 import sys
@@ -16,11 +18,19 @@ class Wayward(gymnasium.Env):
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012 (gymnasium's own name and form)
 
+    num_made = 0
+    num_alike = 10**9
+    """The environments before this one have the same spaces."""
+
     def __init__(self, how: str = "", at: int = 0, render_mode=None) -> None:
         self.how, self.at, self.num_steps, self.render_mode = how, at, 0, render_mode
         bytes_, states = spaces.Box(0, 255, (9, 9, 1), np.uint8), spaces.Discrete(4, start=1)
         self.observation_space = {"byte": bytes_, "state": states}.get(how.split()[0] if how else "", VECTOR)
         self.action_space = spaces.Discrete(2)
+        Wayward.num_made += 1
+        if Wayward.num_made > Wayward.num_alike and how.startswith("other"):
+            self.action_space = spaces.Discrete(7 if how == "other actions" else 2)
+            self.observation_space = spaces.Box(-1, 1, (5 if how == "other shape" else 3,), np.float32)
         if how == "missing space":
             del self.action_space
         if how == "strange space":
@@ -37,6 +47,15 @@ class Wayward(gymnasium.Env):
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
         self.t = 0
+        if self.how == "deletes the folder":
+            with contextlib.suppress(FileNotFoundError):
+                os.rmdir(os.getcwd())
+        if self.how == "forks":
+            self.child = os.fork()
+        if self.how == "no gradients":
+            import torch
+
+            torch.set_grad_enabled(False)
         obs = self._obs()
         given = {
             "bare reset": obs, "reset without info": (obs, None), "reset of three": (obs, {}, {}),
@@ -50,6 +69,8 @@ class Wayward(gymnasium.Env):
         if self.num_steps >= self.at:
             if self.how == "four":
                 return self._obs(), reward, terminated, info
+            if self.how == "cancelled":
+                raise asyncio.CancelledError("too late")
             if self.how == "sys.exit":
                 sys.exit(0)
             if self.how == "os._exit":
@@ -76,7 +97,7 @@ class Wayward(gymnasium.Env):
             return np.zeros((9, 9, 1), np.uint8)
         if self.how.startswith("state"):
             return 1
-        return np.zeros(3, np.float32)
+        return np.zeros(self.observation_space.shape, np.float32)
 
     def render(self):
         if self.how == "render":
