@@ -17,6 +17,7 @@ from rltrain.app import hydra_app, sweep
 from rltrain.config.algorithms import QLearningConfig
 from rltrain.config.environments import GymConfig
 from rltrain.config.run import RunConfig
+from rltrain.errors import CheckpointError
 from rltrain.run import folder as run_folder
 from rltrain.run.run import Run
 
@@ -315,3 +316,12 @@ def test_control_characters_of_a_sweep_from_somebody_else_are_shown_and_not_sent
     shown = capfd.readouterr().err
     assert "\x1b" not in shown and "\x07" not in shown
     assert "\\x1b]0;mine\\x07" in shown
+
+
+@pytest.mark.parametrize(("at_once", "folder"), [(float("inf"), "00"), (0, "x" * 300)], ids=["at_once", "folder"])
+def test_a_plan_that_no_disk_or_integer_holds_is_damaged(at_once, folder, tmp_path):
+    """Bugs: an infinite number of jobs at once and a folder's name of 300 characters were told as bugs in rltrain."""
+    job = dataclasses.asdict(sweep.Job(0, folder, [], [], {}, {}))
+    (tmp_path / sweep.PLAN).write_text(json.dumps({"at_once": at_once, "jobs": [job]}))
+    with pytest.raises(CheckpointError, match="the plan of the sweep"):
+        sweep.load(tmp_path)
