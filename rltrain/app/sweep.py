@@ -198,11 +198,6 @@ def _is_sound(job: Job, folder: Path) -> bool:
     )
 
 
-def _is_score(value: Any) -> bool:
-    """Return True for a number that fits a float: an integer of JSON has any size."""
-    return isinstance(value, float) or (isinstance(value, int) and abs(value) < 2**63)
-
-
 def is_inside(name: str, folder: Path) -> bool:
     """Return True if a job's folder lies inside the sweep's folder, also after following links."""
     place = (folder / name).resolve()
