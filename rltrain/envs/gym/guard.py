@@ -57,7 +57,9 @@ _main, _process = threading.main_thread().ident, os.getpid()
 
 
 def _refuse_exit(status: int) -> NoReturn:
-    if os.getpid() != _process:  # a forked child may leave
+    # A forked child may leave, and so may a worker process: its trainer sees that it exits. Not known at the import of
+    # this module, which comes before the process is told its parent.
+    if os.getpid() != _process or multiprocessing.parent_process() is not None:
         process.exit_now(status)
     if threading.get_ident() != _main:
         text = f"rltrain: error: a thread called os._exit({status}); env.id; the fault is in the environment"
@@ -69,8 +71,7 @@ def _refuse_exit(status: int) -> NoReturn:
     process.exit_now(status)
 
 
-if multiprocessing.parent_process() is None:  # else its trainer sees that it exits
-    os._exit = _refuse_exit
+os._exit = _refuse_exit
 
 
 def close(env: gymnasium.Env, env_id: str) -> None:
