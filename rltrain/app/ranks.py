@@ -7,7 +7,6 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -17,12 +16,11 @@ from rltrain.errors import CheckpointError, ConfigError, ProcessLost, RltrainErr
 from rltrain.nn.device import resolve_device
 from rltrain.run import checkpoint
 from rltrain.run import folder as run_folder
+from rltrain.run.run import Restored
 from rltrain.runtime import launch
 from rltrain.runtime.group import Group
 from rltrain.runtime.torch_group import TorchGroup
 from rltrain.system import inside, process
-
-Restored = tuple[int, dict[str, Any]] | None
 
 
 def take_part(

@@ -20,13 +20,10 @@ from rltrain.envs import patience
 from rltrain.errors import EnvironmentFailure, NonFiniteError, OutOfMemory, RltrainError, Stopped, UnfitCheckpoint
 from rltrain.run import folder as run_folder
 from rltrain.run import logger
-from rltrain.run.run import Run
+from rltrain.run.run import Restored, Run
 from rltrain.runtime import launch
 from rltrain.runtime.group import Alone, Group
 from rltrain.system import atomic, out_of_memory, signals
-
-Restored = tuple[int, dict[str, Any]] | None
-"""Step and state of a checkpoint; None for a new run."""
 
 
 def train(

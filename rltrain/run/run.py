@@ -46,6 +46,9 @@ from rltrain.system.ram import peak_rss_mb
 _NO_HPARAMS = ("tuned_by", "chosen")
 """Keys of the configuration that are no settings."""
 
+Restored = tuple[int, dict[str, Any]] | None
+"""Step and state of a checkpoint; None for a new run."""
+
 STATUS_EVERY_S = 30.0
 """Seconds after which status.json is written again if no line of metrics was due."""
 
@@ -57,7 +60,7 @@ class Run:
         self,
         config: RunConfig,
         folder: Path,
-        restored: tuple[int, dict[str, Any]] | None,
+        restored: Restored,
         evaluate: Callable[..., dict[str, Any]] | None = None,
         varies: Iterable[str] = (),
         group: Group | None = None,
