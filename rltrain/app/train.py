@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import gc
 import math
 import signal
 import sys
@@ -156,6 +157,9 @@ def _train_answering(config: RunConfig, folder: Path, run: Run, algorithm: Modul
                 from rltrain.fast.accelerate import set_up
 
                 set_up(config)
+            # Some 200,000 objects of the imported packages live as long as the process: a full collection that passes
+            # over them takes 0.1 s, and one is due every few seconds of training.
+            gc.freeze()
             try:
                 algorithm.train(config, run)
                 run.conclude()
@@ -163,6 +167,7 @@ def _train_answering(config: RunConfig, folder: Path, run: Run, algorithm: Modul
                 run.stop_if_unbegun()
                 raise
             finally:
+                gc.unfreeze()
                 run.close()
         run.write_status("done", exit_code=0)
     except RltrainError as error:

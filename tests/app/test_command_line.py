@@ -1,5 +1,6 @@
 """The command line is read as Hydra reads it: numbers, quotes, options between settings, files of settings."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import yaml
 from in_time import fails_after
 from small_runs import QUICK
 
+from rltrain import cli
 from rltrain.app import overrides
 from rltrain.commands.arguments import split
 
@@ -237,3 +239,17 @@ def test_reproducing_a_run_that_is_no_yaml_of_ours_ends_at_once(kind, command, t
             outcome = command(*words)
         assert outcome.code == 3 and "config.yaml" in outcome.last_line, outcome.err
     assert not outcome.run_dir.exists()
+
+
+def test_the_collector_of_garbage_passes_over_what_is_imported_only_while_a_run_trains(monkeypatch, tmp_path):
+    from rltrain.algos import q_learning
+
+    frozen, train = [], q_learning.train
+
+    def train_and_count(config, run):
+        train(config, run)
+        frozen.append(gc.get_freeze_count())
+
+    monkeypatch.setattr(q_learning, "train", train_and_count)
+    assert cli.run([*TABLE, "total_steps=200", f"run_dir={tmp_path / 'run'}"]) == 0
+    assert frozen[0] > 10_000 and gc.get_freeze_count() == 0
