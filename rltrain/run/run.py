@@ -421,6 +421,7 @@ class Run:
             state,
             complete=complete,
             made_for=fingerprint(self.config),
+            seed=self.config.seed,
             previous=self._saved_step,
             best_step=self.evaluations.best_step,
             spaces=self._spaces_in_words,

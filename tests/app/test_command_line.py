@@ -241,6 +241,25 @@ def test_reproducing_a_run_that_is_no_yaml_of_ours_ends_at_once(kind, command, t
     assert not outcome.run_dir.exists()
 
 
+@pytest.mark.parametrize("kind", [kind for kind in HOSTILE if HOSTILE[kind]] + ["itself", "merged"])
+def test_a_file_of_settings_that_multiplies_ends_at_once(kind, compose, mine):
+    """Bug: a file from somebody else, named by `config=FILE` or in a config folder, took the memory for its aliases."""
+    merged = "\n".join(f"x{n}: &x{n}\n  <<: [{', '.join([f'*x{n - 1}'] * 9) if n else '{k: 1}'}]" for n in range(12))
+    content = {**HOSTILE, "itself": "x: &x [*x]", "merged": merged}[kind]
+    mine("study/theirs.yaml", "# @package _global_\n" + content)
+    for words in (["config=conf/study/theirs.yaml"], ["--config-dir", "conf", "+study=theirs", *TABLE]):
+        if len(words) == 1 or "x" in content:
+            with fails_after(10):
+                outcome = compose(*words)
+            assert outcome.code == 2 and "theirs.yaml" in outcome.last_line, outcome.err
+
+
+def test_a_file_of_settings_may_have_aliases(compose, mine):
+    mine("mine.yaml", "algo: q_learning\nenv: frozen_lake\neval_every_steps: &n 70\ntotal_steps: *n\n")
+    config = compose("config=conf/mine.yaml")
+    assert (config.total_steps, config.eval_every_steps) == (70, 70)
+
+
 def test_the_collector_of_garbage_passes_over_what_is_imported_only_while_a_run_trains(monkeypatch, tmp_path):
     from rltrain.algos import q_learning
 
