@@ -79,7 +79,8 @@ def _compiler_cache() -> str | None:
     root = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
     if not root.is_absolute():  # a user without a home
         return None
-    there = next(folder for folder in (root, *root.parents) if folder.exists())
+    # Unlike Path.exists, it takes a folder that this user may not enter.
+    there = next(folder for folder in (root, *root.parents) if os.path.exists(folder))
     return str(root / "rltrain" / "torch") if there.is_dir() and os.access(there, os.W_OK | os.X_OK) else None
 
 

@@ -68,7 +68,7 @@ def _refuse_exit(status: int) -> NoReturn:
         for tell in process.last_words:
             tell(str(failure), failure.exit_code)
         process.exit_now(failure.exit_code)
-    if _is_inside:
+    if _is_inside or process.last_words:  # while a run trains, this is a signal handler of an environment
         raise Exited(f"the environment called os._exit({status})")
     process.exit_now(status)
 

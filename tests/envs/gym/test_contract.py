@@ -290,6 +290,18 @@ def test_the_status_of_a_run_that_a_thread_ends_says_so(command, monkeypatch, tm
     assert guard.process.last_words == []
 
 
+def test_a_signal_handler_of_an_environment_ends_no_run_in_silence(monkeypatch):
+    """Bug: code 0 in the middle of a run, if the handler called `os._exit` while rltrain computed."""
+    monkeypatch.setattr(guard.process, "last_words", [print])
+    monkeypatch.setattr(guard.process, "exit_now", lambda code: pytest.fail("it ends the process"))
+    before = signal.signal(signal.SIGVTALRM, lambda *given: os._exit(0))
+    try:
+        with pytest.raises(guard.Exited, match=r"os._exit\(0\)"):
+            signal.raise_signal(signal.SIGVTALRM)
+    finally:
+        signal.signal(signal.SIGVTALRM, before)
+
+
 def test_a_plugin_that_raises_is_named_with_its_place(command, monkeypatch, tmp_path):
     """Bug: "a bug of rltrain" for an error in the user's algorithm; code 0 for its `sys.exit(0)`."""
     for name, wrong in (("raising_parts", "raise KeyError('lost')"), ("leaving_parts", "sys.exit(0)")):
