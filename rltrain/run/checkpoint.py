@@ -255,11 +255,15 @@ def read(path: Path, without: str | None = None) -> dict[str, Any]:
 
 
 def check_of_run(path: Path, made_for: Container[str] | None, seed: int | None) -> None:
-    """Raise CheckpointError for a checkpoint of a run with another configuration or seed. made_for, seed: None: any.
+    """Raise CheckpointError for a checkpoint of another step than its name says, or of a run with another configuration
+    or seed. made_for, seed: None: any.
 
     Older checkpoints hold no seed.
     """
     facts = files.manifest(path)
+    if facts.get("step") not in (None, _step(path)):
+        what = f"the checkpoint is of step {facts['step']}, as its manifest says"
+        raise CheckpointError(what, str(path), "use the run's own checkpoints, under their names")
     if made_for is not None and facts.get("made_for") not in made_for:
         what = "the checkpoint belongs to another configuration"
         raise CheckpointError(what, str(path), "use the run's own checkpoints")

@@ -212,6 +212,24 @@ def test_reproducing_a_run_imports_no_module_that_is_not_named(command, tmp_path
         assert outcome.code == 2 and "would import the module 'evil'" in outcome.last_line, outcome.err
 
 
+def test_a_file_does_not_choose_a_place_outside_of_the_working_directory(command, tmp_path, monkeypatch):
+    """Bugs: `reproduce` of somebody else's run wrote where its run_dir said, or its env.name with `..`."""
+    assert command(*TABLE, "total_steps=50", *QUICK).code == 0
+    folder = Path("runs/latest").resolve()
+    values = plain(folder)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for run_dir in (str(tmp_path / "theirs"), "../theirs"):
+        (folder / "config.yaml").write_text(yaml.safe_dump(values | {"run_dir": run_dir}))
+        outcome = command("reproduce", folder)
+        assert outcome.code == 0 and f"not made in '{run_dir}', which only a file says" in outcome.err, outcome.err
+        assert not (tmp_path / "theirs").exists()
+    values["env"]["name"] = "../../theirs"
+    (folder / "config.yaml").write_text(yaml.safe_dump(values))
+    outcome = command("reproduce", folder)
+    assert outcome.code == 2 and "'../../theirs' cannot be a folder's name; env.name" in outcome.last_line, outcome.err
+
+
 def test_errors_keep_their_reason(compose, mine):
     """Bug: 'ValidationError raised while composing config:', and nothing after the colon."""
     mine("study/wrong.yaml", "# @package _global_\ntotal_steps: many\n")

@@ -233,10 +233,12 @@ def test_the_state_of_another_generator_makes_a_checkpoint_unfit(copy, command):
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "words"), [("seed", 1, "a run with seed=1, this"), ("made_for", "x", "another configuration")]
+    ("key", "value", "words"),
+    [("seed", 1, "a run with seed=1, this"), ("made_for", "x", "another configuration"), ("step", 7, "is of step 7")],
 )
 def test_a_checkpoint_of_another_run_is_not_taken(copy, command, key, value, words):
-    """Bugs: the checkpoint of another seed was resumed, and that of another configuration evaluated, without a word."""
+    """Bugs: the checkpoint of another seed was resumed, that of another configuration evaluated, and one that was
+    renamed taken for another step, without a word."""
     folder = copy()
     newest = folder / "checkpoints" / "last"
     facts = json.loads((newest / "manifest.json").read_text())
