@@ -2,7 +2,6 @@
 
 import contextlib
 import multiprocessing
-import os
 import signal
 import threading
 import time
@@ -28,6 +27,7 @@ from rltrain.nn import optimizers
 from rltrain.nn.learner import Learner
 from rltrain.nn.trained import Trained
 from rltrain.system import ram
+from rltrain.system.process import exit_now
 from rltrain.system.signals import STOP_SIGNALS
 
 
@@ -265,4 +265,4 @@ def _exit_with_trainer() -> None:  # pragma: no cover (in a process of its own)
     assert trainer is not None
     trainer.join()
     time.sleep(5)  # the main thread closes its environments meanwhile, if it can
-    os._exit(1)
+    exit_now(1)
