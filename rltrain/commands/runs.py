@@ -152,7 +152,7 @@ def short_time(seconds: float) -> str:
 
 
 def _cells(row: Row) -> list[str]:
-    percent = f"{min(row.step / row.total_steps, 1):.0%}" if (row.total_steps or 0) > 0 else ""
+    percent = f"{min(row.step / row.total_steps, 1):.0%}" if row.total_steps and row.total_steps > 0 else ""
     score, best = (_short(value, ".2f") if value is not None else "-" for value in (row.score, row.best))
     fps = _short(row.fps, ",.0f") if row.fps else "-"
     return [row.state, _short(row.step, ","), percent, score, row.source, best, fps, short_time(row.age_s)]
