@@ -33,6 +33,9 @@ _RUN_FOLDER = "RLTRAIN_RUN_FOLDER"
 """The environment variable with the folder of a run whose processes are started again."""
 _STUCK_S = 5.0
 """Seconds that torch's launcher gets to end after a process found another one silent."""
+_stores: list[Any] = []
+"""The store on which the machines meet, on the machine that hosts it. It stays open until this process ends, because
+closing it can take half a minute."""
 _STOP_SIGNALS = "SIGTERM,SIGINT,SIGHUP,SIGUSR1"
 
 
@@ -62,6 +65,10 @@ def launch(config: TorchrunConfig, arguments: Sequence[str]) -> None:
     is_host = _can_listen(host, int(port))  # once: later the port is this launcher's
     own_address = _own_address(host, int(port)) if config.nodes > 1 else None
     name = uuid.uuid4().hex[:8] if config.nodes == 1 else "run"
+    if config.nodes > 1 and is_host:
+        # Torch's launcher opens its store for each attempt, and shares this one. Without it the store would end with
+        # an attempt, although the other machines may wait there already for the next one.
+        _stores.append(_open_store(host, int(port)))
     try:
         for attempt in itertools.count():
             try:
@@ -126,6 +133,17 @@ def _launch_once(
             with contextlib.suppress(OSError):
                 os.environ[_RUN_FOLDER] = (Path(place) / "folder").read_text()
         _raise_end(Path(place), failed, stopped)
+
+
+def _open_store(host: str, port: int) -> Any:
+    """Return a store that listens on the port. Raises ConfigError."""
+    from torch.distributed import DistNetworkError, TCPStore
+
+    try:
+        return TCPStore(host, port, is_master=True, wait_for_workers=False, multi_tenant=True)
+    except DistNetworkError as error:  # another program was faster
+        what = f"'{host}:{port}' cannot be opened"
+        raise ConfigError(what, "runtime.rendezvous", "name a free port of one machine") from error
 
 
 def _leave_if_stuck(place: Path, done: threading.Event) -> None:
