@@ -12,15 +12,17 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import time
 import traceback
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import psutil
 
 from rltrain import errors
 from rltrain.algos.parts.players import MakePolicy, Player
@@ -46,8 +48,12 @@ _RATE_S = 5.0
 """Seconds over which bytes are counted for `runtime/bytes_per_s`."""
 _START_S = 30.0
 """Seconds without any chunk after which a warning says what the actors wait for."""
-_LONGEST_PLACE = 30
-"""The longest path of a folder for Ray's sockets, whose own names are up to 75 characters long. Linux takes 107."""
+_REACH_S = 10.0
+"""The longest wait for an answer of the machine that `runtime.address` names, in seconds."""
+_TRIES = 3
+"""Tries to start Ray. It gives up after 30 s, which a busy machine may take longer than."""
+_LONGEST_ROOT = 10
+"""The longest path of a folder for temporary files that can hold Ray's sockets: Linux takes 107 characters in all."""
 
 
 class Host:
@@ -164,7 +170,7 @@ class RayFleet:
 
         num_steps: the length of a chunk. seed: of the environments. stopping: true if a signal has asked the run to
         stop. drops: join the chunks of `num_envs` environments and drop old ones; false: return every chunk by itself.
-        Raises ConfigError.
+        Raises ConfigError, EnvironmentFailure.
         """
         runtime: RayConfig = config.runtime
         self._runtime, self._stopping, self._seed, self._make_policy = runtime, stopping, seed, make_policy
@@ -181,8 +187,8 @@ class RayFleet:
         remote = ray.remote(num_cpus=runtime.cpus_per_actor, max_restarts=0, scheduling_strategy="SPREAD")
         self._remote = remote(Host)
         self._actors = [_Actor(number) for number in range(runtime.actors)]
-        self._queue: deque[tuple[Chunk, int]] = deque()
-        """Chunks that have arrived, each with the number of its weights."""
+        self._queue: deque[tuple[Chunk, int, int]] = deque()
+        """Chunks that have arrived, each with the `published` of its task and the number of its actor."""
         self._newest: tuple[np.ndarray, int] | None = None
         self._published = 0
         self._sent: tuple[Any, int, int] | None = None
@@ -249,8 +255,8 @@ class RayFleet:
         finally:
             self._waited_s += time.monotonic() - start_s
         taken = [self._queue.popleft() for _ in range(self._at_once)]
-        self._last_lag = max(self._published - published for _, published in taken)
-        found = [dataclasses.replace(chunk, env_s=0.0) for chunk, _ in taken]
+        self._last_lag = max(self._published - published for _, published, _ in taken)
+        found = [dataclasses.replace(chunk, env_s=0.0) for chunk, _, _ in taken]
         found[0] = dataclasses.replace(found[0], env_s=self._waited_s)
         self._waited_s = 0.0
         return found
@@ -277,12 +283,16 @@ class RayFleet:
         actor.works = False
 
     def _ask(self) -> None:
-        """Ask every actor for as many chunks as it should have in flight, unless enough chunks wait already."""
-        if len(self._queue) >= self._at_once:
-            return
+        """Ask every actor for as many chunks as it should have in flight.
+
+        Its chunks in the queue count, too, so that a fast actor does not fill the memory. They do not count if the
+        queue has too little for an update: then other actors are slow or lost.
+        """
         assert self._newest is not None, "no weights are published"
+        is_short = len(self._queue) < self._at_once
+        waiting = Counter(number for _, _, number in self._queue)
         for actor in self._actors:
-            while len(actor.tasks) < self._runtime.chunks_in_flight:
+            while len(actor.tasks) + (0 if is_short else waiting[actor.number]) < self._runtime.chunks_in_flight:
                 is_due = time.monotonic() - self._sent_s >= self._runtime.publish_every_s
                 if self._sent is None or (self._sent[2] != self._published and is_due):
                     weights, version = self._newest
@@ -316,7 +326,7 @@ class RayFleet:
             actor.works = True
             chunk = _copied(answer)
             self._num_bytes += sum(part.nbytes for part in vars(chunk).values() if isinstance(part, np.ndarray))
-            self._queue.append((chunk, published))
+            self._queue.append((chunk, published, actor.number))
 
     def _replace(self, actor: _Actor, error: Exception) -> None:
         """Start another actor in place of a lost one. Raises EnvironmentFailure if too many were replaced already."""
@@ -366,7 +376,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def _connect(runtime: RayConfig) -> Callable[[], None]:
-    """Start or join Ray. Return the function that ends or leaves it. Raises ConfigError."""
+    """Start or join Ray. Return the function that ends or leaves it. Raises ConfigError, EnvironmentFailure."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     place = None
@@ -377,9 +387,15 @@ def _connect(runtime: RayConfig) -> Callable[[], None]:
         if os.environ.setdefault("RAY_AUTH_MODE", "token") == "token":
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         root = tempfile.gettempdir()
-        place = tempfile.mkdtemp(prefix="rltrain-ray-", dir=root if len(root) < _LONGEST_PLACE - 20 else "/tmp")
+        place = tempfile.mkdtemp(prefix="rltrain-ray-", dir=root if len(root) <= _LONGEST_ROOT else "/tmp")
         settings |= {"num_cpus": math.ceil(runtime.actors * runtime.cpus_per_actor), "num_gpus": 0}
         settings |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1", "_temp_dir": place}
+    elif runtime.address != "auto":
+        host, _, port = runtime.address.rpartition(":")
+        try:  # Ray itself tries for minutes
+            socket.create_connection((host, int(port)), timeout=_REACH_S).close()
+        except (OSError, OverflowError) as error:
+            raise _no_ray(error, runtime) from error
 
     def leave() -> None:
         ray.shutdown()
@@ -390,22 +406,43 @@ def _connect(runtime: RayConfig) -> Callable[[], None]:
 
     # Ray takes SIGTERM for itself, and answers it by SystemExit.
     handlers = {number: signal.getsignal(number) for number in signals.STOP_SIGNALS}
-    stopped_by: int | None = None
+    others = {child.pid for child in psutil.Process().children()}
+    is_stopped = False
     try:
-        ray.init(runtime.address, **settings)
+        for tries_left in range(_TRIES - 1 if place else 0, -1, -1):
+            try:
+                ray.init(runtime.address, **settings)
+                return leave
+            except Exception as error:  # Ray raises plain Exceptions, too
+                _kill_new_children(others)
+                if not tries_left:
+                    leave()
+                    raise _no_ray(error, runtime) from error
     except SystemExit:
-        stopped_by = signal.SIGTERM
-    except (OSError, RuntimeError, ValueError, AssertionError, ray.exceptions.RayError) as error:
+        is_stopped = True
+        _kill_new_children(others)
         leave()
-        verb, fix = "started", "see the error above, or join a cluster with runtime.address"
-        if place is None:
-            verb, fix = "reached", "start it with `ray start --head`, or use runtime.address=local"
-        raise ConfigError(f"Ray cannot be {verb}: {_first_line(error)}", "runtime.address", fix) from error
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-    if stopped_by is not None:
-        leave()
-        os.kill(os.getpid(), stopped_by)  # the run answers it
-        raise EnvironmentFailure("Ray was stopped while it started", "runtime.address", "start the run again")
-    return leave
+    if is_stopped:
+        os.kill(os.getpid(), signal.SIGTERM)  # the run answers it
+    raise EnvironmentFailure("Ray was stopped while it started", "runtime.address", "start the run again")
+
+
+def _no_ray(error: Exception, runtime: RayConfig) -> RltrainError:
+    """Return the error line for a Ray that cannot be started or joined."""
+    if runtime.address == "local":
+        fix = "stop other programs and try again, or join a cluster with runtime.address"
+        return EnvironmentFailure(f"Ray cannot be started: {_first_line(error)}", "runtime.address", fix)
+    fix = "start it with `ray start --head`, or use runtime.address=local"
+    return ConfigError(f"Ray cannot be reached: {_first_line(error)}", "runtime.address", fix)
+
+
+def _kill_new_children(others: set[int]) -> None:
+    """Kill the processes of a Ray that did not start: it leaves them behind."""
+    for child in psutil.Process().children():
+        if child.pid not in others:
+            with contextlib.suppress(psutil.Error):
+                for each in (*child.children(recursive=True), child):
+                    each.kill()
