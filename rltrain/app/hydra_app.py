@@ -1,7 +1,9 @@
 """The Hydra application that trains. Only this module, hydra_sweep and overrides know Hydra; others get dataclasses."""
 
+import contextlib
 import dataclasses
 import functools
+import math
 import os
 import re
 import shlex
@@ -33,6 +35,7 @@ from rltrain.config.network import NetworkConfig
 from rltrain.config.run import RunConfig
 from rltrain.config.runtime import RUNTIMES, LocalConfig
 from rltrain.errors import ConfigError, nearest
+from rltrain.system import inside
 
 _ELSEWHERE = {
     "lr": "learning_rate",
@@ -58,6 +61,9 @@ _ELSEWHERE = {
     "log_dir": "run_dir",
 }
 """Names that other libraries use, and what they are called here."""
+
+_VALUES = 100_000
+"""The most values of a YAML file of the user's. 27 lines of aliases can stand for 4**27."""
 
 _failures: list[Exception] = []
 _typed: list[str] = []
@@ -107,7 +113,7 @@ def run(argv: list[str], typed: list[str] | None = None) -> int:
     refuse_unknown_choices(argv, groups=["hparams"])  # hparams are optional: Hydra would ignore a misspelt name
     _refuse_no_names(argv)
     _refuse_tuned_as(argv)
-    _refuse_shadowed(argv)
+    _refuse_files(argv)
     register_schemas(argv)
     _failures.clear()
     _typed[:] = argv if typed is None else typed
@@ -192,10 +198,18 @@ def _refuse_tuned_as(argv: list[str]) -> None:
             raise ConfigError(what, key, f"set it in {file} YAML file, or choose with hparams=...")
 
 
-def _refuse_shadowed(argv: list[str]) -> None:
-    """Raise ConfigError for a file of the user's that has the name of one of rltrain's, which Hydra would read."""
+def _refuse_files(argv: list[str]) -> None:
+    """Raise ConfigError for a file of the user's with aliases that multiply, or with the name of one of rltrain's.
+
+    Hydra would read rltrain's own in its place.
+    """
     for folder in config_folders(argv):
         for path in folder.rglob("*.yaml"):
+            with contextlib.suppress(
+                OSError, ValueError, RecursionError, yaml.YAMLError
+            ):  # Hydra tells it if it reads it
+                if path.is_file() and b"*" in path.read_bytes():
+                    _refuse_many_values(path)
             ours = CONFIGS / path.relative_to(folder)
             if ours.is_file() and ours.resolve() != path.resolve() and ours.read_bytes() != path.read_bytes():
                 what = f"rltrain has a {path.relative_to(folder)} of its own, so yours would not be read"
@@ -306,6 +320,7 @@ def chosen_schemas(argv: list[str]) -> dict[str, Any]:
 def file_values(path: Path) -> dict[str, Any]:
     """Return the settings in a YAML file, with `${...}` as text. Raises ConfigError."""
     try:
+        _refuse_many_values(path)
         values: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
     except (OSError, ValueError, RecursionError, yaml.YAMLError, OmegaConfBaseException) as error:
         what = "the file of settings cannot be read: " + " ".join(str(error).split())[:200]
@@ -313,6 +328,31 @@ def file_values(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ConfigError("the file has no settings", str(path), "write lines such as `total_steps: 1e6`")
     return {str(key): value for key, value in values.items()}
+
+
+def _refuse_many_values(path: Path) -> None:
+    """Raise ConfigError for a YAML file whose aliases (`*name`) stand for more values than the memory holds.
+
+    The parser keeps one object for all uses of an alias, but OmegaConf makes one for each. Raises OSError, ValueError,
+    RecursionError and yaml.YAMLError for a file that cannot be read.
+    """
+    if os.path.getsize(path) > inside.YAML_BYTES:
+        what = f"the file of settings has more than {inside.YAML_BYTES:,} bytes"
+        raise ConfigError(what, str(path), "keep large values in a file of your own and give its path")
+    counts: dict[int, float] = {}
+
+    def count(node: Any) -> float:
+        """Return the number of values in a node; infinity for one that holds itself."""
+        if isinstance(node, tuple):  # a key and its value
+            return sum(map(count, node))
+        if id(node) not in counts:
+            counts[id(node)] = math.inf
+            counts[id(node)] = 1 + sum(map(count, node.value if isinstance(node, yaml.CollectionNode) else ()))
+        return counts[id(node)]
+
+    if count(yaml.compose(path.read_text(), yaml.SafeLoader)) > _VALUES:
+        what = f"the aliases (*name) in the file of settings stand for more than {_VALUES:,} values"
+        raise ConfigError(what, str(path), "write out what they stand for")
 
 
 def composed(argv: list[str]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +90,7 @@ class Sweeper(HydraSweeper):
         parsed = parser.parse_overrides([*(f"{key}={value}" for key, value in self._params.items()), *arguments])
         (batch,) = BasicSweeper.split_arguments(parsed, None)
         folder = Path(str(self.config.hydra.sweep.dir)).expanduser().absolute()
+        _refuse_none_or_same(batch)
         jobs = self._jobs([list(overrides) for overrides in batch], folder)
         if self.config.get("dry_run"):
             exit_codes.append(_dry_runs(jobs))
@@ -247,6 +248,18 @@ def _pairs(overrides: list[str]) -> list[tuple[str, str]]:
             value = value[1:-1]
         pairs.append((key, re.sub(r"^(-?\d+)\.0$", r"\1", value)))
     return pairs
+
+
+def _refuse_none_or_same(batch: Sequence[Sequence[str]]) -> None:
+    """Raise ConfigError for a sweep without jobs, such as range(5,0), or with a job that is there twice: seed=0,0."""
+    if not batch:
+        raise ConfigError("the sweep has no jobs", "command line", "range(a,b) needs a smaller than b")
+    known: set[tuple[str, ...]] = set()
+    for overrides in map(tuple, batch):
+        if overrides in known:
+            what = f"two jobs of the sweep are the same: {' '.join(overrides)}"
+            raise ConfigError(what, "command line", "give each value once")
+        known.add(overrides)
 
 
 def _varying(batch: list[list[str]]) -> list[str]:

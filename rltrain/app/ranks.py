@@ -94,7 +94,7 @@ def _place(
         else:
             folder = Path(known)
             if checkpoint.resumable(folder):
-                states = checkpoint.candidates(folder, "last", {saved_config.fingerprint(config)})
+                states = checkpoint.candidates(folder, "last", {saved_config.fingerprint(config)}, config.seed)
             elif group.rank == 0:
                 run_folder.clear_logs(folder)
     if group.rank == 0:

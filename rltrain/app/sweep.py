@@ -285,7 +285,7 @@ def _train(sweep: Sweep, job: Job, resolved: RunConfig | None) -> int | None:
             config = saved_config.load(path, getattr(wanted.env, "cfg", None))
             config = dataclasses.replace(config, progress=wanted.progress)
             check_environment(config)
-            candidates = checkpoint.candidates(place, "last", saved_config.fingerprints(config, place))
+            candidates = checkpoint.candidates(place, "last", saved_config.fingerprints(config, place), config.seed)
             return trainer.resume(config, place, candidates)
         place = sweep.new_place(job)
     resolved = resolved or resolve(settings_of(job))

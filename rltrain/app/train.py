@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import gc
 import math
 import signal
@@ -24,7 +25,7 @@ from rltrain.run import logger
 from rltrain.run.run import Restored, Run
 from rltrain.runtime import launch
 from rltrain.runtime.group import Alone, Group
-from rltrain.system import atomic, out_of_memory, signals
+from rltrain.system import atomic, out_of_memory, process, signals
 
 
 def train(
@@ -150,6 +151,8 @@ def _train_answering(config: RunConfig, folder: Path, run: Run, algorithm: Modul
     """Run the algorithm while stop signals are handled, and write its end to status.json and error.log."""
     alarm = signal.signal(signal.SIGALRM, patience.interrupt)
     threading.excepthook = logger.on_thread_error
+    note_end = functools.partial(run_folder.note_lost, folder)  # it must be told from any thread
+    process.last_words.append(note_end)
     run.write_status("running")
     try:
         with _memory_errors(config):
@@ -185,6 +188,7 @@ def _train_answering(config: RunConfig, folder: Path, run: Run, algorithm: Modul
             raise fault from error
         raise
     finally:
+        process.last_words.remove(note_end)
         patience.calm()
         signal.signal(signal.SIGALRM, alarm)
         run.logger.close()

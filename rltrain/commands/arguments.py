@@ -112,4 +112,6 @@ def open_run(word: str, values: dict[str, str]) -> tuple[Path, RunConfig, Path]:
     config = load_config(folder, folder / "config.yaml", values)
     if "device" in values:
         config = dataclasses.replace(config, device=values["device"])
-    return folder, config, checkpoint.find(folder, values.get("checkpoint", which or "last"))
+    path = checkpoint.find(folder, values.get("checkpoint", which or "last"))
+    checkpoint.check_of_run(path, saved_config.fingerprints(config, folder), config.seed)
+    return folder, config, path

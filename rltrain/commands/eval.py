@@ -52,13 +52,14 @@ def _evaluate(
 ) -> None:
     agent = load_agent(config, path)
     facts = {"greedy": greedy, "checkpoint": path.name, "run": str(folder)}
+    made_for = checkpoint.spaces_of(path)
     if video:  # before the evaluation, which may be long: an environment without pictures fails here
-        video_path, _ = watch_in_file(film_in(folder, path.name), config, agent, 1, seed, greedy, stopping)
+        film = film_in(folder, path.name)
+        video_path, _ = watch_in_file(film, config, agent, 1, seed, greedy, stopping, made_for)
         if stopping():
             return
         print(printable(f"video: {video_path}"), file=sys.stderr)
         facts["video"] = str(video_path)
-    made_for = checkpoint.spaces_of(path)
     result = play_episodes(config, agent, episodes, seed, greedy, lambda num_done: stopping(), made_for) | facts
     print(json.dumps(result))  # before writing the file: a full disk then loses nothing
     out = folder / "eval" / f"{datetime.now():%Y%m%d-%H%M%S-%f}.json"

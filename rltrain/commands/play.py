@@ -12,6 +12,7 @@ from rltrain.commands.stopping import Stopping, stoppable
 from rltrain.config.run import RunConfig
 from rltrain.envs.pool import Episode
 from rltrain.errors import ConfigError, DiskError, printable
+from rltrain.run import checkpoint
 from rltrain.run.evaluation import Agent
 from rltrain.system import inside
 from rltrain.watching import screens
@@ -43,10 +44,10 @@ def main(argv: list[str]) -> int:
     if greedy is None:
         greedy = config.eval_greedy
     with stoppable() as stopping:
-        agent = load_agent(config, path)
+        agent, made_for = load_agent(config, path), checkpoint.spaces_of(path)
         if video:
             film = film or film_in(folder, path.name)
-            video_path, played = watch_in_file(film, config, agent, episodes, seed, greedy, stopping)
+            video_path, played = watch_in_file(film, config, agent, episodes, seed, greedy, stopping, made_for)
             _report(played)
             if video_path is not None:
                 print(printable(str(video_path)))
@@ -56,7 +57,7 @@ def main(argv: list[str]) -> int:
             def window(fps: float) -> screens.Screen:
                 return screens.Window(title, fps)
 
-            played, is_true = watch(config, agent, episodes, seed, greedy, window, stopping)
+            played, is_true = watch(config, agent, episodes, seed, greedy, window, stopping, made_for)
             _warn(is_true)
             _report(played)
     return 0
@@ -83,18 +84,21 @@ def watch_in_file(
     seed: int,
     greedy: bool,
     stopping: Stopping | None = None,
+    made_for: list[str] | None = None,
 ) -> tuple[Path | None, list[Episode]]:
     """Record episodes in a video file. Returns the file and the episodes. Raises RltrainError.
 
     If there is no ffmpeg, the file is a .gif with the same name. stopping: ends the video when it returns True; without
-    any picture there is no file.
+    any picture there is no file. made_for: as of `play_episodes`.
     """
     stopping = stopping or Stopping()
     path = screens.film_path(path) if path.suffix == ".mp4" else path
     if path.suffix == ".gif":
         print("rltrain: no ffmpeg, so the video is a GIF; for mp4: pip install 'rltrain[video]'", file=sys.stderr)
     before = _changed_at(path)
-    played, is_true = watch(config, agent, episodes, seed, greedy, lambda fps: screens.film(path, fps), stopping)
+    played, is_true = watch(
+        config, agent, episodes, seed, greedy, lambda fps: screens.film(path, fps), stopping, made_for
+    )
     _warn(is_true)
     stopping.film = path if _changed_at(path) != before else None
     return stopping.film, played

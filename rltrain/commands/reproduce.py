@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from rltrain.commands.arguments import refuse_imports
 from rltrain.config import plugin_modules
 from rltrain.config import saved as saved_config
 from rltrain.config.run import RunConfig
-from rltrain.errors import CheckpointError, ConfigError
+from rltrain.errors import CheckpointError, ConfigError, printable
 from rltrain.run import folder as run_folder
 
 USAGE = "rltrain reproduce RUN [key=value...] (a new run with the settings of RUN; what is typed wins)"
@@ -80,8 +81,23 @@ def _of_a_run(path: Path, typed: list[str]) -> list[str]:
     for group in ("algo", "network", "runtime"):
         found += [f"{group}.{key}={written(value)}" for key, value in dataclasses.asdict(getattr(config, group)).items()
                   if key not in ("name", "like")]  # fmt: skip
-    taken = (field.name for field in dataclasses.fields(config) if field.name not in (*_GROUPS, *_NOT_TAKEN))
+    not_taken = [*_GROUPS, *_NOT_TAKEN]
+    if not _may_lie_in(Path(config.run_dir), path.parent):
+        not_taken.append("run_dir")
+        if "run_dir" not in given:
+            what = f"the new run is not made in '{config.run_dir}', which only a file says"
+            print(printable(f"rltrain: warning: {what}; run_dir; to have it there, give run_dir=..."), file=sys.stderr)
+    taken = (field.name for field in dataclasses.fields(config) if field.name not in not_taken)
     return found + [f"{key}={written(getattr(config, key))}" for key in taken]
+
+
+def _may_lie_in(run_dir: Path, folder: Path) -> bool:
+    """Return True if a saved `run_dir` is inside of the working directory, or is where the run in `folder` lies.
+
+    The file may be somebody else's, and must not choose where a run is written.
+    """
+    is_inside = not run_dir.is_absolute() and ".." not in run_dir.parts
+    return is_inside or folder.resolve().is_relative_to(run_dir.resolve())
 
 
 def _of_the_user(values: dict[str, Any], path: Path) -> list[str]:

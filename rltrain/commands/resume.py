@@ -79,7 +79,7 @@ def _resume(
     config = check_runtime(dataclasses.replace(config, **changes))
     check_device(config)
     check_environment(config)
-    candidates = checkpoint.candidates(folder, which, saved_config.fingerprints(config, folder))
+    candidates = checkpoint.candidates(folder, which, saved_config.fingerprints(config, folder), config.seed)
     step, state = next(candidates)
     # Without result.json, the final evaluation is missing.
     if step >= config.total_steps and inside.is_file(folder / "result.json"):

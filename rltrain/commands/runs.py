@@ -27,6 +27,10 @@ _TAIL_BYTES = 65_536
 """Bytes to read from the end of metrics.jsonl for the newest values."""
 
 
+_LONG = 1e15
+"""The smallest number with an exponent. No run has so many steps, so the file is damaged."""
+
+
 @dataclass(frozen=True)
 class Row:
     """One row of the table: one run."""
@@ -148,10 +152,15 @@ def short_time(seconds: float) -> str:
 
 
 def _cells(row: Row) -> list[str]:
-    percent = f"{min(row.step / row.total_steps, 1):.0%}" if row.total_steps else ""
-    score, best = (f"{value:.2f}" if value is not None else "-" for value in (row.score, row.best))
-    fps = f"{row.fps:,.0f}" if row.fps else "-"
-    return [row.state, f"{row.step:,}", percent, score, row.source, best, fps, short_time(row.age_s)]
+    percent = f"{min(row.step / row.total_steps, 1):.0%}" if row.total_steps and row.total_steps > 0 else ""
+    score, best = (_short(value, ".2f") if value is not None else "-" for value in (row.score, row.best))
+    fps = _short(row.fps, ",.0f") if row.fps else "-"
+    return [row.state, _short(row.step, ","), percent, score, row.source, best, fps, short_time(row.age_s)]
+
+
+def _short(value: float, form: str) -> str:
+    """Format a number; one that would widen the table to hundreds of columns gets an exponent."""
+    return f"{value:{form}}" if abs(value) < _LONG else f"{value:.3g}"
 
 
 def _died(status: dict[str, Any], meta: dict[str, Any], folder: Path) -> bool:

@@ -423,17 +423,12 @@ class ReinforceConfig(LearningConfig):
 
 @dataclass
 class ActorCriticConfig(LearningConfig):
-    """Settings of an actor-critic that makes one update from each rollout.
-
-    A2C and A3C share them. A2C updates from all environments at once, A3C from each worker's own rollout.
-    """
+    """Settings of an actor-critic that makes one update from each rollout: A2C, A3C and IMPALA share them."""
 
     learning_rate: float = 7e-4
     max_grad_norm: float = 0.5
     num_steps: int = 5
     """Agent steps of each environment in one rollout."""
-    gae_lambda: float = 1.0
-    """Lambda of generalized advantage estimation, [0, 1]; 1 is the n-step return of Mnih et al. 2016."""
     optimizer: str = "rmsprop"
     """rmsprop or adam."""
     optimizer_eps: float = 1e-5
@@ -442,13 +437,10 @@ class ActorCriticConfig(LearningConfig):
     """Weight of the value loss (half the mean squared error)."""
     entropy_weight: float = 0.01
     """Weight of the entropy bonus."""
-    normalize_advantage: bool = False
-    """Normalise advantages to mean 0 and standard deviation 1 over each rollout."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least("algo.num_steps", self.num_steps, 1)
-        in_range("algo.gae_lambda", self.gae_lambda, 0, 1)
         one_of("algo.optimizer", self.optimizer, ("adam", "rmsprop"))
         at_least("algo.optimizer_eps", self.optimizer_eps, 1e-12)
         at_least("algo.value_weight", self.value_weight, 0)
@@ -461,13 +453,24 @@ class A2CConfig(ActorCriticConfig):
 
     name: str = "a2c"
     num_envs: int = 16
+    gae_lambda: float = 1.0
+    """Lambda of generalized advantage estimation, [0, 1]; 1 is the n-step return of Mnih et al. 2016."""
+    normalize_advantage: bool = False
+    """Normalise advantages to mean 0 and standard deviation 1 over each rollout."""
 
     supports_torchrun: ClassVar[bool] = True
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        in_range("algo.gae_lambda", self.gae_lambda, 0, 1)
+
 
 @dataclass
-class A3CConfig(ActorCriticConfig):
-    """Settings of asynchronous advantage actor-critic. num_workers must divide num_envs."""
+class A3CConfig(A2CConfig):
+    """Settings of asynchronous advantage actor-critic. num_workers must divide num_envs.
+
+    A2C updates from all environments at once, A3C from each worker's own rollout.
+    """
 
     name: str = "a3c"
     num_envs: int = 4
@@ -479,6 +482,7 @@ class A3CConfig(ActorCriticConfig):
     trains_on_gpu: ClassVar[bool] = False
     supports_cuda_graphs: ClassVar[bool] = False
     supports_compile: ClassVar[bool] = False
+    supports_torchrun: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -492,15 +496,13 @@ class A3CConfig(ActorCriticConfig):
 
 
 @dataclass
-class IMPALAConfig(LearningConfig):
-    """Settings of IMPALA, an actor-critic that corrects for actions of an older policy."""
+class IMPALAConfig(ActorCriticConfig):
+    """Settings of IMPALA, an actor-critic that corrects for actions of an older policy. Its rollouts are chunks."""
 
     name: str = "impala"
     num_envs: int = 16
     learning_rate: float = 6e-4
-    max_grad_norm: float = 0.5
     num_steps: int = 20
-    """Agent steps of each environment in one chunk, from which one update is made."""
     policy_lag: int = 2
     """How many updates the policy that plays is behind the one that learns; 0: the same policy, as in A2C."""
     rho_clip: float = 1.0
@@ -510,20 +512,11 @@ class IMPALAConfig(LearningConfig):
     """Upper limit of the probability ratio with which later errors count for earlier steps (c); at most rho_clip."""
     vtrace_lambda: float = 1.0
     """Factor of c, [0, 1]: 1 is the n-step return of the paper, smaller values lean more on the critic."""
-    optimizer: str = "rmsprop"
-    """rmsprop or adam."""
-    optimizer_eps: float = 1e-5
-    """Epsilon of the optimizer."""
-    value_weight: float = 0.5
-    """Weight of the value loss (half the mean squared error)."""
-    entropy_weight: float = 0.01
-    """Weight of the entropy bonus."""
 
     supports_ray: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least("algo.num_steps", self.num_steps, 1)
         in_range("algo.policy_lag", self.policy_lag, 0, 1000)
         at_least("algo.c_clip", self.c_clip, 0)
         at_least("algo.rho_clip", self.rho_clip, 1e-9)
@@ -531,10 +524,6 @@ class IMPALAConfig(LearningConfig):
             what = f"algo.c_clip={self.c_clip:g} is larger than algo.rho_clip={self.rho_clip:g}"
             raise ConfigError(what, "algo.c_clip", f"use algo.c_clip={self.rho_clip:g} or less")
         in_range("algo.vtrace_lambda", self.vtrace_lambda, 0, 1)
-        one_of("algo.optimizer", self.optimizer, ("adam", "rmsprop"))
-        at_least("algo.optimizer_eps", self.optimizer_eps, 1e-12)
-        at_least("algo.value_weight", self.value_weight, 0)
-        at_least("algo.entropy_weight", self.entropy_weight, 0)
 
 
 @dataclass

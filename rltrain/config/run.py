@@ -3,6 +3,7 @@
 import os
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from rltrain.config.network import NetworkConfig
@@ -118,3 +119,6 @@ class RunConfig:
         at_least("checkpoint_keep_every_steps", self.checkpoint_keep_every_steps, 1)
         if self.name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", self.name):
             raise ConfigError(f"'{self.name}' cannot be part of a folder name", "name", "use letters, digits, . _ -")
+        parts = Path(self.env.name).parts
+        if not parts or ".." in parts or Path(self.env.name).is_absolute():  # the folder would be outside of run_dir
+            raise ConfigError(f"'{self.env.name}' cannot be a folder's name", "env.name", "use letters, digits, . _ -")

@@ -41,8 +41,11 @@ def fingerprints(config: RunConfig, folder: Path) -> set[str]:
     path of `env.cfg`, wrote it. The default of a new setting must therefore mean what rltrain did before the setting
     existed.
     """
-    values = read(folder / "config.yaml")
-    return {fingerprint(config), _fingerprint(values), _hash(_without_new_keys(values))}
+    found = {fingerprint(config)}
+    for path in {folder / "config.yaml", newest(folder)[0]}:  # `resume` may have named a copy of `env.cfg`
+        values = read(path)
+        found |= {_fingerprint(values), _hash(_without_new_keys(values))}
+    return found
 
 
 def _fingerprint(values: dict[str, Any]) -> str:

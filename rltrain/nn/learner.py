@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from rltrain.config.run import RunConfig
-from rltrain.errors import RltrainError
+from rltrain.errors import EnvironmentFailure, RltrainError
 from rltrain.math.schedules import linear_or_constant
 from rltrain.nn import optimizers
 from rltrain.nn.device import batch_to_device
@@ -133,6 +133,9 @@ class Learner:
     def _backward(self, loss_of: Callable[..., Loss], batch: Samples, numbers: dict[str, Any]) -> tuple[Any, Any]:
         """Replace the gradients by those of the mean loss of the batch. Return td errors and metrics."""
         self._metrics = []  # frees the memory of the last update
+        if torch.is_inference_mode_enabled():  # what was computed since then can have no gradients
+            what = "an environment or a plugin left torch.inference_mode() switched on, so nothing can be learned"
+            raise EnvironmentFailure(what, "env.id, plugins", "use it in a `with` statement")
 
         def attempt(size: int) -> tuple[list[Tensor], list[tuple[float, Callable[[], dict[str, Any]]]]]:
             for tensor in self.trained.tensors:  # not optimizer.zero_grad(): in A3C the optimizer has shared tensors

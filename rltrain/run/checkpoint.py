@@ -44,6 +44,7 @@ def save(
     *,
     complete: bool = True,
     made_for: str = "",
+    seed: int | None = None,
     previous: int | None = None,
     best_step: int | None = None,
     spaces: list[str] | None = None,
@@ -56,7 +57,7 @@ def save(
 
     state: nested dicts of torch tensors, numpy arrays and JSON values.
     complete: the run can resume from it, so `last` points to it. A checkpoint of the agent only is for evaluation.
-    made_for: fingerprint of the configuration, which `load` compares.
+    made_for: fingerprint of the configuration, which `load` compares. seed: that of the run, which it compares, too.
     spaces: the observation and action space that the agent was trained with, in words; None: not known.
     previous: step of the complete checkpoint that the run resumed from or saved last. Later checkpoints belong to an
         abandoned process of the run and are removed.
@@ -78,7 +79,7 @@ def save(
         else:
             source = _before(checkpoints, previous)
         facts = {"step": step, "complete": complete, "made_for": made_for, "previous": previous, "best_step": best_step}
-        facts["spaces"] = spaces
+        facts |= {"spaces": spaces, "seed": seed}
         links = files.link_pieces(partial, state, source) if source else {}
         needed -= sum(link["size"] for link in links.values())
         if needed > shutil.disk_usage(folder).free:
@@ -195,11 +196,12 @@ def resumable(run: Path) -> bool:
 
 
 def candidates(
-    run: Path, which: str = "last", made_for: Container[str] | None = None
+    run: Path, which: str = "last", made_for: Container[str] | None = None, seed: int | None = None
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield the step and state of each checkpoint to resume from, starting with `which`, then older ones.
 
     Arrays are numpy arrays and tensors are torch tensors. made_for: the accepted fingerprints; None: any.
+    seed: that of the run; None: any.
     If `last` is damaged, or the caller asks for the next one because it did not fit, this prints a warning and tries
     the next older checkpoint. If `which` is a step or `best`, no other checkpoint is tried. Raises CheckpointError if
     none is left.
@@ -210,7 +212,8 @@ def candidates(
         paths += [path for path in reversed(_complete(run / "checkpoints")) if _step(path) < _step(chosen)]
     for path, older in zip(paths, [*paths[1:], None], strict=True):
         try:
-            yield _step(path), _read(path, made_for)
+            check_of_run(path, made_for, seed)
+            yield _step(path), _read(path)
             reason: Exception | str = "it does not fit this run"
         except CheckpointError as error:
             reason = error.what
@@ -251,13 +254,26 @@ def read(path: Path, without: str | None = None) -> dict[str, Any]:
     return files.read(path, without)
 
 
-def _read(path: Path, made_for: Container[str] | None) -> dict[str, Any]:
+def check_of_run(path: Path, made_for: Container[str] | None, seed: int | None) -> None:
+    """Raise CheckpointError for a checkpoint of another step than its name says, or of a run with another configuration
+    or seed. made_for, seed: None: any.
+
+    Older checkpoints hold no seed.
+    """
     facts = files.manifest(path)
+    if facts.get("step") not in (None, _step(path)):
+        what = f"the checkpoint is of step {facts['step']}, as its manifest says"
+        raise CheckpointError(what, str(path), "use the run's own checkpoints, under their names")
     if made_for is not None and facts.get("made_for") not in made_for:
-        raise CheckpointError(
-            "the checkpoint belongs to another configuration", str(path), "use the run's own checkpoints"
-        )
-    if not facts.get("complete"):
+        what = "the checkpoint belongs to another configuration"
+        raise CheckpointError(what, str(path), "use the run's own checkpoints")
+    if seed is not None and facts.get("seed") not in (None, seed):
+        what = f"the checkpoint belongs to a run with seed={facts['seed']}, this run has seed={seed}"
+        raise CheckpointError(what, str(path), "use the run's own checkpoints")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not files.manifest(path).get("complete"):
         what = "the checkpoint holds only the agent, saved by an evaluation"
         raise CheckpointError(what, str(path), "eval, play and export can use it")
     return files.read(path)

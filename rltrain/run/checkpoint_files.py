@@ -162,7 +162,9 @@ def _split(state: dict[str, Any], prefix: str = "") -> tuple[dict[str, Any], dic
             for whole, part in zip((tensors, arrays, values), parts, strict=True):
                 whole.update(part)
         elif isinstance(value, np.ndarray | Piece):
-            arrays[name.replace("/", "~").removeprefix("agent~")] = value
+            flat = name.replace("/", "~")
+            # An array of the agent itself, such as its table, has its own name; one further inside keeps its path.
+            arrays[flat.removeprefix("agent~") if flat.count("~") == 1 else flat] = value
         elif hasattr(value, "untyped_storage"):  # a torch tensor, recognised without importing torch
             tensors[name] = value.detach().cpu()
         else:
@@ -171,7 +173,8 @@ def _split(state: dict[str, Any], prefix: str = "") -> tuple[dict[str, Any], dic
 
 
 def _is_of_agent(name: str) -> bool:
-    return name.startswith("agent/") or "/" not in name.replace("~", "/")
+    path = name.replace("~", "/")
+    return path.startswith("agent/") or "/" not in path
 
 
 def _is_sound(value: Any) -> bool:

@@ -241,9 +241,10 @@ def clear_logs(folder: Path) -> None:
 
 
 def note_lost(folder: Path, reason: str, exit_code: int) -> None:
-    """Write to status.json that the run ended because a process was lost, which may be the one that writes it.
+    """Write to status.json that the run ended because a process was lost, or ends this one.
 
-    Does nothing if the file already tells the end of the run, or cannot be read or written.
+    The lost process may be the one that writes the file. Does nothing if the file already tells the end of the run, or
+    cannot be read or written.
     """
     with contextlib.suppress(OSError, CheckpointError, DiskError):
         facts = inside.read_json(folder / "status.json")

@@ -167,11 +167,14 @@ class Run:
             return registry.spaces(self.config.env)
         return self.pool.frame_space, self.pool.action_space
 
+    def _known_spaces(self) -> tuple[gymnasium.Space, gymnasium.Space]:
+        """Return the spaces, but do not start environments only for them: A3C starts its own in its workers."""
+        with global_random.preserved():
+            return self.spaces if self._pool is not None else registry.spaces(self.config.env)
+
     @functools.cached_property
     def _spaces_in_words(self) -> list[str]:
-        # Do not start environments only for their spaces: A3C starts its own in its workers.
-        with global_random.preserved():
-            return in_words(*(self.spaces if self._pool is not None else registry.spaces(self.config.env)))
+        return in_words(*self._known_spaces())
 
     def _play_episodes(
         self,
@@ -249,9 +252,7 @@ class Run:
         else:
             from rltrain.run import agent_panel  # imports torch
 
-            # Do not start environments only for their spaces: A3C starts its own in its workers.
-            spaces = self.spaces if self._pool is not None else registry.spaces(self.config.env)
-            facts = agent_panel.facts(self.config, *spaces, agent, replay_bytes)
+            facts = agent_panel.facts(self.config, *self._known_spaces(), agent, replay_bytes)
         if self.config.dry_run:
             panel.show_start(None, facts)
             return
@@ -434,6 +435,7 @@ class Run:
             state,
             complete=complete,
             made_for=fingerprint(self.config),
+            seed=self.config.seed,
             previous=self._saved_step,
             best_step=self.evaluations.best_step,
             spaces=self._spaces_in_words,

@@ -9,6 +9,7 @@ Each function checks the last part of its path. The folder that holds it must be
 
 import contextlib
 import errno
+import functools
 import io
 import json
 import os
@@ -22,6 +23,7 @@ from typing import Any, BinaryIO, TextIO
 import yaml
 
 from rltrain.errors import CheckpointError
+from rltrain.system import atomic
 
 JSON_BYTES = 16_000_000
 """The largest JSON file to read. A manifest of 8 GB of replay has 200 kB."""
@@ -86,10 +88,16 @@ def open_binary(path: Path) -> io.BufferedReader:
 
 
 def append(path: Path, buffering: int = 1) -> TextIO:
-    """Open a regular file to append text. Makes it if it is missing. Raises CheckpointError, OSError.
+    """Open a regular file to append text. Makes it if it is missing. Raises CheckpointError, DiskError, OSError.
 
+    A file with a second name (a hard link) is replaced by a copy first: that name may be outside of the run.
     buffering: as of `open`; by default each line is written at once.
     """
+    if is_file(path) and os.lstat(path).st_nlink > 1:
+        if os.lstat(path).st_size > LOG_BYTES or is_hollow(path):
+            raise _unreadable(path, "it is a second name of a file that is too large to copy")
+        with open_binary(path) as file:
+            atomic.write_parts(path, iter(functools.partial(file.read, 1 << 20), b""))
     return open(_open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "a", buffering, encoding="utf-8")
 
 

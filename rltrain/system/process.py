@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -16,6 +17,12 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 
 exit_now = os._exit
 """Kept for rltrain's own use, because the guard of environments replaces `os._exit` (envs/gym/guard.py)."""
+
+last_words: list[Callable[[str, int], object]] = []
+"""What to call with the reason and the exit code before the process is ended from within a library or an environment.
+
+A run writes them to its folder.
+"""
 
 exit_s = 10.0
 """The time that Python gets to end. An environment may leave a thread or an exit hook behind that never ends."""
@@ -72,7 +79,8 @@ def _compiler_cache() -> str | None:
     root = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
     if not root.is_absolute():  # a user without a home
         return None
-    there = next(folder for folder in (root, *root.parents) if folder.exists())
+    # Unlike Path.exists, it takes a folder that this user may not enter.
+    there = next(folder for folder in (root, *root.parents) if os.path.exists(folder))
     return str(root / "rltrain" / "torch") if there.is_dir() and os.access(there, os.W_OK | os.X_OK) else None
 
 

@@ -11,7 +11,7 @@ from rltrain.envs import registry
 from rltrain.envs.pool import Episode
 from rltrain.envs.spaces import pixel_shape
 from rltrain.envs.stepper import Stepper
-from rltrain.run.evaluation import Agent, ending_env
+from rltrain.run.evaluation import Agent, check_made_for, ending_env
 from rltrain.watching.canvas import compose
 from rltrain.watching.screens import Closed, Screen
 
@@ -27,14 +27,15 @@ def watch(
     greedy: bool,
     make_screen: Callable[[float], Screen],
     stopping: Callable[[], bool] = lambda: False,
+    made_for: list[str] | None = None,
 ) -> tuple[list[Episode], bool]:
     """Play episodes one after another. Returns the completed episodes, and True if the pictures show the scored game.
 
     The viewer plays a second copy of the game with the same seed and actions. The pictures show the scored game if
     both copies give the same rewards and episode ends; an environment with unseeded random numbers may differ.
     The first episode is the first of `play_episodes` with the same seed. make_screen: returns a screen for a number of
-    pictures per second. Closing the window ends the play, and so does `stopping` when it returns True. Raises errors of
-    the environment, the viewer and the screen.
+    pictures per second. Closing the window ends the play, and so does `stopping` when it returns True. made_for: as of
+    `play_episodes`. Raises errors of the environment, the viewer and the screen.
     """
     generator = np.random.default_rng([seed, 1])
     played: list[Episode] = []
@@ -47,6 +48,7 @@ def watch(
         closing(registry.make_viewer(env)) as viewer,
         closing(make_screen(viewer.fps)) as screen,
     ):
+        check_made_for(pool, made_for)
         shape = pixel_shape(pool.frame_space)
         stepper = Stepper(pool, seed)
         picture, score, step, doing = viewer.reset(seed), 0.0, 0, ""

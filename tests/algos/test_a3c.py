@@ -74,7 +74,7 @@ def test_a_signal_to_the_whole_group_saves_and_leaves_no_process(tmp_path):
                 assert time.monotonic() < deadline_s
                 time.sleep(0.05)
             children = psutil.Process(process.pid).children(recursive=True)
-            assert len(children) == 3, "two workers and multiprocessing's resource tracker"
+            assert len(children) == 4, "two workers, the server that forks them, multiprocessing's resource tracker"
             os.killpg(process.pid, signal.SIGTERM)
             error = process.communicate(timeout=60)[1]
             _, alive = psutil.wait_procs(children, timeout=10)

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import psutil
@@ -12,6 +13,7 @@ import pytest
 import torch
 from gymnasium.spaces import Box
 
+from rltrain.algos.parts import async_workers
 from rltrain.algos.parts.async_workers import Shared, Workers
 from rltrain.config.algorithms import A3CConfig
 from rltrain.config.network import NetworkConfig
@@ -45,6 +47,8 @@ def work(run_config, shared, trainer, argument):
                 shared.step(learner)
         elif task == "raise":
             raise ValueError("what the worker stumbled over")
+        elif task == "raise a variable":
+            raise ValueError(f"the variable is {os.environ.get('OF_A_LATER_JOB')}")
         elif task == "raise one of ours":
             raise NonFiniteError("the gradient is not finite", "train/grad_norm", "lower it")
         elif task == "be killed":
@@ -154,7 +158,7 @@ def test_workers_end_when_their_trainer_is_killed(tmp_path):
         try:
             assert process.stdout.readline() == b"ready\n"
             children = psutil.Process(process.pid).children(recursive=True)
-            assert len(children) == 3, "two workers and multiprocessing's resource tracker"
+            assert len(children) == 4, "two workers, the server that forks them, multiprocessing's resource tracker"
             process.kill()
             _, alive = psutil.wait_procs(children, timeout=30)
             assert not alive
@@ -163,3 +167,22 @@ def test_workers_end_when_their_trainer_is_killed(tmp_path):
             for child in children:
                 if child.is_running():
                     child.kill()
+
+
+def test_workers_have_the_variables_that_their_own_trainer_has(team, monkeypatch):
+    """Bug: the server that forks them starts with the first job of a sweep, so later jobs had the variables of that."""
+    monkeypatch.setenv("OF_A_LATER_JOB", "its own")
+    later = Workers(work, RunConfig(), Shared(*make()), [None])
+    try:
+        later.go_on(0, "raise a variable")
+        with pytest.raises(RuntimeError, match="the variable is its own"):
+            gather(later)
+    finally:
+        later.close()
+
+
+def test_workers_of_a_network_with_many_tensors_are_started_one_by_one():
+    """Bug: `ValueError: too many fds` for a deep network, as the server takes at most 250 shared tensors."""
+    few, many = (SimpleNamespace(tensors=[0] * count, state=[{"step": 0}] * count) for count in (10, 101))
+    assert async_workers._context(work, few).get_start_method() == "forkserver"
+    assert async_workers._context(work, many).get_start_method() == "spawn"

@@ -212,6 +212,24 @@ def test_reproducing_a_run_imports_no_module_that_is_not_named(command, tmp_path
         assert outcome.code == 2 and "would import the module 'evil'" in outcome.last_line, outcome.err
 
 
+def test_a_file_does_not_choose_a_place_outside_of_the_working_directory(command, tmp_path, monkeypatch):
+    """Bugs: `reproduce` of somebody else's run wrote where its run_dir said, or its env.name with `..`."""
+    assert command(*TABLE, "total_steps=50", *QUICK).code == 0
+    folder = Path("runs/latest").resolve()
+    values = plain(folder)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for run_dir in (str(tmp_path / "theirs"), "../theirs"):
+        (folder / "config.yaml").write_text(yaml.safe_dump(values | {"run_dir": run_dir}))
+        outcome = command("reproduce", folder)
+        assert outcome.code == 0 and f"not made in '{run_dir}', which only a file says" in outcome.err, outcome.err
+        assert not (tmp_path / "theirs").exists()
+    values["env"]["name"] = "../../theirs"
+    (folder / "config.yaml").write_text(yaml.safe_dump(values))
+    outcome = command("reproduce", folder)
+    assert outcome.code == 2 and "'../../theirs' cannot be a folder's name; env.name" in outcome.last_line, outcome.err
+
+
 def test_errors_keep_their_reason(compose, mine):
     """Bug: 'ValidationError raised while composing config:', and nothing after the colon."""
     mine("study/wrong.yaml", "# @package _global_\ntotal_steps: many\n")
@@ -239,6 +257,25 @@ def test_reproducing_a_run_that_is_no_yaml_of_ours_ends_at_once(kind, command, t
             outcome = command(*words)
         assert outcome.code == 3 and "config.yaml" in outcome.last_line, outcome.err
     assert not outcome.run_dir.exists()
+
+
+@pytest.mark.parametrize("kind", [kind for kind in HOSTILE if HOSTILE[kind]] + ["itself", "merged"])
+def test_a_file_of_settings_that_multiplies_ends_at_once(kind, compose, mine):
+    """Bug: a file from somebody else, named by `config=FILE` or in a config folder, took the memory for its aliases."""
+    merged = "\n".join(f"x{n}: &x{n}\n  <<: [{', '.join([f'*x{n - 1}'] * 9) if n else '{k: 1}'}]" for n in range(12))
+    content = {**HOSTILE, "itself": "x: &x [*x]", "merged": merged}[kind]
+    mine("study/theirs.yaml", "# @package _global_\n" + content)
+    for words in (["config=conf/study/theirs.yaml"], ["--config-dir", "conf", "+study=theirs", *TABLE]):
+        if len(words) == 1 or "x" in content:
+            with fails_after(10):
+                outcome = compose(*words)
+            assert outcome.code == 2 and "theirs.yaml" in outcome.last_line, outcome.err
+
+
+def test_a_file_of_settings_may_have_aliases(compose, mine):
+    mine("mine.yaml", "algo: q_learning\nenv: frozen_lake\neval_every_steps: &n 70\ntotal_steps: *n\n")
+    config = compose("config=conf/mine.yaml")
+    assert (config.total_steps, config.eval_every_steps) == (70, 70)
 
 
 def test_the_collector_of_garbage_passes_over_what_is_imported_only_while_a_run_trains(monkeypatch, tmp_path):

@@ -214,6 +214,16 @@ def test_what_no_job_can_take_is_refused_before_anything_is_made(command, tmp_pa
         assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("seeds", "words"), [("range(5,0)", "the sweep has no jobs"), ("0,1,0", "two jobs of the sweep are the same")]
+)
+def test_a_sweep_of_no_jobs_or_of_one_job_twice_is_refused(seeds, words, command):
+    """Bugs: "a bug in rltrain" for an empty range; seed=0,0 ran job 0 twice and ended with 1 of 2 jobs done, code 1."""
+    outcome = command(*JOBS, f"seed={seeds}")
+    assert outcome.code == 2 and words in outcome.last_line, outcome.err
+    assert not outcome.run_dir.exists()
+
+
 def test_the_command_of_a_job_trains_it_alone(command):
     """Bug: command.txt of a job starts the whole sweep."""
     outcome = command(*JOBS, "algo.gamma=choice(0.9,0.8)", "fail_fast=true")

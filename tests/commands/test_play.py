@@ -3,9 +3,13 @@
 import json
 from pathlib import Path
 
+import gymnasium
 import numpy as np
 import pytest
 from films import read_film
+from gymnasium.envs.classic_control import CartPoleEnv
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.spaces import Discrete
 
 from rltrain.algos.registry import load_agent
 from rltrain.config import saved as saved_config
@@ -86,6 +90,26 @@ def test_a_picture_of_another_game_is_told(made, command, monkeypatch):
     outcome = command("play", made("cartpole"))
     assert outcome.code == 0
     assert "warning: the pictures can differ from the scored game" in outcome.err
+
+
+@pytest.mark.parametrize(("which", "words"), [(2, "but the agent was made for"), ("rgb_array", "when it draws")])
+def test_every_copy_of_the_game_that_is_watched_has_the_spaces_of_the_training(
+    made, command, monkeypatch, which, words
+):
+    """Bug: only the first copy was compared, so the agent played another game than that it was trained in."""
+    modes = []
+
+    class Wider(CartPoleEnv):
+        def __init__(self, render_mode=None):
+            super().__init__(render_mode=render_mode)
+            modes.append(render_mode)
+            if which in (len(modes), render_mode):
+                self.action_space = Discrete(3)
+
+    folder = made("cartpole")
+    monkeypatch.setitem(gymnasium.registry, "CartPole-v1", EnvSpec("CartPole-v1", Wider, max_episode_steps=20))
+    outcome = command("play", folder)
+    assert outcome.code == 4 and words in outcome.last_line and "Discrete(3)" in outcome.last_line, outcome.err
 
 
 def test_a_closed_window_ends_the_play_quietly(made, command, monkeypatch):

@@ -172,3 +172,12 @@ def test_a_folder_of_runs_may_be_named_as_a_path(command):
     assert command("algo=q_learning", "env=maze", "total_steps=50", *QUICK, "run_dir=else/where").code == 0
     outcome = command("runs", "else")
     assert outcome.code == 0 and "else/where/maze/q_learning/" in outcome.out, outcome.err
+
+
+def test_a_huge_number_does_not_widen_the_table(tmp_path, command):
+    """Bug: one run with a score of 1e308 put the names of all runs behind 300 columns of spaces."""
+    folder = write_run(tmp_path / "runs" / "one", {1e300: 1.7e308})
+    write_status(folder, state="running", pid=-1, step=10**300)
+    outcome = command("runs")
+    assert outcome.code == 0, outcome.err
+    assert "1.7e+308" in outcome.out and max(map(len, outcome.out.splitlines())) < 120

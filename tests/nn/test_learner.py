@@ -10,7 +10,7 @@ import torch
 
 from rltrain.config.algorithms import A2CConfig
 from rltrain.config.run import RunConfig
-from rltrain.errors import NonFiniteError
+from rltrain.errors import EnvironmentFailure, NonFiniteError
 from rltrain.nn.learner import Learner, Loss
 
 
@@ -117,6 +117,14 @@ def test_a_gradient_that_is_not_finite_is_told_before_anything_moves(bad):
         learner.step(loss_of(module), POINTS, scale=bad)
     assert error.value.facts["gradients"]["weight"]["not_finite"] == 1
     torch.testing.assert_close((module.state_dict(), learner.state_dict()), before, rtol=0, atol=0)
+
+
+def test_an_inference_mode_that_was_left_on_is_told():
+    """Bug: "a bug in rltrain", as a loss without gradients, after an environment entered the mode for good."""
+    module = network()
+    learner = learner_of(module)
+    with torch.inference_mode(), pytest.raises(EnvironmentFailure, match="inference_mode"):
+        learner.step(loss_of(module), POINTS)
 
 
 def test_the_step_size_falls_with_agent_steps_or_stays():

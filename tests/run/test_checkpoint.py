@@ -58,6 +58,13 @@ def test_nested_state_comes_back_with_kinds_and_dtypes(tmp_path):
     assert generator.random() == np.random.default_rng(1).random()
 
 
+def test_an_array_deep_in_the_agent_keeps_its_place(tmp_path):
+    """Bug: `agent/visits/count` came back as `visits/count`, beside the agent."""
+    state = {"agent": {"q_table": np.ones(2), "visits": {"count": np.arange(3)}}, "run": {}}
+    checkpoint.save(tmp_path, 1, state)
+    assert same(state["agent"], checkpoint.load(tmp_path)[1]["agent"])
+
+
 def test_a_table_lies_open_as_q_table_npy(tmp_path):
     folder = checkpoint.save(tmp_path, 12, STATE)
     assert np.load(folder / "q_table.npy", allow_pickle=False).shape == (3, 2)

@@ -230,3 +230,21 @@ def test_the_state_of_another_generator_makes_a_checkpoint_unfit(copy, command):
     done = command("resume", folder, "total_steps=500", "progress=false")
     assert done.code == 0, done.err
     assert f"resumed at step {int(older.name[5:])}" in done.err
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [("seed", 1, "a run with seed=1, this"), ("made_for", "x", "another configuration"), ("step", 7, "is of step 7")],
+)
+def test_a_checkpoint_of_another_run_is_not_taken(copy, command, key, value, words):
+    """Bugs: the checkpoint of another seed was resumed, that of another configuration evaluated, and one that was
+    renamed taken for another step, without a word."""
+    folder = copy()
+    newest = folder / "checkpoints" / "last"
+    facts = json.loads((newest / "manifest.json").read_text())
+    assert facts["seed"] == 0
+    (newest / "manifest.json").write_text(json.dumps(facts | {key: value}))
+    done = command("eval", folder)
+    assert done.code == 3 and words in done.last_line, done.err
+    done = command("resume", folder, "total_steps=500", "progress=false")
+    assert done.code == 0 and words in done.err and "; trying step_" in done.err, done.err

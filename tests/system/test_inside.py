@@ -50,6 +50,21 @@ def test_a_link_is_replaced_and_not_written_through(tmp_path):
     assert (path.read_text(), path.is_symlink(), outside.read_text()) == ("new", False, "mine")
 
 
+def test_a_file_with_a_second_name_is_copied_before_it_grows(tmp_path):
+    """Bug: a log of a run, or of its copy by `cp -al`, was a hard link, so what it names outside grew, too."""
+    mine, log = tmp_path / "mine", tmp_path / "run.log"
+    mine.write_text("mine\n")
+    os.link(mine, log)
+    with inside.append(log) as file:
+        file.write("more\n")
+    assert mine.read_text() == "mine\n" and log.read_text() == "mine\nmore\n"
+    log.unlink()
+    os.truncate(mine, inside.LOG_BYTES + 1)
+    os.link(mine, log)
+    with pytest.raises(CheckpointError, match="too large to copy"):
+        inside.append(log)
+
+
 def test_a_linked_folder_is_no_folder_of_the_run(tmp_path):
     """Bugs: what a killed process left is swept, or checkpoints are removed, in a folder outside."""
     (tmp_path / "outside").mkdir()

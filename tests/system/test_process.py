@@ -53,13 +53,26 @@ def test_errors_of_loading_a_library_without_address_space_are_shortages():
 
 
 def test_torchs_compiler_leaves_no_folder_among_the_temporary_files(tmp_path, monkeypatch):
-    """Bugs: /tmp/torchinductor_root after each run; an error for a user whose home cannot be written."""
+    """Bugs: /tmp/torchinductor_root after each run; a traceback for a user whose home cannot be written or entered."""
     for name in ("TORCHINDUCTOR_CACHE_DIR", "XDG_CACHE_HOME", "GOMP_SPINCOUNT", "OPENBLAS_NUM_THREADS"):
         monkeypatch.setenv(name, "")  # restored after the test
         monkeypatch.delenv(name)
     (tmp_path / "file").touch()
     for home in ("none", str(tmp_path / "file")):
         monkeypatch.setenv("HOME", home)
+        process.prepare()
+        assert "TORCHINDUCTOR_CACHE_DIR" not in os.environ
+    forbidden, stat = str(tmp_path / "theirs" / ".cache"), os.stat
+
+    def refuse(path, **given):
+        if str(path) == forbidden:
+            raise PermissionError(13, "Permission denied", path)
+        return stat(path, **given)
+
+    with monkeypatch.context() as patch:  # root may enter any folder
+        patch.setattr(os, "stat", refuse)
+        patch.setattr(os, "access", lambda path, mode: False)
+        patch.setenv("HOME", str(tmp_path / "theirs"))
         process.prepare()
         assert "TORCHINDUCTOR_CACHE_DIR" not in os.environ
     monkeypatch.setenv("HOME", str(tmp_path / "new"))

@@ -65,7 +65,7 @@ class Conversion:
             with np.errstate(invalid="ignore"):  # infinite bounds, which are not scaled
                 scaled = low + (action.astype(np.float64) + 1) / 2 * (high - low)
             action = np.where(self._scaled, np.clip(scaled, low, high), action)
-        return action.astype(self._theirs.dtype, copy=False)
+        return action.astype(self._theirs.dtype)  # a copy, because an environment may change it in place
 
     def frames(self, obs: np.ndarray) -> np.ndarray:
         """Return observations [B, ...] as frames [B, *frame_shape]; `obs` itself if there is nothing to convert."""

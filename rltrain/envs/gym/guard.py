@@ -62,11 +62,13 @@ def _refuse_exit(status: int) -> NoReturn:
     if os.getpid() != _process or multiprocessing.parent_process() is not None:
         process.exit_now(status)
     if threading.get_ident() != _main:
-        text = f"rltrain: error: a thread called os._exit({status}); env.id; the fault is in the environment"
+        failure = EnvironmentFailure(f"a thread called os._exit({status})", "env.id", "the fault is in the environment")
         with contextlib.suppress(OSError):
-            os.write(2, text.encode() + b"\n")
-        process.exit_now(EnvironmentFailure.exit_code)
-    if _is_inside:
+            os.write(2, f"rltrain: error: {failure}\n".encode())
+        for tell in process.last_words:
+            tell(str(failure), failure.exit_code)
+        process.exit_now(failure.exit_code)
+    if _is_inside or process.last_words:  # while a run trains, this is a signal handler of an environment
         raise Exited(f"the environment called os._exit({status})")
     process.exit_now(status)
 

@@ -14,6 +14,7 @@ from rltrain.envs.gym.contract import Contract
 from rltrain.envs.gym.conversion import Conversion
 from rltrain.envs.gym.make import make_env, opened
 from rltrain.envs.seeding import env_seed
+from rltrain.envs.spaces import in_words
 from rltrain.envs.tabular.toy_text import ACTION_NAMES
 from rltrain.envs.viewer import Shown, action_name
 from rltrain.errors import ConfigError, EnvironmentFailure
@@ -48,6 +49,7 @@ class GymViewer:
         self._id = config.id
         with opened(config) as plain, self._environment():
             modes = plain.metadata.get("render_modes") or []
+            plain_spaces = in_words(plain.observation_space, plain.action_space)
         if "rgb_array" not in modes:
             raise EnvironmentFailure(f"'{config.id}' draws no pictures", "env.id", _FIX)
         # The scored game reads the same global generators, so the twin has its own.
@@ -61,6 +63,12 @@ class GymViewer:
             is_rate = isinstance(fps, int | float) and 0 < fps < 1000
             self.fps = float(fps) if is_rate else 30.0
             self._contract = Contract(self._env, config.id)
+            drawn_spaces = in_words(self._env.observation_space, self._env.action_space)
+        if drawn_spaces != plain_spaces:
+            self.close()
+            drawn, plain_words = (f"observations {obs} and actions {act}" for obs, act in (drawn_spaces, plain_spaces))
+            what = f"'{config.id}' has {drawn} when it draws, but {plain_words} otherwise"
+            raise EnvironmentFailure(what, "env.id", _FIX)
         self._conversion = Conversion(self._env, config)
         self._action_names = _ACTION_NAMES.get(type(self._env.unwrapped).__name__, ())
 

@@ -1,6 +1,7 @@
 """What an environment returns is what it declared; what is not ends with code 4 and the environment's name."""
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -271,6 +272,34 @@ def test_a_thread_that_ends_the_process_is_told(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 4 and "a thread called os._exit(0)" in done.stderr
+
+
+def test_the_status_of_a_run_that_a_thread_ends_says_so(command, monkeypatch, tmp_path):
+    """Bug: status.json says "running" for good."""
+    seen = []
+
+    def exit_now(code):
+        status = json.loads((tmp_path / "runs" / "latest" / "status.json").read_text())
+        seen.append((code, status["exit_code"], status["state"], status["reason"]))
+        raise SystemExit
+
+    monkeypatch.setattr(guard.process, "exit_now", exit_now)
+    args = [*small("a2c", "gym"), f"env.id={ID}", "env.kwargs={how:thread exit,at:5}", "total_steps=30"]
+    command(*args, "eval_every_steps=0", f"run_dir={tmp_path}/runs")
+    assert seen[0][:3] == (4, 4, "failed") and "a thread called os._exit(0)" in seen[0][3]
+    assert guard.process.last_words == []
+
+
+def test_a_signal_handler_of_an_environment_ends_no_run_in_silence(monkeypatch):
+    """Bug: code 0 in the middle of a run, if the handler called `os._exit` while rltrain computed."""
+    monkeypatch.setattr(guard.process, "last_words", [print])
+    monkeypatch.setattr(guard.process, "exit_now", lambda code: pytest.fail("it ends the process"))
+    before = signal.signal(signal.SIGVTALRM, lambda *given: os._exit(0))
+    try:
+        with pytest.raises(guard.Exited, match=r"os._exit\(0\)"):
+            signal.raise_signal(signal.SIGVTALRM)
+    finally:
+        signal.signal(signal.SIGVTALRM, before)
 
 
 def test_a_plugin_that_raises_is_named_with_its_place(command, monkeypatch, tmp_path):

@@ -48,6 +48,15 @@ def test_states_count_from_zero(theirs, ours, given, frames):
     assert found.frames(np.array(given, ours.dtype)).dtype == ours.dtype
 
 
+@pytest.mark.parametrize("space", [PLAIN, spaces.Box(-1, 1, (2,), np.float32), spaces.MultiDiscrete([3, 3])])
+def test_an_environment_may_change_the_action_that_it_is_given(space):
+    """Bug: an algorithm learned from the actions as the environment had changed them, in silence."""
+    action = np.ones((1, 2), np.int64 if isinstance(space, spaces.MultiDiscrete) else np.float32)
+    given = conversion(action_space=space).actions(action)
+    given[0][:] = 0
+    assert (action == 1).all()
+
+
 @pytest.mark.parametrize(
     ("theirs", "ours"),
     [

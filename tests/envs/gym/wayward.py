@@ -5,6 +5,7 @@ import contextlib
 import os
 import random
 import sys
+import threading
 
 import gymnasium
 import numpy as np
@@ -75,6 +76,10 @@ class Wayward(gymnasium.Env):
                 sys.exit(0)
             if self.how == "os._exit":
                 os._exit(0)
+            if self.how == "thread exit":
+                thread = threading.Thread(target=os._exit, args=(0,))
+                thread.start()
+                thread.join()
             rewards = {"array": np.ones(1), "text": "1.0", "nothing": None, "pair": (1.0, 2.0), "complex": 1j}
             if self.how.startswith("reward "):
                 reward = rewards[self.how.split()[1]]
