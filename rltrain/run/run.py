@@ -164,7 +164,7 @@ class Run:
         The first access starts the environments, unless they are in actors.
         """
         if self.config.runtime.name == "ray":
-            return registry.spaces(self.config.env)
+            return self._known_spaces()
         return self.pool.frame_space, self.pool.action_space
 
     def _known_spaces(self) -> tuple[gymnasium.Space, gymnasium.Space]:

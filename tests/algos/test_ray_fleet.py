@@ -173,11 +173,13 @@ def test_a_lost_actor_is_replaced_with_other_episodes_up_to_a_number_of_times(ma
     """Bugs: the same seed, so the same episodes again; chunks of the lost actor that are still waited for."""
     fleet, ray = made(drops=False, max_restarts=1)
     fleet.chunks()
-    ray.answers["2-0-7"] = RayError("gone\nThe actor is dead because its node has died.")
+    ray.answers["2-0-7"] = RayError(
+        "gone\n\tpid: 12\n\tip: 10.0.0.1\nThe actor is dead because its node has died. Many words."
+    )
     ray.arrived += ["2-0-7"]
     assert fleet.chunks() == []
     assert (
-        "actor 1 is lost: The actor is dead because its node has died.; it is replaced (1 of 1)"
+        "actor 1 is lost: The actor is dead because its node has died (process 12 on 10.0.0.1); it is replaced (1 of 1)"
         in capsys.readouterr().err
     )
     assert len(ray.handles) == 3 and ray.handles[2].share == Share(2, 2, 4) and ray.handles[2].seed != 7

@@ -370,9 +370,12 @@ def _copied(chunk: Chunk) -> Chunk:
 
 
 def _first_line(error: BaseException) -> str:
-    """Return the line of one of Ray's errors that says why."""
+    """Return the sentence of one of Ray's errors that says why, with the process if it names one."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return next((line for line in lines if line.startswith("The actor is dead because")), lines[0])
+    why = next((line for line in lines if line.startswith("The actor is dead because")), lines[0])
+    facts = dict(line.split(": ", 1) for line in lines if line.startswith(("pid: ", "ip: ")))
+    where = f" (process {facts['pid']} on {facts['ip']})" if len(facts) == 2 else ""
+    return why.split(". ")[0].rstrip(".") + where
 
 
 def _connect(runtime: RayConfig) -> Callable[[], None]:
