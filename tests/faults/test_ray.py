@@ -22,15 +22,10 @@ ENDLESS = ["total_steps=1e9", "eval_every_steps=0", "log_every_steps=512", "chec
 TWO = ["runtime=ray", "runtime.actors=2", "num_envs=4"]
 
 
-@pytest.fixture(autouse=True)
-def no_token(monkeypatch):
-    """A cluster that is not ours has no token."""
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-
-
 @pytest.fixture
-def cluster(monkeypatch, tmp_path_factory):
+def cluster(monkeypatch):
     """A cluster of two nodes on this machine. Returns it, its address, and the second node."""
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     from ray.cluster_utils import Cluster
@@ -67,7 +62,8 @@ def until(run: Path, process, found, timeout_s: float) -> float:
 
 
 def both_work(num_restarts: int):
-    return lambda line: line.get("runtime/restarts") == num_restarts and line["runtime/actors"] == 2
+    """Ray may put an actor on a node that it does not know to be lost: then there are more restarts."""
+    return lambda line: line.get("runtime/restarts", -1) >= num_restarts and line["runtime/actors"] == 2
 
 
 def folders() -> set[Path]:
@@ -79,7 +75,7 @@ def folders() -> set[Path]:
 def test_a_killed_actor_is_replaced_while_the_learner_goes_on(attempt, algo, start, status, patience):
     """Bugs: a learner that waits for the lost actor; a replay that goes on with its episodes; Ray or its folder left
     after the end; a stop that takes long, or saves nothing."""
-    before = folders()
+    before = folders()  # those of runs beside this one may come and go
     process = start(*small(algo, "cartpole"), *ENDLESS, *TWO)
     run = process.wait_for("checkpoints/last").parent.parent
     until(run, process, both_work(0), 60)
@@ -96,7 +92,7 @@ def test_a_killed_actor_is_replaced_while_the_learner_goes_on(attempt, algo, sta
     assert code == (143, 130)[attempt % 2], error
     assert time.monotonic() - sent_s < 10 * patience()
     assert "warning: actor " in error and "it is replaced (1 of 10)" in error
-    assert folders() == before
+    assert not folders() - before
     saved, _ = checkpoint.load(run)
     assert status(run)["state"] == "stopped" and status(run)["step"] == saved > 0
     for runtime in ("local", "ray"):
@@ -104,7 +100,7 @@ def test_a_killed_actor_is_replaced_while_the_learner_goes_on(attempt, algo, sta
         assert code == 0, error
         assert "begin new episodes" in error
         saved = status(run)["step"]
-    assert folders() == before
+    assert not folders() - before
 
 
 def test_a_lost_node_is_replaced(cluster, start, patience):
