@@ -178,6 +178,12 @@ def test_torch_distributed_is_known_to_the_room_runtime_only():
     assert not any(line.startswith(("import torch", "from torch")) for line in at_the_top)
 
 
+def test_ray_is_known_to_one_module_and_imported_for_a_run_only():
+    assert {name for name in SOURCES if "ray" in roots(name)} == {"rltrain.algos.parts.ray_fleet"}
+    at_the_top = [ast.unparse(node) for node in ast.parse(SOURCES["rltrain.algos.parts.ray_fleet"]).body]
+    assert not any(line.startswith(("import ray", "from ray")) for line in at_the_top)
+
+
 def test_the_configuration_knows_no_torch():
     for name in SOURCES:
         if room(name) == "config":
@@ -230,7 +236,7 @@ TRAINING = ["algo=ppo", "env=cartpole", "num_envs=2", "algo.num_steps=32", "batc
 @pytest.mark.parametrize(
     ("what", "forbidden"),
     [
-        ("import rltrain.cli as cli; cli.run(['--help'])", (*HEAVY, "torch.distributed", "hydra", "gymnasium")),
+        ("import rltrain.cli as cli; cli.run(['--help'])", (*HEAVY, "torch.distributed", "ray", "hydra", "gymnasium")),
         ("import rltrain.cli", (*HEAVY, "hydra", "gymnasium")),
         ("import rltrain.config.run", HEAVY),
         ("import rltrain.app.hydra_app", HEAVY),
@@ -238,11 +244,11 @@ TRAINING = ["algo=ppo", "env=cartpole", "num_envs=2", "algo.num_steps=32", "batc
         ("import rltrain.app.hydra_app as app; app.run(['algo=q_learning', 'env=taxi', '--cfg', 'job'])", HEAVY),
         ("import rltrain.app.hydra_app as app; app.run(['algo=dqn', 'env=doom', '--cfg', 'job'])", HEAVY),
         ("import rltrain.algos.q_learning", ("torch", "vizdoom", "ale_py")),
-        ("import rltrain.algos.dqn", ("vizdoom", "ale_py")),
+        ("import rltrain.algos.dqn, rltrain.algos.impala", ("vizdoom", "ale_py", "ray")),
         # Making, saving and loading an optimizer brings torch's compiler, unless it is kept out.
         (
             f"import rltrain.cli as cli; cli.run({TRAINING}); cli.run(['resume', 'last', 'total_steps=128'])",
-            (*COMPILERS, *SEVERAL),
+            (*COMPILERS, *SEVERAL, "ray"),
         ),
     ],
 )

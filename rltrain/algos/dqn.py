@@ -13,21 +13,28 @@ n_step:      r is the discounted sum of n rewards, gamma becomes gamma^n        
 repeat: act epsilon-greedily in every environment; store the transitions in the replay buffer
         every train_every_steps: sample a minibatch, take one optimizer step, update the priorities
         every target_period_updates: copy the online network to the target network
+
+With runtime=ray it is Ape-X (Horgan et al. 2018): actors act (parts/ape_x.py) while the learner learns.
 """
 
 import gymnasium
 import numpy as np
 import torch
 
+from rltrain.algos.parts.ape_x import CHUNK_STEPS, ApexPolicy
+from rltrain.algos.parts.fleets import make_ray_fleet
 from rltrain.algos.parts.q_network import make_q_network
 from rltrain.algos.parts.replay import make_replay
 from rltrain.buffers.batch import Batch, Transition
+from rltrain.buffers.prioritized import PrioritizedReplay
+from rltrain.buffers.replay import Replay
 from rltrain.config.algorithms import DQNConfig
 from rltrain.config.run import RunConfig
 from rltrain.envs.stepper import Stepper
 from rltrain.math.losses import double_q_learning_target, q_learning_target, td_loss
 from rltrain.math.rewards import learned_reward
 from rltrain.math.schedules import linear
+from rltrain.nn import weights as network_weights
 from rltrain.nn.device import to_device
 from rltrain.nn.learner import Learner, Loss
 from rltrain.nn.recording import recorded
@@ -107,7 +114,9 @@ def train(config: RunConfig, run: Run) -> None:
     """Train until `total_steps`."""
     c: DQNConfig = config.algo
     agent = DQN(config, *run.spaces, run.seed_of("network"))
-    replay = make_replay(c, run.pool, run.generator("replay"), agent.device)
+    replay = make_replay(c, run.spaces[0], config.env.stack_num, run.generator("replay"), agent.device)
+    if config.runtime.name == "ray":
+        return learn_from_actors(config, run, agent, replay)
     exploration = run.generator("exploration")
     envs = Stepper(run.pool, run.env_seed())
     if run.begin(agent, replay=replay, environments=envs) and envs.first.all():
@@ -125,16 +134,45 @@ def train(config: RunConfig, run: Run) -> None:
         terminated, truncated = timestep.terminated, timestep.truncated
         replay.add(Transition(frame, action, reward, terminated, truncated, timestep.next_obs, first, timestep.first))
         run.advance(c.num_envs, timestep.episodes)
-
-        # The number of multiples of train_every_steps among the last num_envs agent steps.
-        num_rounds = run.step // c.train_every_steps - (run.step - c.num_envs) // c.train_every_steps
-        if num_rounds and run.step >= c.learning_starts and replay.size >= c.batch_size:
-            agent.learner.anneal_learning_rate(run.step)
-            replay.beta = linear(run.step, c.priority_beta_start, 1.0, config.total_steps)
-            with run.phase("learn"):
-                for batch in replay.batches(num_rounds * c.updates_per_round, c.batch_size):
-                    td_error = agent.update(batch)
-                    replay.update_priorities(batch.index, td_error)
-            run.record(agent.learner.metrics)
+        learn(config, run, agent, replay, c.num_envs)
         run.record({"rollout/exploration_rate": epsilon})
         run.after_step(c.num_envs)
+
+
+def learn(config: RunConfig, run: Run, agent: DQN, replay: Replay | PrioritizedReplay, num_steps: int) -> None:
+    """Make the rounds of updates that the last num_steps agent steps are due."""
+    c: DQNConfig = config.algo
+    # The number of multiples of train_every_steps among the last num_steps agent steps.
+    num_rounds = run.step // c.train_every_steps - (run.step - num_steps) // c.train_every_steps
+    if num_rounds and run.step >= c.learning_starts and replay.size >= c.batch_size:
+        agent.learner.anneal_learning_rate(run.step)
+        replay.beta = linear(run.step, c.priority_beta_start, 1.0, config.total_steps)
+        with run.phase("learn"):
+            for batch in replay.batches(num_rounds * c.updates_per_round, c.batch_size):
+                td_error = agent.update(batch)
+                replay.update_priorities(batch.index, td_error)
+        run.record(agent.learner.metrics)
+
+
+def learn_from_actors(config: RunConfig, run: Run, agent: DQN, replay: Replay | PrioritizedReplay) -> None:
+    """Train on what actors send, with as many updates per step as `train`: Ape-X (Horgan et al. 2018)."""
+    c: DQNConfig = config.algo
+    fleet = make_ray_fleet(config, run, ApexPolicy, CHUNK_STEPS, drops=False)
+    if run.begin(agent, replay=replay):
+        replay.end_episodes()  # the actors begin new episodes
+    fleet.publish(network_weights.read(agent.online), agent.learner.num_updates)
+    while not run.finished:
+        run.stop_if_asked()
+        for chunk in fleet.chunks():
+            if chunk.first[0].all():  # perhaps from an actor in place of a lost one, whose episodes do not go on
+                replay.end_episodes(range(chunk.first_env, chunk.first_env + chunk.num_envs))
+            for step, episodes in zip(chunk.transitions(), chunk.episodes, strict=True):
+                reward = learned_reward(step.reward, c.reward_scale, c.reward_clip)
+                replay.add(step._replace(reward=reward), chunk.first_env)
+                run.advance(chunk.num_envs, episodes)
+            num_steps = chunk.num_steps * chunk.num_envs
+            run.spend("env", chunk.env_s)
+            run.record({"train/policy_lag": agent.learner.num_updates - chunk.version, **fleet.metrics})
+            learn(config, run, agent, replay, num_steps)
+            fleet.publish(network_weights.read(agent.online), agent.learner.num_updates)
+            run.after_step(num_steps)

@@ -9,10 +9,11 @@ mu is the policy that acted, pi and V are those that learn. Players act while th
 older than pi. V-trace, the first two lines, corrects for that. With mu = pi it is the n-step return of A2C.
 
 players, repeat: take the newest weights; act for num_steps in every environment; send the chunk
-learner, repeat: take a chunk; compute v and A; take one optimizer step on the whole chunk; publish the weights
+learner, repeat: take chunks with num_envs trajectories; compute v and A; take one optimizer step on all of them;
+                 publish the weights
 
 The fleet (parts/players.py) decides where players run. In one process they act by turns with the learner, with the
-weights of policy_lag updates ago.
+weights of policy_lag updates ago. With runtime=ray they are actors of a Ray cluster.
 """
 
 import gymnasium
@@ -21,8 +22,9 @@ import torch
 from torch import Tensor
 
 from rltrain.algos.parts.actor import Actor, PolicyAgent
-from rltrain.algos.parts.players import LocalFleet, Player
-from rltrain.buffers.chunk import Chunk, Trajectories, stacks, successors
+from rltrain.algos.parts.fleets import make_fleet
+from rltrain.algos.parts.players import make_actor
+from rltrain.buffers.chunk import Chunk, Trajectories, joined, stacks, successors
 from rltrain.config.algorithms import IMPALAConfig
 from rltrain.config.run import RunConfig
 from rltrain.math.losses import approx_kl, explained_variance, policy_gradient_loss, value_loss
@@ -111,19 +113,23 @@ def train(config: RunConfig, run: Run) -> None:
     """Train until `total_steps`."""
     c: IMPALAConfig = config.algo
     agent = IMPALA(config, *run.spaces, run.seed_of("network"))
-    player = Player(config, run.pool, run.generator("actions"), run.env_seed())
-    fleet = LocalFleet(player, c.policy_lag)
-    if not run.begin(agent, environments=player, fleet=fleet):
+    fleet = make_fleet(config, run, make_actor, c.num_steps, c.policy_lag)
+    run.begin(agent, **fleet.parts)
+    if not fleet.has_weights:
         fleet.publish(network_weights.read(agent.network), agent.learner.num_updates)
     while not run.finished:
-        for chunk in fleet.chunks():
-            agent.learner.anneal_learning_rate(run.step)
-            for episodes in chunk.episodes:
-                run.advance(chunk.num_envs, episodes)
-            run.spend("env", chunk.env_s)
-            run.record({"train/policy_lag": agent.learner.num_updates - chunk.version})
-            with run.phase("learn"):
-                agent.learner.step(agent.loss, agent.trajectories(chunk))
-                fleet.publish(network_weights.read(agent.network), agent.learner.num_updates)
-            run.record(agent.learner.metrics)
-            run.after_step(chunk.num_steps * chunk.num_envs)
+        run.stop_if_asked()
+        chunks = fleet.chunks()
+        if not chunks:
+            continue
+        chunk = joined(chunks)
+        agent.learner.anneal_learning_rate(run.step)
+        for episodes in chunk.episodes:
+            run.advance(chunk.num_envs, episodes)
+        run.spend("env", chunk.env_s)
+        run.record({"train/policy_lag": agent.learner.num_updates - chunk.version, **fleet.metrics})
+        with run.phase("learn"):
+            agent.learner.step(agent.loss, agent.trajectories(chunk))
+            fleet.publish(network_weights.read(agent.network), agent.learner.num_updates)
+        run.record(agent.learner.metrics)
+        run.after_step(chunk.num_steps * chunk.num_envs)

@@ -181,7 +181,7 @@ def _tuned_files(argv: list[str]) -> list[str]:
 def _refuse_no_names(argv: list[str]) -> None:
     """Raise ConfigError for a path in place of a choice, and for a choice that is taken away, such as `~algo`."""
     for group in ("algo", "env", "network", "runtime"):
-        lists = f"`rltrain list {group}s` shows all" if group != "runtime" else "use runtime=local or torchrun"
+        lists = f"`rltrain list {group}s` shows all" if group != "runtime" else "use runtime=local, torchrun or ray"
         for name in _chosen(argv, group):
             if re.search(r"^[/~]|(^|/)\.\.?(/|$)", name):
                 fix = f"{lists}; for a folder of your own YAML files use --config-dir"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,11 @@ from rltrain.config import network as network_config
 from rltrain.config.algorithms import ACTION_WORDS, ALGOS, CONTINUOUS, action_kind, frame_bytes
 from rltrain.config.environments import ENVIRONMENTS, folder_name
 from rltrain.config.run import RunConfig
-from rltrain.config.runtime import RUNTIMES, TorchrunConfig
+from rltrain.config.runtime import RUNTIMES, RayConfig, TorchrunConfig
 from rltrain.config.validate import in_range
 from rltrain.envs import registry
 from rltrain.envs.spaces import pixel_shape
-from rltrain.errors import ConfigError
+from rltrain.errors import ConfigError, EnvironmentFailure
 from rltrain.runtime import launch
 from rltrain.system import ram
 
@@ -32,6 +33,9 @@ def resolve(config: RunConfig) -> RunConfig:
         config = dataclasses.replace(config, env=dataclasses.replace(config.env, cfg=str(Path(cfg).absolute())))
     algo = _with_shorthands(config)
     chosen = []
+    if isinstance(config.runtime, RayConfig) and config.num_envs is None and algo.num_envs < config.runtime.actors:
+        chosen.append("num_envs")  # DQN's default is one environment
+        algo = dataclasses.replace(algo, num_envs=config.runtime.actors)
     if not algo.trains_on_gpu and config.device != "cpu":
         # Tabular algorithms accept device=cuda and ignore it: only networks use a device.
         if config.device != "auto" and not algo.is_tabular:
@@ -90,6 +94,9 @@ def check_runtime(config: RunConfig) -> RunConfig:
         runtime = config.runtime if config.runtime.name == "torchrun" else TorchrunConfig()
         size, local = int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_WORLD_SIZE"])
         config = dataclasses.replace(config, runtime=dataclasses.replace(runtime, processes=local))
+    elif isinstance(config.runtime, RayConfig):
+        _check_ray(config.runtime, config.algo)
+        return config
     elif config.runtime.name == "torchrun":
         size = launch.num_processes(config.runtime) * config.runtime.nodes
     else:
@@ -107,6 +114,21 @@ def check_runtime(config: RunConfig) -> RunConfig:
         near = max(1, round(batch_size / algo.num_envs)) * algo.num_envs
         raise ConfigError(what, "batch_size, num_envs", f"use a multiple of num_envs, such as batch_size={near}")
     return config
+
+
+def _check_ray(runtime: RayConfig, algo: Any) -> None:
+    """Raise ConfigError if actors cannot play for the algorithm, or EnvironmentFailure if Ray is not installed."""
+    if not algo.supports_ray:
+        raise ConfigError(
+            f"{algo.name} has no actors apart from its learner", "runtime", "use runtime=local, or algo=impala or dqn"
+        )
+    if algo.num_envs % runtime.actors:
+        what = f"{runtime.actors} actors cannot have equal parts of {algo.num_envs} environments"
+        near = max(1, round(algo.num_envs / runtime.actors)) * runtime.actors
+        fix = f"use a multiple of runtime.actors, such as num_envs={near}"
+        raise ConfigError(what, "num_envs, runtime.actors", fix)
+    if find_spec("ray") is None:
+        raise EnvironmentFailure("Ray is missing", "runtime", "pip install 'rltrain[ray]'")
 
 
 def check_device(config: RunConfig) -> None:

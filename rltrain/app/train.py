@@ -55,7 +55,7 @@ def _train_any(
     varies: Iterable[str] = (),
 ) -> int | None:
     """Train from the first of `states` that fits, in this process or in those that it starts or belongs to."""
-    if config.runtime.name == "local":
+    if config.runtime.name in ("local", "ray"):
         return _first_that_fits(states, lambda restored: _train(config, folder, restored, Alone(), lock, varies))
     if launch.is_launched():
         from rltrain.app import ranks  # imports torch

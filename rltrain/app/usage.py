@@ -41,6 +41,7 @@ Write settings as key=value, without spaces or dashes: total_steps=1e6 algo.gamm
   rltrain list                              list the choices for algo, env and network
   rltrain algo=ppo env=doom --help          explain the keys of a pair, with its tuned values
   rltrain algo=ppo runtime=torchrun --help  explain the keys of a training in several processes
+  rltrain algo=impala runtime=ray --help    explain the keys of a training with actors on a Ray cluster
   rltrain algo=ppo env=doom --cfg job       show all values, including the tuned ones
   rltrain config=FILE                       take settings from a YAML file, such as a run's config.yaml
   rltrain algo=ppo env=doom dry_run=true    build everything, make one update, keep nothing

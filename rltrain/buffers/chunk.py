@@ -3,12 +3,14 @@
 Legend: T steps, B environments, K frames of a stack, C channels (or numbers) of a frame, N truncated steps.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from rltrain.buffers.batch import Transition
 from rltrain.envs.pool import Episode
 
 
@@ -17,7 +19,9 @@ class Chunk:
     """T steps of B environments. Each frame is stored once: `stacks` makes the observations again."""
 
     version: int
-    """The number of updates of the policy that acted."""
+    """The number of updates of the policy that acted. Of several joined chunks, the oldest."""
+    first_env: int
+    """The number of the first environment, over all players."""
     frame: np.ndarray
     """[K - 1 + T + 1, B, *frame_shape]: the older frames of the first stack, those of the T steps, and the newest."""
     first: np.ndarray
@@ -48,6 +52,50 @@ class Chunk:
     def num_envs(self) -> int:
         """B, the environments."""
         return self.action.shape[1]
+
+    def transitions(self) -> Iterator[Transition]:
+        """Yield the steps in order.
+
+        A chunk does not hold the last frame of an episode that terminated. Its place is taken by the first frame of the
+        next episode, which changes nothing: the value of what follows a terminated step counts 0.
+        """
+        frame = self.frame[len(self.frame) - len(self.first) :]
+        next_frame = frame[1:].copy()
+        next_frame[self.truncated] = self.last_frame
+        steps = zip(
+            frame,
+            self.action,
+            self.reward,
+            self.terminated,
+            self.truncated,
+            next_frame,
+            self.first,
+            self.first[1:],
+            strict=False,  # frame and first have one row more than there are steps
+        )
+        return map(Transition._make, steps)
+
+
+def joined(chunks: list[Chunk]) -> Chunk:
+    """Join chunks of equally many steps, side by side, into the chunk of one player with all of their environments."""
+    if len(chunks) == 1:
+        return chunks[0]
+    sides = ("frame", "first", "action", "log_prob", "reward", "terminated", "truncated")
+    # The rows of last_frame are in the order of their places in [T, B], over all chunks.
+    owner = np.repeat(np.arange(len(chunks)), [chunk.num_envs for chunk in chunks])
+    _, env = np.nonzero(np.concatenate([chunk.truncated for chunk in chunks], axis=1))
+    one_by_one = np.concatenate([chunk.last_frame for chunk in chunks])
+    last_frame = np.empty_like(one_by_one)
+    last_frame[np.argsort(owner[env], kind="stable")] = one_by_one
+    parts = zip(*(chunk.episodes for chunk in chunks), strict=True)
+    return Chunk(
+        version=min(chunk.version for chunk in chunks),
+        first_env=chunks[0].first_env,
+        last_frame=last_frame,
+        episodes=[[each for part in step for each in part] for step in parts],
+        env_s=sum(chunk.env_s for chunk in chunks),
+        **{name: np.concatenate([getattr(chunk, name) for chunk in chunks], axis=1) for name in sides},
+    )
 
 
 def older_frames(obs: np.ndarray, stack_num: int) -> list[np.ndarray]:

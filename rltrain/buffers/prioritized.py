@@ -4,7 +4,7 @@ P(i) = p_i^alpha / sum_k p_k^alpha,    p_i = |td error| + epsilon        (eq. 1,
 weight_i = (N * P(i))^-beta / max_j (N * P(j))^-beta,    j in the batch  (section 3.4)
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -50,13 +50,13 @@ class PrioritizedReplay:
         """p^alpha of each slot, 0 for slots that cannot be sampled, [capacity], float64. Do not write to it."""
         return self._tree.priorities
 
-    def add(self, step: Transition) -> Change:
+    def add(self, step: Transition, first_env: int = 0) -> Change:
         """Store one step as in `Replay.add`. New transitions get the largest priority so far."""
-        return self._apply(self.replay.add(step))
+        return self._apply(self.replay.add(step, first_env))
 
-    def end_episodes(self) -> Change:
-        """Truncate all open episodes as in `Replay.end_episodes`."""
-        return self._apply(self.replay.end_episodes())
+    def end_episodes(self, envs: Iterable[int] | None = None) -> Change:
+        """Truncate open episodes as in `Replay.end_episodes`."""
+        return self._apply(self.replay.end_episodes(envs))
 
     def sample(self, batch_size: int) -> Batch:
         """Stratified: sample one transition from each of `batch_size` equal parts of the total (appendix B.2.1)."""

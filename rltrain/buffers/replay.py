@@ -13,7 +13,7 @@ slot = env * slots_per_env + position.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -113,47 +113,55 @@ class Replay:
         """True for slots that can be sampled, [capacity], bool. Do not write to it."""
         return self._valid
 
-    def add(self, step: Transition) -> Change:
-        """Store one step of every environment. Raises ValueError if the flags of the steps contradict each other."""
+    def add(self, step: Transition, first_env: int = 0) -> Change:
+        """Store one step of every environment, or of those from number `first_env` on.
+
+        Raises ValueError if the flags of the steps contradict each other.
+        """
         # A Python loop over environments: for a single environment, the usual case, it is faster than NumPy calls.
         firsts, next_firsts = step.first.tolist(), step.next_first.tolist()
         cuts = (step.terminated | step.truncated).tolist()
-        for is_first, next_is_first, cut, is_open in zip(firsts, next_firsts, cuts, self._open, strict=True):
+        is_opens = self._open[first_env : first_env + len(cuts)]
+        for is_first, next_is_first, cut, is_open in zip(firsts, next_firsts, cuts, is_opens, strict=True):
             if is_first == is_open:
                 raise ValueError("first must be true after a step with next_first (or end_episodes), and only there")
             if next_is_first and not cut:
                 raise ValueError("an environment was reset without terminated or truncated")
-        frame, next_frame = step.frame.reshape(self.num_envs, -1), step.next_frame.reshape(self.num_envs, -1)
+        frame, next_frame = step.frame.reshape(len(cuts), -1), step.next_frame.reshape(len(cuts), -1)
         action, reward, terminated = step.action, step.reward, step.terminated
         lost: list[int] = []
         gained: list[int] = []
-        for env, ended in enumerate(cuts):
+        for row, ended in enumerate(cuts):
+            env = first_env + row
             base, position = env * self.slots_per_env, self._head[env]
             slot, next_slot = base + position, base + (position + 1) % self.slots_per_env
             self._invalidate(base, position, lost)
-            if firsts[env]:  # otherwise the slot already holds this frame, the successor of the last step
-                self._frames.write(slot, frame[env])
+            if firsts[row]:  # otherwise the slot already holds this frame, the successor of the last step
+                self._frames.write(slot, frame[row])
                 self._history[slot] = 0
-            self._frames.write(next_slot, next_frame[env])
+            self._frames.write(next_slot, next_frame[row])
             self._history[next_slot] = min(int(self._history[slot]) + 1, self.stack_num - 1)
-            self._action[slot], self._reward[slot] = action[env], reward[env]
-            self._terminated[slot], self._ended[slot] = terminated[env], ended
+            self._action[slot], self._reward[slot] = action[row], reward[row]
+            self._terminated[slot], self._ended[slot] = terminated[row], ended
             self._used = max(self._used, min(position + 2, self.slots_per_env))
             self._since_end[env] = min(self._since_end[env] + 1, self.n_step)
             self._validate(env, position, ended, gained)
             if ended:
                 self._since_end[env] = 0
-            self._open[env] = not next_firsts[env]
+            self._open[env] = not next_firsts[row]
             # After a reset the slot of the final frame starts no transition.
-            self._head[env] = (position + 1 + next_firsts[env]) % self.slots_per_env
+            self._head[env] = (position + 1 + next_firsts[row]) % self.slots_per_env
         self._num_adds += 1
         return Change(np.array(gained, np.int64), np.array(lost, np.int64))
 
-    def end_episodes(self) -> Change:
-        """Truncate every open episode, because a resumed run starts new ones. The final frames are stored already."""
+    def end_episodes(self, envs: Iterable[int] | None = None) -> Change:
+        """Truncate the open episodes of some environments, or of all, because they start new ones.
+
+        That happens in a resumed run, and if an actor is replaced. The final frames are stored already.
+        """
         gained: list[int] = []
-        for env, is_open in enumerate(self._open):
-            if is_open:
+        for env in range(self.num_envs) if envs is None else envs:
+            if self._open[env]:
                 position = (self._head[env] - 1) % self.slots_per_env
                 self._ended[env * self.slots_per_env + position] = True
                 self._validate(env, position, True, gained)

@@ -32,6 +32,7 @@ _EXTRAS = {
     "export": ("onnx", "onnxscript"),
     "sweep": ("hydra_plugins.hydra_joblib_launcher",),
     "retro": ("stable_retro",),
+    "ray": ("ray",),
 }
 _RETRO_GAMES = (
     "Airstriker-Genesis-v0",

@@ -18,7 +18,7 @@ from rltrain.config.algorithms import ALGOS
 from rltrain.config.environments import ENVIRONMENTS
 from rltrain.config.network import NetworkConfig
 from rltrain.config.run import RunConfig
-from rltrain.config.runtime import RUNTIMES, TorchrunConfig
+from rltrain.config.runtime import RUNTIMES
 from rltrain.errors import ConfigError
 from rltrain.run import checkpoint
 from rltrain.run import folder as run_folder
@@ -27,11 +27,13 @@ from rltrain.system import inside
 
 USAGE = (
     "rltrain resume RUN [total_steps=...] [micro_batch_size=...] [oom=fail|split] [progress=true|false] [env.id=...]"
-    " [env.cfg=FILE] [runtime=local|torchrun] [runtime.processes=...]"
+    " [env.cfg=FILE] [runtime=local|torchrun|ray] [runtime.processes=...] [runtime.actors=...]"
     " (RUN may be the folder of a sweep: its jobs that are not done are resumed or started)"
 )
 
-_OF_RUNTIME = {f"runtime.{field.name}" for field in dataclasses.fields(TorchrunConfig) if field.name != "name"}
+_OF_RUNTIME = {
+    f"runtime.{field.name}" for kind in RUNTIMES.values() for field in dataclasses.fields(kind) if field.name != "name"
+}
 _KEYS = {"total_steps", "micro_batch_size", "oom", "progress", "runtime", *_OF_RUNTIME, *RUN_KEYS}
 
 
@@ -122,7 +124,7 @@ def _rank_0_locks(folder: Path, values: dict[str, str]) -> bool:
     if launch.is_launched():
         return os.environ["RANK"] != "0"
     config = load_config(folder, saved_config.newest(folder)[0], values)
-    return bool((_changed_runtime(config, values) or config.runtime).name != "local")
+    return bool((_changed_runtime(config, values) or config.runtime).name == "torchrun")
 
 
 def _changed_runtime(config: RunConfig, values: dict[str, str]) -> Any:

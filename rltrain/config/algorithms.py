@@ -76,6 +76,8 @@ class AlgorithmConfig:
     supports_compile: ClassVar[bool] = True
     supports_torchrun: ClassVar[bool] = False
     """True if several processes can learn together: the algorithm joins its learner to `run.group`."""
+    supports_ray: ClassVar[bool] = False
+    """True if actors in other processes can play for it: its `train` calls `make_fleet`."""
     plays_whole_episodes: ClassVar[bool] = False
     """True if an update waits for the end of an episode, so that an environment needs a time limit."""
 
@@ -282,6 +284,7 @@ class DQNConfig(LearningConfig):
     """Exponent of the importance weights at the first step. It rises linearly to 1 at the last step."""
 
     action_kinds: ClassVar[tuple[str, ...]] = (DISCRETE,)
+    supports_ray: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -509,6 +512,8 @@ class IMPALAConfig(ActorCriticConfig):
     """Upper limit of the probability ratio with which later errors count for earlier steps (c); at most rho_clip."""
     vtrace_lambda: float = 1.0
     """Factor of c, [0, 1]: 1 is the n-step return of the paper, smaller values lean more on the critic."""
+
+    supports_ray: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -46,5 +46,38 @@ class TorchrunConfig:
             raise ConfigError("several machines need a place to meet", "runtime.rendezvous", fix)
 
 
-RUNTIMES: dict[str, type] = {"local": LocalConfig, "torchrun": TorchrunConfig}
+@dataclass
+class RayConfig:
+    """Actors that play, in processes of a Ray cluster, and one learner."""
+
+    name: str = "ray"
+    address: str = "local"
+    """local: start Ray on this machine, and end it with the run; auto: join the cluster that this machine belongs to;
+    HOST:PORT: join that cluster."""
+    actors: int = 2
+    """Processes that play. num_envs stays that of the whole run; each actor has an equal part."""
+    cpus_per_actor: float = 1.0
+    """Cores that Ray reserves for an actor."""
+    chunks_in_flight: int = 2
+    """Chunks that each actor is asked for in advance, so that it plays while the learner learns."""
+    max_lag: int | None = None
+    """IMPALA drops chunks that were played with weights of more than so many updates ago; null: four times the chunks
+    that all actors are asked for. DQN drops none."""
+    publish_every_s: float = 0.0
+    """Seconds between two versions of the weights that are sent to the actors; 0: every update's."""
+    max_restarts: int = 10
+    """How often lost actors are replaced, over all actors, before the run ends with exit code 4."""
+
+    def __post_init__(self) -> None:
+        for key in ("actors", "chunks_in_flight", "max_lag"):
+            at_least(f"runtime.{key}", getattr(self, key), 1)
+        at_least("runtime.cpus_per_actor", self.cpus_per_actor, 0.01)
+        at_least("runtime.publish_every_s", self.publish_every_s, 0)
+        at_least("runtime.max_restarts", self.max_restarts, 0)
+        if self.address not in ("local", "auto") and not re.fullmatch(r"[^/]+:\d+", self.address):
+            fix = "use local, auto, or HOST:PORT, e.g. node1:6379"
+            raise ConfigError(f"'{self.address}' is no address of a Ray cluster", "runtime.address", fix)
+
+
+RUNTIMES: dict[str, type] = {"local": LocalConfig, "torchrun": TorchrunConfig, "ray": RayConfig}
 """The settings class of each runtime."""

@@ -15,7 +15,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -92,6 +92,7 @@ class Run:
             self._streams = Streams(config.seed, (self._restored or {}).get("generators", {}))
             self.evaluations = Evaluations(config, saved, evaluate or self._play_episodes)
         self._pool: Pool | None = None
+        self._closing = ExitStack()
         self._agent: Agent | None = None
         self._parts: dict[str, Stateful] = {}
         self._signal: int | None = None
@@ -158,7 +159,12 @@ class Run:
 
     @property
     def spaces(self) -> tuple[gymnasium.Space, gymnasium.Space]:
-        """Spaces (single frame, action) of the training environments. The first access starts the environments."""
+        """Spaces (single frame, action) of the training environments.
+
+        The first access starts the environments, unless they are in actors.
+        """
+        if self.config.runtime.name == "ray":
+            return self._known_spaces()
         return self.pool.frame_space, self.pool.action_space
 
     def _known_spaces(self) -> tuple[gymnasium.Space, gymnasium.Space]:
@@ -222,7 +228,9 @@ class Run:
             # After the parts, because making them may have drawn random numbers.
             self._streams.rewind(self._restored.get("generators", {}))
         message = f"resumed at step {self.step:,}"
-        if "environments" in parts and not self._restored.get("environments"):
+        if self.config.runtime.name == "ray":
+            message += ": the actors begin new episodes"
+        elif "environments" in parts and not self._restored.get("environments"):
             message += (
                 ": networks, optimizer, replay and random generators are exact; these environments cannot save their"
                 " state and begin new episodes"
@@ -254,8 +262,13 @@ class Run:
         facts["time"] = panel.time_fact(self.config, self.folder, left_s)
         panel.show_start(self._shown, facts)
 
+    def close_with(self, close: Callable[[], None]) -> None:
+        """Call `close` when the run ends, in whatever way."""
+        self._closing.callback(close)
+
     def close(self) -> None:
-        """Close the training environments, if they were started."""
+        """Close the training environments, if they were started, and what `close_with` was called for."""
+        self._closing.close()
         if self._pool is not None:
             self._pool.close()
 

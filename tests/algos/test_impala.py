@@ -9,7 +9,7 @@ from gymnasium import spaces
 from states import differences
 
 from rltrain.algos.parts.actor import Actor
-from rltrain.algos.parts.players import LocalFleet, Player
+from rltrain.algos.parts.players import LocalFleet, Player, make_actor
 from rltrain.app.train import train
 from rltrain.buffers.chunk import Trajectories, stacks, successors
 from rltrain.config.algorithms import IMPALAConfig
@@ -22,6 +22,7 @@ from rltrain.errors import ConfigError
 from rltrain.fast.accelerate import accelerate
 from rltrain.nn import weights as network_weights
 from rltrain.run import checkpoint
+from rltrain.runtime.share import Share
 
 
 class Pictures:
@@ -50,7 +51,9 @@ def player(stack_num=4, num_steps=6):
     env = GymConfig("pictures", id="Pictures-v0", stack_num=stack_num)
     network = NetworkConfig("impala_cnn")
     config = RunConfig(IMPALAConfig(num_steps=num_steps), env, network, device="cpu", precision="fp32")
-    return Player(config, Pictures(3, stack_num), np.random.default_rng(1), 0), config
+    pool = Pictures(3, stack_num)
+    policy = make_actor(config, pool.frame_space, pool.action_space, Share(0, 3, 3))
+    return Player(policy, pool, num_steps, np.random.default_rng(1), 0), config
 
 
 @pytest.mark.parametrize("stack_num", [1, 4])
@@ -229,7 +232,7 @@ def test_a_resumed_run_is_the_one_that_never_stopped(config, tmp_path):
 
 def test_published_weights_that_do_not_fit_are_refused():
     one, _ = player()
-    weights = np.zeros((2, len(network_weights.read(one.actor.network))), np.float32)
+    weights = np.zeros((2, len(network_weights.read(one.policy.network))), np.float32)
     LocalFleet(one, 3).load_state_dict({"versions": [4, 5], "weights": weights})
     for versions, rows in (([4, 5], weights[:, 1:]), ([], weights[:0]), ([4], weights), ([4] * 5, weights[[0] * 5])):
         with pytest.raises(ValueError):

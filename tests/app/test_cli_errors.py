@@ -14,7 +14,7 @@ import torch
 import yaml
 
 from rltrain import cli
-from rltrain.app import usage
+from rltrain.app import resolve, usage
 from rltrain.app.hydra_app import CONFIGS
 from rltrain.config.algorithms import ALGOS
 from rltrain.config.run import RunConfig
@@ -455,3 +455,29 @@ def test_tab_offers_what_can_come_next_and_prints_nothing_else(line, offered, hi
     assert (outcome.code, outcome.err) == (0, "")
     assert set(offered) <= set(outcome.out.split())
     assert hidden not in outcome.out
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "expected"),
+    [
+        (
+            ["algo=ppo"],
+            2,
+            "ppo has no actors apart from its learner; runtime; use runtime=local, or algo=impala or dqn",
+        ),
+        (
+            ["algo=dqn", "num_envs=3"],
+            2,
+            "num_envs, runtime.actors; use a multiple of runtime.actors, such as num_envs=4",
+        ),
+        (["algo=impala", "runtime.address=there"], 2, "runtime.address; use local, auto, or HOST:PORT"),
+        (["algo=impala"], 4, "Ray is missing; runtime; pip install 'rltrain[ray]'"),
+        (["algo=dqn"], 4, "Ray is missing"),  # its one environment becomes one for each actor
+    ],
+)
+def test_what_actors_on_a_ray_cluster_need(words, code, expected, command, monkeypatch):
+    monkeypatch.setattr(resolve, "find_spec", lambda name: None)
+    outcome = command(*words, "env=cartpole", "runtime=ray")
+    assert outcome.code == code
+    assert expected in outcome.last_line
+    assert not outcome.run_dir.exists()

@@ -271,3 +271,36 @@ def test_batches_gathered_at_once_are_those_of_samples_cut_in_pieces(monkeypatch
     for name in ("obs", "action", "reward", "discount", "next_obs", "weight", "index"):
         got = np.concatenate([getattr(batch, name) for batch in batches])
         np.testing.assert_array_equal(got, np.concatenate([getattr(batch, name) for batch in expected]))
+
+
+def test_actors_add_the_steps_of_their_own_environments():
+    """Bugs: rows of one actor in the rings of another; an episode that goes on in place of a lost actor's."""
+    rng = np.random.default_rng(0)
+    whole, parts = (build(5, 40, 3, 2) for _ in range(2))
+    steps, first = [], np.ones(5, np.bool_)
+    for number in range(60):
+        terminated, truncated = rng.random((2, 5)) < 0.1 * (number < 59)
+        truncated &= ~terminated
+        ended = terminated | truncated
+        frame, after = (rng.integers(0, 256, (5, 1, 1, 1)) for _ in range(2))
+        action, reward = rng.integers(0, 4, 5), rng.random(5, np.float32)
+        steps.append(Transition(frame, action, reward, terminated, truncated, after, first, ended))
+        first = ended
+    for step in steps:
+        whole.add(step)
+    for start in range(0, 60, 6):  # chunks of 6 steps, the second actor's first
+        for first_env, end in ((2, 5), (0, 2)):
+            for step in steps[start : start + 6]:
+                parts.add(Transition._make(field[first_env:end] for field in step), first_env)
+    assert whole.size == parts.size > 100
+    index = np.flatnonzero(whole.valid)
+    one, other = (replay.gather(index, np.ones(len(index), np.float32)) for replay in (whole, parts))
+    for name, value in vars(one).items():
+        assert np.array_equal(value, getattr(other, name)), name
+    again = Transition._make(field[2:5] for field in steps[0])  # all begin
+    assert parts.state_dict()["open"].all(), "the control"
+    parts.end_episodes(range(2, 5))
+    assert parts.state_dict()["open"].tolist() == [True, True, False, False, False]
+    parts.add(again, 2)
+    with pytest.raises(ValueError, match="next_first"):
+        parts.add(again, 2)

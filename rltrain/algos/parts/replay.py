@@ -3,6 +3,7 @@
 import functools
 import math
 
+import gymnasium
 import numpy as np
 import torch
 
@@ -11,18 +12,21 @@ from rltrain.buffers.frames import HostFrames
 from rltrain.buffers.prioritized import PrioritizedReplay
 from rltrain.buffers.replay import Replay
 from rltrain.config.algorithms import DQNConfig
-from rltrain.envs.pool import Pool
 from rltrain.nn import device as devices
 
 
 def make_replay(
-    config: DQNConfig, pool: Pool, generator: np.random.Generator, device: torch.device
+    config: DQNConfig,
+    frame_space: gymnasium.Space,
+    stack_num: int,
+    generator: np.random.Generator,
+    device: torch.device,
 ) -> Replay | PrioritizedReplay:
     """Return a uniform or prioritized replay buffer that stores single frames.
 
     The frames are on the device if `replay_device` and the free memory of the device allow it. Raises OutOfMemory.
     """
-    shape, dtype = tuple(pool.frame_space.shape or ()), pool.frame_space.dtype
+    shape, dtype = tuple(frame_space.shape or ()), frame_space.dtype
     assert dtype is not None
     num_bytes = config.replay_capacity * math.prod(shape) * dtype.itemsize
     on_device = devices.takes_replay(config.replay_device, device, num_bytes)
@@ -33,7 +37,7 @@ def make_replay(
         dtype,
         (),
         np.int64,
-        pool.stack_num,
+        stack_num,
         config.n_step,
         config.gamma,
         generator,
