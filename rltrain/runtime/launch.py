@@ -19,7 +19,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +120,7 @@ def _launch_once(
                 sys.executable,
             )("-m", "rltrain", *arguments)
         except ChildFailedError as error:
-            failed = error.get_first_failure()
+            failed = _cause(error.failures)
         except SignalException as error:
             stopped = int(error.sigval)
         except RendezvousError as error:
@@ -201,10 +201,18 @@ def report(error: BaseException, silent: bool = False) -> bool:
     return True
 
 
+def _cause(failures: Mapping[int, Any]) -> tuple[int, Any]:
+    """Return rank and failure of the process that was killed first, or else of the first that did not end with code 0.
+
+    A process that lost its connection to a killed one may be found in the same look, which counts whole seconds.
+    """
+    return min(failures.items(), key=lambda each: (each[1].exitcode >= 0, each[1].timestamp))
+
+
 def _raise_end(place: Path, failed: Any, stopped: int | None) -> None:
     """Raise the error of a process that knows what ended it, else the loss of a process. Returns if all is done.
 
-    failed: rank and failure of the first process that did not end with code 0. stopped: the signal to the launcher.
+    failed: of `_cause`. stopped: the signal to the launcher.
     """
     reports = _reports(place)
     lost = [each for each in reports if each["exit_code"] == ProcessLost.exit_code]
@@ -218,7 +226,7 @@ def _raise_end(place: Path, failed: Any, stopped: int | None) -> None:
     if failed is None:
         return
     rank, failure = failed
-    # The first failure names a killed process. One that was silent was killed only for that.
+    # A killed process is named. One that was silent was killed only for that.
     telling = [each for each in lost if each["silent"] or failure.exitcode >= 0]
     if telling:
         raise ProcessLost(*min(telling, key=lambda each: not each["silent"])["words"])

@@ -17,6 +17,16 @@ LOST = ProcessLost("rank 1 (process 77 on far) ended", "runtime", "resume")
 SILENT = ProcessLost("rank 1 gave no sign of life", "runtime", "resume")
 
 
+def test_the_killed_process_is_the_cause_and_not_one_that_lost_its_connection_to_it():
+    """Bug: of two failures in the same second the lower rank was named, so a killed rank 1 never was."""
+    ended, killed, later = (
+        SimpleNamespace(exitcode=code, pid=0, timestamp=second) for code, second in ((9, 50), (-9, 50), (-15, 51))
+    )
+    assert launch._cause({0: ended, 1: killed, 2: later}) == (1, killed)
+    assert launch._cause({0: later, 2: ended}) == (0, later)
+    assert launch._cause({0: ended}) == (0, ended), "the control"
+
+
 @pytest.mark.parametrize(
     ("errors", "failed", "stopped", "expected"),
     [
