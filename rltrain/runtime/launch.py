@@ -66,9 +66,7 @@ def launch(config: TorchrunConfig, arguments: Sequence[str]) -> None:
     own_address = _own_address(host, int(port)) if config.nodes > 1 else None
     name = uuid.uuid4().hex[:8] if config.nodes == 1 else "run"
     if config.nodes > 1 and is_host:
-        # Torch's launcher opens its store for each attempt, and shares this one. Without it the store would end with
-        # an attempt, although the other machines may wait there already for the next one.
-        _stores.append(_open_store(host, int(port)))
+        is_host = _open_store(host, int(port))
     try:
         for attempt in itertools.count():
             try:
@@ -135,15 +133,19 @@ def _launch_once(
         _raise_end(Path(place), failed, stopped)
 
 
-def _open_store(host: str, port: int) -> Any:
-    """Return a store that listens on the port. Raises ConfigError."""
+def _open_store(host: str, port: int) -> bool:
+    """Open the store on which the machines meet. Returns False if another launcher of this machine was faster.
+
+    Torch's launcher opens its store for each attempt, and shares this one. Without it the store would end with an
+    attempt, although the other machines may wait there already for the next one.
+    """
     from torch.distributed import DistNetworkError, TCPStore
 
     try:
-        return TCPStore(host, port, is_master=True, wait_for_workers=False, multi_tenant=True)
-    except DistNetworkError as error:  # another program was faster
-        what = f"'{host}:{port}' cannot be opened"
-        raise ConfigError(what, "runtime.rendezvous", "name a free port of one machine") from error
+        _stores.append(TCPStore(host, port, is_master=True, wait_for_workers=False, multi_tenant=True))
+    except DistNetworkError:
+        return False
+    return True
 
 
 def _leave_if_stuck(place: Path, done: threading.Event) -> None:

@@ -105,3 +105,12 @@ def test_only_a_free_port_of_this_machine_is_for_listening():
 def test_the_address_that_other_machines_get_is_never_a_loopback():
     """Bug: where a machine's own name is 127.0.1.1, the others would look for the store on themselves."""
     assert launch._own_address("localhost", 29500) is None
+
+
+def test_of_two_launchers_on_one_machine_one_opens_the_store(monkeypatch):
+    """Bug: both found the port free, and the slower one ended because it could not listen."""
+    monkeypatch.setattr(launch, "_stores", [])
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        assert not launch._open_store("127.0.0.1", port)
+    assert launch._open_store("127.0.0.1", port), "the control"
