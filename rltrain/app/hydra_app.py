@@ -205,9 +205,8 @@ def _refuse_files(argv: list[str]) -> None:
     """
     for folder in config_folders(argv):
         for path in folder.rglob("*.yaml"):
-            with contextlib.suppress(
-                OSError, ValueError, RecursionError, yaml.YAMLError
-            ):  # Hydra tells it if it reads it
+            # If it cannot be read, Hydra says so when it needs it.
+            with contextlib.suppress(OSError, ValueError, RecursionError, yaml.YAMLError):
                 if path.is_file() and b"*" in path.read_bytes():
                     _refuse_many_values(path)
             ours = CONFIGS / path.relative_to(folder)

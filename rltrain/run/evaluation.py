@@ -38,6 +38,7 @@ class Agent(Protocol):
         ...
 
 
+@global_random.preserved()
 def play_episodes(
     config: RunConfig,
     agent: Agent,
@@ -56,36 +57,6 @@ def play_episodes(
     that the agent was made for, of `in_words`; None if they are not known. Raises NonFiniteError, and
     EnvironmentFailure for other spaces.
     """
-    with global_random.preserved():
-        return _play_episodes(config, agent, episodes, seed, greedy, stopping, made_for)
-
-
-def ending_env(config: RunConfig) -> Any:
-    """Return the settings of the run's environment with a time limit, so that an evaluation ends.
-
-    The limit of an environment with a transition table is that of the table.
-    """
-    return registry.bounded(config.env, registry.TABLE_STEPS if config.algo.is_tabular else registry.NO_END_STEPS)
-
-
-def check_made_for(pool: Pool, made_for: list[str] | None) -> None:
-    """Raise EnvironmentFailure if a pool has other spaces than those that the agent was made for, if they are known."""
-    found = in_words(pool.frame_space, pool.action_space)
-    if made_for is not None and found != made_for:
-        now, then = (f"observations {obs} and actions {action}" for obs, action in (found, made_for))
-        what = f"a new environment has {now}, but the agent was made for {then}"
-        raise EnvironmentFailure(what, "env", "give all environments of one configuration the same spaces")
-
-
-def _play_episodes(
-    config: RunConfig,
-    agent: Agent,
-    episodes: int,
-    seed: int,
-    greedy: bool,
-    stopping: Callable[[int], bool],
-    made_for: list[str] | None,
-) -> dict[str, Any]:
     # Each environment plays a fixed number of episodes: taking the first to finish would prefer short episodes.
     num_envs = min(episodes, 8)
     share = [episodes // num_envs + (index < episodes % num_envs) for index in range(num_envs)]
@@ -122,6 +93,23 @@ def _play_episodes(
         "lengths": lengths,
         "seed": seed,
     }
+
+
+def ending_env(config: RunConfig) -> Any:
+    """Return the settings of the run's environment with a time limit, so that an evaluation ends.
+
+    The limit of an environment with a transition table is that of the table.
+    """
+    return registry.bounded(config.env, registry.TABLE_STEPS if config.algo.is_tabular else registry.NO_END_STEPS)
+
+
+def check_made_for(pool: Pool, made_for: list[str] | None) -> None:
+    """Raise EnvironmentFailure if a pool has other spaces than those that the agent was made for, if they are known."""
+    found = in_words(pool.frame_space, pool.action_space)
+    if made_for is not None and found != made_for:
+        now, then = (f"observations {obs} and actions {action}" for obs, action in (found, made_for))
+        what = f"a new environment has {now}, but the agent was made for {then}"
+        raise EnvironmentFailure(what, "env", "give all environments of one configuration the same spaces")
 
 
 def planned_episodes(config: Any, after_step: int = -1) -> int:
