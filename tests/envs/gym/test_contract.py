@@ -3,21 +3,26 @@
 import asyncio
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from small_runs import small
 
 from rltrain.app import sweep
+from rltrain.config.algorithms import A2CConfig
 from rltrain.config.environments import GymConfig
+from rltrain.config.run import RunConfig
 from rltrain.envs import global_random, registry
 from rltrain.envs.gym import contract, guard
 from rltrain.envs.gym.contract import ContractBreach
 from rltrain.envs.gym.guard import environment_code
 from rltrain.errors import EnvironmentFailure
+from rltrain.run.evaluation import play_episodes
 from rltrain.system import signals
 
 ID = "wayward:Wayward-v0"
@@ -188,6 +193,21 @@ def test_a_seed_reaches_the_global_generators_and_the_spaces(workers):
         return found
 
     assert rewards(3) == rewards(3) != rewards(4)
+
+
+def test_an_evaluation_leaves_the_global_generators_as_they_were():
+    """Bug: training goes on with other numbers after an evaluation, so a run depends on how often it is evaluated."""
+    states = []
+
+    def policy(obs, greedy, generator):
+        states.append(random.getstate())
+        return np.zeros(len(obs), np.int64)
+
+    config = RunConfig(algo=A2CConfig(), env=GymConfig("x", id="wayward:Sloppy-v0"))
+    before = random.getstate(), np.random.get_state()[2]
+    play_episodes(config, SimpleNamespace(policy=policy), 2, 0, True)
+    assert len(set(states)) == len(states) > 1, "the control: the environment draws from them"
+    assert (random.getstate(), np.random.get_state()[2]) == before
 
 
 @pytest.mark.parametrize("how", ["other actions", "other shape"])
