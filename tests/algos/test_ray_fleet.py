@@ -20,6 +20,7 @@ from rltrain.config.run import RunConfig
 from rltrain.config.runtime import RayConfig
 from rltrain.envs.workers.process import Failure
 from rltrain.errors import ConfigError, EnvironmentFailure, NonFiniteError
+from rltrain.runtime import ray_cluster
 from rltrain.runtime.share import Share
 
 
@@ -41,7 +42,8 @@ class Ray:
     def remote(self, **options):
         return lambda cls: SimpleNamespace(remote=self._actor)
 
-    def _actor(self, make_policy, config, num_steps, share, seed, surroundings):
+    def _actor(self, make):
+        _, _, _, share, seed, _ = make.args
         handle = SimpleNamespace(share=share, seed=seed, count=0)
 
         def play(reference, version):
@@ -82,7 +84,7 @@ class Ray:
 @pytest.fixture
 def made(monkeypatch):
     """Make a fleet of the stand-in; returns both."""
-    monkeypatch.setattr(ray_fleet, "_connect", lambda runtime: lambda: None)
+    monkeypatch.setattr(ray_cluster, "connect", lambda address, num_cpus, key: lambda: None)
     monkeypatch.setattr(ray_fleet, "_WAIT_S", 0.0)
 
     def make(drops=True, stopping=False, **settings):

@@ -14,7 +14,6 @@ CALLS = {"open", "read_text", "write_text", "read_bytes", "write_bytes", "mkdir"
 """Calls that open, change or list something. `np.load` and `np.save` count too."""
 
 ALLOWED = {
-    "algos/parts/ray_fleet.py": {"_connect", "leave"},  # Ray's own folder for temporary files
     "run/checkpoint_files.py": {"write", "read", "sync"},  # in a new folder; members that `verify` has checked
     "run/checkpoint.py": {"save", "_remove_old", "point"},  # names in `checkpoints`, which is a folder of the run
     "run/own_code.py": {"copy"},  # in the folder of a new run

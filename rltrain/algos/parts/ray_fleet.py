@@ -1,4 +1,4 @@
-"""Players in the actors of a Ray cluster, and what they send. The only module that imports Ray, and only for a run.
+"""Players in the actors of a Ray cluster, and what they send. Ray is imported for a run alone.
 
 Each actor is asked for `chunks_in_flight` chunks in advance, with the newest weights of that moment. Its chunks are
 learned from in the order in which it played them. A lost actor is replaced; the learner goes on with the others'.
@@ -6,15 +6,11 @@ learned from in the order in which it played them. A lost actor is replaced; the
 
 import contextlib
 import dataclasses
-import logging
+import functools
 import math
 import os
-import secrets
-import shutil
 import signal
-import socket
 import sys
-import tempfile
 import time
 import traceback
 from collections import Counter, deque
@@ -22,7 +18,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import psutil
 
 from rltrain import errors
 from rltrain.algos.parts.players import MakePolicy, Player
@@ -35,10 +30,11 @@ from rltrain.config.user_code import describe
 from rltrain.envs import global_random, registry
 from rltrain.envs.seeding import env_seed
 from rltrain.envs.workers.process import Failure
-from rltrain.errors import ConfigError, EnvironmentFailure, OutOfMemory, ProcessLost, RltrainError
+from rltrain.errors import EnvironmentFailure, OutOfMemory, ProcessLost, RltrainError
 from rltrain.run.checkpoint import Stateful
+from rltrain.runtime import ray_cluster
 from rltrain.runtime.share import Share
-from rltrain.system import out_of_memory, process, signals
+from rltrain.system import out_of_memory, process
 
 _WAIT_S = 0.5
 """The longest wait for a chunk, in seconds, before the caller looks for signals."""
@@ -48,33 +44,16 @@ _RATE_S = 5.0
 """Seconds over which bytes are counted for `runtime/bytes_per_s`."""
 _START_S = 30.0
 """Seconds without any chunk after which a warning says what the actors wait for."""
-_REACH_S = 10.0
-"""The longest wait for an answer of the machine that `runtime.address` names, in seconds."""
-_TRIES = 3
-"""Tries to start Ray. It gives up after 30 s, which a busy machine may take longer than."""
-_LONGEST_ROOT = 10
-"""The longest path of a folder for temporary files that can hold Ray's sockets: Linux takes 107 characters in all."""
 
 
 class Host:
     """A player in a process of Ray. It is made by the first call, so that its errors come back as an answer."""
 
-    def __init__(
-        self,
-        make_policy: MakePolicy,
-        config: dict[str, Any],
-        num_steps: int,
-        share: Share,
-        seed: int,
-        surroundings: tuple[str, list[str], list[str]],
-    ) -> None:
-        """config: as `dataclasses.asdict` gives it, because its classes may be those of a plugin. share: the
-        environments of this player. surroundings: the learner's working directory, search path and plugins.
-        """
+    def __init__(self, make: Callable[[], Player]) -> None:
         # Ctrl-C and a scheduler's signals reach the whole process group. The learner decides when its actors end.
         for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
-        self._make = lambda: _make_player(make_policy, config, num_steps, share, seed, surroundings)
+        self._make = make
         self._player: Player | None = None
 
     def play(self, weights: np.ndarray, version: int) -> Chunk | Failure:
@@ -100,6 +79,11 @@ def _make_player(
     seed: int,
     surroundings: tuple[str, list[str], list[str]],
 ) -> Player:
+    """Make the player of an actor, in its process.
+
+    saved: settings as `dataclasses.asdict` gives them, because their classes may be those of a plugin. share: the
+    environments of this player. surroundings: the learner's working directory, search path and plugins.
+    """
     working_directory, search_path, plugins = surroundings
     process.prepare()
     with contextlib.suppress(OSError):  # another machine may not have it
@@ -179,7 +163,8 @@ class RayFleet:
         self._max_lag = math.inf if not drops else runtime.max_lag or 4 * in_flight
         self._at_once = runtime.actors if drops else 1
         self.parts: dict[str, Stateful] = {}
-        self._leave = _connect(runtime)
+        num_cpus = math.ceil(runtime.actors * runtime.cpus_per_actor)
+        self._leave = ray_cluster.connect(runtime.address, num_cpus, "runtime.address")
         import ray
 
         self._ray = ray
@@ -251,7 +236,7 @@ class RayFleet:
             if self._stopping():  # the signal may have reached Ray, too
                 return []
             fix = "go on from the last checkpoint with `rltrain resume`"
-            raise ProcessLost(f"Ray is lost: {_first_line(error)}", "runtime.address", fix) from error
+            raise ProcessLost(f"Ray is lost: {ray_cluster.first_line(error)}", "runtime.address", fix) from error
         finally:
             self._waited_s += time.monotonic() - start_s
         taken = [self._queue.popleft() for _ in range(self._at_once)]
@@ -279,7 +264,8 @@ class RayFleet:
         seed = env_seed(env_seed(self._seed, share.first), actor.restarts) if actor.restarts else self._seed
         surroundings = (os.getcwd(), [folder for folder in sys.path if folder], list(plugin_modules.LOADED))
         settings = dataclasses.asdict(self._config)
-        actor.handle = self._remote.remote(self._make_policy, settings, self._num_steps, share, seed, surroundings)
+        make = functools.partial(_make_player, self._make_policy, settings, self._num_steps, share, seed, surroundings)
+        actor.handle = self._remote.remote(make)
         actor.works = False
 
     def _ask(self) -> None:
@@ -313,7 +299,7 @@ class RayFleet:
             try:
                 answer = self._ray.get(reference)
             except self._ray.exceptions.RayTaskError as error:
-                what = f"actor {actor.number} cannot play: {_first_line(error)}"
+                what = f"actor {actor.number} cannot play: {ray_cluster.first_line(error)}"
                 fix = "install the same versions of rltrain, its packages and your own modules on all machines"
                 raise EnvironmentFailure(what, "runtime.address", fix) from error
             except self._ray.exceptions.RayError as error:
@@ -332,7 +318,7 @@ class RayFleet:
         """Start another actor in place of a lost one. Raises EnvironmentFailure if too many were replaced already."""
         if self._stopping():  # the signal may have reached the actors, too
             return
-        what = f"actor {actor.number} is lost: {_first_line(error)}"
+        what = f"actor {actor.number} is lost: {ray_cluster.first_line(error)}"
         num_restarts = sum(each.restarts for each in self._actors)
         if num_restarts >= self._runtime.max_restarts:
             what += f", and {num_restarts} actors were replaced already"
@@ -367,85 +353,3 @@ def _copied(chunk: Chunk) -> Chunk:
     """Return the chunk in memory of its own: what Ray gives can only be read, and fills its store while it is kept."""
     arrays: dict[str, Any] = {name: part.copy() for name, part in vars(chunk).items() if isinstance(part, np.ndarray)}
     return dataclasses.replace(chunk, **arrays)
-
-
-def _first_line(error: BaseException) -> str:
-    """Return the sentence of one of Ray's errors that says why, with the process if it names one."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    why = next((line for line in lines if line.startswith("The actor is dead because")), lines[0])
-    facts = dict(line.split(": ", 1) for line in lines if line.startswith(("pid: ", "ip: ")))
-    where = f" (process {facts['pid']} on {facts['ip']})" if len(facts) == 2 else ""
-    return why.split(". ")[0].rstrip(".") + where
-
-
-def _connect(runtime: RayConfig) -> Callable[[], None]:
-    """Start or join Ray. Return the function that ends or leaves it. Raises ConfigError, EnvironmentFailure."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    place = None
-    if runtime.address == "local":
-        # Listen on the loopback interface alone, whatever the system: Ray's name for the setting tells half of it.
-        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-        # Without a token of ours Ray would write one to the home folder.
-        if os.environ.setdefault("RAY_AUTH_MODE", "token") == "token":
-            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-        root = tempfile.gettempdir()
-        place = tempfile.mkdtemp(prefix="rltrain-ray-", dir=root if len(root) <= _LONGEST_ROOT else "/tmp")
-        settings |= {"num_cpus": math.ceil(runtime.actors * runtime.cpus_per_actor), "num_gpus": 0}
-        settings |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1", "_temp_dir": place}
-    elif runtime.address != "auto":
-        host, _, port = runtime.address.rpartition(":")
-        try:  # Ray itself tries for minutes
-            socket.create_connection((host, int(port)), timeout=_REACH_S).close()
-        except (OSError, OverflowError) as error:
-            raise _no_ray(error, runtime) from error
-
-    def leave() -> None:
-        ray.shutdown()
-        if place is not None:
-            shutil.rmtree(place, ignore_errors=True)
-
-    import ray
-
-    # Ray takes SIGTERM for itself, and answers it by SystemExit.
-    handlers = {number: signal.getsignal(number) for number in signals.STOP_SIGNALS}
-    others = {child.pid for child in psutil.Process().children()}
-    is_stopped = False
-    try:
-        for tries_left in range(_TRIES - 1 if place else 0, -1, -1):
-            try:
-                ray.init(runtime.address, **settings)
-                return leave
-            except Exception as error:  # Ray raises plain Exceptions, too
-                _kill_new_children(others)
-                if not tries_left:
-                    leave()
-                    raise _no_ray(error, runtime) from error
-    except SystemExit:
-        is_stopped = True
-        _kill_new_children(others)
-        leave()
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-    if is_stopped:
-        os.kill(os.getpid(), signal.SIGTERM)  # the run answers it
-    raise EnvironmentFailure("Ray was stopped while it started", "runtime.address", "start the run again")
-
-
-def _no_ray(error: Exception, runtime: RayConfig) -> RltrainError:
-    """Return the error line for a Ray that cannot be started or joined."""
-    if runtime.address == "local":
-        fix = "stop other programs and try again, or join a cluster with runtime.address"
-        return EnvironmentFailure(f"Ray cannot be started: {_first_line(error)}", "runtime.address", fix)
-    fix = "start it with `ray start --head`, or use runtime.address=local"
-    return ConfigError(f"Ray cannot be reached: {_first_line(error)}", "runtime.address", fix)
-
-
-def _kill_new_children(others: set[int]) -> None:
-    """Kill the processes of a Ray that did not start: it leaves them behind."""
-    for child in psutil.Process().children():
-        if child.pid not in others:
-            with contextlib.suppress(psutil.Error):
-                for each in (*child.children(recursive=True), child):
-                    each.kill()
