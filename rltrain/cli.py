@@ -59,7 +59,7 @@ def run(argv: list[str]) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return _stopped(argv)
-    except (SystemExit, Halt, GeneratorExit):
+    except (SystemExit, Halt):
         raise
     except BaseException as error:
         if signals.interrupts:  # a library has made another error of it
@@ -83,6 +83,7 @@ def run(argv: list[str]) -> int:
 
 def print_error(error: RltrainError) -> None:
     """Print an error as the last line on stderr."""
+    plugin_modules.put_back_builtins()
     print(f"{terminal.styled('rltrain: error:', 'red', sys.stderr)} {error}", file=sys.stderr, flush=True)
 
 
@@ -115,6 +116,9 @@ def _route(argv: list[str]) -> int:
 
         return completion.query(argv, _compose)
     _check_form(argv)
+    from rltrain.commands import arguments
+
+    arguments.note_repeated(argv)
     if any(arg.startswith("config=") for arg in argv):
         from rltrain.commands import reproduce
 

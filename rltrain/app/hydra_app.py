@@ -27,7 +27,7 @@ from rltrain.app import hydra_sweep
 from rltrain.app.hparams import own_algorithms, preset_of, tuned_env
 from rltrain.app.overrides import accept_whole_floats, normalise, options_first, quote
 from rltrain.app.paths import CONFIGS, config_folders, schema_name
-from rltrain.app.resolve import resolve
+from rltrain.app.resolve import SHORTHANDS, resolve
 from rltrain.config import plugin_modules
 from rltrain.config.algorithms import ALGOS
 from rltrain.config.environments import ENVIRONMENTS, config_class
@@ -113,6 +113,7 @@ def run(argv: list[str], typed: list[str] | None = None) -> int:
     refuse_unknown_choices(argv, groups=["hparams"])  # hparams are optional: Hydra would ignore a misspelt name
     _refuse_no_names(argv)
     _refuse_tuned_as(argv)
+    _refuse_two_sizes(argv)
     _refuse_files(argv)
     register_schemas(argv)
     _failures.clear()
@@ -196,6 +197,16 @@ def _refuse_tuned_as(argv: list[str]) -> None:
         if typed := next((arg for arg in argv if re.match(rf"[+~]*{re.escape(key)}(=|$)", arg)), None):
             what = f"'{typed}' cannot be set on the command line"
             raise ConfigError(what, key, f"set it in {file} YAML file, or choose with hparams=...")
+
+
+def _refuse_two_sizes(argv: list[str]) -> None:
+    """Raise ConfigError for `num_envs=2 algo.num_envs=4`: the run's key would win over the algorithm's in silence."""
+    given = dict(arg.lstrip("+").split("=", 1) for arg in argv if "=" in arg)
+    for key in SHORTHANDS:
+        values = [given.get(name, "null") for name in (key, f"algo.{key}")]
+        if "null" not in values and values[0] != values[1]:
+            what = f"{key}={values[0]} and algo.{key}={values[1]} are two values of one setting"
+            raise ConfigError(what, key, f"leave out one of them: {key}= is short for algo.{key}=")
 
 
 def _refuse_files(argv: list[str]) -> None:
@@ -324,7 +335,7 @@ def file_values(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError, yaml.YAMLError, OmegaConfBaseException) as error:
         what = "the file of settings cannot be read: " + " ".join(str(error).split())[:200]
         raise ConfigError(what, str(path), "give a YAML file with lines such as `total_steps: 1e6`") from error
-    if not isinstance(values, dict):
+    if not values or not isinstance(values, dict):
         raise ConfigError("the file has no settings", str(path), "write lines such as `total_steps: 1e6`")
     return {str(key): value for key, value in values.items()}
 

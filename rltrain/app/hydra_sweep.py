@@ -33,6 +33,9 @@ exit_codes: list[int] = []
 _NOT_OF_A_JOB = ("hydra.mode", "hydra/launcher", "hydra.launcher", "hydra/sweeper", "hydra.sweep", "skip_done", "fail_")
 """Beginnings of arguments that belong to the sweep, not to a job of it."""
 
+_MANY_JOBS = 100
+"""Number of jobs whose settings take seconds to compose, which one line then explains."""
+
 Settings = Callable[[DictConfig, list[str]], RunConfig]
 """Builds the settings of a composed configuration; the list is the command line."""
 
@@ -120,6 +123,8 @@ class Sweeper(HydraSweeper):
         """Compose every job. Raises HydraException or ConfigError for a value that does not compose."""
         assert self.config is not None and self.hydra_context is not None
         varies = _varying(batch)
+        if len(batch) > _MANY_JOBS:
+            print(f"checking the settings of {len(batch):,} jobs", file=sys.stderr)
         jobs = []
         for number, overrides in enumerate(batch):
             composed = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)

@@ -18,6 +18,9 @@ from rltrain.errors import ConfigError, EnvironmentFailure
 from rltrain.runtime import launch
 from rltrain.system import ram
 
+SHORTHANDS = ("num_envs", "batch_size")
+"""The run's keys that are short for the algorithm's keys of the same name, and win over them."""
+
 _USABLE = 0.9
 """Fraction of the free memory that a suggested size may fill; networks and emulators need the rest."""
 
@@ -181,7 +184,7 @@ def _frames_on_device(config: RunConfig, frame_space: Any) -> bool:
 def _with_shorthands(config: RunConfig) -> Any:
     """Return the algorithm's settings with the run's `num_envs` and `batch_size` filled in. Raises ConfigError."""
     algo = dataclasses.asdict(config.algo)
-    for key in ("num_envs", "batch_size"):
+    for key in SHORTHANDS:
         if getattr(config, key) is not None:
             if key not in algo:
                 raise ConfigError(

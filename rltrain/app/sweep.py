@@ -255,7 +255,7 @@ def attempt(sweep: Sweep, job: Job, resolved: RunConfig | None = None) -> None:
         late = _train(sweep, job, resolved)
     except Stopped as error:
         raise Interrupt(error.signal_number) from None
-    except (Halt, KeyboardInterrupt, GeneratorExit):
+    except (Halt, KeyboardInterrupt):
         raise
     except BaseException as error:  # also an asyncio.CancelledError, or the SystemExit of a plugin
         record_failure(sweep.place(job), error)
@@ -386,6 +386,10 @@ def again(sweep: Sweep, jobs: Iterable[Job]) -> str:
     files = dict.fromkeys(str(config["env"].get("cfg") or "") for config in configs)
     words += [f"env.cfg={','.join(filter(None, files))}"] if any(files) else []
     words += [f"plugins=[{','.join(plugins)}]"] if plugins else []
+    for key in ("address", "rendezvous"):
+        places = dict.fromkeys(str((config.get("runtime") or {}).get(key) or "") for config in configs)
+        named = [place for place in places if place not in ("", "local", "auto")]
+        words += [f"runtime.{key}={','.join(named)}"] if named else []
     return shlex.join(words)
 
 

@@ -4,13 +4,14 @@ import dataclasses
 import math
 import os
 import re
-from collections.abc import Container
+import sys
+from collections.abc import Container, Iterable
 from pathlib import Path
 
 from rltrain.config import plugin_modules
 from rltrain.config import saved as saved_config
 from rltrain.config.run import RunConfig
-from rltrain.errors import ConfigError, nearest
+from rltrain.errors import ConfigError, nearest, printable
 from rltrain.run import checkpoint, own_code
 from rltrain.run import folder as run_folder
 
@@ -32,7 +33,9 @@ def split(
                 "settings take no dashes", arg, f"write {key}={after if dashed[2] is None else dashed[2]}"
             )
     words = [arg for arg in argv if not is_setting(arg, keys)]
-    values = dict(arg.split("=", 1) for arg in argv if is_setting(arg, keys))
+    settings = [arg for arg in argv if is_setting(arg, keys)]
+    note_repeated(settings)
+    values = dict(arg.split("=", 1) for arg in settings)
     values |= {key: os.path.expanduser(values[key]) for key in _PATHS & values.keys()}
     for key in values:
         if key not in keys:
@@ -45,6 +48,21 @@ def split(
         where = " ".join([f"rltrain {command}", *argv])
         raise ConfigError(what, where, f"usage: {usage}")
     return words, values
+
+
+def note_repeated(settings: Iterable[str]) -> None:
+    """Say on stderr which value counts if a command line gives a key with two values: the last one, as in Hydra.
+
+    Scripts that append their user's settings rely on it. For anybody else it is a slip.
+    """
+    given: dict[str, list[str]] = {}
+    for setting in settings:
+        key, equals, value = setting.lstrip("+~").partition("=")
+        given.setdefault(key, []).extend([value] if equals else [])
+    for key, values in given.items():
+        if len(set(values)) > 1:
+            text = f"rltrain: warning: {key} is given more than once; the last one counts: {key}={values[-1]}"
+            print(printable(text), file=sys.stderr)
 
 
 def is_setting(arg: str, keys: Container[str]) -> bool:

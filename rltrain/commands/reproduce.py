@@ -9,10 +9,12 @@ from typing import Any
 from rltrain import plugins
 from rltrain.app import hydra_app
 from rltrain.app.overrides import written
-from rltrain.commands.arguments import refuse_imports
+from rltrain.app.resolve import SHORTHANDS
+from rltrain.commands.arguments import note_repeated, refuse_imports
 from rltrain.config import plugin_modules
 from rltrain.config import saved as saved_config
 from rltrain.config.run import RunConfig
+from rltrain.config.runtime import refuse_places
 from rltrain.errors import CheckpointError, ConfigError, printable
 from rltrain.run import folder as run_folder
 
@@ -30,6 +32,7 @@ def main(argv: list[str]) -> int:
         raise ConfigError("reproduce needs a run", " ".join(["rltrain reproduce", *argv]), f"usage: {USAGE}")
     folder, _ = run_folder.find(words[0])
     rest = [word for word in argv if word != words[0]]
+    note_repeated(rest)
     path = folder / "config.yaml"
     return _train(path, _is_complete(path), rest, ["reproduce", *argv])
 
@@ -75,6 +78,8 @@ def _of_a_run(path: Path, typed: list[str]) -> list[str]:
     given = dict(word.split("=", 1) for word in typed if "=" in word)
     config: RunConfig = saved_config.load(path, given.get("env.cfg"))
     refuse_imports(config, given, path.parent)
+    if "runtime" not in given:
+        refuse_places(config.runtime, typed)
     plugins.OPTIONS["env", "saved"] = plugins.Option(config.env, "the environment of an earlier run")
     found = [f"algo={config.algo.name}", "env=saved", f"network={config.network.name}"]
     found += [f"runtime={config.runtime.name}"]
@@ -126,6 +131,8 @@ def _of_the_user(values: dict[str, Any], path: Path) -> list[str]:
 def _without_what_is_typed(settings: list[str], typed: list[str]) -> list[str]:
     """Leave out what the command line sets, and the settings of a group for which it makes another choice."""
     keys = {word.lstrip("+~").partition("=")[0] for word in typed}
+    for key in SHORTHANDS:  # one setting with two names: else the file's `num_envs` would win over `algo.num_envs`
+        keys |= {key, f"algo.{key}"} if keys & {key, f"algo.{key}"} else set()
     chosen = tuple(f"{group}{sign}" for group in _GROUPS if group in keys for sign in "=.")
     # What the file says of where its values come from is true only if they are taken.
     chosen += ("tuned_by=",) if {"algo", "env"} & keys else ()

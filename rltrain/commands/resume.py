@@ -18,7 +18,7 @@ from rltrain.config.algorithms import ALGOS
 from rltrain.config.environments import ENVIRONMENTS
 from rltrain.config.network import NetworkConfig
 from rltrain.config.run import RunConfig
-from rltrain.config.runtime import RUNTIMES
+from rltrain.config.runtime import RUNTIMES, refuse_places
 from rltrain.errors import ConfigError
 from rltrain.run import checkpoint
 from rltrain.run import folder as run_folder
@@ -34,6 +34,7 @@ USAGE = (
 _OF_RUNTIME = {
     f"runtime.{field.name}" for kind in RUNTIMES.values() for field in dataclasses.fields(kind) if field.name != "name"
 }
+_PLACES = {"runtime.address", "runtime.rendezvous"}
 _KEYS = {"total_steps", "micro_batch_size", "oom", "progress", "runtime", *_OF_RUNTIME, *RUN_KEYS}
 
 
@@ -76,7 +77,9 @@ def _resume(
     config = load_config(folder, path, values)
     if runtime := _changed_runtime(config, values):
         changes["runtime"] = runtime
-    config = check_runtime(dataclasses.replace(config, **changes))
+    config = dataclasses.replace(config, **changes)
+    refuse_places(config.runtime, [f"{key}={value}" for key, value in values.items()])
+    config = check_runtime(config)
     check_device(config)
     check_environment(config)
     candidates = checkpoint.candidates(folder, which, saved_config.fingerprints(config, folder), config.seed)
@@ -95,17 +98,19 @@ def _resume(
 
 def _resume_sweep(word: str, values: dict[str, str]) -> int:
     """Run the jobs of a sweep that are not done. Returns the exit code. Raises RltrainError."""
-    if wrong := sorted(values.keys() - {"progress", *RUN_KEYS}):
+    if wrong := sorted(values.keys() - {"progress", *_PLACES, *RUN_KEYS}):
         raise ConfigError(
             "this key is for a single run", wrong[0], "resume a run of the sweep with it, or leave it out"
         )
     found = sweep.load(Path(word))
     ids = values.get("env.id", "").split(",")
     files = [os.path.abspath(os.path.expanduser(file)) for file in values.get("env.cfg", "").split(",")]
+    places = [f"{key}={place}" for key in _PLACES & values.keys() for place in values[key].split(",")]
     for job in found.jobs:
         if job.config is None:
             continue
         config = saved_config.from_dict(job.config)
+        refuse_places(config.runtime, places)
         own = getattr(config.env, "id", "")
         refuse_imports(config, {"env.id": own} if own in ids else {}, found.folder)
         file = getattr(config.env, "cfg", None)
@@ -129,12 +134,20 @@ def _rank_0_locks(folder: Path, values: dict[str, str]) -> bool:
 
 def _changed_runtime(config: RunConfig, values: dict[str, str]) -> Any:
     """Return the settings of the runtime that the command line gives, or None if it gives none. Raises ConfigError."""
-    given = {key.partition(".")[2]: value for key, value in values.items() if key.startswith("runtime.")}
+    given = {key.partition(".")[2]: _plain(key, text) for key, text in values.items() if key.startswith("runtime.")}
     name = values.get("runtime", config.runtime.name)
     if not given and name == config.runtime.name:
         return None
     kept = dataclasses.asdict(config.runtime) if name == config.runtime.name else {}
-    return saved_config.runtime({**kept, "name": name} | {key: yaml.safe_load(value) for key, value in given.items()})
+    runtime = saved_config.runtime({**kept, "name": name} | given)
+    return runtime if runtime != config.runtime else None
+
+
+def _plain(key: str, text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"the value '{text}' cannot be read", key, "give a number, a text or null") from error
 
 
 def _is_setting(key: str) -> bool:

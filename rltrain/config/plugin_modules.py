@@ -4,6 +4,7 @@ Only modules named on the command line are imported. A saved configuration names
 somebody else, so rltrain never imports a module because of it.
 """
 
+import builtins
 import contextlib
 import importlib
 import importlib.util
@@ -22,6 +23,9 @@ LOADED: list[str] = []
 
 NAMED: set[str] = set()
 """Names of the modules that an `env.id` named."""
+
+_BUILTINS = {name: value for name, value in vars(builtins).items() if not name.startswith("_") and callable(value)}
+"""Python's own functions, such as `print`, before a module of the user's could replace one."""
 
 
 def given(argv: Iterable[str]) -> list[str]:
@@ -103,13 +107,29 @@ def require(names: Iterable[str]) -> None:
 
 def fault_of(error: BaseException) -> EnvironmentFailure | None:
     """Return the error line for an exception that passed through a plugin or a module of `env.id`; None for others."""
-    if isinstance(error, Halt | KeyboardInterrupt | GeneratorExit):  # Ctrl-C is nobody's fault
+    if isinstance(error, Halt | KeyboardInterrupt):  # Ctrl-C is nobody's fault
         return None
     named = {name.split(".")[0] for name in (*LOADED, *NAMED)} - {"rltrain"}
     running = [
         str(frame.f_globals.get("__name__")).split(".")[0] for frame, _ in traceback.walk_tb(error.__traceback__)
     ]
     module = next((name for name in reversed(running) if name in named), None)
-    if module is None:
-        return None
-    return EnvironmentFailure(f"your module '{module}' raised {describe(error)}", "plugins", "the fault is in its code")
+    if module is not None:
+        what = f"your module '{module}' raised {describe(error)}"
+        return EnvironmentFailure(what, "plugins", "the fault is in its code")
+    if named and (replaced := put_back_builtins()):
+        modules, functions = ", ".join(sorted(named)), ", ".join(replaced)
+        what = f"a module of yours ({modules}) replaced Python's {functions}, which ended in {describe(error)}"
+        return EnvironmentFailure(what, "plugins, env.id", "leave Python's functions as they are")
+    return None
+
+
+def put_back_builtins() -> list[str]:
+    """Put back what the user's modules replaced of Python's functions, to tell an error. Returns their names.
+
+    Some replacements, such as a `print` with colours, do no harm, so this is left until then.
+    """
+    replaced = [name for name, value in _BUILTINS.items() if getattr(builtins, name, None) is not value]
+    for name in replaced:
+        setattr(builtins, name, _BUILTINS[name])
+    return replaced

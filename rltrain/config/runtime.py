@@ -1,7 +1,9 @@
 """Settings of the processes of a run: where it computes, never what. Checkpoints fit every runtime."""
 
 import re
+from collections.abc import Container
 from dataclasses import dataclass
+from typing import Any
 
 from rltrain.config.validate import at_least
 from rltrain.errors import ConfigError
@@ -39,7 +41,7 @@ class TorchrunConfig:
         at_least("runtime.max_restarts", self.max_restarts, 0)
         at_least("runtime.silence_s", self.silence_s, 3)
         at_least("runtime.check_every_updates", self.check_every_updates, 0)
-        if self.rendezvous is not None and not re.fullmatch(r".+:\d+", self.rendezvous):
+        if self.rendezvous is not None and not _is_address(self.rendezvous):
             raise ConfigError(f"'{self.rendezvous}' is not HOST:PORT", "runtime.rendezvous", "write e.g. node1:29500")
         if self.nodes > 1 and self.rendezvous is None:
             fix = "name a free port of one machine, e.g. runtime.rendezvous=node1:29500"
@@ -74,9 +76,33 @@ class RayConfig:
         at_least("runtime.cpus_per_actor", self.cpus_per_actor, 0.01)
         at_least("runtime.publish_every_s", self.publish_every_s, 0)
         at_least("runtime.max_restarts", self.max_restarts, 0)
-        if self.address not in ("local", "auto") and not re.fullmatch(r"[^/]+:\d+", self.address):
+        if self.address not in ("local", "auto") and not _is_address(self.address):
             fix = "use local, auto, or HOST:PORT, e.g. node1:6379"
             raise ConfigError(f"'{self.address}' is no address of a Ray cluster", "runtime.address", fix)
+
+
+def _is_address(text: str) -> bool:
+    """Return True for HOST:PORT. A port has 16 bits, and 0 is none."""
+    found = re.fullmatch(r"[^/]+:([0-9]{1,5})", text)
+    return found is not None and 0 < int(found[1]) < 2**16
+
+
+def meeting_places(runtime: Any) -> dict[str, str]:
+    """Return the addresses at which a runtime joins processes that it did not start, by key."""
+    places = {f"runtime.{name}": getattr(runtime, name, None) for name in ("address", "rendezvous")}
+    return {key: place for key, place in places.items() if place not in (None, "local", "auto")}
+
+
+def refuse_places(runtime: Any, named: Container[str]) -> None:
+    """Raise ConfigError if a saved runtime would join processes at an address that the command line does not name.
+
+    A run folder may come from somebody else, and processes that learn together run what the others send them.
+    named: what the command line gives, as `key=value`.
+    """
+    for key, place in meeting_places(runtime).items():
+        if f"{key}={place}" not in named:
+            fix = f"if you trust what runs there, add {key}={place}; or use runtime=local"
+            raise ConfigError(f"the run's configuration would join other processes at '{place}'", key, fix)
 
 
 RUNTIMES: dict[str, type] = {"local": LocalConfig, "torchrun": TorchrunConfig, "ray": RayConfig}

@@ -138,7 +138,7 @@ def from_dict(values: Any) -> RunConfig:
     values = dict(values)
     named = values.get("plugins") or []
     plugin_modules.require(named if _matches(named, list[str]) else [])
-    for group in ("algo", "env", "network"):
+    for group in ("algo", "env", "network", "runtime"):
         if not isinstance(values.get(group) or {}, dict):
             raise ConfigError(f"{group} is not a mapping", group, "use a run folder that rltrain wrote")
     algo, env = values.get("algo") or {}, values.get("env") or {}

@@ -18,7 +18,10 @@ _LONGEST = 300
 
 def describe(error: BaseException) -> str:
     """Return the type, the text and the place of an error: `ValueError: no map (mine.py, line 12, in reset)`."""
-    text = " ".join(str(error).split())
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # the text of an error of the user's own is the user's code, too
+        text = ""
     text = text if len(text) <= _LONGEST else text[:_LONGEST] + "..."
     place = place_of(error)
     return f"{type(error).__name__}{f': {text}' if text else ''}{f' ({place})' if place else ''}"

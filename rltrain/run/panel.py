@@ -14,6 +14,7 @@ from rich.table import Table
 
 from rltrain.config import saved as saved_config
 from rltrain.config.run import RunConfig
+from rltrain.config.runtime import meeting_places
 from rltrain.errors import CheckpointError, printable
 from rltrain.run.evaluation import planned_episodes
 from rltrain.system import inside, terminal
@@ -150,15 +151,17 @@ def show_start(folder: Path | None, facts: dict[str, str]) -> None:
     console.print(Panel(table, title="rltrain", expand=False, border_style="cyan" if colour else ""))
 
 
-def named_again(config: RunConfig) -> str:
+def named_again(config: RunConfig, to_train: bool = False) -> str:
     """Return what a command for a run must name again, quoted for a shell, with a space before each word.
 
-    These are the run's plugins, module of `env.id` and `env.cfg`, which a saved configuration alone must not choose.
+    These are the run's plugins, module of `env.id` and `env.cfg`, which a saved configuration alone must not choose;
+    and for a command that trains the address of other processes.
     """
     env_id = getattr(config.env, "id", "")
     named = [f"env.id={env_id}"] if ":" in env_id and not env_id.startswith("rltrain.") else []
     named += [f"env.cfg={cfg}"] if (cfg := getattr(config.env, "cfg", None)) else []
     named += [f"plugins=[{','.join(config.plugins)}]"] if config.plugins else []
+    named += [f"{key}={place}" for key, place in meeting_places(config.runtime).items()] if to_train else []
     return "".join(f" {shlex.quote(word)}" for word in named)
 
 
@@ -186,7 +189,7 @@ def show_end(folder: Path, config: RunConfig, result: dict[str, Any]) -> None:
         *terminal.wrapped(text, sys.stderr).split("\n"),
         f"  tensorboard --logdir {run}",
         f"  rltrain play {run}{again}",
-        f"  rltrain resume {run} total_steps={2 * result['steps']}{again}",
+        f"  rltrain resume {run} total_steps={2 * result['steps']}{named_again(config, to_train=True)}",
     ]
     for line in lines:
         print(printable(line), file=sys.stderr)

@@ -387,7 +387,7 @@ class Run:
         raise self._stopped(number)
 
     def _stopped(self, number: int) -> Stopped:
-        again = shlex.quote(str(self._shown)) + panel.named_again(self.config)
+        again = shlex.quote(str(self._shown)) + panel.named_again(self.config, to_train=True)
         return Stopped(number, str(self._shown), again)
 
     def mark(self) -> Callable[[], None]:

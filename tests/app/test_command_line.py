@@ -13,6 +13,7 @@ from small_runs import QUICK
 from rltrain import cli
 from rltrain.app import overrides
 from rltrain.commands.arguments import split
+from rltrain.config import saved
 
 TABLE = ["algo=q_learning", "env=maze"]
 
@@ -165,6 +166,7 @@ def test_one_file_of_settings_is_enough_and_what_is_typed_wins(form, compose, tm
     ("text", "said"),
     [
         ("- 1\n", "the file has no settings"),
+        ("# algo: ppo\n", "the file has no settings"),
         ("a: [\n", "the file of settings cannot be read"),
         ("defaults: [ppo]\n", "has no list of defaults"),
         ("totl_steps: 1\n", "did you mean 'total_steps'"),
@@ -228,6 +230,34 @@ def test_a_file_does_not_choose_a_place_outside_of_the_working_directory(command
     (folder / "config.yaml").write_text(yaml.safe_dump(values))
     outcome = command("reproduce", folder)
     assert outcome.code == 2 and "'../../theirs' cannot be a folder's name; env.name" in outcome.last_line, outcome.err
+
+
+def test_of_a_key_given_twice_the_last_value_counts_and_is_told(command, capfd, tmp_path):
+    """Bug: `algo=dqn ... algo=q_learning` trained one of the two without a word."""
+    outcome = command("algo=dqn", *TABLE, *QUICK, "seed=1", "++seed=2", "total_steps=50", "total_steps=50")
+    assert outcome.code == 0, outcome.err
+    told = [line for line in outcome.err.splitlines() if "more than once" in line]
+    assert [line.rpartition(": ")[2] for line in told] == ["algo=q_learning", "seed=2"]
+    config = plain(outcome.folder)
+    assert (config["algo"]["name"], config["seed"]) == ("q_learning", 2)
+    split([str(tmp_path / "a=1"), "episodes=2", str(tmp_path / "a=2"), "episodes=3"], {"episodes"}, "", 1, 2)
+    assert capfd.readouterr().err.splitlines() == [
+        "rltrain: warning: episodes is given more than once; the last one counts: episodes=3"
+    ]
+
+
+@pytest.mark.parametrize("key", ["num_envs", "batch_size"])
+def test_one_setting_with_two_names_has_one_value(key, compose, tmp_path):
+    """Bugs: of `num_envs=2 algo.num_envs=4` the first won in silence; `algo.num_envs=4` of a command line lost against
+    the `num_envs` that every run's own config.yaml has."""
+    pair = ["algo=ppo", "env=cartpole"]
+    refused = compose(*pair, f"{key}=32", f"algo.{key}=64")
+    assert refused.code == 2 and f"{key}=32 and algo.{key}=64 are two values of one setting" in refused.last_line
+    assert getattr(compose(*pair, f"{key}=32", f"algo.{key}=32", "num_envs=32"), key) == 32
+    saved.save(compose(*pair, f"{key}=32"), tmp_path / "config.yaml")
+    for typed in (key, f"algo.{key}"):
+        config = compose(f"config={tmp_path}/config.yaml", f"{typed}=64")
+        assert (getattr(config, key), getattr(config.algo, key)) == (64, 64)
 
 
 def test_errors_keep_their_reason(compose, mine):

@@ -1,5 +1,6 @@
 """A saved configuration imports nothing: a module that it names is imported where this command line names it too."""
 
+import json
 import shlex
 import sys
 from pathlib import Path
@@ -89,3 +90,44 @@ def test_the_command_that_a_stopped_run_prints_resumes_it(command, tmp_path, mon
     forget()
     assert command(*words).code == 0
     forget()
+
+
+@pytest.mark.parametrize(
+    ("runtime", "key"),
+    [
+        ({"name": "ray", "address": "127.0.0.1:1"}, "runtime.address"),
+        ({"name": "torchrun", "rendezvous": "127.0.0.1:1", "nodes": 2}, "runtime.rendezvous"),
+        ({"name": "torchrun", "rendezvous": "127.0.0.1:1"}, "runtime.rendezvous"),
+    ],
+)
+def test_a_saved_address_is_not_joined_unless_it_is_named(runtime, key, command, monkeypatch):
+    """Bug: `resume` of somebody else's run joined the cluster that it named, which then sends code to run."""
+    monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("it connects"))
+    plain = [*small("q_learning", "maze"), "total_steps=60"]
+    run = command(*plain).folder
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    (run / "config.yaml").write_text(yaml.safe_dump(config | {"runtime": runtime}))
+    assert command("-m", *plain, "seed=0,1").code == 0
+    sweep = max(Path("runs/sweeps").iterdir())
+    plan = json.loads((sweep / "sweep.json").read_text())
+    plan["jobs"][1]["config"]["runtime"] = runtime
+    (sweep / "sweep.json").write_text(json.dumps(plan))
+    for words in (["resume", run, "total_steps=90"], ["reproduce", run], [f"config={run}"], ["resume", sweep]):
+        outcome = command(*words)
+        assert outcome.code == 2, outcome.err
+        assert f"would join other processes at '127.0.0.1:1'; {key}; " in outcome.last_line
+        named = command(*words, f"{key}=127.0.0.1:1")
+        assert "would join" not in named.err, "the control: named, it goes on"
+    assert command("eval", run, "episodes=1").code == 0, "which needs no other process"
+    assert command("resume", run, "total_steps=90", "runtime=local").code == 0
+
+
+def test_a_runtime_that_is_no_mapping_is_told(command):
+    """Bugs: a traceback for `runtime: [1]` in a saved configuration, and for `runtime.processes=[`."""
+    run = command(*small("q_learning", "maze"), "total_steps=60").folder
+    outcome = command("resume", run, "total_steps=90", "runtime=torchrun", "runtime.processes=[")
+    assert outcome.code == 2 and "the value '[' cannot be read; runtime.processes; " in outcome.last_line, outcome.err
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    (run / "config.yaml").write_text(yaml.safe_dump(config | {"runtime": [1]}))
+    outcome = command("resume", run, "total_steps=90")
+    assert outcome.code == 2 and "runtime is not a mapping; runtime; " in outcome.last_line, outcome.err

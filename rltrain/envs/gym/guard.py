@@ -40,7 +40,7 @@ class environment_code:
             _is_inside = self._before
         if os.getpid() != self._process:  # the environment has forked: the trainer's copy must not train, too
             process.exit_now(0)
-        if error is None or isinstance(error, RltrainError | Halt | GeneratorExit):
+        if error is None or isinstance(error, RltrainError | Halt):
             return
         if isinstance(error, KeyboardInterrupt) and (
             signals.interrupts or signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -1,6 +1,7 @@
 """What an environment returns is what it declared; what is not ends with code 4 and the environment's name."""
 
 import asyncio
+import builtins
 import json
 import os
 import random
@@ -130,6 +131,8 @@ def test_numbers_outside_of_the_bounds_are_told_once(capsys, monkeypatch, reques
         ("exit constructor", r"raised SystemExit: 0 \(.*wayward.py"),
         ("sys.exit", r"raised SystemExit: 0 \(.*wayward.py, line \d+, in step\)"),
         ("cancelled", r"raised CancelledError: too late \(.*wayward.py, line \d+, in step\)"),
+        ("generator", r"raised GeneratorExit \(.*wayward.py, line \d+, in step\)"),
+        ("mute", r"raised Mute \(.*wayward.py, line \d+, in step\)"),
         ("os._exit", r"the environment called os._exit\(0\)"),
     ],
 )
@@ -255,6 +258,18 @@ def test_what_an_environment_changes_in_the_process_is_no_bug_of_ours(how, comma
         os.chdir(tmp_path)
         torch.set_grad_enabled(True)
     assert outcome.code == 0, outcome.err
+
+
+@pytest.mark.parametrize("name", ["open", "sorted"])
+def test_a_function_of_python_that_an_environment_replaces_is_its_fault(name, command, monkeypatch, tmp_path):
+    """Bug: a traceback of rltrain, and with `print` another one while an error was told."""
+    monkeypatch.setattr(builtins, name, getattr(builtins, name))  # put back, whatever happens
+    args = [*small("a2c", "gym"), f"env.id={ID}", f"env.kwargs={{how:replaces {name}}}", "total_steps=30"]
+    outcome = command(*args, f"run_dir={tmp_path}/runs")
+    assert outcome.code == 4, outcome.err
+    assert f"a module of yours (wayward) replaced Python's {name}, which ended in TypeError" in outcome.last_line
+    monkeypatch.setattr(builtins, "print", None)
+    assert "unknown command 'nonsense'" in command("nonsense").last_line
 
 
 def test_what_ends_a_task_of_asyncio_ends_no_sweep(command, tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """Environments that break gymnasium's contract, each in one way; importing this registers `Wayward-v0`."""
 
 import asyncio
+import builtins
 import contextlib
 import os
 import random
@@ -12,6 +13,11 @@ import numpy as np
 from gymnasium import spaces
 
 VECTOR = spaces.Box(-1, 1, (3,), np.float32)
+
+
+class Mute(Exception):
+    def __str__(self):
+        raise ValueError("no text")
 
 
 class Wayward(gymnasium.Env):
@@ -57,6 +63,8 @@ class Wayward(gymnasium.Env):
             import torch
 
             torch.set_grad_enabled(False)
+        if self.how.startswith("replaces "):
+            setattr(builtins, self.how.removeprefix("replaces "), None)
         obs = self._obs()
         given = {
             "bare reset": obs, "reset without info": (obs, None), "reset of three": (obs, {}, {}),
@@ -72,6 +80,10 @@ class Wayward(gymnasium.Env):
                 return self._obs(), reward, terminated, info
             if self.how == "cancelled":
                 raise asyncio.CancelledError("too late")
+            if self.how == "generator":
+                raise GeneratorExit
+            if self.how == "mute":
+                raise Mute
             if self.how == "sys.exit":
                 sys.exit(0)
             if self.how == "os._exit":
