@@ -8,7 +8,7 @@ import traceback
 
 from rltrain.app import usage
 from rltrain.config import plugin_modules
-from rltrain.errors import ConfigError, Halt, OutOfMemory, RltrainError, nearest, printable
+from rltrain.errors import ConfigError, Halt, OutOfMemory, RltrainError, nearest, printable, too_many_files
 from rltrain.system import process, signals, terminal
 
 _HYDRA_OPTIONS = {"cfg", "package", "info", "experimental_rerun", "c", "p", "i"}
@@ -71,7 +71,7 @@ def run(argv: list[str]) -> int:
             fix = "raise the limit: ulimit -v unlimited" if is_limited else "use device=cpu, or stop other programs"
             print_error(OutOfMemory(out_of_memory.describe(error), argv[0], fix))
             return OutOfMemory.exit_code
-        if fault := plugin_modules.fault_of(error):
+        if fault := plugin_modules.fault_of(error) or too_many_files(error):
             print_error(fault)
             return fault.exit_code
         for line in traceback.format_exc().splitlines():

@@ -122,6 +122,14 @@ def fitting(folder: Path) -> Iterator[None]:
         raise UnfitCheckpoint(f"the checkpoint does not fit: {what}", str(folder), "use another checkpoint") from error
 
 
+def too_many_files(error: BaseException) -> DiskError | None:
+    """Return the error line if this process or the machine may open no further file; None for another error."""
+    if not isinstance(error, OSError) or error.errno not in (errno.EMFILE, errno.ENFILE):
+        return None
+    fix = "raise it, e.g. ulimit -n 4096; an environment may also have lowered it, or leave files open"
+    return DiskError(f"no further file can be opened: {error.strerror}", "the limit of open files", fix)
+
+
 class FolderInUse(RltrainError):
     """Another process uses the run folder."""
 

@@ -19,7 +19,15 @@ from rltrain.algos import registry as algorithms
 from rltrain.config import plugin_modules
 from rltrain.config.run import RunConfig
 from rltrain.envs import patience
-from rltrain.errors import EnvironmentFailure, NonFiniteError, OutOfMemory, RltrainError, Stopped, UnfitCheckpoint
+from rltrain.errors import (
+    EnvironmentFailure,
+    NonFiniteError,
+    OutOfMemory,
+    RltrainError,
+    Stopped,
+    UnfitCheckpoint,
+    too_many_files,
+)
 from rltrain.run import folder as run_folder
 from rltrain.run import logger
 from rltrain.run.run import Restored, Run
@@ -155,7 +163,7 @@ def _train_answering(config: RunConfig, folder: Path, run: Run, algorithm: Modul
     process.last_words.append(note_end)
     run.write_status("running")
     try:
-        with _memory_errors(config):
+        with _shortages(config):
             if not config.algo.is_tabular:  # tabular algorithms run without torch
                 from rltrain.fast.accelerate import set_up
 
@@ -205,11 +213,16 @@ def _write_error(run: Run, folder: Path, error: BaseException) -> None:
 
 
 @contextlib.contextmanager
-def _memory_errors(config: RunConfig) -> Iterator[None]:
-    """Turn a memory error outside of updates (acting, making a network or a replay buffer) into OutOfMemory."""
+def _shortages(config: RunConfig) -> Iterator[None]:
+    """Turn a memory error outside of updates (acting, making a network or a replay buffer) into OutOfMemory.
+
+    A process that may open no further file becomes a DiskError.
+    """
     try:
         yield
     except Exception as error:
+        if files := too_many_files(error):
+            raise files from error
         if not out_of_memory.is_shortage(error):
             raise
         where, fix = _smaller(config, isinstance(error, MemoryError))

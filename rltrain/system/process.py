@@ -1,5 +1,6 @@
 """Settings of the system's libraries for a training process. Most libraries read them only once, when loaded."""
 
+import atexit
 import contextlib
 import ctypes
 import os
@@ -24,6 +25,12 @@ last_words: list[Callable[[str, int], object]] = []
 A run writes them to its folder.
 """
 
+undead: list[object] = []
+"""What is never destroyed, because its destructor may hang: environments with a `__del__` of their own."""
+
+_exit_code: int | None = None
+"""The code to exit with, once all is done."""
+
 exit_s = 10.0
 """The time that Python gets to end. An environment may leave a thread or an exit hook behind that never ends."""
 
@@ -46,12 +53,20 @@ def leave(code: int) -> NoReturn:
 
 def end_soon(code: int) -> None:
     """Exit with `code` after some seconds, or at Ctrl-C, whatever still runs. Call it when all is done."""
+    global _exit_code
+    _exit_code = code
     if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
         signal.signal(signal.SIGINT, lambda number, frame: leave(code))
     timer = threading.Timer(exit_s, leave, [code])
     timer.daemon = True
     with contextlib.suppress(RuntimeError, MemoryError):  # too little memory for another thread
         timer.start()
+
+
+def _spare_the_undead() -> None:
+    """End the process before Python destroys what is left, if there is something that must not be destroyed."""
+    if undead and _exit_code is not None:
+        leave(_exit_code)
 
 
 def usable_cores() -> int:
@@ -86,6 +101,7 @@ def _compiler_cache() -> str | None:
 
 def prepare() -> None:
     """Set short spin waits, one BLAS thread for NumPy, a place for compiled code, an allocator that keeps memory."""
+    atexit.register(_spare_the_undead)  # first, so that it comes after all other exit hooks
     # Waiting threads spin only briefly before they sleep. With OpenMP's default, a second busy process slowed one
     # update from 27 to 434 ms. Some spinning must stay: between two layers of an update of 32 samples one thread works
     # alone, and a thread that fell asleep would delay the next layer.

@@ -18,6 +18,8 @@ from rltrain.app import resolve, usage
 from rltrain.app.hydra_app import CONFIGS
 from rltrain.config.algorithms import ALGOS
 from rltrain.config.run import RunConfig
+from rltrain.config.runtime import RayConfig, TorchrunConfig
+from rltrain.errors import ConfigError
 
 THREE_PARTS = re.compile(r"rltrain: error: [^;]+; [^;]+; .+")
 
@@ -481,3 +483,11 @@ def test_what_actors_on_a_ray_cluster_need(words, code, expected, command, monke
     assert outcome.code == code
     assert expected in outcome.last_line
     assert not outcome.run_dir.exists()
+
+
+@pytest.mark.parametrize("place", ["node1:99999", "node1:0", ":29500", "node1:1e3", "node1"])
+def test_a_place_to_meet_has_a_host_and_a_port(place):
+    """Bug: a traceback of torch's store for a port above 65,535."""
+    for made, key in ((TorchrunConfig, "rendezvous"), (RayConfig, "address")):
+        with pytest.raises(ConfigError, match=rf"'{place}' is .*runtime\.{key}; "):
+            made(**{key: place})

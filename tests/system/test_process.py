@@ -1,5 +1,6 @@
 """A command ends when it is done, and needs a working directory."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -13,10 +14,33 @@ from rltrain.system import out_of_memory, process, ram
 def test_a_thread_that_an_environment_left_does_not_keep_the_process(tmp_path):
     """Bug: after "done" the process waits for a thread that never ends."""
     code = (
-        "import sys, threading; from rltrain.system import process; process._EXIT_S = 0.2\n"
+        "import sys, threading; from rltrain.system import process; process.exit_s = 0.2\n"
         "threading.Thread(target=threading.Event().wait).start(); process.end_soon(5); sys.exit(5)"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=30).returncode == 5
+
+
+def test_what_must_not_be_destroyed_is_not_when_the_process_ends(tmp_path):
+    """Bug: after "done" the process waits in the destructor of an environment. Other exit hooks have their turn."""
+    code = (
+        "import atexit, sys, time; from rltrain.system import process; process.prepare()\n"
+        "class Sleepy:\n    def __del__(self): time.sleep(60)\n"
+        "atexit.register(print, 'hook'); process.undead.append(Sleepy()); process.end_soon(5); sys.exit(5)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], timeout=30, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (5, "hook\n")
+
+
+def test_a_process_that_may_open_no_file_is_told(command, monkeypatch):
+    """Bug: "a bug in rltrain" when an environment, or the shell, had lowered the limit of open files."""
+
+    def refuse(config, run):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), "/proc/1/stat")
+
+    monkeypatch.setattr("rltrain.algos.q_learning.train", refuse)
+    outcome = command("algo=q_learning", "env=maze", "total_steps=60", "progress=false")
+    assert outcome.code == 7 and "no further file can be opened: Too many open files; the limit" in outcome.last_line
+    assert outcome.json("status.json")["exit_code"] == 7
 
 
 def test_a_working_directory_that_was_deleted_is_one_line(command, tmp_path, monkeypatch):

@@ -77,7 +77,15 @@ os._exit = _refuse_exit
 
 
 def close(env: gymnasium.Env, env_id: str) -> None:
-    """Close an environment. An error is only a warning: what the environment gave before is right."""
+    """Close an environment. An error is only a warning: what the environment gave before is right.
+
+    One with a destructor of its own is kept, as nobody could end a destructor that hangs.
+    """
+    layers = [env]
+    while isinstance(layers[-1], gymnasium.Wrapper):
+        layers.append(layers[-1].env)
+    if any(hasattr(type(layer), "__del__") for layer in layers):
+        process.undead.append(env)
     try:
         with environment_code(env_id), interruptible(CLOSING_S):
             env.close()

@@ -54,7 +54,7 @@ def serve(pipe: Connection, make: Callable[..., Any], arguments: tuple[Any, ...]
         while True:
             try:
                 method, given = pipe.recv()
-            except (EOFError, ConnectionResetError):
+            except (EOFError, OSError):  # an environment may also have closed the pipe
                 return
             answer: Any
             try:
@@ -73,7 +73,7 @@ def serve(pipe: Connection, make: Callable[..., Any], arguments: tuple[Any, ...]
                 answer = Failure(*words, traceback.format_exc(), subject is None)
             try:
                 pipe.send(answer)
-            except (BrokenPipeError, ConnectionResetError):
+            except OSError:
                 return
     finally:
         if subject is not None:

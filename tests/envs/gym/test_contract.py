@@ -2,6 +2,7 @@
 
 import asyncio
 import builtins
+import gc
 import json
 import os
 import random
@@ -12,7 +13,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from gymnasium.wrappers import OrderEnforcing
 from small_runs import small
+from wayward import Clinging
 
 from rltrain.app import sweep
 from rltrain.config.algorithms import A2CConfig
@@ -285,6 +288,16 @@ def test_what_ends_a_task_of_asyncio_ends_no_sweep(command, tmp_path, monkeypatc
     monkeypatch.setattr(sweep, "_train", cancelled)
     sweep.attempt(sweep.Sweep(tmp_path, [job]), job)
     assert sweep.state_in(tmp_path / "00") == "failed"
+
+
+def test_an_environment_with_a_destructor_is_closed_but_never_destroyed(monkeypatch):
+    """Bug: a run waits for ever in a `__del__`, which nothing can end, such as one that calls a `close` that hangs."""
+    monkeypatch.setattr(guard.process, "undead", [])
+    for env in (Clinging(), OrderEnforcing(Clinging())):
+        guard.close(env, "x")
+    del env
+    gc.collect()
+    assert Clinging.ends == 0 and len(guard.process.undead) == 2
 
 
 def test_the_child_of_an_environment_that_forks_does_not_train(tmp_path):

@@ -15,6 +15,15 @@ from gymnasium import spaces
 VECTOR = spaces.Box(-1, 1, (3,), np.float32)
 
 
+class Clinging(gymnasium.Env):
+    """It does not let itself be destroyed."""
+
+    observation_space, action_space, ends = VECTOR, spaces.Discrete(2), 0
+
+    def __del__(self):
+        type(self).ends += 1
+
+
 class Mute(Exception):
     def __str__(self):
         raise ValueError("no text")
