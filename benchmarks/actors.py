@@ -78,7 +78,7 @@ def learn(seeds: int, kill: bool) -> None:
             with tempfile.TemporaryDirectory() as folder, cluster() as (address, kill_node):
                 place = Path(folder)
                 settings = ("runtime=ray", f"runtime.actors={ACTORS}", f"runtime.address={address}", f"seed={seed}")
-                process = start(place, *words, *settings, "log_every_steps=1000", "log_every_s=0")
+                process = start(place, *words, *settings, "log_every_steps=1000", "log_every_s=0.05")
                 half = float(words[-1].partition("=")[2]) / 2
                 wait(process, place, lambda line: line["step"] > half)  # noqa: B023  (called before the next turn)
                 if kill:
