@@ -105,6 +105,9 @@ def check_runtime(config: RunConfig) -> RunConfig:
     if not algo.supports_torchrun:
         able = " or ".join(name for name, kind in ALGOS.items() if kind.supports_torchrun)
         raise ConfigError(f"{algo.name} learns in one process", "runtime", f"use runtime=local, or algo={able}")
+    if getattr(algo, "normalize_reward", False):
+        what = "the deviation of returns is that of one process"
+        raise ConfigError(what, "algo.normalize_reward", "use algo.reward_scale, or runtime=local")
     if algo.num_envs < size:
         what = f"{size} processes cannot share {algo.num_envs} environments"
         raise ConfigError(what, "num_envs, runtime.processes", f"use num_envs={size} or more")
