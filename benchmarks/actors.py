@@ -71,9 +71,10 @@ def ended(process: subprocess.Popen[bytes]) -> None:
         sys.exit(f"the training has ended with code {process.returncode}")
 
 
-def learn(seeds: int, kill: bool) -> None:
+def learn(works: list[str], seeds: int, kill: bool) -> None:
     """Print the scores of the final evaluations, and the seconds from the first step to the last."""
-    for name, words in WORKS.items():
+    for name in works:
+        words = WORKS[name]
         for seed in range(seeds):
             with tempfile.TemporaryDirectory() as folder, cluster() as (address, kill_node):
                 place = Path(folder)
@@ -142,6 +143,7 @@ def main() -> None:
     parser.add_argument("what", choices=("learn", "scale", "lose"))
     parser.add_argument("settings", nargs="*", help="settings of the training, for `scale` and `lose`")
     parser.add_argument("--kill", action="store_true", help="kill the second node in the middle, for `learn`")
+    parser.add_argument("--only", choices=list(WORKS), help="one algorithm, for `learn`")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--actors", type=int, nargs="+", default=[1, 2, 3, 4])
     parser.add_argument("--seconds", type=float, default=60, help="length of a measurement, for `scale`")
@@ -149,7 +151,7 @@ def main() -> None:
     options = parser.parse_args()
     words = options.settings or ["algo=impala", "env=cartpole"]
     if options.what == "learn":
-        learn(options.seeds, options.kill)
+        learn([options.only] if options.only else list(WORKS), options.seeds, options.kill)
     elif options.what == "scale":
         scale(words, options.actors, options.seconds)
     else:

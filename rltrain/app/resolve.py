@@ -34,8 +34,8 @@ def resolve(config: RunConfig) -> RunConfig:
     algo = _with_shorthands(config)
     chosen = []
     if isinstance(config.runtime, RayConfig) and config.num_envs is None and algo.num_envs < config.runtime.actors:
-        chosen.append("num_envs")  # DQN's default is one environment
-        algo = dataclasses.replace(algo, num_envs=config.runtime.actors)
+        chosen.append("num_envs")  # DQN's default is one environment, but each explores with an epsilon of its own
+        algo = dataclasses.replace(algo, num_envs=4 * config.runtime.actors)
     if not algo.trains_on_gpu and config.device != "cpu":
         # Tabular algorithms accept device=cuda and ignore it: only networks use a device.
         if config.device != "auto" and not algo.is_tabular:
