@@ -150,10 +150,8 @@ class Sweeper(HydraSweeper):
                 except ConfigError as error:
                     job.reason = str(error)
             jobs.append(job)
+        _refuse_shared_folders(jobs)
         names = [job.folder for job in jobs]
-        if len(set(names)) < len(names):
-            fix = "leave it out, or use hydra.sweep.subdir='${hydra.job.num}'"
-            raise ConfigError("several jobs would share a folder", "hydra.sweep.subdir", fix)
         if wrong := next((name for name in names if not sweeps.is_inside(name, folder)), None):
             raise ConfigError(f"'{wrong}' leads out of the sweep's folder", "hydra.sweep.subdir", "leave it out")
         return jobs
@@ -200,6 +198,7 @@ class Sweeper(HydraSweeper):
                     job.folder = sweeps.folder_name(job.number, job.varies)
             taken.add(job.number)
             plan.jobs.append(job)
+        _refuse_shared_folders(plan.jobs)  # an earlier sweep may have had the same name for another job
         with disk_errors("the sweep's folder", plan.folder, "give a writable run_dir with free disk space"):
             plan.folder.mkdir(parents=True, exist_ok=True)
         atomic.write_text(plan.folder / "multirun.yaml", OmegaConf.to_yaml(self.config))
@@ -265,6 +264,12 @@ def _refuse_none_or_same(batch: Sequence[Sequence[str]]) -> None:
             what = f"two jobs of the sweep are the same: {' '.join(overrides)}"
             raise ConfigError(what, "command line", "give each value once")
         known.add(overrides)
+
+
+def _refuse_shared_folders(jobs: list[sweeps.Job]) -> None:
+    if len({job.folder for job in jobs}) < len(jobs):
+        fix = "leave it out, or use hydra.sweep.subdir='${hydra.job.num}'"
+        raise ConfigError("several jobs would share a folder", "hydra.sweep.subdir", fix)
 
 
 def _varying(batch: list[list[str]]) -> list[str]:

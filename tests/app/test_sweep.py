@@ -19,6 +19,7 @@ from rltrain.config import saved as saved_config
 from rltrain.config.algorithms import QLearningConfig
 from rltrain.config.environments import GymConfig
 from rltrain.config.run import RunConfig
+from rltrain.errors import CheckpointError
 from rltrain.run import checkpoint
 from rltrain.run import folder as run_folder
 from rltrain.run.run import Run
@@ -242,6 +243,15 @@ def test_after_a_failed_job_fail_fast_begins_no_other(command, monkeypatch):
 def test_a_dry_run_of_a_sweep_tries_every_job_and_keeps_nothing(command):
     outcome = command(*JOBS, "dry_run=true")
     assert outcome.code == 0 and "2 of 2 jobs can be trained" in outcome.err and not outcome.run_dir.exists()
+
+
+def test_a_plan_whose_jobs_share_a_folder_is_damaged(tmp_path):
+    """Bug: one result counted as that of two jobs."""
+    theirs = plan(tmp_path, {})
+    theirs.jobs.append(dataclasses.replace(theirs.jobs[0], number=1))
+    theirs.save()
+    with pytest.raises(CheckpointError, match="damaged"):
+        sweep.load(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["../out", "/tmp/out", ".", "link/out"])
