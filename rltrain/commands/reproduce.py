@@ -27,7 +27,8 @@ _NOT_TAKEN = ("plugins", "dry_run", "skip_done", "fail_fast")
 
 def main(argv: list[str]) -> int:
     """Train a new run with the settings of an earlier one. Returns the exit code. Raises RltrainError."""
-    words = [word for word in argv if "=" not in word and not word.startswith("-")]
+    # The path of a run may have a `=` in it.
+    words = [word for word in argv if ("=" not in word or os.path.lexists(word)) and not word.startswith("-")]
     if len(words) != 1:
         raise ConfigError("reproduce needs a run", " ".join(["rltrain reproduce", *argv]), f"usage: {USAGE}")
     folder, _ = run_folder.find(words[0])

@@ -185,20 +185,21 @@ def plain(folder: Path):
 
 
 def test_a_run_is_reproduced_from_its_own_configuration(command):
-    """Bugs: settings that a file loses on the way, such as an empty mapping, a null or a name in quotes."""
-    shaped = ["env.kwargs={is_slippery:false,map_name:8x8}", "name=first", "eval_every_steps=50", "run_dir='my runs'"]
+    """Bugs: settings that a file loses on the way, such as an empty mapping, a null or a name in quotes; a path with
+    `=` in it was taken for a setting."""
+    shaped = ["env.kwargs={is_slippery:false,map_name:8x8}", "name=first", "eval_every_steps=50", "run_dir='my runs=1'"]
     first = command("algo=q_learning", "env=frozen_lake", "total_steps=100", *shaped, *QUICK)
     assert first.code == 0, first.err
-    folder = (Path("my runs") / "latest").resolve()
+    folder = (Path("my runs=1") / "latest").resolve()
     again = command("reproduce", folder)
     assert again.code == 0, again.err
-    second = (Path("my runs") / "latest").resolve()
+    second = (Path("my runs=1") / "latest").resolve()
     assert second != folder and plain(second) == plain(folder)
     assert (second / "episodes.csv").read_bytes() == (folder / "episodes.csv").read_bytes()
     assert (second / "command.txt").read_text() == f"rltrain reproduce '{folder}'\n"
     changed = command(f"config={folder / 'config.yaml'}", "seed=1", "total_steps=50")
     assert changed.code == 0, changed.err
-    assert plain((Path("my runs") / "latest").resolve()) == plain(folder) | {"seed": 1, "total_steps": 50}
+    assert plain((Path("my runs=1") / "latest").resolve()) == plain(folder) | {"seed": 1, "total_steps": 50}
 
 
 def test_reproducing_a_run_imports_no_module_that_is_not_named(command, tmp_path):

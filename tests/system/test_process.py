@@ -20,6 +20,15 @@ def test_a_thread_that_an_environment_left_does_not_keep_the_process(tmp_path):
     assert subprocess.run([sys.executable, "-c", code], timeout=30).returncode == 5
 
 
+def test_a_timer_that_an_environment_left_does_not_change_the_exit_code(tmp_path):
+    """Bug: the process of a run that was done ended by SIGPROF."""
+    code = (
+        "import signal, sys; from rltrain.system import process; signal.signal(signal.SIGPROF, lambda *_: None)\n"
+        "signal.setitimer(signal.ITIMER_PROF, 0.0005, 0.0005); process.end_soon(5); sys.exit(5)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], timeout=30).returncode == 5
+
+
 def test_what_must_not_be_destroyed_is_not_when_the_process_ends(tmp_path):
     """Bug: after "done" the process waits in the destructor of an environment. Other exit hooks have their turn."""
     code = (
