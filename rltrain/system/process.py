@@ -55,8 +55,8 @@ def end_soon(code: int) -> None:
     """Exit with `code` after some seconds, or at Ctrl-C, whatever still runs. Call it when all is done."""
     global _exit_code
     _exit_code = code
-    for timer in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF):
-        signal.setitimer(timer, 0)  # an environment's: Python takes its handler away before the process has ended
+    for clock in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF):
+        signal.setitimer(clock, 0)  # an environment's: Python takes its handler away before the process has ended
     if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
         signal.signal(signal.SIGINT, lambda number, frame: leave(code))
     timer = threading.Timer(exit_s, leave, [code])
