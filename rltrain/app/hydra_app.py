@@ -34,7 +34,7 @@ from rltrain.config.environments import ENVIRONMENTS, config_class
 from rltrain.config.network import NetworkConfig
 from rltrain.config.run import RunConfig
 from rltrain.config.runtime import RUNTIMES, LocalConfig
-from rltrain.errors import ConfigError, nearest
+from rltrain.errors import ConfigError, DiskError, nearest
 from rltrain.system import inside
 
 _ELSEWHERE = {
@@ -126,6 +126,9 @@ def run(argv: list[str], typed: list[str] | None = None) -> int:
         hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")(_job)()
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise _config_error(error, argv) from error
+    except OSError as error:  # Hydra makes a folder of its own; what a run cannot write is told by the run
+        fix = "leave hydra.run.dir and hydra.sweep.dir out, and say where runs go with run_dir=DIR"
+        raise DiskError(f"a folder cannot be made: {error.strerror}", str(error.filename), fix) from error
     finally:
         sys.argv = ["rltrain", *_typed]
     if _failures:

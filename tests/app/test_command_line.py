@@ -321,3 +321,10 @@ def test_the_collector_of_garbage_passes_over_what_is_imported_only_while_a_run_
     monkeypatch.setattr(q_learning, "train", train_and_count)
     assert cli.run([*TABLE, "total_steps=200", f"run_dir={tmp_path / 'run'}"]) == 0
     assert frozen[0] > 10_000 and gc.get_freeze_count() == 0
+
+
+def test_a_folder_of_hydra_that_cannot_be_made_is_told(command):
+    """Bug: "a bug in rltrain"."""
+    outcome = command("algo=q_learning", "env=taxi", "progress=false", "hydra.run.dir=/proc/none")
+    assert outcome.code == 7, outcome.err
+    assert outcome.last_line.startswith("rltrain: error: a folder cannot be made: ") and "; /proc/none; " in outcome.err
