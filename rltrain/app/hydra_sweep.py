@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.hydra_config import HydraConfig
@@ -19,11 +19,13 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, flag_override, open_dict
 
 from rltrain.app import jobs as jobs_of
+from rltrain.app import on_ray
 from rltrain.app import sweep as sweeps
 from rltrain.app.overrides import quote
 from rltrain.app.resolve import resolve
 from rltrain.config import plugin_modules
 from rltrain.config.run import RunConfig
+from rltrain.config.runtime import RayLauncherConfig
 from rltrain.errors import ConfigError, RltrainError, disk_errors
 from rltrain.system import atomic, process, terminal
 
@@ -76,16 +78,21 @@ class Sweeper(HydraSweeper):
         self._params = params or {}
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Make the launcher, which calls a `SweepJob`."""
+        """Make the launcher, which calls a `SweepJob`. On a Ray cluster there is none. Raises RltrainError."""
         self._job = SweepJob()
         self.hydra_context, self.config = hydra_context, config
+        self._ray = _ray_settings(config.hydra.launcher)
+        if self._ray:
+            on_ray.check(self._ray)
+            self.launcher = None
+            return
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=self._job, config=config
         )
 
     def sweep(self, arguments: list[str]) -> Any:
         """Plan the jobs, and run those that are not done. Raises RltrainError, HydraException."""
-        assert self.config is not None and self.launcher is not None and self.hydra_context is not None
+        assert self.config is not None and self.hydra_context is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         parsed = parser.parse_overrides([*(f"{key}={value}" for key, value in self._params.items()), *arguments])
         (batch,) = BasicSweeper.split_arguments(parsed, None)
@@ -96,18 +103,20 @@ class Sweeper(HydraSweeper):
             exit_codes.append(_dry_runs(jobs))
             return
         self._refuse_hopeless(jobs)
-        launcher = str(self.config.hydra.launcher._target_)
+        launcher = str(self.config.hydra.launcher.get("_target_"))
         at_once = _at_once(self.config.hydra.launcher.get("n_jobs", -1)) if "joblib" in launcher.lower() else 0
-        plan = self._plan(folder, jobs, at_once)
+        plan = self._plan(folder, jobs, on_ray.at_once_here(self._ray) if self._ray else at_once)
+        plan.ray = self._ray
         self._job.folder = str(plan.folder)
         with open_dict(self.config):  # with skip_done it may be another folder: Hydra must not make the one it named
             self.config.hydra.sweep.dir = str(plan.folder)
             self.config.hydra.overrides.hydra.append(f"hydra.sweep.dir={quote(str(plan.folder))}")
         own = [next(job for job in plan.jobs if job.same_as(wanted)) for wanted in jobs]
         fail_fast = bool(self.config.get("fail_fast"))
-        if at_once or launcher.endswith(".BasicLauncher"):
-            exit_codes.append(jobs_of.run(plan, own, fail_fast, self._launch if not at_once else None))
+        if self._ray or at_once or launcher.endswith(".BasicLauncher"):
+            exit_codes.append(jobs_of.run(plan, own, fail_fast, self._launch if self.launcher else None))
         else:  # a cluster's launcher takes all jobs at once
+            assert self.launcher is not None
             todo = [job for job in own if job.config is not None and not plan.finished(job)]
             self.launcher.launch([job.overrides for job in todo], initial_job_idx=0)
             exit_codes.append(sweeps.report(plan, own))
@@ -200,6 +209,13 @@ class Sweeper(HydraSweeper):
         atomic.write_text(plan.folder / "multirun.yaml", OmegaConf.to_yaml(self.config))
         plan.save()
         return plan
+
+
+def _ray_settings(launcher: DictConfig) -> RayLauncherConfig | None:
+    """Return the settings of `hydra/launcher=rltrain_ray`, or None for another launcher. Raises ConfigError."""
+    if OmegaConf.get_type(launcher) is not RayLauncherConfig:
+        return None
+    return cast(RayLauncherConfig, OmegaConf.to_object(launcher))
 
 
 def _at_once(n_jobs: int | None) -> int:

@@ -1,11 +1,11 @@
-"""Run the jobs of a sweep that are not done: one after the other, or side by side."""
+"""Run the jobs of a sweep that are not done: one after the other, side by side, or on a Ray cluster."""
 
 import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
-from rltrain.app import side_by_side
+from rltrain.app import on_ray, side_by_side
 from rltrain.app import sweep as sweeps
 from rltrain.errors import ConfigError, Stopped
 from rltrain.run import folder as run_folder
@@ -17,7 +17,8 @@ def run(
 ) -> int:
     """Run the given jobs of a sweep that are not done, then print the table. Returns 0, or 1 if a job is not done.
 
-    run_one: runs a job in this process; None: `attempt`. Raises Stopped, FolderInUse, DiskError.
+    run_one: runs a job in this process; None: `attempt`. Raises Stopped, FolderInUse, DiskError; on a Ray cluster also
+    ConfigError, EnvironmentFailure, ProcessLost.
     """
     lock = run_folder.Lock(sweep.folder)
     number = None
@@ -30,7 +31,9 @@ def run(
         if already := sum(map(sweep.finished, jobs)):
             print(f"{already} of {len(jobs)} jobs are done already", file=sys.stderr)
         pace = sweeps.Pace(len(jobs), len(jobs) - len(todo), max(1, sweep.at_once))
-        if sweep.at_once:
+        if sweep.ray:
+            number = on_ray.run(sweep, todo, fail_fast, pace, sweep.ray)
+        elif sweep.at_once:
             number = side_by_side.run(sweep, todo, fail_fast, pace)
         else:
             number = _one_by_one(sweep, todo, fail_fast, pace, run_one or (lambda job: sweeps.attempt(sweep, job)))

@@ -1,5 +1,6 @@
-"""Settings of the processes of a run: where it computes, never what. Checkpoints fit every runtime."""
+"""Settings of the processes of a run or a sweep: where it computes, never what. Checkpoints fit every runtime."""
 
+import dataclasses
 import re
 from dataclasses import dataclass
 
@@ -74,9 +75,45 @@ class RayConfig:
         at_least("runtime.cpus_per_actor", self.cpus_per_actor, 0.01)
         at_least("runtime.publish_every_s", self.publish_every_s, 0)
         at_least("runtime.max_restarts", self.max_restarts, 0)
-        if self.address not in ("local", "auto") and not re.fullmatch(r"[^/]+:\d+", self.address):
-            fix = "use local, auto, or HOST:PORT, e.g. node1:6379"
-            raise ConfigError(f"'{self.address}' is no address of a Ray cluster", "runtime.address", fix)
+        _check_address("runtime.address", self.address)
+
+
+@dataclass
+class RayLauncherConfig:
+    """The jobs of a sweep on a Ray cluster (`hydra/launcher=rltrain_ray`)."""
+
+    address: str = "local"
+    """local: start Ray on this machine, and end it with the sweep; auto: join the cluster that this machine belongs to;
+    HOST:PORT: join that cluster."""
+    cpus_per_job: float = 1.0
+    """Cores that Ray reserves for a job."""
+    gpus_per_job: float = 0.0
+    """GPUs that Ray reserves for a job. A job without any sees none."""
+    max_restarts: int = 3
+    """How often a job is tried again whose node or actor was lost, before it counts as failed."""
+
+    def __post_init__(self) -> None:
+        at_least("hydra.launcher.cpus_per_job", self.cpus_per_job, 0.01)
+        at_least("hydra.launcher.gpus_per_job", self.gpus_per_job, 0)
+        for key in ("cpus_per_job", "gpus_per_job"):
+            number = getattr(self, key)
+            if number > 1 and number % 1:  # Ray's rule
+                what = f"{number} is neither a part of one nor a whole number"
+                raise ConfigError(what, f"hydra.launcher.{key}", "give e.g. 0.5 or 2")
+        at_least("hydra.launcher.max_restarts", self.max_restarts, 0)
+        _check_address("hydra.launcher.address", self.address)
+
+    def words(self) -> list[str]:
+        """Return what a command line says to get these settings."""
+        values = {field.name: (getattr(self, field.name), field.default) for field in dataclasses.fields(self)}
+        typed = [f"hydra.launcher.{key}={value}" for key, (value, default) in values.items() if value != default]
+        return ["hydra/launcher=rltrain_ray", *typed]
+
+
+def _check_address(key: str, address: str) -> None:
+    if address not in ("local", "auto") and not re.fullmatch(r"[^/]+:\d+", address):
+        fix = "use local, auto, or HOST:PORT, e.g. node1:6379"
+        raise ConfigError(f"'{address}' is no address of a Ray cluster", key, fix)
 
 
 RUNTIMES: dict[str, type] = {"local": LocalConfig, "torchrun": TorchrunConfig, "ray": RayConfig}

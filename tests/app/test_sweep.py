@@ -411,7 +411,7 @@ def test_progress_of_a_resumed_sweep_reaches_every_job(tmp_path, monkeypatch):
     theirs.jobs[0].config = dataclasses.asdict(config)
     theirs.save()
     theirs.jobs[0].config["progress"] = False  # as `resume` does
-    found, job = side_by_side._job_of(side_by_side._arguments(theirs, theirs.jobs[0]))
+    found, job = side_by_side._job_of(side_by_side.arguments(theirs, theirs.jobs[0]))
     assert job.config == theirs.jobs[0].config
     (tmp_path / "00").mkdir()
     saved_config.save(config, tmp_path / "00" / "config.yaml")
