@@ -205,8 +205,7 @@ class _Cluster:
             print(printable(f"rltrain: warning: {job.folder}: {what}; it is tried again ({count})"), file=sys.stderr)
         else:
             self._wait_until_saved(job)
-            if attempt.restarts:
-                what += f", and it was tried again {attempt.restarts} times already"
+            what += f", in try {attempt.restarts + 1}" if attempt.restarts else ""
             fix = "find out what ends it, or set a higher hydra.launcher.max_restarts"
             sweeps.record_failure(self._sweep.place(job), ProcessLost(what, "hydra.launcher.max_restarts", fix))
 

@@ -431,11 +431,11 @@ def _final(sweep: Sweep, job: Job) -> dict[str, Any]:
     return dict(_read(sweep.place(job) / "result.json")["final"])
 
 
-def report(sweep: Sweep, jobs: list[Job], interrupted: bool = False) -> int:
+def report(sweep: Sweep, jobs: list[Job], interrupted: bool = False, fix: str | None = None) -> int:
     """Print the ranked table and the number of jobs in each state, and write sweep.csv.
 
-    Scores of different environments cannot be compared, so each environment has its own ranks. Returns 0, or 1 if a
-    job is not done.
+    Scores of different environments cannot be compared, so each environment has its own ranks. fix: what
+    continues the sweep; None: `rltrain resume`. Returns 0, or 1 if a job is not done.
     """
     rows = _rows(sweep, jobs)
     states = {job.number: sweep.state(job, interrupted) for job in jobs}
@@ -464,7 +464,7 @@ def report(sweep: Sweep, jobs: list[Job], interrupted: bool = False) -> int:
     line += "".join(f", {number} {state}" for state, number in rest.items() if number)
     # What cannot be trained cannot be continued either; `Stopped` names the command after a signal.
     if not interrupted and any(job.config is not None and states[job.number][0] != "done" for job in jobs):
-        line += f"; continue with: rltrain resume {again(sweep, jobs)}"
+        line += f"; continue with: {fix or 'rltrain resume ' + again(sweep, jobs)}"
     print(printable(line), file=sys.stderr)
     return 0 if counts["done"] == len(jobs) else 1
 
