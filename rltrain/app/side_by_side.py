@@ -16,7 +16,7 @@ from rltrain.app import sweep as sweeps
 from rltrain.config import plugin_modules
 from rltrain.errors import printable
 from rltrain.system import inside, process, terminal
-from rltrain.system.signals import answering
+from rltrain.system.signals import STOP_SIGNALS, answering
 
 _POLL_S = 0.05
 """Seconds between two looks at the running jobs."""
@@ -88,7 +88,7 @@ def check(sweep: sweeps.Sweep, job: sweeps.Job, return_code: int, stopping: bool
     return_code: of its process, negative after a signal, as in `subprocess`. stopping: a signal stops the sweep.
     """
     state, _ = sweep.state(job, interrupted=stopping)
-    if state in ("done", "stopped") or (stopping and return_code in (-signal.SIGTERM, -signal.SIGINT, 130)):
+    if state in ("done", "stopped") or (stopping and (-return_code in STOP_SIGNALS or return_code > 128)):
         return
     place = sweep.place(job)
     if return_code < 0:

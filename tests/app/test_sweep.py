@@ -19,6 +19,7 @@ from rltrain.config import saved as saved_config
 from rltrain.config.algorithms import QLearningConfig
 from rltrain.config.environments import GymConfig
 from rltrain.config.run import RunConfig
+from rltrain.errors import Stopped
 from rltrain.run import checkpoint
 from rltrain.run import folder as run_folder
 from rltrain.run.run import Run
@@ -421,3 +422,68 @@ def test_progress_of_a_resumed_sweep_reaches_every_job(tmp_path, monkeypatch):
     monkeypatch.setattr(train, "resume", lambda config, *_: seen.append(config.progress))
     sweep._train(found, job, None)
     assert seen == [False]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP])
+def test_a_job_that_a_stop_signal_ends_before_it_can_answer_has_not_failed(number, tmp_path):
+    """Bug: a job that was just starting when SIGHUP stopped the sweep counts as failed."""
+    found = plan(tmp_path, {})
+    side_by_side.check(found, found.jobs[0], -number, stopping=True)
+    assert found.state(found.jobs[0]) == ("not begun", "")
+    side_by_side.check(found, found.jobs[0], -number, stopping=False)
+    assert found.state(found.jobs[0])[0] == "failed"
+
+
+def test_jobs_in_a_queue_are_reported_and_continued_there(tmp_path, capfd):
+    """Bugs: a traceback for one job that the queue has killed; `resume` offered, which would train on this machine; a
+    queue that is asked to run no jobs."""
+    found = plan(tmp_path, {"x": "1"}, {"x": "2"}, {"x": "3"})
+    ended(tmp_path / "00", "done", 1.0)
+    put = []
+
+    def killed(todo):
+        put.append([job.folder for job in todo])
+        ended(tmp_path / "01", "done", 1.0)
+        raise RuntimeError("Job 7 was killed\nmore")
+
+    assert jobs.run(found, found.jobs, False, run_all=killed) == 1
+    assert put == [["01", "02"]]
+    lines = capfd.readouterr().err.splitlines()
+    assert "rltrain: warning: the launcher waits no longer: RuntimeError: Job 7 was killed more; other jobs" in lines[1]
+    assert lines[-1].endswith("1 not begun; continue with: the same command and skip_done=true")
+    ended(tmp_path / "02", "done", 1.0)
+    assert jobs.run(found, found.jobs, False, run_all=killed) == 0 and len(put) == 1
+
+
+def test_a_signal_while_jobs_are_in_a_queue_leaves_them_there(tmp_path):
+    """Bug: the last line says that all is saved, while the jobs go on."""
+    found = plan(tmp_path, {})
+    with pytest.raises(Stopped, match="its jobs stay in the queue; if you cancel them, go on with the same command"):
+        jobs.run(found, found.jobs, False, run_all=lambda todo: os.kill(os.getpid(), signal.SIGINT))
+    run_folder.Lock(tmp_path).release()
+
+
+def test_a_job_saves_before_a_launchers_handler_takes_it_away(command, monkeypatch):
+    """Bug: submitit answers SIGUSR2 in the middle of training, so that a job loses all since its last checkpoint, or
+    counts as failed."""
+    original, sent, seen = Run.advance, [], []
+
+    def advance(self, num_steps, episodes):
+        original(self, num_steps, episodes)
+        if not sent:
+            sent.append(self.step)
+            os.kill(os.getpid(), signal.SIGUSR2)
+
+    def take_away(number, frame):
+        (status,) = Path("runs/sweeps").glob("*/00_seed-0/status.json")
+        seen.append((number, json.loads(status.read_text())))
+
+    monkeypatch.setattr(Run, "advance", advance)
+    before = signal.signal(signal.SIGUSR2, take_away)
+    try:
+        assert command(*JOBS).code == 143
+        assert signal.getsignal(signal.SIGUSR2) == take_away
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    ((number, status),) = seen
+    assert number == signal.SIGUSR2 and status["state"] == "stopped" and status["step"] >= sent[0] > 0
