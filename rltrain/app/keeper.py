@@ -79,12 +79,15 @@ class Keeper:
             )
         return ""
 
-    def wait(self) -> int:
-        """Wait for the end of the job. Return its return code, negative after a signal."""
+    def wait(self) -> int | None:
+        """Wait for the end of the job. Return its return code, negative after a signal.
+
+        None: the holder was killed. Ray kills it a moment before this process, so the answer may still arrive.
+        """
         assert self._holder.stdout is not None
         told = self._holder.stdout.read()
         code = self._holder.wait()
-        return int(told or code)
+        return int(told) if told else code if code >= 0 else None
 
     def stop(self, number: int) -> None:
         """Pass a signal on to the job."""

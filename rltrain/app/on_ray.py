@@ -165,7 +165,9 @@ class _Cluster:
             if answer == "":
                 self._begun(attempt)
                 return
-            if isinstance(answer, str):
+            if answer is None:
+                self._lost(attempt, "the process that holds it was killed")
+            elif isinstance(answer, str):
                 fix = "put run_dir on a file system that all nodes share"
                 sweeps.record_failure(place, EnvironmentFailure(answer, str(self._sweep.folder), fix))
             else:
@@ -178,7 +180,7 @@ class _Cluster:
             what = f"the job cannot start: {_last_line(error)}"
             sweeps.record_failure(place, EnvironmentFailure(what, "hydra.launcher.address", fix))
         except self._ray.exceptions.RayError as error:
-            self._lost(attempt, error)
+            self._lost(attempt, f"its actor is lost: {ray_cluster.first_line(error)}")
         self._kill(attempt)
 
     def _begun(self, attempt: _Attempt) -> None:
@@ -189,12 +191,11 @@ class _Cluster:
             self._pace.begin(attempt.job)
             attempt.is_announced = True
 
-    def _lost(self, attempt: _Attempt, error: Exception) -> None:
-        """Try a job again whose actor is lost. Over `max_restarts` it fails alone."""
+    def _lost(self, attempt: _Attempt, what: str) -> None:
+        """Try a job again whose actor or node is lost. Over `max_restarts` it fails alone. what: in words."""
         job = attempt.job
         if self._sweep.finished(job):
             return
-        what = f"its actor is lost: {ray_cluster.first_line(error)}"
         if self._received:  # the signal may have reached Ray, too
             self._wait_until_saved(job)
         elif attempt.restarts < self._settings.max_restarts:

@@ -23,6 +23,10 @@ from rltrain.runtime import ray_cluster
 JOBS = ["-m", "algo=q_learning", "env=maze", "seed=0,1", "total_steps=300", *QUICK, "hydra/launcher=rltrain_ray"]
 
 
+ENDLESS, KILLED_HOLDER = -1000, None
+"""How a job ends."""
+
+
 class RayError(Exception):
     pass
 
@@ -64,13 +68,13 @@ class Ray:
 
         def stop(number):
             ended(self.place / f"{handle.number:02d}", "stopped")
-            self.answers |= {key: 128 + number for key, answer in self.answers.items() if answer is None}
+            self.answers |= {key: 128 + number for key, answer in self.answers.items() if answer == ENDLESS}
 
         handle.start, handle.wait, handle.stop = (SimpleNamespace(remote=call) for call in (start, wait, stop))
         return handle
 
     def wait(self, references, num_returns, timeout):
-        ready = [each for each in references if self.answers[each] is not None][:num_returns]
+        ready = [each for each in references if self.answers[each] != ENDLESS][:num_returns]
         return ready, [each for each in references if each not in ready]
 
     def get(self, reference):
@@ -202,6 +206,14 @@ def test_a_lost_job_is_tried_again_up_to_a_number_of_times(run, capsys):
     assert ray.options["num_cpus"] == 1 and ray.options["scheduling_strategy"] == "SPREAD"
 
 
+def test_a_job_whose_holder_ray_has_killed_is_lost_and_not_killed(run, capsys):
+    """Bug: on a lost node Ray kills the holder a moment before the actor, which still says so: the job counts as
+    killed by SIGKILL and fails."""
+    code, _ = run({0: [KILLED_HOLDER, 0]})
+    assert code == 0
+    assert "00: the process that holds it was killed; it is tried again (1 of 3)" in capsys.readouterr().err
+
+
 def test_a_job_that_was_lost_after_its_end_is_done(run):
     """Bug: a finished job is tried again, because its actor is lost before it could answer."""
     code, ray = run({0: [RayError("lost after its end")]})
@@ -232,7 +244,7 @@ def test_a_signal_reaches_every_job_and_begins_no_other(run, capsys):
     """Bugs: a second Ctrl-C is not passed on; jobs that wait for a node begin after the signal."""
     timer = subprocess.Popen([sys.executable, "-c", f"import os,time; time.sleep(1); os.kill({os.getpid()}, 15)"])
     with pytest.raises(Stopped) as stopped:
-        run({0: [None], 1: [0], 2: [None]})
+        run({0: [ENDLESS], 1: [0], 2: [ENDLESS]})
     timer.wait()
     assert stopped.value.signal_number == signal.SIGTERM
     assert "hydra/launcher=rltrain_ray" in stopped.value.again
@@ -321,7 +333,7 @@ def test_a_job_saves_and_ends_if_it_is_asked_to_or_loses_its_actor(who, endless,
         made._holder.wait(60)
     else:
         made._holder.kill()
-        assert made.wait() == -signal.SIGKILL
+        assert made.wait() is None
     while json.loads(status.read_text())["state"] == "running":
         assert time.monotonic() < end_s, Path(log).read_text()
         time.sleep(0.05)
