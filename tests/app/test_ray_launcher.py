@@ -126,7 +126,7 @@ def run(monkeypatch, tmp_path):
         (["hydra.launcher.cpus_per_job=inf"], "hydra.launcher.cpus_per_job; give e.g. 0.5 or 2"),
         (["hydra.launcher.cpus_per_job=two"], "hydra.launcher.cpus_per_job; give a number"),
         (["hydra.launcher.max_restarts=-1"], "hydra.launcher.max_restarts; give a value of at least 0"),
-        (["hydra.launcher.adress=auto"], "hydra.launcher.adress; did you mean 'hydra.launcher.address'?"),
+        (["hydra.launcher.adress=auto"], "hydra.launcher.adress; did you mean 'hydra.launcher.address'"),
         (["hydra/launcher=basic", "hydra.launcher.address=auto"], "it needs hydra/launcher=rltrain_ray"),
         (["hydra/launcher=rltrain_rey"], "unknown hydra/launcher 'rltrain_rey'; hydra/launcher; did you mean"),
     ],
@@ -253,9 +253,9 @@ def test_a_signal_reaches_every_job_and_begins_no_other(run, capsys):
 
 def test_after_a_failed_job_fail_fast_begins_no_other(run, monkeypatch):
     """Bug: jobs that wait for a node begin although fail_fast=true."""
-    monkeypatch.setattr(Ray, "wait", lambda self, references, num_returns, timeout: (references[:1], references[1:]))
-    code, ray = run({0: [1], 1: [0], 2: [0]}, fail_fast=True)
-    assert code == 1 and ray.begun == [0]
+    monkeypatch.setattr(Ray, "wait", lambda self, references, num_returns, timeout: (references[-1:], references[:-1]))
+    code, ray = run({0: [0], 1: [0], 2: [1]}, fail_fast=True)
+    assert code == 1 and ray.begun == [2]
 
 
 def test_a_lost_cluster_ends_the_sweep_with_the_way_on(run, monkeypatch):
@@ -340,6 +340,7 @@ def test_a_job_saves_and_ends_if_it_is_asked_to_or_loses_its_actor(who, endless,
     assert json.loads(status.read_text())["state"] == "stopped", Path(log).read_text()
     assert "Traceback" not in Path(log).read_text()
     made._holder.stdin.close()
+    made._holder.stdout.close()
 
 
 def test_the_words_of_the_settings_give_the_settings_again():
