@@ -87,7 +87,9 @@ class Keeper:
         assert self._holder.stdout is not None
         told = self._holder.stdout.read()
         code = self._holder.wait()
-        return int(told) if told else code if code >= 0 else None
+        if told:
+            return int(told)
+        return code if code >= 0 else None
 
     def stop(self, number: int) -> None:
         """Pass a signal on to the job."""

@@ -32,6 +32,7 @@ def cluster(monkeypatch):
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # not 15, which a busy machine hardly runs
     monkeypatch.setenv("RLTRAIN_FAULT_TEST", str(os.getpid()))  # jobs are processes of the nodes
     from ray.cluster_utils import Cluster
 
