@@ -14,7 +14,7 @@ from small_runs import QUICK
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.plugins.hparams import metadata
 
-from rltrain.app import hydra_app, jobs, side_by_side, sweep, train
+from rltrain.app import hydra_app, hydra_sweep, jobs, side_by_side, sweep, train
 from rltrain.config import saved as saved_config
 from rltrain.config.algorithms import QLearningConfig
 from rltrain.config.environments import GymConfig
@@ -487,3 +487,16 @@ def test_a_job_saves_before_a_launchers_handler_takes_it_away(command, monkeypat
         signal.signal(signal.SIGUSR2, before)
     ((number, status),) = seen
     assert number == signal.SIGUSR2 and status["state"] == "stopped" and status["step"] >= sent[0] > 0
+
+
+def test_a_job_is_composed_where_the_variables_of_the_sweep_are_unknown(command, monkeypatch):
+    """Bug: on another machine a launcher composes a job that reads RLTRAIN_SWEEP_TIME, which is set for the sweep's own
+    process only."""
+    launch = hydra_sweep.Sweeper._launch
+
+    def elsewhere(self, found):
+        monkeypatch.delenv("RLTRAIN_SWEEP_TIME", raising=False)
+        launch(self, found)
+
+    monkeypatch.setattr(hydra_sweep.Sweeper, "_launch", elsewhere)
+    assert command(*JOBS).code == 0

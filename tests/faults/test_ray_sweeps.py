@@ -22,7 +22,7 @@ pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs ray"),
 ]
 RAY = ["hydra/launcher=rltrain_ray", "hydra.launcher.cpus_per_job=1"]
-JOB = [*small("ppo", "cartpole"), "eval_every_steps=0", "checkpoint_every_steps=4096"]
+JOB = [*small("ppo", "cartpole"), "eval_every_steps=0", "checkpoint_every_steps=1024"]
 
 
 @pytest.fixture
@@ -82,11 +82,11 @@ def test_six_jobs_on_two_nodes_of_which_one_is_lost_have_the_results_of_plain_ru
     """Bugs: the jobs of a lost node are lost, or begin anew beside their old processes, or go on from elsewhere."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     network, address, node = cluster
-    steps = "total_steps=40960"
+    steps = "total_steps=24576"
     process = start(*sweep(6, address, steps))
     until(process, lambda: len(at_work(tmp_path)) == 4)
     network.remove_node(node, allow_graceful=False)
-    code, error = process.end(600)
+    code, error = process.end(1200)
     assert code == 0, error
     assert "6 of 6 jobs done, 0 failed" in error
     tried_again = [line for line in error.splitlines() if line.endswith("it is tried again (1 of 3)")]
@@ -99,7 +99,7 @@ def test_six_jobs_on_two_nodes_of_which_one_is_lost_have_the_results_of_plain_ru
         (one,), (other,) = tmp_path.glob(f"runs/sweeps/*/*_seed-{seed}"), tmp_path.glob(f"plain/{seed}/*/*/*-s{seed}")
         assert differences(one, other) == []
         results = [json.loads((run / "result.json").read_text()) for run in (one, other)]
-        assert results[0]["final"] == results[1]["final"] and results[0]["steps"] == results[1]["steps"] == 40960
+        assert results[0]["final"] == results[1]["final"] and results[0]["steps"] == results[1]["steps"] == 24576
 
 
 @pytest.mark.tries(2)
@@ -110,7 +110,7 @@ def test_a_sweep_that_is_stopped_goes_on_with_the_command_that_it_printed(
     rest here in place of the cluster; a job is begun anew."""
     number = (signal.SIGTERM, signal.SIGINT)[attempt % 2]
     _, address, _ = cluster
-    process = start(*sweep(6, address, "total_steps=40960"))
+    process = start(*sweep(6, address, "total_steps=24576"))
     until(process, lambda: len(at_work(tmp_path)) == 4)
     sent_s = time.monotonic()
     process.process.send_signal(number)
