@@ -144,7 +144,9 @@ ALGOS: dict[str, Settings] = {
         "algo.adam_eps": 1e-5,
         "algo.value_weight": 0.5,
         "algo.entropy_weight": 0.01,
+        "algo.entropy_weight_end": None,
         "algo.normalize_advantage": True,
+        "algo.normalize_reward": False,
     },
 }
 

@@ -50,8 +50,8 @@ def arrays(run: Path) -> dict[str, np.ndarray]:
     found: dict[str, np.ndarray] = {}
 
     def collect(path: str, value: object) -> None:
-        if isinstance(value, dict):
-            for key, inner in value.items():
+        if isinstance(value, dict | list):
+            for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
                 collect(f"{path}/{key}", inner)
         elif not isinstance(value, str | int | float | None):
             found[path] = np.asarray(value)

@@ -20,6 +20,7 @@ import gymnasium
 from rltrain.algos.parts.actor import Actor, PolicyAgent
 from rltrain.algos.parts.collector import Collector
 from rltrain.algos.parts.minibatches import epochs, normalized
+from rltrain.algos.parts.reward_scale import RewardScale
 from rltrain.buffers.rollout import Minibatch
 from rltrain.config.algorithms import PPOConfig
 from rltrain.config.run import RunConfig
@@ -40,13 +41,13 @@ class PPO(PolicyAgent):
         actor = Actor(config, frame_space, action_space, seed)
         super().__init__(config, actor, "adam", self.config.adam_eps)
 
-    def update(self, batch: Minibatch, clip_range: float) -> None:
+    def update(self, batch: Minibatch, clip_range: float, entropy_weight: float) -> None:
         """Take one optimizer step on a minibatch. Advantages are normalised over the whole minibatch."""
         if self.config.normalize_advantage:
             batch = replace(batch, advantage=normalized(batch.advantage, self.learner.group))
-        self.learner.step(self.loss, batch, clip_range=clip_range)
+        self.learner.step(self.loss, batch, clip_range=clip_range, entropy_weight=entropy_weight)
 
-    def loss(self, batch: Minibatch, clip_range: float) -> Loss:
+    def loss(self, batch: Minibatch, clip_range: float, entropy_weight: float) -> Loss:
         """Return -(L^CLIP - c1 L^VF + c2 S): equation 9 with its sign reversed, written out in `ppo_loss`."""
         c = self.config
         new_log_prob, entropy, value = self.actor.evaluate(batch.obs, batch.action)
@@ -61,7 +62,7 @@ class PPO(PolicyAgent):
             clip_range=clip_range,
             clip_value_range=c.clip_value_range,
             value_weight=c.value_weight,
-            entropy_weight=c.entropy_weight,
+            entropy_weight=entropy_weight,
         )
         new_log_prob = new_log_prob.detach()
         return Loss(
@@ -86,18 +87,22 @@ def train(config: RunConfig, run: Run) -> None:
     agent.learner.join(run.group, run.share.weight)
     collector = Collector(agent.actor, run.pool, run, run.row_generator("actions"), run.env_seed(), c)
     minibatch_generator = run.generator("minibatches")
-    run.begin(agent, environments=collector)
+    scale = RewardScale(c.num_envs, c.gamma) if c.normalize_reward else None
+    run.begin(agent, environments=collector, **({"reward_scale": scale} if scale else {}))
     while not run.finished:
         agent.learner.anneal_learning_rate(run.step)
         clip_range = linear_or_constant(run.step, c.clip_range, c.clip_range_end, config.total_steps)
+        entropy_weight = linear_or_constant(run.step, c.entropy_weight, c.entropy_weight_end, config.total_steps)
         rollout = collector.collect()
         with run.phase("learn"):
+            if scale:
+                rollout.reward.copy_(scale(rollout.reward, rollout.trace))
             advantage = gae(
                 rollout.reward, rollout.discount, rollout.trace, rollout.value, rollout.next_value, c.gae_lambda
             )
             returns = advantage + rollout.value
             for index in epochs(rollout, c, minibatch_generator, run.group, run.share):
-                agent.update(rollout.minibatch(index, advantage, returns), clip_range)
+                agent.update(rollout.minibatch(index, advantage, returns), clip_range, entropy_weight)
         run.record({"train/explained_variance": explained_variance(rollout.flat("value"), returns.flatten())})
         run.record(agent.learner.metrics)
         run.after_step(c.num_steps * c.num_envs)

@@ -160,7 +160,18 @@ def settings(composed: DictConfig, argv: list[str]) -> RunConfig:
     _refuse_additions(values, argv)
     config = cast(RunConfig, values)
     # `reproduce` gives the files of the earlier run, whose environment has another name.
-    return dataclasses.replace(config, tuned_by=_tuned_files(argv) or config.tuned_by or [])
+    config = dataclasses.replace(config, tuned_by=_tuned_files(argv) or config.tuned_by or [])
+    if config.init_from is not None:  # now: each job of a sweep becomes the last run, and may stand in another folder
+        config.init_from = str(_first_checkpoint(config.init_from))
+    return config
+
+
+def _first_checkpoint(run: str) -> Path:
+    """Return the checkpoint that `init_from` names. Raises CheckpointError."""
+    from rltrain.run import checkpoint, folder
+
+    place, which = folder.find_trained(run)
+    return checkpoint.find(place, which or "last")
 
 
 def _tuned_files(argv: list[str]) -> list[str]:

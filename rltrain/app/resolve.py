@@ -34,8 +34,8 @@ def resolve(config: RunConfig) -> RunConfig:
     algo = _with_shorthands(config)
     chosen = []
     if isinstance(config.runtime, RayConfig) and config.num_envs is None and algo.num_envs < config.runtime.actors:
-        chosen.append("num_envs")  # DQN's default is one environment
-        algo = dataclasses.replace(algo, num_envs=config.runtime.actors)
+        chosen.append("num_envs")  # DQN's default is one environment, but each explores with an epsilon of its own
+        algo = dataclasses.replace(algo, num_envs=4 * config.runtime.actors)
     if not algo.trains_on_gpu and config.device != "cpu":
         # Tabular algorithms accept device=cuda and ignore it: only networks use a device.
         if config.device != "auto" and not algo.is_tabular:
@@ -105,6 +105,9 @@ def check_runtime(config: RunConfig) -> RunConfig:
     if not algo.supports_torchrun:
         able = " or ".join(name for name, kind in ALGOS.items() if kind.supports_torchrun)
         raise ConfigError(f"{algo.name} learns in one process", "runtime", f"use runtime=local, or algo={able}")
+    if getattr(algo, "normalize_reward", False):
+        what = "the deviation of returns is that of one process"
+        raise ConfigError(what, "algo.normalize_reward", "use algo.reward_scale, or runtime=local")
     if algo.num_envs < size:
         what = f"{size} processes cannot share {algo.num_envs} environments"
         raise ConfigError(what, "num_envs, runtime.processes", f"use num_envs={size} or more")

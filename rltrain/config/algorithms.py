@@ -555,8 +555,14 @@ class PPOConfig(LearningConfig):
     """Weight of the value loss (half the mean squared error)."""
     entropy_weight: float = 0.01
     """Weight of the entropy bonus."""
+    entropy_weight_end: float | None = None
+    """Weight of the entropy bonus at the last step, reached linearly; null: constant."""
     normalize_advantage: bool = True
     """Normalise advantages to mean 0 and standard deviation 1 over each minibatch."""
+    normalize_reward: bool = False
+    """Divide rewards by the running standard deviation of their discounted sums, after reward_scale and reward_clip
+    (Engstrom et al. 2020). Then rewards of any size suit the same learning rate and weights. Logs show the raw reward.
+    For one process only."""
 
     supports_torchrun: ClassVar[bool] = True
 
@@ -566,7 +572,7 @@ class PPOConfig(LearningConfig):
         for key in ("num_steps", "num_epochs", "batch_size"):
             at_least(f"algo.{key}", getattr(self, key), 1)
         at_least("algo.clip_range", self.clip_range, 1e-9)
-        for key in ("value_weight", "entropy_weight", "clip_range_end"):
+        for key in ("value_weight", "entropy_weight", "entropy_weight_end", "clip_range_end"):
             at_least(f"algo.{key}", getattr(self, key), 0)
         at_least("algo.clip_value_range", self.clip_value_range, 1e-9)
 

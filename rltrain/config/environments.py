@@ -3,9 +3,9 @@
 import math
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from rltrain.config.validate import at_least, in_range, one_of
 from rltrain.errors import ConfigError, nearest
@@ -20,6 +20,10 @@ class EnvironmentConfig:
     tuned_as: str | None = None
     """Environment or family whose tuned settings (`rltrain list hparams`) to use if an algorithm has none for this
     environment. Only in the environment's YAML file, not on the command line."""
+
+    def scored(self) -> Self:
+        """Return the settings of the game that evaluations play: without those that are for training only."""
+        return self
 
 
 @dataclass
@@ -169,6 +173,9 @@ class DoomConfig(EnvironmentConfig):
     """Reward shaping, for training only: adds weight x change of a game variable to the reward of each action.
     NAME counts every change; NAME_GAINED counts only rises and NAME_LOST only falls, both as positive numbers:
     {HEALTH_GAINED: 0.1, AMMO2_LOST: -0.05}. Logged returns and evaluations use the scenario's reward."""
+    doom_skill: int | None = None
+    """Skill level of the games for training, 1 (easiest) to 5 (hardest); null: the scenario's own. Evaluations, `eval`
+    and `play` always have the scenario's own. For a curriculum continue with `init_from=RUN` on the next level."""
     step_timeout_s: float = 30.0
     """Seconds after which an engine that does not answer is killed and replaced."""
     max_restarts: int = 10
@@ -179,6 +186,8 @@ class DoomConfig(EnvironmentConfig):
         at_least("env.step_timeout_s", self.step_timeout_s, 0.1)
         at_least("env.max_restarts", self.max_restarts, 0)
         at_least("env.max_episode_steps", self.max_episode_steps, 1)
+        if self.doom_skill is not None:
+            in_range("env.doom_skill", self.doom_skill, 1, 5)
         for key in ("frame_skip", "height", "width", "stack_num"):
             at_least(f"env.{key}", getattr(self, key), 1)
         if len(self.crop) != 4:
@@ -193,6 +202,10 @@ class DoomConfig(EnvironmentConfig):
         self.cfg = self.cfg and os.path.expanduser(self.cfg)
         if self.cfg is not None and not os.path.isfile(self.cfg):
             raise ConfigError(f"there is no file '{self.cfg}'", "env.cfg", "give the path of a ViZDoom .cfg file")
+
+    def scored(self) -> Self:
+        """Return the settings of the scenario's own game, without shaping and with its own skill level."""
+        return replace(self, shaping={}, doom_skill=None)
 
 
 @dataclass

@@ -75,6 +75,9 @@ class RunConfig:
     """Folder for the run folders."""
     name: str | None = None
     """Text to append to the name of the run folder."""
+    init_from: str | None = None
+    """A run whose weights the new agent begins with: a run folder (its last checkpoint), a checkpoint in it, a run's
+    name, or `last`. The algorithm, the network and the spaces must fit. Steps and the optimizer begin anew."""
     plugins: list[str] = field(default_factory=list)
     """Your modules that register algorithms, environments or networks (see rltrain/plugins.py). For security only the
     command line imports them, so name them again for `resume`, `eval`, `play` and `export`."""

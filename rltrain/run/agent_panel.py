@@ -42,6 +42,8 @@ def facts(
     if getattr(config.env, "shaping", None):
         weights = ", ".join(f"{name} {weight:g}" for name, weight in config.env.shaping.items())
         found["reward"] = f"shaped in training only: {weights}"
+    if skill := getattr(config.env, "doom_skill", None):
+        found["skill"] = f"{skill} of 5 in training only"
     if replay_bytes is not None:
         found["replay"] = f"{config.algo.replay_capacity:,} frames, {replay_bytes / 1e9:.2f} GB when full"
     chosen = {}

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from rltrain.config.environments import EnvironmentConfig
 from rltrain.config.run import RunConfig
 from rltrain.envs import global_random, registry
 from rltrain.envs.frame_stack import FrameStack
@@ -96,11 +97,12 @@ def play_episodes(
 
 
 def ending_env(config: RunConfig) -> Any:
-    """Return the settings of the run's environment with a time limit, so that an evaluation ends.
+    """Return the settings of the game that is scored, with a time limit, so that an evaluation ends.
 
     The limit of an environment with a transition table is that of the table.
     """
-    return registry.bounded(config.env, registry.TABLE_STEPS if config.algo.is_tabular else registry.NO_END_STEPS)
+    env = config.env.scored() if isinstance(config.env, EnvironmentConfig) else config.env  # a plugin's may not be one
+    return registry.bounded(env, registry.TABLE_STEPS if config.algo.is_tabular else registry.NO_END_STEPS)
 
 
 def check_made_for(pool: Pool, made_for: list[str] | None) -> None:

@@ -29,7 +29,7 @@ from rltrain.envs import global_random, patience, registry
 from rltrain.envs.pool import Episode, Pool
 from rltrain.envs.spaces import in_words
 from rltrain.envs.stepper import merged, part_of
-from rltrain.errors import ConfigError, EnvironmentFailure, Stopped, fitting
+from rltrain.errors import CheckpointError, ConfigError, EnvironmentFailure, Stopped, fitting
 from rltrain.run import checkpoint, own_code, panel
 from rltrain.run import folder as run_folder
 from rltrain.run.checkpoint import Stateful
@@ -207,6 +207,8 @@ class Run:
                 with self.logger.warned():
                     run_folder.note_computing(self.folder)
                     own_code.copy(self.config, self.folder)
+            if self.config.init_from is not None:
+                self._take_weights(agent, Path(self.config.init_from))
             self._show(agent, replay_bytes)
             self.evaluations.due = bool(self.config.eval_every_steps)
             self._evaluate_if_due()
@@ -243,6 +245,22 @@ class Run:
         self._evaluate_if_due()
         self.stop_if_asked()
         return True
+
+    def _take_weights(self, agent: Agent, path: Path) -> None:
+        """Give a new agent the weights of a checkpoint of another run, but not its optimizer's state.
+
+        Raises CheckpointError.
+        """
+        checkpoint.check_spaces(path, self._spaces_in_words)
+        with fitting(path):
+            own, saved = agent.state_dict(), checkpoint.read(path, without="replay")["agent"]
+            weights = own.keys() - {"optimizer", "num_updates"}
+            if missing := sorted(weights - saved.keys()):
+                what = f"the checkpoint of init_from has no '{missing[0]}', which {self.config.algo.name} needs"
+                raise CheckpointError(what, str(path), "give a run of the same algorithm")
+            agent.load_state_dict(own | {key: saved[key] for key in weights})
+        if self.writes:
+            print(f"begins with the weights of {path}", file=sys.stderr)
 
     def _show(self, agent: Agent, replay_bytes: int | None) -> None:
         if not self.config.progress or not self.writes:

@@ -1,6 +1,5 @@
 """Play whole episodes of one environment on a screen."""
 
-import dataclasses
 from collections.abc import Callable
 from contextlib import closing
 
@@ -41,8 +40,6 @@ def watch(
     played: list[Episode] = []
     is_true = True
     env = ending_env(config)
-    if hasattr(env, "shaping"):
-        env = dataclasses.replace(env, shaping={})  # the score is the unshaped return
     with (
         closing(registry.make_pool(env, 1)) as pool,
         closing(registry.make_viewer(env)) as viewer,

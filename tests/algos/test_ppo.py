@@ -86,11 +86,11 @@ def test_the_ratio_is_one_in_the_first_minibatch_of_every_rollout(env, config, w
     updates = []
     original = PPO.update
 
-    def update(self, batch, clip_range):
+    def update(self, batch, clip_range, entropy_weight):
         with torch.no_grad():
             log_prob, _, _ = self.actor.evaluate(batch.obs, batch.action)
         off = (log_prob - batch.log_prob).expm1().abs().max().item()
-        original(self, batch, clip_range)
+        original(self, batch, clip_range, entropy_weight)
         updates.append((off, self.learner.metrics()))
 
     monkeypatch.setattr(PPO, "update", update)
@@ -129,7 +129,7 @@ def test_the_gradient_at_ratio_1_is_the_one_worked_by_hand(config):
     rollout.action[:] = torch.tensor([[0], [1]])
     rollout.log_prob[:] = torch.tensor([[0.25], [0.75]]).log()
     advantage = torch.tensor([[1.25], [1.5]])
-    agent.update(rollout.whole(advantage, advantage + 1), 0.2)
+    agent.update(rollout.whole(advantage, advantage + 1), 0.2, agent.config.entropy_weight)
     # Of -ratio * A: -(1 - 1/4) * 1.25 and -(0 - 1/4) * 1.5, mean -.28125; of the entropy -.1 * .2059898.
     gradients = agent.learner.trained.gradients()
     assert gradients["policy.bias"].tolist() == pytest.approx([-0.3018490, 0.3018490], rel=1e-5)
@@ -137,29 +137,30 @@ def test_the_gradient_at_ratio_1_is_the_one_worked_by_hand(config):
 
 
 @pytest.fixture
-def clip_ranges(monkeypatch):
-    """Those of all updates."""
+def scheduled(monkeypatch):
+    """Those of all updates, with the weights of the entropy."""
     seen, original = [], PPO.update
 
-    def update(self, batch, clip_range):
-        seen.append(clip_range)
-        original(self, batch, clip_range)
+    def update(self, batch, clip_range, entropy_weight):
+        seen.append((clip_range, entropy_weight))
+        original(self, batch, clip_range, entropy_weight)
 
     monkeypatch.setattr(PPO, "update", update)
     return seen
 
 
 @pytest.mark.parametrize("num_envs", [2, 4])
-def test_schedules_count_agent_steps_whatever_the_number_of_environments(num_envs, config, watched, clip_ranges):
+def test_schedules_count_agent_steps_whatever_the_number_of_environments(num_envs, config, watched, scheduled):
     seen, _ = watched(
         config(
             "ppo", num_envs=num_envs, steps=256, num_steps=64 // num_envs, batch_size=64, num_epochs=1,
             learning_rate=1e-3, learning_rate_end=0.0, clip_range=0.2, clip_range_end=0.1,
+            entropy_weight=0.04, entropy_weight_end=0.0,
         ),
-        lambda run, agent, parts: (run.step - 64, agent.learner.learning_rate, clip_ranges[-1]),
+        lambda run, agent, parts: (run.step - 64, agent.learner.learning_rate, *scheduled[-1]),
     )  # fmt: skip
     assert np.array(seen) == pytest.approx(
-        np.array([(64 * k, 1e-3 * (1 - k / 4), 0.2 - 0.1 * k / 4) for k in range(4)])
+        np.array([(64 * k, 1e-3 * (1 - k / 4), 0.2 - 0.1 * k / 4, 0.04 * (1 - k / 4)) for k in range(4)])
     )
 
 
@@ -173,10 +174,10 @@ def test_the_learning_rate_falls_from_its_first_to_its_last_value(config):
     assert seen == pytest.approx([1e-3, 5.5e-4, 1e-4])
 
 
-def test_without_an_end_learning_rate_and_clip_range_stay(config, watched, clip_ranges):
+def test_without_an_end_everything_stays(config, watched, scheduled):
     run_config = config("ppo", num_envs=2, steps=128, **QUICK)
-    seen, _ = watched(run_config, lambda run, agent, parts: (agent.learner.learning_rate, clip_ranges[-1]))
-    assert len(seen) == 4 and set(seen) == {(2.5e-4, 0.2)}
+    seen, _ = watched(run_config, lambda run, agent, parts: (agent.learner.learning_rate, *scheduled[-1]))
+    assert len(seen) == 4 and set(seen) == {(2.5e-4, 0.2, 0.01)}
 
 
 def test_continuous_actions_are_bounded_for_the_environment_alone(config):
@@ -210,7 +211,7 @@ def test_advantages_are_normalised_over_the_minibatch(config, played):
     for scale in (1.0, 100.0):
         run_config = config("ppo", entropy_weight=0.0, value_weight=0.0, num_envs=2, num_steps=20, batch_size=40)
         agent = PPO(run_config, spaces.Box(0, 8, (1,), np.float32), spaces.Discrete(2), 3)
-        agent.update(rollout.whole(scale * advantage + scale, scale * advantage), 0.2)
+        agent.update(rollout.whole(scale * advantage + scale, scale * advantage), 0.2, agent.config.entropy_weight)
         losses.append(agent.learner.metrics()["train/grad_norm"].item())
     assert losses[0] > 0
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
@@ -232,7 +233,7 @@ def test_gradients_of_parts_add_up_and_advantages_are_normalised_over_the_whole_
     advantage = torch.linspace(-3, 5, 40).reshape(20, 2)
     gradients = []
     for agent in make_pair(config):
-        agent.update(rollout.whole(advantage, advantage), 0.2)
+        agent.update(rollout.whole(advantage, advantage), 0.2, agent.config.entropy_weight)
         metrics = agent.learner.metrics()
         parts = [gradient.flatten() for gradient in agent.learner.trained.gradients().values()]
         gradients.append(torch.cat([metrics["train/loss"][None], *parts]))
@@ -248,7 +249,7 @@ def test_a_ratio_of_two_moves_the_policy_only_where_that_helps(sign, moves, conf
         rollout.log_prob[:] = agent.actor.evaluate(rollout.flat("obs"), rollout.flat("action"))[0].view(20, 2)
     rollout.log_prob -= math.log(2)  # the policy that acted found each action half as likely
     advantage = torch.full((20, 2), float(sign))
-    agent.update(rollout.whole(advantage, advantage), 0.2)
+    agent.update(rollout.whole(advantage, advantage), 0.2, agent.config.entropy_weight)
     metrics = agent.learner.metrics()
     assert metrics["train/clip_fraction"] == 1
     assert (metrics["train/grad_norm"] > 1e-3) == moves
@@ -262,5 +263,5 @@ def test_a_value_that_has_moved_far_enough_moves_no_further(clip_value_range, mo
     with torch.no_grad():
         value = agent.actor.network(rollout.flat("obs"))[1].view(20, 2)
     rollout.value[:] = value - 1  # the values have risen by 1 since; the returns lie 1 further
-    agent.update(rollout.whole(torch.zeros(20, 2), rollout.value + 2), 0.2)
+    agent.update(rollout.whole(torch.zeros(20, 2), rollout.value + 2), 0.2, agent.config.entropy_weight)
     assert (agent.learner.trained.gradients()["value.bias"].abs().item() > 0.1) == moves

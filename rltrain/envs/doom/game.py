@@ -20,6 +20,8 @@ def make_game(config: DoomConfig, setup: Setup, supervisor: Path) -> tuple[vizdo
         game.set_doom_scenario_path(str(setup.scenario_wad))
     game.set_vizdoom_path(str(supervisor))
     game.set_doom_config_path(str(supervisor.with_name("engine.ini")))
+    if config.doom_skill is not None:
+        game.set_doom_skill(config.doom_skill)
     game.set_mode(vizdoom.Mode.PLAYER)
     game.set_window_visible(False)
     game.set_sound_enabled(False)

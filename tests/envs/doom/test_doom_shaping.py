@@ -1,11 +1,18 @@
-"""Reward shaping by game variables: learned from, never logged. With the real engine."""
+"""What is for the training alone: reward shaping by game variables, and the skill level. With the real engine."""
+
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from rltrain.config.algorithms import PPOConfig
 from rltrain.config.environments import DoomConfig
+from rltrain.config.run import RunConfig
+from rltrain.envs.doom.game import make_game
 from rltrain.envs.doom.scenario import make_pool, spaces
+from rltrain.envs.doom.setup import read_setup
 from rltrain.errors import ConfigError
+from rltrain.run.evaluation import ending_env
 
 
 def play(num_steps, shaping, **fields):
@@ -63,3 +70,15 @@ def test_unknown_names_are_refused_with_the_nearest():
             spaces(DoomConfig("x", shaping={name: 1.0}))
     with pytest.raises(ConfigError, match=r"env\.shaping\.HEALTH"):
         DoomConfig("x", shaping={"HEALTH": float("nan")})
+
+
+def test_the_skill_level_is_that_of_the_training_alone():
+    """Bugs: a key that the engine never gets; an evaluation of an easier game than the scenario's."""
+    config = DoomConfig("x", scenario="deadly_corridor", doom_skill=1, shaping={"HEALTH": 1.0})
+    for settings, skill in ((config, 1), (config.scored(), 5)):
+        game, _ = make_game(settings, read_setup(settings), Path("unused"))
+        assert game.get_doom_skill() == skill
+    run_config = RunConfig(PPOConfig(), config, device="cpu")
+    assert (ending_env(run_config).doom_skill, ending_env(run_config).shaping) == (None, {})
+    with pytest.raises(ConfigError, match=r"env\.doom_skill"):
+        DoomConfig("x", doom_skill=6)

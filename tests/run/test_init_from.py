@@ -1,0 +1,53 @@
+"""`init_from=RUN`: a new run begins with the weights of another."""
+
+import numpy as np
+import pytest
+import yaml
+
+from rltrain.run import checkpoint
+
+SHORT = ["env=cartpole", "progress=false", "eval_every_steps=0", "final_eval_episodes=1", "device=cpu"]
+QUICK = {
+    "ppo": ["algo=ppo", "total_steps=64", "num_envs=2", "algo.num_steps=16", "batch_size=32"],
+    "dqn": ["algo=dqn", "total_steps=60", "num_envs=1", "batch_size=16", "algo.learning_starts=40",
+            "algo.train_every_steps=4", "algo.updates_per_round=1", "algo.target_period_updates=1000"],
+}  # fmt: skip
+
+
+def agent(run):
+    return checkpoint.read(checkpoint.find(run))["agent"]
+
+
+@pytest.mark.parametrize(("algo", "parts"), [("ppo", ["network"]), ("dqn", ["online", "target"])])
+def test_the_weights_are_taken_and_nothing_else(algo, parts, command):
+    """Bugs: a target network that stays as it was made; the other run's optimizer or steps."""
+    outcome = command(*QUICK[algo], *SHORT)
+    assert outcome.code == 0, outcome.err
+    folder = outcome.folder
+    first = agent(folder)
+    again = command(*QUICK[algo], *SHORT, "init_from=last", "seed=1", "algo.learning_rate=1e-12")
+    assert again.code == 0 and f"begins with the weights of {folder}" in again.err
+    second, saved = agent(again.folder), yaml.safe_load((again.folder / "config.yaml").read_text())
+    assert saved["init_from"] == str(checkpoint.find(folder)), "not `last`, which is another run soon"
+    other = agent(command(*QUICK[algo], *SHORT, "seed=1").folder)
+    for part in parts:
+        for name, tensor in first[part].items():
+            np.testing.assert_allclose(second[part][name], tensor, atol=1e-9, err_msg=f"{part}/{name}")
+    assert any((other[parts[0]][name] != tensor).any() for name, tensor in first[parts[0]].items()), "the control"
+    assert second["num_updates"] == first["num_updates"] > 0
+
+
+def test_what_does_not_fit_is_told_in_one_line(command, tmp_path):
+    """Bugs: weights of another shape that are left as they were made; a traceback; a run that trains from nothing."""
+    outcome = command(*QUICK["ppo"], *SHORT)
+    assert outcome.code == 0, outcome.err
+    run = f"init_from={outcome.folder}"
+    for words, code, told in (
+        ([*QUICK["dqn"], *SHORT, run], 3, "has no 'online', which dqn needs"),
+        ([*QUICK["ppo"], *SHORT, "network.hidden_sizes=[8]", run], 3, "the checkpoint does not fit"),
+        ([*QUICK["ppo"], *SHORT, "env=acrobot", run], 3, "the environment has changed since the training"),
+        ([*QUICK["ppo"], *SHORT, f"init_from={tmp_path / 'none'}"], 3, "there is no such run"),
+    ):
+        failed = command(*words)
+        assert failed.code == code and told in failed.last_line, failed.err
+        assert failed.last_line.startswith("rltrain: error: ")
