@@ -178,8 +178,8 @@ def test_torch_distributed_is_known_to_the_room_runtime_only():
     assert not any(line.startswith(("import torch", "from torch")) for line in at_the_top)
 
 
-def test_ray_is_known_to_two_modules_and_imported_for_a_run_only():
-    knowing = {"rltrain.runtime.ray_cluster", "rltrain.algos.parts.ray_fleet"}
+def test_ray_is_known_to_three_modules_and_imported_where_it_is_asked_for_only():
+    knowing = {"rltrain.runtime.ray_cluster", "rltrain.algos.parts.ray_fleet", "rltrain.app.on_ray"}
     assert {name for name in SOURCES if "ray" in roots(name)} == knowing
     at_the_top = [ast.unparse(node) for name in knowing for node in ast.parse(SOURCES[name]).body]
     assert not any(line.startswith(("import ray", "from ray")) for line in at_the_top)

@@ -33,7 +33,7 @@ from rltrain.config.algorithms import ALGOS
 from rltrain.config.environments import ENVIRONMENTS, config_class
 from rltrain.config.network import NetworkConfig
 from rltrain.config.run import RunConfig
-from rltrain.config.runtime import RUNTIMES, LocalConfig
+from rltrain.config.runtime import RUNTIMES, LocalConfig, RayLauncherConfig
 from rltrain.errors import ConfigError, DiskError, nearest
 from rltrain.system import inside
 
@@ -98,6 +98,7 @@ def _register_schemas(algos: tuple[tuple[str, type], ...], families: tuple[str, 
     store.store(group="network", name="network_schema", node=NetworkConfig)
     for name, runtime in RUNTIMES.items():
         store.store(group="runtime", name=f"{name}_schema", node=runtime)
+    store.store(group="hydra/launcher", name="rltrain_ray_schema", node=RayLauncherConfig)
     for name, node in algos:
         store.store(group="algo", name=f"{name}_schema", node=node)
     for family in families:
@@ -319,6 +320,9 @@ def _known_keys(argv: list[str]) -> list[str]:
 def _nearest_key(name: str, argv: list[str]) -> str:
     """Return a hint for an unknown key: what another library's name is called here, the same key of another group, or
     the most similar keys."""
+    if name.startswith("hydra.launcher."):
+        of_ray = [f"hydra.launcher.{field.name}" for field in dataclasses.fields(RayLauncherConfig)]
+        return "it needs hydra/launcher=rltrain_ray" if name in of_ray else nearest(name, of_ray)
     known = _known_keys(argv)
     last = name.rpartition(".")[2]
     meant = _ELSEWHERE.get(last, last)

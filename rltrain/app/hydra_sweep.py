@@ -4,11 +4,13 @@ import contextlib
 import copy
 import dataclasses
 import json
+import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.hydra_config import HydraConfig
@@ -19,11 +21,13 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, flag_override, open_dict
 
 from rltrain.app import jobs as jobs_of
+from rltrain.app import on_ray
 from rltrain.app import sweep as sweeps
 from rltrain.app.overrides import quote
 from rltrain.app.resolve import resolve
 from rltrain.config import plugin_modules
 from rltrain.config.run import RunConfig
+from rltrain.config.runtime import RayLauncherConfig
 from rltrain.errors import ConfigError, RltrainError, disk_errors
 from rltrain.system import atomic, process, terminal
 
@@ -68,7 +72,32 @@ class SweepJob:
         sweep = sweeps.load(Path(self.folder))
         job = next(job for job in sweep.jobs if job.overrides == overrides)
         plugin_modules.load(composed.plugins)  # a launcher's process has not parsed the command line
-        sweeps.attempt(sweep, job, self.resolved.pop(job.number, None))
+        with _saving_first():
+            sweeps.attempt(sweep, job, self.resolved.pop(job.number, None))
+
+
+@contextlib.contextmanager
+def _saving_first() -> Iterator[None]:
+    """Let a job save before a handler of SIGUSR2 ends it: submitit's puts the job into Slurm's queue again."""
+    handler = signal.getsignal(signal.SIGUSR2)
+    if not callable(handler):
+        yield
+        return
+    frames: list[Any] = []
+
+    def save(number: int, frame: Any) -> None:
+        frames.append(frame)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    signal.signal(signal.SIGUSR2, save)
+    try:
+        yield
+    except sweeps.Interrupt:
+        if frames:
+            handler(signal.SIGUSR2, frames[0])
+        raise
+    finally:
+        signal.signal(signal.SIGUSR2, handler)
 
 
 class Sweeper(HydraSweeper):
@@ -79,45 +108,48 @@ class Sweeper(HydraSweeper):
         self._params = params or {}
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Make the launcher, which calls a `SweepJob`."""
+        """Take what Hydra gives. The launcher is made later, because its settings may name the sweep's folder."""
         self._job = SweepJob()
         self.hydra_context, self.config = hydra_context, config
-        self.launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=self._job, config=config
-        )
 
     def sweep(self, arguments: list[str]) -> Any:
         """Plan the jobs, and run those that are not done. Raises RltrainError, HydraException."""
-        assert self.config is not None and self.launcher is not None and self.hydra_context is not None
+        assert self.config is not None and self.hydra_context is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         parsed = parser.parse_overrides([*(f"{key}={value}" for key, value in self._params.items()), *arguments])
         (batch,) = BasicSweeper.split_arguments(parsed, None)
         folder = Path(str(self.config.hydra.sweep.dir)).expanduser().absolute()
+        ray = _ray_settings(self.config.hydra.launcher)
         _refuse_none_or_same(batch)
         jobs = self._jobs([list(overrides) for overrides in batch], folder)
         if self.config.get("dry_run"):
             exit_codes.append(_dry_runs(jobs))
             return
         self._refuse_hopeless(jobs)
-        launcher = str(self.config.hydra.launcher._target_)
+        launcher = str(self.config.hydra.launcher.get("_target_"))
         at_once = _at_once(self.config.hydra.launcher.get("n_jobs", -1)) if "joblib" in launcher.lower() else 0
-        plan = self._plan(folder, jobs, at_once)
+        plan = self._plan(folder, jobs, on_ray.at_once_here(ray) if ray else at_once)
+        plan.ray = ray
         self._job.folder = str(plan.folder)
         with open_dict(self.config):  # with skip_done it may be another folder: Hydra must not make the one it named
             self.config.hydra.sweep.dir = str(plan.folder)
             self.config.hydra.overrides.hydra.append(f"hydra.sweep.dir={quote(str(plan.folder))}")
         own = [next(job for job in plan.jobs if job.same_as(wanted)) for wanted in jobs]
         fail_fast = bool(self.config.get("fail_fast"))
-        if at_once or launcher.endswith(".BasicLauncher"):
-            exit_codes.append(jobs_of.run(plan, own, fail_fast, self._launch if not at_once else None))
-        else:  # a cluster's launcher takes all jobs at once
-            todo = [job for job in own if job.config is not None and not plan.finished(job)]
-            self.launcher.launch([job.overrides for job in todo], initial_job_idx=0)
-            exit_codes.append(sweeps.report(plan, own))
+        if ray or at_once:
+            exit_codes.append(jobs_of.run(plan, own, fail_fast))
+            return
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=self.hydra_context, task_function=self._job, config=self.config
+        )
+        if launcher.endswith(".BasicLauncher"):
+            exit_codes.append(jobs_of.run(plan, own, fail_fast, lambda job: self._launch([job])))
+        else:  # that of a queue
+            exit_codes.append(jobs_of.run(plan, own, fail_fast, run_all=self._launch))
 
-    def _launch(self, job: sweeps.Job) -> None:
+    def _launch(self, jobs: list[sweeps.Job]) -> None:
         assert self.launcher is not None
-        self.launcher.launch([job.overrides], initial_job_idx=job.number)
+        self.launcher.launch([job.overrides for job in jobs], initial_job_idx=jobs[0].number)
 
     def _jobs(self, batch: list[list[str]], folder: Path) -> list[sweeps.Job]:
         """Compose every job. Raises HydraException or ConfigError for a value that does not compose."""
@@ -204,6 +236,15 @@ class Sweeper(HydraSweeper):
         atomic.write_text(plan.folder / "multirun.yaml", OmegaConf.to_yaml(self.config))
         plan.save()
         return plan
+
+
+def _ray_settings(launcher: DictConfig) -> RayLauncherConfig | None:
+    """Return the settings of `hydra/launcher=rltrain_ray`, or None for another launcher. Raises RltrainError."""
+    if OmegaConf.get_type(launcher) is not RayLauncherConfig:
+        return None
+    settings = cast(RayLauncherConfig, OmegaConf.to_object(launcher))
+    on_ray.check(settings)
+    return settings
 
 
 def _at_once(n_jobs: int | None) -> int:

@@ -1,23 +1,28 @@
-"""Run the jobs of a sweep that are not done: one after the other, or side by side."""
+"""Run the jobs of a sweep that are not done: one after the other, side by side, on a Ray cluster, or in a queue."""
 
 import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
-from rltrain.app import side_by_side
+from rltrain.app import on_ray, side_by_side
 from rltrain.app import sweep as sweeps
-from rltrain.errors import ConfigError, Stopped
+from rltrain.errors import ConfigError, Stopped, printable
 from rltrain.run import folder as run_folder
 from rltrain.system.signals import answering
 
 
 def run(
-    sweep: sweeps.Sweep, jobs: list[sweeps.Job], fail_fast: bool, run_one: Callable[[sweeps.Job], None] | None = None
+    sweep: sweeps.Sweep,
+    jobs: list[sweeps.Job],
+    fail_fast: bool,
+    run_one: Callable[[sweeps.Job], None] | None = None,
+    run_all: Callable[[list[sweeps.Job]], None] | None = None,
 ) -> int:
     """Run the given jobs of a sweep that are not done, then print the table. Returns 0, or 1 if a job is not done.
 
-    run_one: runs a job in this process; None: `attempt`. Raises Stopped, FolderInUse, DiskError.
+    run_one: runs a job in this process; None: `attempt`. run_all: puts all jobs into the queue of a cluster, and waits
+    for them. Raises Stopped, FolderInUse, DiskError, and on a Ray cluster ConfigError, EnvironmentFailure, ProcessLost.
     """
     lock = run_folder.Lock(sweep.folder)
     number = None
@@ -30,7 +35,13 @@ def run(
         if already := sum(map(sweep.finished, jobs)):
             print(f"{already} of {len(jobs)} jobs are done already", file=sys.stderr)
         pace = sweeps.Pace(len(jobs), len(jobs) - len(todo), max(1, sweep.at_once))
-        if sweep.at_once:
+        if run_all:
+            if todo:
+                _in_queue(sweep, todo, run_all)
+            return sweeps.report(sweep, jobs, fix="the same command and skip_done=true")
+        if sweep.ray:
+            number = on_ray.run(sweep, todo, fail_fast, pace, sweep.ray)
+        elif sweep.at_once:
             number = side_by_side.run(sweep, todo, fail_fast, pace)
         else:
             number = _one_by_one(sweep, todo, fail_fast, pace, run_one or (lambda job: sweeps.attempt(sweep, job)))
@@ -40,6 +51,25 @@ def run(
     if number is not None:
         raise Stopped(number, str(run_folder.from_here(sweep.folder)), sweeps.again(sweep, jobs))
     return code
+
+
+def _in_queue(sweep: sweeps.Sweep, todo: list[sweeps.Job], run_all: Callable[[list[sweeps.Job]], None]) -> None:
+    """Wait for jobs in the queue of a cluster. Raises Stopped: the jobs go on without this process."""
+
+    def stop(number: int, frame: Any) -> None:
+        raise sweeps.Interrupt(number)
+
+    try:
+        with answering(stop):
+            run_all(todo)
+    except sweeps.Interrupt as interrupt:
+        kept = "its jobs stay in the queue; if you cancel them, go on with the same command and skip_done=true"
+        raise Stopped(interrupt.number, str(run_folder.from_here(sweep.folder)), kept=kept) from None
+    except Exception as error:
+        # A job was killed. The launcher has not waited for those after it.
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        line = f"rltrain: warning: the launcher waits no longer: {what}; other jobs may still run"
+        print(printable(line), file=sys.stderr)
 
 
 def _one_by_one(

@@ -133,8 +133,13 @@ def _check_ray(runtime: RayConfig, algo: Any) -> None:
         near = max(1, round(algo.num_envs / runtime.actors)) * runtime.actors
         fix = f"use a multiple of runtime.actors, such as num_envs={near}"
         raise ConfigError(what, "num_envs, runtime.actors", fix)
+    require_ray("runtime")
+
+
+def require_ray(key: str) -> None:
+    """Raise EnvironmentFailure if Ray is not installed. key: the setting that needs it."""
     if find_spec("ray") is None:
-        raise EnvironmentFailure("Ray is missing", "runtime", "pip install 'rltrain[ray]'")
+        raise EnvironmentFailure("Ray is missing", key, "pip install 'rltrain[ray]'")
 
 
 def check_device(config: RunConfig) -> None:

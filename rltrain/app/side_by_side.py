@@ -4,27 +4,24 @@ A pool of joblib would kill the other jobs if one is stopped or dies, and cannot
 killed fails alone, and if the parent stops or dies, its jobs save and end.
 """
 
-import os
 import select
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
+from rltrain.app import keeper
 from rltrain.app import sweep as sweeps
 from rltrain.config import plugin_modules
 from rltrain.errors import printable
 from rltrain.system import inside, process, terminal
-from rltrain.system.signals import answering
+from rltrain.system.signals import STOP_SIGNALS, answering
 
 _POLL_S = 0.05
 """Seconds between two looks at the running jobs."""
 _TAIL_BYTES = 10_000
 """Bytes at the end of a job's log in which its last line is looked for."""
-
-_CODE = "import sys; sys.path[:] = {path!r}; from rltrain.app import side_by_side; side_by_side.work()"
 
 
 def run(sweep: sweeps.Sweep, todo: list[sweeps.Job], fail_fast: bool, pace: sweeps.Pace) -> int | None:
@@ -48,7 +45,7 @@ def run(sweep: sweeps.Sweep, todo: list[sweeps.Job], fail_fast: bool, pace: swee
                 for child in [child for child in running if child.poll() is not None]:
                     job, start_s = running.pop(child)
                     pace.end(time.monotonic() - start_s)
-                    _check(sweep, job, child.returncode, stopping=bool(received))
+                    check(sweep, job, child.returncode, stopping=bool(received))
                     if fail_fast and not sweep.finished(job):
                         waiting.clear()
     finally:
@@ -59,36 +56,24 @@ def run(sweep: sweeps.Sweep, todo: list[sweeps.Job], fail_fast: bool, pace: swee
     return received[-1] if received else None
 
 
-def _log(sweep: sweeps.Sweep, job: sweeps.Job) -> Path:
+def log_of(sweep: sweeps.Sweep, job: sweeps.Job) -> Path:
     """Return the file with what a job prints."""
     return sweep.folder / f"{job.folder}.log"
 
 
 def _start(sweep: sweeps.Sweep, job: sweeps.Job) -> "subprocess.Popen[bytes]":
-    log = _log(sweep, job)
-    log.parent.mkdir(parents=True, exist_ok=True)
-    threads = str(max(1, process.usable_cores() // sweep.at_once))
-    with inside.append(log) as output:
-        return subprocess.Popen(
-            # The parent's path: this process must find the same rltrain and the same modules of the user.
-            [sys.executable, "-c", _CODE.format(path=sys.path), *_arguments(sweep, job)],
-            stdin=subprocess.PIPE,  # the parent holds the other end, so the job notices if the parent dies
-            stdout=output,
-            stderr=output,
-            env={"OMP_NUM_THREADS": threads, **os.environ},
-            start_new_session=True,  # Ctrl-C reaches the parent alone, which passes it on once
-        )  # fmt: skip
+    return keeper.start(log_of(sweep, job), process.usable_cores() // sweep.at_once, arguments(sweep, job))
 
 
-def _arguments(sweep: sweeps.Sweep, job: sweeps.Job) -> list[str]:
+def arguments(sweep: sweeps.Sweep, job: sweeps.Job) -> list[str]:
     """Return the arguments of a job's process. `progress` is among them, as `resume` may change it but not the plan."""
     assert job.config is not None
     return [str(sweep.folder), str(job.number), str(job.config.get("progress", True)), *plugin_modules.LOADED]
 
 
-def _job_of(arguments: list[str]) -> tuple[sweeps.Sweep, sweeps.Job]:
+def _job_of(words: list[str]) -> tuple[sweeps.Sweep, sweeps.Job]:
     """Return the sweep and the job that the arguments of a process name, with the plugins loaded."""
-    folder, number, progress, *plugins = arguments
+    folder, number, progress, *plugins = words
     plugin_modules.load(plugins)
     sweep = sweeps.load(Path(folder))
     job = next(job for job in sweep.jobs if job.number == int(number))
@@ -97,28 +82,31 @@ def _job_of(arguments: list[str]) -> tuple[sweeps.Sweep, sweeps.Job]:
     return sweep, job
 
 
-def _check(sweep: sweeps.Sweep, job: sweeps.Job, return_code: int, stopping: bool) -> None:
-    """Record the failure of a job that could not record it itself, because it was killed or could not start."""
+def check(sweep: sweeps.Sweep, job: sweeps.Job, return_code: int, stopping: bool) -> None:
+    """Record the failure of a job that could not record it itself, because it was killed or could not start.
+
+    return_code: of its process, negative after a signal, as in `subprocess`. stopping: a signal stops the sweep.
+    """
     state, _ = sweep.state(job, interrupted=stopping)
-    if state in ("done", "stopped") or (stopping and return_code in (-signal.SIGTERM, -signal.SIGINT, 130)):
+    if state in ("done", "stopped") or (stopping and (-return_code in STOP_SIGNALS or return_code > 128)):
         return
     place = sweep.place(job)
     if return_code < 0:
         sweeps.record_failure(place, RuntimeError(f"killed by {signal.Signals(-return_code).name}"))
     elif state == "not begun" or sweeps.state_in(place) == "running":
-        lines = [line for line in inside.tail(_log(sweep, job), _TAIL_BYTES) if line.strip()] or ["no output"]
+        lines = [line for line in inside.tail(log_of(sweep, job), _TAIL_BYTES) if line.strip()] or ["no output"]
         sweeps.record_failure(place, RuntimeError(f"ended with code {return_code}: {lines[-1].strip()}"))
     else:
         print(printable(f"rltrain: job failed: {place.name}: {sweep.state(job)[1]}"), file=sys.stderr)
 
 
 def work() -> None:
-    """Train one job: the main function of a job's process, whose arguments are those of `_arguments`."""
+    """Train one job: the main function of a job's process, whose arguments are those of `arguments`."""
     process.prepare()
     terminal.guard()
     if select.select([0], [], [], 0)[0]:  # the parent is gone already
         return
-    threading.Thread(target=_watch_parent, daemon=True).start()
+    keeper.watch_parent()
     sweep, job = _job_of(sys.argv[1:])
     try:
         sweeps.attempt(sweep, job)
@@ -127,9 +115,3 @@ def work() -> None:
         code = 128 + interrupt.number
     process.end_soon(code)  # an environment may have left a thread behind
     sys.exit(code)
-
-
-def _watch_parent() -> None:
-    """Ask this process to save and stop as soon as the parent is gone."""
-    os.read(0, 1)  # returns at the end of the pipe
-    os.kill(os.getpid(), signal.SIGTERM)

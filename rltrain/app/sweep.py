@@ -25,6 +25,7 @@ import numpy as np
 from rltrain.app.resolve import check_environment, resolve
 from rltrain.config import saved as saved_config
 from rltrain.config.run import RunConfig
+from rltrain.config.runtime import RayLauncherConfig
 from rltrain.errors import CheckpointError, ConfigError, FolderInUse, Halt, RltrainError, Stopped, printable
 from rltrain.math.statistics import bootstrap_interval, mean
 from rltrain.run import checkpoint
@@ -34,8 +35,9 @@ from rltrain.system import atomic, inside
 PLAN = "sweep.json"
 """Name of the plan in a sweep's folder."""
 
-_WAIT_S = 60.0
-"""Seconds to wait for a job of a killed sweep that is still saving."""
+_WAIT_S = 180.0
+"""Seconds to wait for a job of a killed sweep that is still saving. A file server keeps the locks of a lost machine for
+its lease, usually 90 s."""
 
 _NOT_COMPARED = ("progress", "log_every_s", "plugins", "dry_run", "skip_done", "fail_fast", "tuned_by", "chosen")
 """Keys in which two jobs may differ and still be the same job."""
@@ -89,6 +91,9 @@ class Sweep:
     jobs: list[Job]
     at_once: int = 0
     """Jobs that run side by side in processes of their own; 0: one after the other in this process."""
+    ray: RayLauncherConfig | None = None
+    """The Ray cluster on which the jobs run; None: this machine. The plan does not hold it: it may be somebody else's,
+    and who joins a Ray cluster trusts it."""
 
     def save(self) -> None:
         """Write the plan. Raises DiskError."""
@@ -227,7 +232,7 @@ class Pace:
     """Announces each job, and tells how long the rest will take, from the jobs that ended so far."""
 
     def __init__(self, num_jobs: int, num_before: int, at_once: int) -> None:
-        self._num_jobs, self._begun, self._at_once = num_jobs, num_before, at_once
+        self._num_jobs, self._begun, self.at_once = num_jobs, num_before, at_once
         self._durations_s: list[float] = []
 
     def begin(self, job: Job) -> None:
@@ -236,7 +241,7 @@ class Pace:
         line = f"job {self._begun} of {self._num_jobs}: {job.folder}"
         if self._durations_s:
             rest = self._num_jobs - self._begun + 1
-            left_s = rest * sum(self._durations_s) / len(self._durations_s) / min(self._at_once, rest)
+            left_s = rest * sum(self._durations_s) / len(self._durations_s) / min(self.at_once, rest)
             line += f"; about {max(1, round(left_s))} s left" if left_s < 60 else f"; about {left_s / 60:.0f} min left"
         print(printable(line), file=sys.stderr, flush=True)
 
@@ -275,7 +280,7 @@ def _train(sweep: Sweep, job: Job, resolved: RunConfig | None) -> int | None:
 
     place = sweep.place(job)
     if (place / "config.yaml").exists():
-        _wait_for(place)
+        wait_for(place)
         if sweep.finished(job):
             return None
         if checkpoint.resumable(place):
@@ -310,8 +315,8 @@ def settings_of(job: Job) -> RunConfig:
     return config
 
 
-def _wait_for(place: Path) -> None:
-    """Wait until no other process uses a job's folder: jobs of a killed sweep save first. Raises FolderInUse."""
+def wait_for(place: Path) -> None:
+    """Wait until no other process uses a job's folder: jobs that lost their parent save first. Raises FolderInUse."""
     end_s = time.monotonic() + _WAIT_S
     while True:
         try:
@@ -375,8 +380,8 @@ def _read(path: Path) -> dict[str, Any]:
 def again(sweep: Sweep, jobs: Iterable[Job]) -> str:
     """Return the arguments of `rltrain resume` for a sweep, quoted for a shell.
 
-    They name the plugins, the modules of `env.id` and the files of `env.cfg` again, because a saved plan may be
-    somebody else's.
+    They name the plugins, the modules of `env.id`, the files of `env.cfg` and the Ray cluster again, because a saved
+    plan may be somebody else's.
     """
     configs = [job.config for job in jobs if job.config]
     ids = dict.fromkeys(config["env"].get("id") or "" for config in configs)
@@ -387,10 +392,7 @@ def again(sweep: Sweep, jobs: Iterable[Job]) -> str:
     files = dict.fromkeys(str(config["env"].get("cfg") or "") for config in configs)
     words += [f"env.cfg={','.join(filter(None, files))}"] if any(files) else []
     words += [f"plugins=[{','.join(plugins)}]"] if plugins else []
-    for key in ("address", "rendezvous"):
-        places = dict.fromkeys(str((config.get("runtime") or {}).get(key) or "") for config in configs)
-        named = [place for place in places if place not in ("", "local", "auto")]
-        words += [f"runtime.{key}={','.join(named)}"] if named else []
+    words += sweep.ray.words() if sweep.ray else []
     return shlex.join(words)
 
 
@@ -430,11 +432,11 @@ def _final(sweep: Sweep, job: Job) -> dict[str, Any]:
     return dict(_read(sweep.place(job) / "result.json")["final"])
 
 
-def report(sweep: Sweep, jobs: list[Job], interrupted: bool = False) -> int:
+def report(sweep: Sweep, jobs: list[Job], interrupted: bool = False, fix: str | None = None) -> int:
     """Print the ranked table and the number of jobs in each state, and write sweep.csv.
 
-    Scores of different environments cannot be compared, so each environment has its own ranks. Returns 0, or 1 if a
-    job is not done.
+    Scores of different environments cannot be compared, so each environment has its own ranks. fix: what
+    continues the sweep; None: `rltrain resume`. Returns 0, or 1 if a job is not done.
     """
     rows = _rows(sweep, jobs)
     states = {job.number: sweep.state(job, interrupted) for job in jobs}
@@ -463,7 +465,7 @@ def report(sweep: Sweep, jobs: list[Job], interrupted: bool = False) -> int:
     line += "".join(f", {number} {state}" for state, number in rest.items() if number)
     # What cannot be trained cannot be continued either; `Stopped` names the command after a signal.
     if not interrupted and any(job.config is not None and states[job.number][0] != "done" for job in jobs):
-        line += f"; continue with: rltrain resume {again(sweep, jobs)}"
+        line += f"; continue with: {fix or 'rltrain resume ' + again(sweep, jobs)}"
     print(printable(line), file=sys.stderr)
     return 0 if counts["done"] == len(jobs) else 1
 

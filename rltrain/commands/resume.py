@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from rltrain.app import jobs, sweep
+from rltrain.app import jobs, on_ray, sweep
 from rltrain.app.resolve import check_device, check_environment, check_runtime
 from rltrain.app.train import resume
 from rltrain.commands.arguments import RUN_KEYS, is_setting, load_config, refuse_imports, split, truth, whole_number
@@ -18,7 +18,7 @@ from rltrain.config.algorithms import ALGOS
 from rltrain.config.environments import ENVIRONMENTS
 from rltrain.config.network import NetworkConfig
 from rltrain.config.run import RunConfig
-from rltrain.config.runtime import RUNTIMES, refuse_places
+from rltrain.config.runtime import RUNTIMES, RayLauncherConfig, refuse_places
 from rltrain.errors import ConfigError
 from rltrain.run import checkpoint
 from rltrain.run import folder as run_folder
@@ -28,14 +28,16 @@ from rltrain.system import inside
 USAGE = (
     "rltrain resume RUN [total_steps=...] [micro_batch_size=...] [oom=fail|split] [progress=true|false] [env.id=...]"
     " [env.cfg=FILE] [runtime=local|torchrun|ray] [runtime.processes=...] [runtime.actors=...]"
-    " (RUN may be the folder of a sweep: its jobs that are not done are resumed or started)"
+    " (RUN may be the folder of a sweep: its jobs that are not done are resumed or started; on a Ray cluster with"
+    " hydra/launcher=rltrain_ray hydra.launcher.address=...)"
 )
 
 _OF_RUNTIME = {
     f"runtime.{field.name}" for kind in RUNTIMES.values() for field in dataclasses.fields(kind) if field.name != "name"
 }
-_PLACES = {"runtime.address", "runtime.rendezvous"}
-_KEYS = {"total_steps", "micro_batch_size", "oom", "progress", "runtime", *_OF_RUNTIME, *RUN_KEYS}
+_OF_LAUNCHER = {f"hydra.launcher.{field.name}" for field in dataclasses.fields(RayLauncherConfig)} | {"hydra/launcher"}
+_OF_RUN = {"total_steps", "micro_batch_size", "oom", "runtime", *_OF_RUNTIME}
+_KEYS = {"progress", *_OF_RUN, *_OF_LAUNCHER, *RUN_KEYS}
 
 
 def main(argv: list[str]) -> int:
@@ -47,6 +49,8 @@ def main(argv: list[str]) -> int:
     words, values = split(argv, _KEYS, USAGE)
     if sweep.is_sweep(words[0]):
         return _resume_sweep(words[0], values)
+    if wrong := sorted(values.keys() & _OF_LAUNCHER):
+        raise ConfigError("this key is for a sweep", wrong[0], "leave it out, or give the folder of a sweep")
     changes: dict[str, Any] = {}
     if "progress" in values:
         changes["progress"] = truth("progress", values["progress"])
@@ -98,19 +102,18 @@ def _resume(
 
 def _resume_sweep(word: str, values: dict[str, str]) -> int:
     """Run the jobs of a sweep that are not done. Returns the exit code. Raises RltrainError."""
-    if wrong := sorted(values.keys() - {"progress", *_PLACES, *RUN_KEYS}):
+    if wrong := sorted(values.keys() & _OF_RUN):
         raise ConfigError(
             "this key is for a single run", wrong[0], "resume a run of the sweep with it, or leave it out"
         )
     found = sweep.load(Path(word))
+    found.ray = _ray_launcher(values)
     ids = values.get("env.id", "").split(",")
     files = [os.path.abspath(os.path.expanduser(file)) for file in values.get("env.cfg", "").split(",")]
-    places = [f"{key}={place}" for key in _PLACES & values.keys() for place in values[key].split(",")]
     for job in found.jobs:
         if job.config is None:
             continue
         config = saved_config.from_dict(job.config)
-        refuse_places(config.runtime, places)
         own = getattr(config.env, "id", "")
         refuse_imports(config, {"env.id": own} if own in ids else {}, found.folder)
         file = getattr(config.env, "cfg", None)
@@ -119,6 +122,21 @@ def _resume_sweep(word: str, values: dict[str, str]) -> int:
         if "progress" in values:
             job.config["progress"] = truth("progress", values["progress"])
     return jobs.run(found, found.jobs, fail_fast=False)
+
+
+def _ray_launcher(values: dict[str, str]) -> RayLauncherConfig | None:
+    """Return the Ray cluster that a command line names for the jobs of a sweep, or None. Raises RltrainError."""
+    prefix = "hydra.launcher."
+    given = {key.removeprefix(prefix): yaml.safe_load(text) for key, text in values.items() if key.startswith(prefix)}
+    launcher = values.get("hydra/launcher")
+    if launcher is None and not given:
+        return None
+    if launcher != "rltrain_ray":
+        fix = "use hydra/launcher=rltrain_ray, or leave hydra.launcher out to run the jobs on this machine"
+        raise ConfigError("`resume` takes no other launcher", "hydra/launcher", fix)
+    settings = saved_config.ray_launcher(given)
+    on_ray.check(settings)
+    return settings
 
 
 def _rank_0_locks(folder: Path, values: dict[str, str]) -> bool:

@@ -1,5 +1,6 @@
-"""Settings of the processes of a run: where it computes, never what. Checkpoints fit every runtime."""
+"""Settings of the processes of a run or a sweep: where it computes, never what. Checkpoints fit every runtime."""
 
+import dataclasses
 import re
 from collections.abc import Container
 from dataclasses import dataclass
@@ -74,11 +75,51 @@ class RayConfig:
         for key in ("actors", "chunks_in_flight", "max_lag"):
             at_least(f"runtime.{key}", getattr(self, key), 1)
         at_least("runtime.cpus_per_actor", self.cpus_per_actor, 0.01)
+        _check_whole_above_one("runtime.cpus_per_actor", self.cpus_per_actor)
         at_least("runtime.publish_every_s", self.publish_every_s, 0)
         at_least("runtime.max_restarts", self.max_restarts, 0)
-        if self.address not in ("local", "auto") and not _is_address(self.address):
-            fix = "use local, auto, or HOST:PORT, e.g. node1:6379"
-            raise ConfigError(f"'{self.address}' is no address of a Ray cluster", "runtime.address", fix)
+        _check_address("runtime.address", self.address)
+
+
+@dataclass
+class RayLauncherConfig:
+    """The jobs of a sweep on a Ray cluster (`hydra/launcher=rltrain_ray`)."""
+
+    address: str = "local"
+    """local: start Ray on this machine, and end it with the sweep; auto: join the cluster that this machine belongs to;
+    HOST:PORT: join that cluster."""
+    cpus_per_job: float = 1.0
+    """Cores that Ray reserves for a job."""
+    gpus_per_job: float = 0.0
+    """GPUs that Ray reserves for a job. A job without any sees none."""
+    max_restarts: int = 3
+    """How often a job is tried again whose node or actor was lost, before it counts as failed."""
+
+    def __post_init__(self) -> None:
+        at_least("hydra.launcher.cpus_per_job", self.cpus_per_job, 0.01)
+        at_least("hydra.launcher.gpus_per_job", self.gpus_per_job, 0)
+        _check_whole_above_one("hydra.launcher.cpus_per_job", self.cpus_per_job)
+        _check_whole_above_one("hydra.launcher.gpus_per_job", self.gpus_per_job)
+        at_least("hydra.launcher.max_restarts", self.max_restarts, 0)
+        _check_address("hydra.launcher.address", self.address)
+
+    def words(self) -> list[str]:
+        """Return what a command line says to get these settings."""
+        values = {field.name: (getattr(self, field.name), field.default) for field in dataclasses.fields(self)}
+        typed = [f"hydra.launcher.{key}={value}" for key, (value, default) in values.items() if value != default]
+        return ["hydra/launcher=rltrain_ray", *typed]
+
+
+def _check_whole_above_one(key: str, number: float) -> None:
+    """Raise ConfigError for 1.5 cores, which Ray does not reserve."""
+    if number > 1 and number % 1:
+        raise ConfigError(f"{number} is neither a part of one nor a whole number", key, "give e.g. 0.5 or 2")
+
+
+def _check_address(key: str, address: str) -> None:
+    if address not in ("local", "auto") and not _is_address(address):
+        fix = "use local, auto, or HOST:PORT, e.g. node1:6379"
+        raise ConfigError(f"'{address}' is no address of a Ray cluster", key, fix)
 
 
 def _is_address(text: str) -> bool:

@@ -12,7 +12,7 @@ import shlex
 import types
 import typing
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import yaml
 
@@ -21,7 +21,7 @@ from rltrain.config.algorithms import ALGOS
 from rltrain.config.environments import ENVIRONMENTS, config_class
 from rltrain.config.network import NetworkConfig
 from rltrain.config.run import RunConfig
-from rltrain.config.runtime import RUNTIMES
+from rltrain.config.runtime import RUNTIMES, RayLauncherConfig
 from rltrain.config.validate import one_of
 from rltrain.errors import CheckpointError, ConfigError, nearest
 from rltrain.system import atomic, inside
@@ -156,6 +156,11 @@ def runtime(values: dict[str, Any]) -> Any:
     name = str(values.get("name", "local"))
     one_of("runtime", name, RUNTIMES)
     return _build(RUNTIMES[name], values, "runtime.")
+
+
+def ray_launcher(values: dict[str, Any]) -> RayLauncherConfig:
+    """Build the settings of `hydra/launcher=rltrain_ray` from plain data. Raises ConfigError."""
+    return cast(RayLauncherConfig, _build(RayLauncherConfig, values, "hydra.launcher."))
 
 
 def _build(schema: Any, values: dict[str, Any], prefix: str) -> Any:

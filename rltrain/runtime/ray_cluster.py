@@ -33,11 +33,11 @@ def first_line(error: BaseException) -> str:
     return why.split(". ")[0].rstrip(".") + where
 
 
-def connect(address: str, num_cpus: int, key: str) -> Callable[[], None]:
+def connect(address: str, num_cpus: int, key: str, num_gpus: int | None = 0) -> Callable[[], None]:
     """Start or join Ray. Return the function that ends or leaves it.
 
-    address: local, auto or HOST:PORT. num_cpus: the cores that a Ray of our own has to give. key: the setting of the
-    address, for errors. Raises ConfigError, EnvironmentFailure.
+    address: local, auto or HOST:PORT. num_cpus, num_gpus: the cores and GPUs that a Ray of our own has to give; None:
+    all GPUs of this machine. key: the setting of the address, for errors. Raises ConfigError, EnvironmentFailure.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
@@ -50,7 +50,7 @@ def connect(address: str, num_cpus: int, key: str) -> Callable[[], None]:
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         root = tempfile.gettempdir()
         place = tempfile.mkdtemp(prefix="rltrain-ray-", dir=root if len(root) <= _LONGEST_ROOT else "/tmp")
-        settings |= {"num_cpus": num_cpus, "num_gpus": 0}
+        settings |= {"num_cpus": num_cpus, "num_gpus": num_gpus}
         settings |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1", "_temp_dir": place}
     elif address != "auto":
         host, _, port = address.rpartition(":")

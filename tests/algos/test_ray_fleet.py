@@ -240,6 +240,7 @@ def test_each_environment_explores_with_its_own_epsilon():
         ({"chunks_in_flight": 0}, "runtime.chunks_in_flight"),
         ({"max_lag": 0}, "runtime.max_lag"),
         ({"cpus_per_actor": 0}, "runtime.cpus_per_actor"),
+        ({"cpus_per_actor": 1.5}, "runtime.cpus_per_actor"),
         ({"publish_every_s": -1}, "runtime.publish_every_s"),
         ({"max_restarts": -1}, "runtime.max_restarts"),
         ({"address": "node1"}, "runtime.address"),

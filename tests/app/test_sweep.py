@@ -14,12 +14,12 @@ from small_runs import QUICK
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.plugins.hparams import metadata
 
-from rltrain.app import hydra_app, jobs, side_by_side, sweep, train
+from rltrain.app import hydra_app, hydra_sweep, jobs, side_by_side, sweep, train
 from rltrain.config import saved as saved_config
 from rltrain.config.algorithms import QLearningConfig
 from rltrain.config.environments import GymConfig
 from rltrain.config.run import RunConfig
-from rltrain.errors import CheckpointError
+from rltrain.errors import CheckpointError, Stopped
 from rltrain.run import checkpoint
 from rltrain.run import folder as run_folder
 from rltrain.run.run import Run
@@ -421,7 +421,7 @@ def test_progress_of_a_resumed_sweep_reaches_every_job(tmp_path, monkeypatch):
     theirs.jobs[0].config = dataclasses.asdict(config)
     theirs.save()
     theirs.jobs[0].config["progress"] = False  # as `resume` does
-    found, job = side_by_side._job_of(side_by_side._arguments(theirs, theirs.jobs[0]))
+    found, job = side_by_side._job_of(side_by_side.arguments(theirs, theirs.jobs[0]))
     assert job.config == theirs.jobs[0].config
     (tmp_path / "00").mkdir()
     saved_config.save(config, tmp_path / "00" / "config.yaml")
@@ -431,3 +431,81 @@ def test_progress_of_a_resumed_sweep_reaches_every_job(tmp_path, monkeypatch):
     monkeypatch.setattr(train, "resume", lambda config, *_: seen.append(config.progress))
     sweep._train(found, job, None)
     assert seen == [False]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP])
+def test_a_job_that_a_stop_signal_ends_before_it_can_answer_has_not_failed(number, tmp_path):
+    """Bug: a job that was just starting when SIGHUP stopped the sweep counts as failed."""
+    found = plan(tmp_path, {})
+    side_by_side.check(found, found.jobs[0], -number, stopping=True)
+    assert found.state(found.jobs[0]) == ("not begun", "")
+    side_by_side.check(found, found.jobs[0], -number, stopping=False)
+    assert found.state(found.jobs[0])[0] == "failed"
+
+
+def test_jobs_in_a_queue_are_reported_and_continued_there(tmp_path, capfd):
+    """Bugs: a traceback for one job that the queue has killed; `resume` offered, which would train on this machine; a
+    queue that is asked to run no jobs."""
+    found = plan(tmp_path, {"x": "1"}, {"x": "2"}, {"x": "3"})
+    ended(tmp_path / "00", "done", 1.0)
+    put = []
+
+    def killed(todo):
+        put.append([job.folder for job in todo])
+        ended(tmp_path / "01", "done", 1.0)
+        raise RuntimeError("Job 7 was killed\nmore")
+
+    assert jobs.run(found, found.jobs, False, run_all=killed) == 1
+    assert put == [["01", "02"]]
+    lines = capfd.readouterr().err.splitlines()
+    assert "rltrain: warning: the launcher waits no longer: RuntimeError: Job 7 was killed more; other jobs" in lines[1]
+    assert lines[-1].endswith("1 not begun; continue with: the same command and skip_done=true")
+    ended(tmp_path / "02", "done", 1.0)
+    assert jobs.run(found, found.jobs, False, run_all=killed) == 0 and len(put) == 1
+
+
+def test_a_signal_while_jobs_are_in_a_queue_leaves_them_there(tmp_path):
+    """Bug: the last line says that all is saved, while the jobs go on."""
+    found = plan(tmp_path, {})
+    with pytest.raises(Stopped, match="its jobs stay in the queue; if you cancel them, go on with the same command"):
+        jobs.run(found, found.jobs, False, run_all=lambda todo: os.kill(os.getpid(), signal.SIGINT))
+    run_folder.Lock(tmp_path).release()
+
+
+def test_a_job_saves_before_a_launchers_handler_takes_it_away(command, monkeypatch):
+    """Bug: submitit answers SIGUSR2 in the middle of training, so that a job loses all since its last checkpoint, or
+    counts as failed."""
+    original, sent, seen = Run.advance, [], []
+
+    def advance(self, num_steps, episodes):
+        original(self, num_steps, episodes)
+        if not sent:
+            sent.append(self.step)
+            os.kill(os.getpid(), signal.SIGUSR2)
+
+    def take_away(number, frame):
+        (status,) = Path("runs/sweeps").glob("*/00_seed-0/status.json")
+        seen.append((number, json.loads(status.read_text())))
+
+    monkeypatch.setattr(Run, "advance", advance)
+    before = signal.signal(signal.SIGUSR2, take_away)
+    try:
+        assert command(*JOBS).code == 143
+        assert signal.getsignal(signal.SIGUSR2) == take_away
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    ((number, status),) = seen
+    assert number == signal.SIGUSR2 and status["state"] == "stopped" and status["step"] >= sent[0] > 0
+
+
+def test_a_job_is_composed_where_the_variables_of_the_sweep_are_unknown(command, monkeypatch):
+    """Bug: on another machine a launcher composes a job that reads RLTRAIN_SWEEP_TIME, which is set for the sweep's own
+    process only."""
+    launch = hydra_sweep.Sweeper._launch
+
+    def elsewhere(self, found):
+        monkeypatch.delenv("RLTRAIN_SWEEP_TIME", raising=False)
+        launch(self, found)
+
+    monkeypatch.setattr(hydra_sweep.Sweeper, "_launch", elsewhere)
+    assert command(*JOBS).code == 0
