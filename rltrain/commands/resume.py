@@ -127,7 +127,7 @@ def _resume_sweep(word: str, values: dict[str, str]) -> int:
 def _ray_launcher(values: dict[str, str]) -> RayLauncherConfig | None:
     """Return the Ray cluster that a command line names for the jobs of a sweep, or None. Raises RltrainError."""
     prefix = "hydra.launcher."
-    given = {key.removeprefix(prefix): yaml.safe_load(text) for key, text in values.items() if key.startswith(prefix)}
+    given = {key.removeprefix(prefix): _plain(key, text) for key, text in values.items() if key.startswith(prefix)}
     launcher = values.get("hydra/launcher")
     if launcher is None and not given:
         return None

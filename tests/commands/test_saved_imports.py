@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
@@ -107,12 +108,7 @@ def test_a_saved_address_is_not_joined_unless_it_is_named(runtime, key, command,
     run = command(*plain).folder
     config = yaml.safe_load((run / "config.yaml").read_text())
     (run / "config.yaml").write_text(yaml.safe_dump(config | {"runtime": runtime}))
-    assert command("-m", *plain, "seed=0,1").code == 0
-    sweep = max(Path("runs/sweeps").iterdir())
-    plan = json.loads((sweep / "sweep.json").read_text())
-    plan["jobs"][1]["config"]["runtime"] = runtime
-    (sweep / "sweep.json").write_text(json.dumps(plan))
-    for words in (["resume", run, "total_steps=90"], ["reproduce", run], [f"config={run}"], ["resume", sweep]):
+    for words in (["resume", run, "total_steps=90"], ["reproduce", run], [f"config={run}"]):
         outcome = command(*words)
         assert outcome.code == 2, outcome.err
         assert f"would join other processes at '127.0.0.1:1'; {key}; " in outcome.last_line
@@ -120,6 +116,14 @@ def test_a_saved_address_is_not_joined_unless_it_is_named(runtime, key, command,
         assert "would join" not in named.err, "the control: named, it goes on"
     assert command("eval", run, "episodes=1").code == 0, "which needs no other process"
     assert command("resume", run, "total_steps=90", "runtime=local").code == 0
+    assert command("-m", *plain, "seed=0,1").code == 0
+    sweep = max(Path("runs/sweeps").iterdir())
+    plan = json.loads((sweep / "sweep.json").read_text())
+    plan["jobs"][1]["config"]["runtime"] = runtime
+    shutil.rmtree(sweep / plan["jobs"][1]["folder"])
+    (sweep / "sweep.json").write_text(json.dumps(plan))
+    outcome = command("resume", sweep)
+    assert outcome.code == 1 and "a job of a sweep is one process" in outcome.err, outcome.err
 
 
 def test_a_runtime_that_is_no_mapping_is_told(command):

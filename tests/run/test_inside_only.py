@@ -21,14 +21,15 @@ ALLOWED = {
     "run/panel.py": {"_earlier"},  # the folder of the runs beside, which is the user's
     "commands/plot.py": {"main", "_write_numbers"},  # the user's out=FILE
     "commands/export.py": {"main"},  # the user's out=FILE
-    "commands/resume.py": {"_changed_runtime"},  # values of the command line
+    "commands/resume.py": {"_plain"},  # values of the command line
     "commands/list.py": None,  # YAML of rltrain and of the user, not of runs
     "commands/doctor.py": None,
     "watching/screens.py": None,  # a path of the caller, with a new name in a folder that was checked
 }
 """Functions that may use such calls, or None for a whole file."""
 NOT_RUNS = {"app/completion.py", "app/paths.py", "app/usage.py", "app/hparams.py", "app/hydra_app.py",
-            "app/hydra_sweep.py", "app/side_by_side.py", "app/sweep.py", "commands/help.py"}  # fmt: skip
+            "app/hydra_sweep.py", "app/keeper.py", "app/side_by_side.py", "app/sweep.py",
+            "commands/help.py"}  # fmt: skip
 """Files about the source, about configurations, and about sweeps, whose folders hold runs."""
 
 
