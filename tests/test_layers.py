@@ -1,6 +1,7 @@
 """The layers of docs/design.md, read from the source: which room may import which, and what no file may contain."""
 
 import ast
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +50,7 @@ def sources() -> Sources:
 SOURCES = sources()
 
 
+@functools.cache
 def imports(source: str) -> set[str]:
     """Every module that a file names in an import: at its top, in functions, under TYPE_CHECKING."""
     found = set()

@@ -116,10 +116,15 @@ def test_a_saved_address_is_not_joined_unless_it_is_named(runtime, key, command,
         assert "would join" not in named.err, "the control: named, it goes on"
     assert command("eval", run, "episodes=1").code == 0, "which needs no other process"
     assert command("resume", run, "total_steps=90", "runtime=local").code == 0
+
+
+def test_a_saved_sweep_joins_nothing_either(command, monkeypatch):
+    monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("it connects"))
+    plain = [*small("q_learning", "maze"), "total_steps=60"]
     assert command("-m", *plain, "seed=0,1").code == 0
     sweep = max(Path("runs/sweeps").iterdir())
     plan = json.loads((sweep / "sweep.json").read_text())
-    plan["jobs"][1]["config"]["runtime"] = runtime
+    plan["jobs"][1]["config"]["runtime"] = {"name": "ray", "address": "127.0.0.1:1"}
     shutil.rmtree(sweep / plan["jobs"][1]["folder"])
     (sweep / "sweep.json").write_text(json.dumps(plan))
     outcome = command("resume", sweep)

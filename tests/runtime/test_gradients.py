@@ -64,7 +64,7 @@ def update(algo, agent, rollout, advantage, group, share):
     returns = advantage + rollout.value
     indices = list(epochs(rollout, agent.config, np.random.default_rng(2), group, share)) if algo != "a2c" else []
     if algo == "ppo":
-        agent.update(rollout.minibatch(indices[0], advantage, returns), 0.2)
+        agent.update(rollout.minibatch(indices[0], advantage, returns), 0.2, agent.config.entropy_weight)
     elif algo == "pqn":
         flat = rollout.flat("action")[indices[0]], returns.flatten()[indices[0]]
         agent.learner.step(agent.loss, ReturnBatch(rollout.obs_at(indices[0]), *flat))

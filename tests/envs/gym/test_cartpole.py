@@ -43,13 +43,13 @@ def test_every_number_is_gymnasiums_bit_for_bit():
     obs = ours.reset(7)
     assert obs.tobytes() == reference.reset(7).tobytes()
     num_cut = 0
-    for step in range(20_000):
+    for step in range(8_000):
         action = actions(step, obs, generator)
         timestep = ours.step(action)
         assert_equal(timestep, reference.step(action))
         assert_same_states(ours, reference)
         obs, num_cut = timestep.obs, num_cut + int(timestep.truncated.sum())
-    assert num_cut > 20, "time limits were to be among what is compared"
+    assert num_cut > 8, "time limits were to be among what is compared"
     ours._state[0, 0] = np.nextafter(ours._state[0, 0], 1.0)  # control: a single bit
     with pytest.raises(AssertionError):
         assert_same_states(ours, reference)
