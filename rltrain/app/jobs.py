@@ -45,7 +45,8 @@ def run(
             number = side_by_side.run(sweep, todo, fail_fast, pace)
         else:
             number = _one_by_one(sweep, todo, fail_fast, pace, run_one or (lambda job: sweeps.attempt(sweep, job)))
-        code = sweeps.report(sweep, jobs, interrupted=number is not None)
+        with answering(lambda *_: None):  # the jobs have ended: a signal now would cost only the table
+            code = sweeps.report(sweep, jobs, interrupted=number is not None)
     finally:
         lock.release()
     if number is not None:

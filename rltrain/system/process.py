@@ -16,6 +16,9 @@ from rltrain.errors import ConfigError
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 """Parameters of glibc's mallopt (malloc.h)."""
 
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+"""The signals that ask a run, a sweep or a command to stop."""
+
 exit_now = os._exit
 """Kept for rltrain's own use, because the guard of environments replaces `os._exit` (envs/gym/guard.py)."""
 
@@ -52,23 +55,31 @@ def leave(code: int) -> NoReturn:
 
 
 def end_soon(code: int) -> None:
-    """Exit with `code` after some seconds, or at Ctrl-C, whatever still runs. Call it when all is done."""
+    """Exit with `code` after some seconds, or at a stop signal, whatever still runs. Call it when all is done."""
     global _exit_code
     _exit_code = code
     for clock in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF):
         signal.setitimer(clock, 0)  # an environment's: Python takes its handler away before the process has ended
-    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
-        signal.signal(signal.SIGINT, lambda number, frame: leave(code))
+    for number in STOP_SIGNALS:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, lambda number, frame: leave(code))
     timer = threading.Timer(exit_s, leave, [code])
     timer.daemon = True
     with contextlib.suppress(RuntimeError, MemoryError):  # too little memory for another thread
         timer.start()
 
 
-def _spare_the_undead() -> None:
-    """End the process before Python destroys what is left, if there is something that must not be destroyed."""
-    if undead and _exit_code is not None:
+def _at_the_end() -> None:
+    """End the process before Python destroys what is left, if there is something that must not be destroyed.
+
+    Else Python soon takes the handlers of signals away. One that comes then must not change the exit code.
+    """
+    if _exit_code is None:
+        return
+    if undead:
         leave(_exit_code)
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def usable_cores() -> int:
@@ -103,7 +114,7 @@ def _compiler_cache() -> str | None:
 
 def prepare() -> None:
     """Set short spin waits, one BLAS thread for NumPy, a place for compiled code, an allocator that keeps memory."""
-    atexit.register(_spare_the_undead)  # first, so that it comes after all other exit hooks
+    atexit.register(_at_the_end)  # first, so that it comes after all other exit hooks
     # Waiting threads spin only briefly before they sleep. With OpenMP's default, a second busy process slowed one
     # update from 27 to 434 ms. Some spinning must stay: between two layers of an update of 32 samples one thread works
     # alone, and a thread that fell asleep would delay the next layer.

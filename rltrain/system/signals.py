@@ -7,8 +7,7 @@ from types import FrameType
 
 from rltrain.system import process
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
-
+STOP_SIGNALS = process.STOP_SIGNALS
 
 interrupts: list[int] = []
 """The signals that `interrupt` has received."""

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 import subprocess
 import sys
 
@@ -25,6 +26,19 @@ def test_a_timer_that_an_environment_left_does_not_change_the_exit_code(tmp_path
     code = (
         "import signal, sys; from rltrain.system import process; signal.signal(signal.SIGPROF, lambda *_: None)\n"
         "signal.setitimer(signal.ITIMER_PROF, 0.0005, 0.0005); process.end_soon(5); sys.exit(5)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], timeout=30).returncode == 5
+
+
+@pytest.mark.parametrize("place", ["atexit.register(stop)", "last.append(Last())"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_signal_after_the_end_does_not_change_the_exit_code(number, place):
+    """Bug: a sweep whose jobs were all done ended by SIGTERM."""
+    code = (
+        "import atexit, os, sys; from rltrain.system import process; process.prepare()\n"
+        f"def stop(kill=os.kill, me=os.getpid()): kill(me, {int(number)})\n"
+        "class Last:\n    def __del__(self, stop=stop): stop()\n"
+        f"last = []; {place}; process.end_soon(5); sys.exit(5)"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=30).returncode == 5
 
