@@ -182,6 +182,7 @@ class Sweeper(HydraSweeper):
                 except ConfigError as error:
                     job.reason = str(error)
             jobs.append(job)
+        _refuse_same(jobs)
         _refuse_shared_folders(jobs)
         names = [job.folder for job in jobs]
         if wrong := next((name for name in names if not sweeps.is_inside(name, folder)), None):
@@ -305,6 +306,17 @@ def _refuse_none_or_same(batch: Sequence[Sequence[str]]) -> None:
             what = f"two jobs of the sweep are the same: {' '.join(overrides)}"
             raise ConfigError(what, "command line", "give each value once")
         known.add(overrides)
+
+
+def _refuse_same(jobs: list[sweeps.Job]) -> None:
+    """Raise ConfigError for two jobs that train the same, such as seed=0,0.0. Words alone do not tell it."""
+    known: dict[str, sweeps.Job] = {}
+    for job in jobs:
+        if job.config is not None:
+            first = known.setdefault(job.identity, job)
+            if first is not job:
+                what = f"two jobs of the sweep are the same: {' '.join(first.overrides)} and {' '.join(job.overrides)}"
+                raise ConfigError(what, "command line", "give each value once")
 
 
 def _refuse_shared_folders(jobs: list[sweeps.Job]) -> None:

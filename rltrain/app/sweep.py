@@ -9,6 +9,7 @@ import csv
 import dataclasses
 import gc
 import io
+import json
 import os
 import re
 import shlex
@@ -73,13 +74,15 @@ class Job:
     reason: str = ""
     """Why the settings are wrong."""
 
+    @property
+    def identity(self) -> str:
+        """Settings that decide what the job trains, as text; those of wrong settings are what was typed."""
+        settings = {key: value for key, value in (self.config or {}).items() if key not in _NOT_COMPARED}
+        return json.dumps(settings if self.config is not None else self.overrides, sort_keys=True)
+
     def same_as(self, other: "Job") -> bool:
         """Return True if both jobs train the same."""
-        mine, others = (
-            {key: value for key, value in (job.config or {}).items() if key not in _NOT_COMPARED}
-            for job in (self, other)
-        )
-        return mine == others and (self.config is not None or self.overrides == other.overrides)
+        return self.identity == other.identity
 
 
 @dataclass

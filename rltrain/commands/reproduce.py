@@ -131,10 +131,17 @@ def _of_the_user(values: dict[str, Any], path: Path) -> list[str]:
 
 def _without_what_is_typed(settings: list[str], typed: list[str]) -> list[str]:
     """Leave out what the command line sets, and the settings of a group for which it makes another choice."""
-    keys = {word.lstrip("+~").partition("=")[0] for word in typed}
+    choices, other = ({word.lstrip("+~").partition("=")[0]: word.partition("=")[2] for word in words}
+                      for words in (settings, typed))  # fmt: skip
+    keys = set(other)
     for key in SHORTHANDS:  # one setting with two names: else the file's `num_envs` would win over `algo.num_envs`
         keys |= {key, f"algo.{key}"} if keys & {key, f"algo.{key}"} else set()
-    chosen = tuple(f"{group}{sign}" for group in _GROUPS if group in keys for sign in "=.")
+    left_out = [group for group in _GROUPS if group in choices and group in other and choices[group] != other[group]]
+    chosen = tuple(f"{group}." for group in left_out)
+    for group in left_out:
+        if any(word.startswith(f"{group}.") for word in settings):
+            told = f"{group}={other[group]} is not the file's {group}={choices[group]}, whose settings are left out"
+            print(printable(f"rltrain: {told}"), file=sys.stderr)
     # What the file says of where its values come from is true only if they are taken.
     chosen += ("tuned_by=",) if {"algo", "env"} & keys else ()
     chosen += ("chosen=",) if {"algo", "env", "network", "device"} & keys else ()

@@ -152,14 +152,26 @@ FILES = {
 
 
 @pytest.mark.parametrize("form", FILES)
-def test_one_file_of_settings_is_enough_and_what_is_typed_wins(form, compose, tmp_path):
+def test_one_file_of_settings_is_enough_and_what_is_typed_wins(form, compose, command, tmp_path):
     path = tmp_path / "my settings.yaml"
     path.write_text(FILES[form])
     config = compose(f"config={path}", "seed=3")
     assert (config.algo.name, config.algo.gamma, config.total_steps, config.seed) == ("q_learning", 0.5, 100, 3)
     assert compose(f"config={path}", "algo.gamma=0.25", "total_steps=7").total_steps == 7
+    same = compose(f"config={path}", "algo=q_learning")
+    assert same.algo.gamma == 0.5, "the file's own choice, typed again, took its settings away"
     other = compose(f"config={path}", "algo=ppo")
     assert (other.algo.name, other.total_steps) == ("ppo", 100), "settings of another algorithm do not come along"
+    told = command(f"config={path}", "algo=ppo", "--cfg", "job").err
+    assert "algo=ppo is not the file's algo=q_learning, whose settings are left out" in told
+
+
+def test_a_file_of_settings_without_a_choice_goes_with_the_typed_one(compose, tmp_path):
+    """Bug: its settings of the algorithm and the environment were dropped in silence."""
+    path = tmp_path / "my.yaml"
+    path.write_text("algo.gamma: 0.5\nenv: {max_episode_steps: 7}\n")
+    config = compose(f"config={path}", "algo=q_learning", "env=maze")
+    assert (config.algo.gamma, config.env.max_episode_steps) == (0.5, 7)
 
 
 @pytest.mark.parametrize(

@@ -216,7 +216,12 @@ def test_what_no_job_can_take_is_refused_before_anything_is_made(command, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("seeds", "words"), [("range(5,0)", "the sweep has no jobs"), ("0,1,0", "two jobs of the sweep are the same")]
+    ("seeds", "words"),
+    [
+        ("range(5,0)", "the sweep has no jobs"),
+        ("0,1,0", "two jobs of the sweep are the same"),
+        ("0,0.0", "two jobs of the sweep are the same"),
+    ],
 )
 def test_a_sweep_of_no_jobs_or_of_one_job_twice_is_refused(seeds, words, command):
     """Bugs: "a bug in rltrain" for an empty range; seed=0,0 ran job 0 twice and ended with 1 of 2 jobs done, code 1."""
