@@ -95,7 +95,7 @@ def learn(works: list[str], seeds: int, kill: bool) -> None:
 
 def scale(words: list[str], numbers: list[int], seconds: float) -> None:
     """Print the steps/s of a training for each number of actors: the median over its lines of metrics."""
-    settings = ["total_steps=1e9", "eval_every_steps=0", "log_every_s=1"]
+    settings = ["total_steps=1e9", "eval_every_steps=0", "log_every_steps=500"]
     sides = {f"{number} actors": ["runtime=ray", f"runtime.actors={number}"] for number in numbers}
     for name, runtime in {"local": ["runtime=local"], **sides}.items():
         with tempfile.TemporaryDirectory() as folder:
@@ -115,7 +115,8 @@ def scale(words: list[str], numbers: list[int], seconds: float) -> None:
 
 def lose(words: list[str], tries: int) -> None:
     """Print how long an actor is missing after it was killed, and the speed of the learner before and meanwhile."""
-    settings = ["total_steps=1e9", "eval_every_steps=0", "log_every_s=0.5", "runtime=ray", f"runtime.actors={ACTORS}"]
+    settings = ["total_steps=1e9", "eval_every_steps=0", "log_every_steps=500"]
+    settings += ["runtime=ray", f"runtime.actors={ACTORS}"]
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         process = start(place, *words, *settings)
