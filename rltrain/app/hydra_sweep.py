@@ -8,7 +8,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -120,7 +120,8 @@ class Sweeper(HydraSweeper):
         (batch,) = BasicSweeper.split_arguments(parsed, None)
         folder = Path(str(self.config.hydra.sweep.dir)).expanduser().absolute()
         ray = _ray_settings(self.config.hydra.launcher)
-        _refuse_none_or_same(batch)
+        if not batch:
+            raise ConfigError("the sweep has no jobs", "command line", "range(a,b) needs a smaller than b")
         jobs = self._jobs([list(overrides) for overrides in batch], folder)
         if self.config.get("dry_run"):
             exit_codes.append(_dry_runs(jobs))
@@ -296,27 +297,14 @@ def _pairs(overrides: list[str]) -> list[tuple[str, str]]:
     return pairs
 
 
-def _refuse_none_or_same(batch: Sequence[Sequence[str]]) -> None:
-    """Raise ConfigError for a sweep without jobs, such as range(5,0), or with a job that is there twice: seed=0,0."""
-    if not batch:
-        raise ConfigError("the sweep has no jobs", "command line", "range(a,b) needs a smaller than b")
-    known: set[tuple[str, ...]] = set()
-    for overrides in map(tuple, batch):
-        if overrides in known:
-            what = f"two jobs of the sweep are the same: {' '.join(overrides)}"
-            raise ConfigError(what, "command line", "give each value once")
-        known.add(overrides)
-
-
 def _refuse_same(jobs: list[sweeps.Job]) -> None:
     """Raise ConfigError for two jobs that train the same, such as seed=0,0.0. Words alone do not tell it."""
     known: dict[str, sweeps.Job] = {}
     for job in jobs:
-        if job.config is not None:
-            first = known.setdefault(job.identity, job)
-            if first is not job:
-                what = f"two jobs of the sweep are the same: {' '.join(first.overrides)} and {' '.join(job.overrides)}"
-                raise ConfigError(what, "command line", "give each value once")
+        first = known.setdefault(job.identity, job)
+        if first is not job:
+            what = f"two jobs of the sweep are the same: {' '.join(first.overrides)} and {' '.join(job.overrides)}"
+            raise ConfigError(what, "command line", "give each value once")
 
 
 def _refuse_shared_folders(jobs: list[sweeps.Job]) -> None:

@@ -7,6 +7,7 @@ folder tells how far it came. This module knows no Hydra: `rltrain resume SWEEP`
 import contextlib
 import csv
 import dataclasses
+import functools
 import gc
 import io
 import json
@@ -74,9 +75,12 @@ class Job:
     reason: str = ""
     """Why the settings are wrong."""
 
-    @property
+    @functools.cached_property
     def identity(self) -> str:
-        """Settings that decide what the job trains, as text; those of wrong settings are what was typed."""
+        """Settings that decide what the job trains, as text; those of wrong settings are what was typed.
+
+        Cached, because a sweep of a thousand jobs compares each with each.
+        """
         settings = {key: value for key, value in (self.config or {}).items() if key not in _NOT_COMPARED}
         return json.dumps(settings if self.config is not None else self.overrides, sort_keys=True)
 
