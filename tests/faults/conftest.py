@@ -87,6 +87,22 @@ def patience():
     return lambda: max(1.0, os.getloadavg()[0] / len(os.sched_getaffinity(0)))
 
 
+@pytest.fixture
+def two_nodes(monkeypatch):
+    """A Ray cluster of two nodes with two cores each, on this machine: the cluster, and its second node."""
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    from ray.cluster_utils import Cluster
+
+    args = {"num_cpus": 2, "include_dashboard": False, "object_store_memory": 200_000_000}
+    started = Cluster(initialize_head=True, head_node_args=args)
+    node = started.add_node(num_cpus=2, object_store_memory=200_000_000)
+    started.wait_for_nodes()
+    yield started, node
+    started.shutdown()
+
+
 # Under nohup a closed terminal is ignored, by whatever is started too.
 _CODE = "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL); from rltrain.cli import main; main()"
 RLTRAIN = (sys.executable, "-c", _CODE)

@@ -23,19 +23,10 @@ TWO = ["runtime=ray", "runtime.actors=2", "num_envs=4"]
 
 
 @pytest.fixture
-def cluster(monkeypatch):
+def cluster(two_nodes):
     """A cluster of two nodes on this machine. Returns it, its address, and the second node."""
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-    from ray.cluster_utils import Cluster
-
-    args = {"num_cpus": 2, "include_dashboard": False, "object_store_memory": 200_000_000}
-    started = Cluster(initialize_head=True, head_node_args=args)
-    node = started.add_node(num_cpus=2, object_store_memory=200_000_000)
-    started.wait_for_nodes()
-    yield started, f"runtime.address={started.address}", node
-    started.shutdown()
+    started, node = two_nodes
+    return started, f"runtime.address={started.address}", node
 
 
 def actors() -> list[psutil.Process]:

@@ -26,22 +26,13 @@ JOB = [*small("ppo", "cartpole"), "eval_every_steps=0", "checkpoint_every_steps=
 
 
 @pytest.fixture
-def cluster(monkeypatch):
+def cluster(monkeypatch, request):
     """A cluster of two nodes on this machine, with room for two jobs each. Returns it, its address, and the second
     node."""
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     monkeypatch.setenv("RAY_worker_niceness", "0")  # not 15, which a busy machine hardly runs
     monkeypatch.setenv("RLTRAIN_FAULT_TEST", str(os.getpid()))  # jobs are processes of the nodes
-    from ray.cluster_utils import Cluster
-
-    args = {"num_cpus": 2, "include_dashboard": False, "object_store_memory": 200_000_000}
-    started = Cluster(initialize_head=True, head_node_args=args)
-    node = started.add_node(num_cpus=2, object_store_memory=200_000_000)
-    started.wait_for_nodes()
-    yield started, f"hydra.launcher.address={started.address}", node
-    started.shutdown()
+    started, node = request.getfixturevalue("two_nodes")  # now: its processes inherit the variables
+    return started, f"hydra.launcher.address={started.address}", node
 
 
 def sweep(num_jobs: int, *args: str) -> list[str]:
