@@ -26,7 +26,7 @@ from rltrain import plugins
 from rltrain.app import hydra_sweep
 from rltrain.app.hparams import own_algorithms, preset_of, tuned_env
 from rltrain.app.overrides import accept_whole_floats, normalise, options_first, quote
-from rltrain.app.paths import CONFIGS, config_folders, schema_name
+from rltrain.app.paths import CONFIGS, config_folders, schema_name, yaml_names
 from rltrain.app.resolve import SHORTHANDS, resolve
 from rltrain.config import plugin_modules
 from rltrain.config.algorithms import ALGOS
@@ -398,17 +398,13 @@ def composed(argv: list[str]) -> dict[str, Any]:
 
 
 def refuse_unknown_choices(argv: list[str], groups: Iterable[str] = ("algo", "env", "hparams")) -> None:
-    """Raise ConfigError if a command line chooses a name that neither rltrain nor a plugin has.
-
-    With a config folder of the user the check is skipped.
-    """
-    if config_folders(argv):
-        return
+    """Raise ConfigError if a command line chooses a name that neither rltrain, a plugin nor a folder of the user has."""
+    folders = [CONFIGS, *config_folders(argv)]
     for group in groups:
-        names = {path.stem for path in (CONFIGS / group).glob("*.yaml")}
+        names = {name for folder in folders for name in yaml_names(folder / group)}
         names |= {name for of, name in plugins.OPTIONS if of == group}
         for name in _chosen(argv, group):
-            if name not in names and re.fullmatch(r"[\w.-]+", name):  # skip Hydra's choice(a,b) and glob(*)
+            if name not in names and re.fullmatch(r"[\w./-]+", name):  # skip Hydra's choice(a,b) and glob(*)
                 raise _unknown_choice(group, name, names)
 
 

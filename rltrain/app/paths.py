@@ -27,6 +27,11 @@ def config_folders(argv: Iterable[str]) -> list[Path]:
     return [Path(path).expanduser() for path in given]
 
 
+def yaml_names(group: Path) -> dict[str, Path]:
+    """Return the YAML files of a group's folder by the names that choose them: `ppo_doom`, `quick/ppo_doom`."""
+    return {path.relative_to(group).with_suffix("").as_posix(): path for path in sorted(group.rglob("*.yaml"))}
+
+
 def schema_name(group: str, name: str, folders: Iterable[Path]) -> str:
     """Return the settings class name of a YAML file, which is the first entry of its defaults (followed recursively).
 

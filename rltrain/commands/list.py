@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rltrain.app.hparams import tuned_as, tuned_env
-from rltrain.app.paths import CONFIGS, FOLDER_OPTIONS, config_folders, schema_name
+from rltrain.app.paths import CONFIGS, FOLDER_OPTIONS, config_folders, schema_name, yaml_names
 from rltrain.config.algorithms import ALGOS, DISCRETE
 from rltrain.config.environments import ENVIRONMENTS
 from rltrain.errors import ConfigError, nearest, printable
@@ -96,17 +96,17 @@ def _kind(group: str, name: str, folders: list[Path]) -> str:
         return family if option or family in ENVIRONMENTS else "gym"
     if group == "hparams":
         own = [path.stem for folder in folders for path in (folder / "algo").glob("*.yaml")]
-        algos = [algo for algo in (*ALGOS, *own) if name.startswith(f"{algo}_")]
+        algos = [algo for algo in (*ALGOS, *own) if name.rpartition("/")[2].startswith(f"{algo}_")]
         return max(algos, key=len, default="")
     return ""
 
 
 def _choices(group: str, folders: list[Path]) -> dict[str, str]:
     """Return the descriptions of a group's choices by name: from YAML files, rltrain's and the user's, and plugins."""
-    lines = {path.stem: description(path) for path in sorted((CONFIGS / group).glob("*.yaml"))}
-    for path in (path for folder in folders for path in sorted((folder / group).glob("*.yaml"))):
-        if path.stem not in lines:
-            lines[path.stem] = f"{description(path)} ({path})".lstrip()
+    lines = {name: description(path) for name, path in yaml_names(CONFIGS / group).items()}
+    for name, path in (found for folder in folders for found in yaml_names(folder / group).items()):
+        if name not in lines:
+            lines[name] = f"{description(path)} ({path})".lstrip()
     if group == "hparams":
         for name, envs in _borrowers(list(lines), folders).items():
             lines[name] += f" (also for {', '.join(envs)})"

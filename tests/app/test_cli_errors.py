@@ -105,6 +105,8 @@ COMMAND_LINE = [
     (["algo=q_learning", "env=taxi", "run_dir="], "run_dir is empty; run_dir; "),
     (["doctor", "torch"], "doctor takes no words, but got 1; rltrain doctor torch; usage: rltrain doctor"),
     (["algo=ppo", "env=doom", "hparams=ppo_dom"], "unknown hparams 'ppo_dom'; hparams; did you mean 'ppo_doom'"),
+    (["algo=ppo", "env=doom", "hparams=quick/ppo_x"], "unknown hparams 'quick/ppo_x'; hparams; "),
+    (["--config-dir", ".", "algo=ppo", "env=doom", "hparams=ppo_dom"], "unknown hparams 'ppo_dom'; hparams; "),
     (["-m", "algo=q_learning,qq", "env=maze"], "unknown algo 'qq'; algo; "),
     (["algo", "=", "ppo"], "there is a space next to '='; algo = ppo; write algo=VALUE"),
     (["algo=", "ppo"], "there is a space next to '='; algo= ppo; write algo=VALUE"),

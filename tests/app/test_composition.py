@@ -57,7 +57,7 @@ def test_every_pair_of_algorithm_and_environment_composes_or_says_why_not(algo, 
 
 
 def test_every_tuned_setting_belongs_to_an_algorithm_and_an_environment():
-    files = sorted((hydra_app.CONFIGS / "hparams").glob("*.yaml"))
+    files = sorted((hydra_app.CONFIGS / "hparams").rglob("*.yaml"))
     families = {family for env in ENVS if (family := tuned_as(env))}
     pairs = {f"{algo}_{env}" for algo in algorithms.ALGOS for env in [*ENVS, *OF_ANY_NAME, *families]}
     assert files
