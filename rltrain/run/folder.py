@@ -181,6 +181,12 @@ def find_all(word: str) -> list[Path]:
     return found
 
 
+def holding(path: Path) -> Path | None:
+    """Return the run folder in which a path without links lies, or None. A folder of the user's has no meta.json."""
+    names = ("config.yaml", "meta.json")
+    return next((place for place in path.parents if all(inside.is_file(place / name) for name in names)), None)
+
+
 def own_modules(config: RunConfig) -> dict[str, str]:
     """Return the absolute folder of each module of the user's that a configuration names, by its top-level name."""
     env_id = getattr(config.env, "id", "")
