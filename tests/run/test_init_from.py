@@ -47,8 +47,11 @@ def test_what_does_not_fit_is_told_in_one_line(command, tmp_path):
     for words, code, told in (
         ([*QUICK["dqn"], *SHORT, run], 3, "has no 'online', which dqn needs"),
         ([*QUICK["ppo"], *SHORT, "network.hidden_sizes=[8]", run], 3, "add network.hidden_sizes=[64,64], or leave"),
-        ([*QUICK["ppo"], *SHORT, "network.activation=relu", run], 3,
-         "has another network than this one: network.activation=tanh, not network.activation=relu; "),
+        (
+            [*QUICK["ppo"], *SHORT, "network.activation=relu", run],
+            3,
+            "has another network than this one: network.activation=tanh, not network.activation=relu; ",
+        ),
         ([*QUICK["ppo"], *SHORT, "env=acrobot", run], 3, "the environment has changed since the training"),
         ([*QUICK["ppo"], *SHORT, f"init_from={tmp_path / 'none'}"], 3, "there is no such run"),
     ):
