@@ -20,6 +20,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf._utils import get_yaml_loader
 from omegaconf.errors import OmegaConfBaseException
 
 from rltrain import plugins
@@ -165,9 +166,26 @@ def settings(composed: DictConfig, argv: list[str]) -> RunConfig:
     config = cast(RunConfig, values)
     # `reproduce` gives the files of the earlier run, whose environment has another name.
     config = dataclasses.replace(config, tuned_by=_tuned_files(argv) or config.tuned_by or [])
+    config = dataclasses.replace(config, env=_renamed(config.env, argv))
     if config.init_from is not None:  # now: each job of a sweep becomes the last run, and may stand in another folder
         config.init_from = str(_first_checkpoint(config.init_from))
     return config
+
+
+def _renamed(env: Any, argv: list[str]) -> Any:
+    """Return the settings of an environment, named by its id, game or scenario if this was given and is not its file's.
+
+    env=cartpole env.id=Acrobot-v1 plays Acrobot: its runs must not stand among those of CartPole.
+    """
+    given = {word.lstrip("+").partition("=")[0] for word in HydraConfig.get().overrides.task}
+    keys = [key for key in ("id", "game", "scenario", "cfg") if f"env.{key}" in given]
+    file = f"env/{HydraConfig.get().runtime.choices.get('env')}.yaml"
+    path = next((path for folder in (CONFIGS, *config_folders(argv)) if (path := folder / file).is_file()), None)
+    if not keys or "env.name" in given or path is None:
+        return env
+    own: dict[str, Any] = yaml.safe_load(path.read_text())
+    is_another = any(own.get(key) != getattr(env, key) for key in keys)
+    return dataclasses.replace(env, name=env.family) if is_another else env  # `resolve` makes a name of the family's
 
 
 def _first_checkpoint(run: str) -> Path:
@@ -291,8 +309,11 @@ def _config_error(error: Exception, argv: list[str]) -> ConfigError:
         return ConfigError(f"{several[1]} has several values", several[1], "to start a sweep use: rltrain -m ...")
     if unread := re.search(r"Error parsing override '([^'=]+)'", text):
         return ConfigError(f"'{unread[1]}' has no value", "command line", "write settings as key=value")
-    if isinstance(error, OverrideParseException) and "=" in error.override:
-        unread_key, _, value = error.override.partition("=")
+    if isinstance(error, OverrideParseException):
+        unread_key, equals, value = error.override.partition("=")
+        if not equals or not re.fullmatch(r"[+~]*[a-z][\w.@/:-]*", unread_key, re.ASCII | re.IGNORECASE):
+            fix = "write settings as key=value, without spaces around ="
+            return ConfigError(f"'{error.override}' is no setting", "command line", fix)
         fix = f"put it in two pairs of quotes: {shlex.quote(unread_key + '=' + quote(value))}"
         return ConfigError(f"Hydra cannot read the value '{value}'", unread_key, fix)
     reason = _reason(cause) or type(error).__name__
@@ -349,11 +370,12 @@ def file_values(path: Path) -> dict[str, Any]:
     """Return the settings in a YAML file, with `${...}` as text. Raises ConfigError."""
     try:
         _refuse_many_values(path)
-        values: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+        values: Any = yaml.load(path.read_text(), inside.plain_numbers(get_yaml_loader()))
+        values = OmegaConf.to_container(OmegaConf.create(values), resolve=False) if isinstance(values, dict) else None
     except (OSError, ValueError, RecursionError, yaml.YAMLError, OmegaConfBaseException) as error:
         what = "the file of settings cannot be read: " + " ".join(str(error).split())[:200]
         raise ConfigError(what, str(path), "give a YAML file with lines such as `total_steps: 1e6`") from error
-    if not values or not isinstance(values, dict):
+    if not values:
         raise ConfigError("the file has no settings", str(path), "write lines such as `total_steps: 1e6`")
     return {str(key): value for key, value in values.items()}
 

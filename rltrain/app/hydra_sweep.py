@@ -3,18 +3,20 @@
 import contextlib
 import copy
 import dataclasses
+import itertools
 import json
 import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper as HydraSweeper
 from hydra.types import HydraContext, TaskFunction
@@ -37,6 +39,8 @@ exit_codes: list[int] = []
 _NOT_OF_A_JOB = ("hydra.mode", "hydra/launcher", "hydra.launcher", "hydra/sweeper", "hydra.sweep", "skip_done", "fail_")
 """Beginnings of arguments that belong to the sweep, not to a job of it."""
 
+_MOST_JOBS = 10_000
+"""The most jobs of a sweep: their settings are composed before the first begins, some ten a second."""
 _MANY_JOBS = 100
 """Number of jobs whose settings take seconds to compose, which one line then explains."""
 
@@ -117,11 +121,13 @@ class Sweeper(HydraSweeper):
         assert self.config is not None and self.hydra_context is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         parsed = parser.parse_overrides([*(f"{key}={value}" for key, value in self._params.items()), *arguments])
+        _refuse_endless(parsed)
         (batch,) = BasicSweeper.split_arguments(parsed, None)
         folder = Path(str(self.config.hydra.sweep.dir)).expanduser().absolute()
         ray = _ray_settings(self.config.hydra.launcher)
         if not batch:
-            raise ConfigError("the sweep has no jobs", "command line", "range(a,b) needs a smaller than b")
+            fix = "range(a,b) needs a smaller than b, and glob() finds only names of choices such as algo"
+            raise ConfigError("the sweep has no jobs", "command line", fix)
         jobs = self._jobs([list(overrides) for overrides in batch], folder)
         if self.config.get("dry_run"):
             exit_codes.append(_dry_runs(jobs))
@@ -295,6 +301,20 @@ def _pairs(overrides: list[str]) -> list[tuple[str, str]]:
             value = value[1:-1]
         pairs.append((key, re.sub(r"^(-?\d+)\.0$", r"\1", value)))
     return pairs
+
+
+def _refuse_endless(parsed: Sequence[Override]) -> None:
+    """Raise ConfigError for a sweep of more than _MOST_JOBS jobs, such as range(1,1e9), without a list of them."""
+    num_jobs = 1
+    for override in parsed:
+        if override.is_sweep_override():
+            if not override.is_discrete_sweep():
+                fix = "use choice() or range()"
+                raise ConfigError("interval() has no values to try one after another", str(override.key_or_group), fix)
+            num_jobs *= sum(1 for _ in itertools.islice(override.sweep_string_iterator(), _MOST_JOBS + 1))
+    if num_jobs > _MOST_JOBS:
+        what = f"the sweep has more than {_MOST_JOBS:,} jobs"
+        raise ConfigError(what, "command line", "give fewer values, or several sweeps one after another")
 
 
 def _refuse_same(jobs: list[sweeps.Job]) -> None:

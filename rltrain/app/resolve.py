@@ -1,6 +1,7 @@
 """Resolve a composed configuration: replace null and auto by values, and check that all settings fit together."""
 
 import dataclasses
+import math
 import os
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +22,7 @@ from rltrain.system import ram
 SHORTHANDS = ("num_envs", "batch_size")
 """The run's keys that are short for the algorithm's keys of the same name, and win over them."""
 
+_FLOAT_BYTES = 4
 _USABLE = 0.9
 """Fraction of the free memory that a suggested size may fill; networks and emulators need the rest."""
 
@@ -70,9 +72,9 @@ def resolve(config: RunConfig) -> RunConfig:
         else config.checkpoint_every_steps,
         chosen=sorted({*config.chosen, *chosen}),
     )
+    check_memory(resolved, frame_space)
     algo.check(frame_space, action_space, config.env.stack_num)
     resolved = check_runtime(resolved)
-    check_memory(resolved, frame_space)
     check_device(resolved)
     return resolved
 
@@ -167,14 +169,28 @@ def check_device(config: RunConfig) -> None:
 
 
 def check_memory(config: RunConfig, frame_space: Any) -> None:
-    """Raise OutOfMemory, with a value that fits, if the replay buffer or the rollout is larger than the free memory."""
+    """Raise OutOfMemory if the network, the replay buffer or the rollout is larger than the free memory."""
+    if config.network.name == "mlp":
+        _check_network(config, frame_space)
     need = config.algo.memory(frame_space, config.env.stack_num, frames_on_device=False)
     # _frames_on_device imports torch: call it only if the answer matters.
     if need is not None and need.num_bytes > ram.free_bytes() and _frames_on_device(config, frame_space):
         need = config.algo.memory(frame_space, config.env.stack_num, frames_on_device=True)
     if need is not None:
         fits = int(_USABLE * ram.free_bytes() / max(need.bytes_per_unit, 1))
-        ram.require(need.num_bytes, need.what, need.key, f"use {need.key}={max(1, fits)}")
+        fix = f"use {need.key}={fits}" if fits else f"use a smaller num_envs than {config.algo.num_envs:,}"
+        ram.require(need.num_bytes, need.what, need.key, fix)
+
+
+def _check_network(config: RunConfig, frame_space: Any) -> None:
+    """Raise OutOfMemory for an mlp that cannot fit. The count is low: some algorithms have two, or more moments."""
+    num_inputs = getattr(frame_space, "n", None) or math.prod(frame_space.shape or ()) * config.env.stack_num
+    num_parameters = network_config.mlp_parameters(config.network, int(num_inputs))
+    num_bytes = _FLOAT_BYTES * num_parameters * 3  # the weights, their gradients, and a moment of the optimizer
+    if num_bytes > ram.free_bytes() and _has_accelerator(config.device):
+        num_bytes //= 3  # the weights alone are made in the computer's memory
+    what, fix = f"a network of {num_parameters:,} parameters", "use smaller layers: network.hidden_sizes=[64,64]"
+    ram.require(num_bytes, what, "network.hidden_sizes", fix)
 
 
 def _frames_on_device(config: RunConfig, frame_space: Any) -> bool:

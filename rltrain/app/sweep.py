@@ -180,7 +180,24 @@ def load(folder: Path) -> Sweep:
         raise CheckpointError(f"the plan of the sweep cannot be read: {what}", str(path), fix) from error
     if not sound:
         raise CheckpointError("the plan of the sweep is damaged", str(path), fix)
+    for job in jobs:
+        _refuse_other_numbers(job, path)
     return sweep
+
+
+def _refuse_other_numbers(job: Job, path: Path) -> None:
+    """Raise CheckpointError if a number that varies is not that of the settings, as after an edit of the plan by hand.
+
+    The job would train with one of them, and its folder and the ranked table would name the other.
+    """
+    for key, text in job.varies.items():
+        value: Any = job.config
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        with contextlib.suppress(ValueError):  # no number, such as ${seed}
+            if type(value) in (int, float) and float(text) != value:
+                what = f"the plan says {key}={text} for the job {job.folder}, but {value} in its settings"
+                raise CheckpointError(what, str(path), "start another sweep for other values")
 
 
 def earlier(folder: Path, jobs: list[Job]) -> Sweep | None:
@@ -374,7 +391,7 @@ def let_go(error: BaseException | None) -> None:
 
 def _is_score(value: Any) -> bool:
     """Return True for a finite number. JSON has integers that are too large for a float, and NaN."""
-    return isinstance(value, int | float) and abs(value) <= sys.float_info.max
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -35,6 +35,9 @@ from rltrain.runtime import launch
 from rltrain.runtime.group import Alone, Group
 from rltrain.system import atomic, out_of_memory, process, signals
 
+_WIDE = 10_000
+"""Widths of an mlp above this one explain why memory runs out: no algorithm's tuned network has more than 512."""
+
 
 def train(
     config: RunConfig,
@@ -232,6 +235,8 @@ def _shortages(config: RunConfig) -> Iterator[None]:
 def _smaller(config: RunConfig, host: bool) -> tuple[str, str]:
     """Return the key that determines the memory use, and advice to halve it. host: host memory ran out."""
     algo, num_envs = config.algo, config.algo.num_envs
+    if config.network.name == "mlp" and max(config.network.hidden_sizes) > _WIDE:
+        return "network.hidden_sizes", "use smaller layers: network.hidden_sizes=[64,64]"
     if host and hasattr(algo, "replay_capacity"):
         return "algo.replay_capacity", f"use algo.replay_capacity={algo.replay_capacity // 2}"
     if num_envs == 1:

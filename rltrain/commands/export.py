@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import os
+import shlex
 import warnings
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ from rltrain.commands.arguments import RUN_KEYS, open_run, split
 from rltrain.config.run import RunConfig
 from rltrain.config.validate import one_of
 from rltrain.envs import registry
-from rltrain.errors import ConfigError, DiskError, EnvironmentFailure, printable
+from rltrain.errors import CheckpointError, ConfigError, DiskError, EnvironmentFailure, printable
+from rltrain.run import folder as run_folder
 from rltrain.run.evaluation import Agent
 from rltrain.system import atomic, inside
 
@@ -50,6 +52,8 @@ def main(argv: list[str]) -> int:
         fix = f"read {table} with numpy, or q_table.csv in the run folder"
         raise ConfigError(f"{config.algo.name} has a table and no network to export as {kind}", "format", fix)
     out = Path(values["out"]) if "out" in values else None
+    if out is not None:
+        _refuse_to_overwrite(out)
     example = example_obs(config)
     network.eval()
     try:
@@ -67,12 +71,37 @@ def main(argv: list[str]) -> int:
         # Not by torch, whose own writer ends the process on a full disk.
         atomic.write_parts(Path(os.path.realpath(out)), [content])
         facts |= {"run": str(folder)}  # a path of this machine, which stays out of a file to be passed on
-        atomic.write_json(out.with_name(out.name + ".json"), facts)
+        atomic.write_json(_description_of(out), facts)
     except OSError as error:
         where = str(out or folder / "export")
         raise DiskError(f"the file cannot be written: {error.strerror}", where, "give another out=FILE") from error
     print(printable(str(out)))
     return 0
+
+
+def _description_of(out: Path) -> Path:
+    return Path(f"{out}.json")
+
+
+def _refuse_to_overwrite(out: Path) -> None:
+    """Raise ConfigError for a file among those of a run, or one whose description would overwrite somebody's file."""
+    for path in (out, _description_of(out)):
+        place = Path(os.path.realpath(path))
+        run = run_folder.holding(place)
+        if run is not None and not place.is_relative_to(run / "export"):
+            fix = f"give out={shlex.quote(str(run_folder.from_here(run / 'export' / out.name)))}, or another folder"
+            raise ConfigError(f"'{out}' lies among the files of a run", "out", fix)
+    described = _description_of(out)
+    if os.path.lexists(described) and not _is_ours(described):
+        what = f"the description would overwrite {described}, which `export` did not write"
+        raise ConfigError(what, "out", "give another out=FILE")
+
+
+def _is_ours(path: Path) -> bool:
+    """Return True for a description of an exported network."""
+    with contextlib.suppress(OSError, CheckpointError):
+        return {"checkpoint", "format", "outputs"} <= inside.read_json(path).keys()
+    return False
 
 
 def network_of(agent: Agent) -> Any:

@@ -111,6 +111,9 @@ def _of_the_user(values: dict[str, Any], path: Path) -> list[str]:
     if "defaults" in values:
         fix = "leave out `defaults`, and choose with algo: and env:; or use --config-dir"
         raise ConfigError("a file of settings has no list of defaults", str(path), fix)
+    if "hydra" in values:
+        what = "a file of settings has no settings of Hydra"
+        raise ConfigError(what, str(path), "leave `hydra` out, and give such settings on the command line")
     modules = values.get("plugins") or []
     if not isinstance(modules, list):
         raise ConfigError(f"plugins is no list in {path}", "plugins", "write plugins: [my_module]")

@@ -163,7 +163,7 @@ def _changed_runtime(config: RunConfig, values: dict[str, str]) -> Any:
 
 def _plain(key: str, text: str) -> Any:
     try:
-        return yaml.safe_load(text)
+        return inside.parse_yaml(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"the value '{text}' cannot be read", key, "give a number, a text or null") from error
 

@@ -26,6 +26,9 @@ _SLOT_BYTES = 8 + 4 + 1 + 1 + 1 + 1
 _TREE_BYTES = 2 * 8 * 2
 """Extra bytes of a slot with priorities: two leaves and a share of the nodes above them, in float64."""
 
+MOST_ENVS = 1_000_000
+"""The most environments of a run. Each is an object of its own, so a thousand times as many fit no machine."""
+
 _LARGE_REPLAY_BYTES = 1e9
 """Above this size a replay buffer takes seconds to save."""
 
@@ -204,7 +207,7 @@ class LearningConfig(AlgorithmConfig):
     """The agent trains on rewards clipped to [-reward_clip, reward_clip], after reward_scale; null: not clipped."""
 
     def __post_init__(self) -> None:
-        at_least("algo.num_envs", self.num_envs, 1)
+        in_range("algo.num_envs", self.num_envs, 1, MOST_ENVS)
         in_range("algo.learning_rate", self.learning_rate, 0, 1, open_low=True)
         at_least("algo.max_grad_norm", self.max_grad_norm, 1e-12)
         at_least("algo.learning_rate_end", self.learning_rate_end, 0)
@@ -412,6 +415,12 @@ class ReinforceConfig(LearningConfig):
 
     plays_whole_episodes: ClassVar[bool] = True
 
+    def memory(self, frame_space: Any, stack_num: int, frames_on_device: bool) -> Memory | None:
+        """Return the memory of the observations of one batch, which may be longer."""
+        obs_bytes = frame_bytes(frame_space) * stack_num
+        what = f"a batch of {self.batch_size:,} observations"
+        return Memory(self.batch_size * obs_bytes, what, "batch_size", obs_bytes)
+
     def __post_init__(self) -> None:
         super().__post_init__()
         one_of("algo.optimizer", self.optimizer, ("adam", "rmsprop"))
@@ -486,7 +495,7 @@ class A3CConfig(A2CConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least("algo.num_workers", self.num_workers, 1)
+        in_range("algo.num_workers", self.num_workers, 1, 1000)
         if self.num_envs % self.num_workers:
             raise ConfigError(
                 f"{self.num_workers} workers cannot share {self.num_envs} environments evenly",
@@ -605,7 +614,8 @@ def base_name(name: str) -> str:
 def _check_minibatches(num_envs: int, num_steps: int, batch_size: int) -> None:
     rollout = num_envs * num_steps
     if rollout % batch_size:
-        divisors = [size for size in range(1, rollout + 1) if rollout % size == 0]
+        small = [size for size in range(1, math.isqrt(rollout) + 1) if rollout % size == 0]
+        divisors = sorted({*small, *(rollout // size for size in small)})
         fitting = min(divisors, key=lambda size: abs(size - batch_size))
         raise ConfigError(
             f"batch_size={batch_size} does not divide the rollout of {num_envs} x {num_steps} steps",

@@ -1,5 +1,6 @@
 """Settings of the networks in rltrain/nn/networks.py, without importing torch."""
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,6 +39,12 @@ class NetworkConfig:
             raise ConfigError("the network has no layers", "network.hidden_sizes", "give at least one width: [64]")
         for size in self.hidden_sizes:
             at_least("network.hidden_sizes", size, 1)
+
+
+def mlp_parameters(network: NetworkConfig, num_inputs: int) -> int:
+    """Return the number of parameters of an mlp, without the heads."""
+    widths = [num_inputs, *network.hidden_sizes]
+    return sum((before + 1) * after for before, after in itertools.pairwise(widths))
 
 
 def check_fits(network: str, shape: tuple[int, ...], env: str) -> None:

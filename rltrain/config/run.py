@@ -106,7 +106,7 @@ class RunConfig:
         one_of("precision", self.precision, ("auto", "fp32", "tf32", "bf16"))
         self.cuda_graphs = self.cuda_graphs.lower()  # Hydra turns `true` into a bool and then into "True"
         one_of("cuda_graphs", self.cuda_graphs, ("auto", "true", "false"))
-        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]+)?", self.device):
             raise ConfigError(f"unknown device '{self.device}'", "device", "use auto, cpu, cuda, cuda:1 or mps")
         at_least("total_steps", self.total_steps, 1)
         in_range("total_steps", self.total_steps, 1, MOST_STEPS)

@@ -18,8 +18,8 @@ from rltrain.errors import CheckpointError, disk_errors, printable
 from rltrain.run import checkpoint_files as files
 from rltrain.system import inside
 
-_NAME = re.compile(r"step_(\d{9,15})")
-_LEFT_BEHIND = re.compile(r"\.(partial|replaced|last|best)-[\d-]+")
+_NAME = re.compile(r"step_([0-9]{9,15})")
+_LEFT_BEHIND = re.compile(r"\.(partial|replaced|last|best)-[0-9-]+")
 """Temporary names, which a killed process may leave."""
 TOLD_BYTES = 500_000_000
 """A save of more new bytes prints a message, because it may take seconds."""
@@ -147,7 +147,7 @@ def find(run: Path, which: str = "last") -> Path:
             best_step = _number(complete[-1], "best_step")
             step_name = complete[-1].name if which == "last" else f"step_{best_step or 0:09d}"
             found = next((path for path in committed if path.name == step_name), None)
-    elif re.fullmatch(r"\d{1,15}(_\d{1,15}){0,5}", which):
+    elif re.fullmatch(r"[0-9]{1,15}(_[0-9]{1,15}){0,5}", which):
         name = f"step_{int(which):09d}"
         found = next((path for path in committed if path.name == name), None)
     else:
@@ -224,9 +224,18 @@ def candidates(
         print(printable(text), file=sys.stderr)
     fix = f"the oldest failed with: {reason}"
     best = _pointed(run / "checkpoints", "best")
-    if best is not None and _facts(best):
+    if best is not None and _is_usable(best, made_for, seed):
         fix += "; eval, play and export can still use checkpoint=best"
     raise CheckpointError("no usable checkpoint is left", str(run / "checkpoints"), fix)
+
+
+def _is_usable(path: Path, made_for: Container[str] | None, seed: int | None) -> bool:
+    """Return True if `eval` can take the agent of a checkpoint."""
+    with contextlib.suppress(CheckpointError, OSError):
+        check_of_run(path, made_for, seed)
+        files.read(path, without="replay")
+        return True
+    return False
 
 
 def load(run: Path, which: str = "last", made_for: Container[str] | None = None) -> tuple[int, dict[str, Any]]:
@@ -266,7 +275,8 @@ def check_of_run(path: Path, made_for: Container[str] | None, seed: int | None) 
         raise CheckpointError(what, str(path), "use the run's own checkpoints, under their names")
     if made_for is not None and facts.get("made_for") not in made_for:
         what = "the checkpoint belongs to another configuration"
-        raise CheckpointError(what, str(path), "use the run's own checkpoints")
+        fix = "use the run's own checkpoints, and its config.yaml as rltrain wrote it"
+        raise CheckpointError(what, str(path), fix)
     if seed is not None and facts.get("seed") not in (None, seed):
         what = f"the checkpoint belongs to a run with seed={facts['seed']}, this run has seed={seed}"
         raise CheckpointError(what, str(path), "use the run's own checkpoints")
@@ -320,7 +330,7 @@ def _facts(path: Path) -> dict[str, Any]:
 def _number(path: Path, key: str) -> int | None:
     """Return an integer of the manifest, or None: a damaged or foreign manifest can hold any value."""
     value = _facts(path).get(key)
-    return value if isinstance(value, int) and 0 <= value < 10**15 else None
+    return value if type(value) is int and 0 <= value < 10**15 else None
 
 
 def _remove_old(checkpoints: Path, newest: str, previous: int | None, keep: int, keep_every_steps: int | None) -> None:

@@ -69,7 +69,7 @@ def read_curves(words: Iterable[str], metric: str) -> list[Curve]:
         for line in _lines(folder / "metrics.jsonl"):
             known |= line.keys()
             value = line.get(metric)
-            if isinstance(value, int | float) and not abs(value) > MOST:  # NaN is a gap of the curve
+            if type(value) in (int, float) and not abs(value) > MOST:  # NaN is a gap of the curve
                 points[line["step"]] = float(value)
         if any(value == value for value in points.values()):
             step = np.array(sorted(points), np.int64)
@@ -134,7 +134,7 @@ def _lines(path: Path) -> Iterable[dict[str, Any]]:
                 line = json.loads(text)
             except (ValueError, RecursionError):
                 continue
-            if isinstance(line, dict) and isinstance(line.get("step"), int) and 0 <= line["step"] < 2**63:
+            if isinstance(line, dict) and type(line.get("step")) is int and 0 <= line["step"] < 2**63:
                 yield line
 
 

@@ -26,6 +26,8 @@ from rltrain.run import checkpoint
 from rltrain.system import atomic, inside, process
 
 _MINUTE_S = 60.0
+_OF_A_RUN = ("checkpoints", "code", "eval", "export", "videos")
+"""The folders in a run folder."""
 _PACKAGES = ("rltrain", "torch", "numpy", "gymnasium", "ale-py", "vizdoom", "hydra-core", "numba")
 
 
@@ -104,7 +106,7 @@ def _latest(run_dir: Path) -> Path:
 
 def _created(folder: Path) -> tuple[str, float]:
     """Return a sort key for the age of a run: the time in its name, else of its configuration."""
-    stamp = re.match(r"\d{8}-\d{6}-\d{6}", folder.name)
+    stamp = re.match(r"[0-9]{8}-[0-9]{6}-[0-9]{6}", folder.name)
     return (stamp[0] if stamp else "", os.lstat(folder / "config.yaml").st_mtime)
 
 
@@ -113,7 +115,7 @@ def _named(word: str, run_dir: Path) -> list[Path]:
     below = run_dir / word
     if os.path.exists(below):
         return [below]
-    ends = re.compile(rf"(\d{{8}}-\d{{6}}-\d{{6}}-s\d+-)?{re.escape(word)}")
+    ends = re.compile(rf"([0-9]{{8}}-[0-9]{{6}}-[0-9]{{6}}-s[0-9]+-)?{re.escape(word)}")
     found = [path.parent for path in run_dir.rglob("config.yaml") if ends.fullmatch(path.parent.name)]
     return sorted(found, key=lambda path: path.name, reverse=True)
 
@@ -174,11 +176,18 @@ def find_all(word: str) -> list[Path]:
     for place, folders, files in os.walk(top):
         if "config.yaml" in files or "status.json" in files:  # a sweep's job that failed early has only status.json
             found.append(Path(place))
-            folders.clear()
+            # Not all: a file of this name, or a pipe, may lie in a folder of runs.
+            folders[:] = [name for name in folders if name not in _OF_A_RUN]
         folders.sort()
     if not found:
         raise CheckpointError("there are no runs in this folder", word, "give a run folder, or a folder of runs")
     return found
+
+
+def holding(path: Path) -> Path | None:
+    """Return the run folder in which a path without links lies, or None. A folder of the user's has no meta.json."""
+    names = ("config.yaml", "meta.json")
+    return next((place for place in path.parents if all(inside.is_file(place / name) for name in names)), None)
 
 
 def own_modules(config: RunConfig) -> dict[str, str]:

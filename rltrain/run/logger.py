@@ -22,7 +22,7 @@ from tensorboard.plugins.hparams import metadata as hparams_metadata
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from rltrain.envs.pool import Episode
-from rltrain.errors import DiskError, disk_errors, printable
+from rltrain.errors import CheckpointError, DiskError, disk_errors, printable
 from rltrain.system import atomic, inside, terminal
 
 _HPARAMS = ("algo", "env", "seed")
@@ -31,6 +31,9 @@ _HPARAMS = ("algo", "env", "seed")
 _FINAL, _BEST = "final/mean_reward", "best/mean_reward"
 _METRICS = (_FINAL, _BEST, "eval/mean_reward", "rollout/ep_rew_mean", "time/fps")
 """The columns of scores in the HParams tab, which shows five."""
+
+_COLUMNS = "step,reward,length,frames"
+"""The first line of episodes.csv."""
 
 _show_thread_error = threading.excepthook
 
@@ -68,6 +71,7 @@ class Logger:
         self._metrics = folder / "metrics.jsonl"
         self._episodes = folder / "episodes.csv"
         if start_step is not None:
+            _refuse_other_columns(self._episodes)
 
             def step_of(line: str) -> float:
                 values = json.loads(line)
@@ -79,7 +83,7 @@ class Logger:
             self._metrics_file: TextIO = inside.append(self._metrics)
             self._episodes_file: TextIO = inside.append(self._episodes, buffering=-1)
             if self._episodes_file.tell() == 0:
-                self._episodes_file.write("step,reward,length,frames\n")
+                self._episodes_file.write(f"{_COLUMNS}\n")
             self._writer = EventFileWriter(str(folder), flush_secs=10)
         if start_step is None:
             self._write_hparams(_flatten(hparams), varies)
@@ -211,6 +215,15 @@ def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def _repeated(values: dict[str, Any], step: int) -> bool:
     """Return True if a line of metrics is the evaluation of `step`."""
     return values["step"] == step and "eval/mean_reward" in values
+
+
+def _refuse_other_columns(path: Path) -> None:
+    """Raise CheckpointError for an episodes.csv with other columns: its later lines could not be told from earlier."""
+    with contextlib.suppress(FileNotFoundError):
+        first = next(inside.lines(path), "").strip("\ufeff\r\n")
+        if not _COLUMNS.startswith(first):
+            fix = f"put the columns in this order: {_COLUMNS}; or move the file away"
+            raise CheckpointError("episodes.csv has other columns than rltrain writes", str(path), fix)
 
 
 def _drop_after(path: Path, step: int, step_of: Callable[[str], float], header_lines: int = 0) -> None:

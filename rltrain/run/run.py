@@ -23,8 +23,9 @@ from typing import Any, NoReturn
 import gymnasium
 import numpy as np
 
+from rltrain.config import saved as saved_config
+from rltrain.config.network import NetworkConfig
 from rltrain.config.run import RunConfig
-from rltrain.config.saved import fingerprint
 from rltrain.envs import global_random, patience, registry
 from rltrain.envs.pool import Episode, Pool
 from rltrain.envs.spaces import in_words
@@ -258,9 +259,26 @@ class Run:
             if missing := sorted(weights - saved.keys()):
                 what = f"the checkpoint of init_from has no '{missing[0]}', which {self.config.algo.name} needs"
                 raise CheckpointError(what, str(path), "give a run of the same algorithm")
+            self._refuse_other_network(path)
             agent.load_state_dict(own | {key: saved[key] for key in weights})
         if self.writes:
             print(f"begins with the weights of {path}", file=sys.stderr)
+
+    def _refuse_other_network(self, path: Path) -> None:
+        """Raise CheckpointError if a checkpoint is of a run whose network computes something else.
+
+        The weights do not always tell it: those of tanh and relu have equal shapes.
+        """
+        own = dataclasses.asdict(self.config.network)
+        saved = dataclasses.asdict(NetworkConfig()) | saved_config.read(path.parent.parent / "config.yaml")["network"]
+        # Only the mlp has more settings than its name.
+        keys = [key for key in own if key == "name" or "mlp" in (own["name"], saved["name"])]
+        differing = [key for key in keys if own[key] != saved[key]]
+        if differing:
+            then, now = (" ".join(_as_typed(f"network.{key}", values[key]) for key in differing)
+                         for values in (saved, own))  # fmt: skip
+            what = f"the run of init_from has another network than this one: {then}, not {now}"
+            raise CheckpointError(what, str(path), f"add {then}, or leave init_from out")
 
     def _show(self, agent: Agent, replay_bytes: int | None) -> None:
         if not self.config.progress or not self.writes:
@@ -452,7 +470,7 @@ class Run:
             self.step,
             state,
             complete=complete,
-            made_for=fingerprint(self.config),
+            made_for=saved_config.fingerprint(self.config),
             seed=self.config.seed,
             previous=self._saved_step,
             best_step=self.evaluations.best_step,
@@ -581,3 +599,8 @@ class Run:
             values["env/restarts"] = restarts
         self.logger.metrics(self.step, values)
         self._progress.facts = progress_facts(values, self.evaluations.best)
+
+
+def _as_typed(key: str, value: Any) -> str:
+    """Return a setting as a command line gives it: network.hidden_sizes=[64,64]."""
+    return f"{key.removesuffix('.name')}={value}".replace(", ", ",")

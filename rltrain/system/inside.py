@@ -39,7 +39,7 @@ _STRETCHES = 100_000
 """The most stretches of data between holes to look at."""
 _LEVELS = 50
 """The deepest nesting of a YAML file."""
-_LEFT_BEHIND = re.compile(r"\.[\w.-]+-\d+")
+_LEFT_BEHIND = re.compile(r"\.[\w.-]+-[0-9]+")
 """Temporary names of `atomic.write_text`."""
 
 
@@ -149,11 +149,36 @@ def read_yaml(path: Path) -> Any:
     """
     text = read_text(path, YAML_BYTES)
     try:
-        return _PlainLoader(text).get_single_data()
+        return parse_yaml(text)
     except (yaml.YAMLError, ValueError, ArithmeticError, LookupError, TypeError, AttributeError) as error:
         raise _unreadable(path, f"it is not YAML: {_short(error)}") from error
 
 
+def parse_yaml(text: str) -> Any:
+    """Return the plain data in a YAML text. Raises errors of many types for a text that is no YAML."""
+    return _PlainLoader(text).get_single_data()
+
+
+_NUMBERS = {"tag:yaml.org,2002:int": r"[-+]?(0|[1-9](_?[0-9])*)$", "tag:yaml.org,2002:bool": r"(?i:true|false)$"}
+"""What is a whole number or a truth value on Hydra's command line, by YAML's tag."""
+
+
+def plain_numbers(loader: Any) -> Any:
+    """Let a class of YAML loaders read values as Hydra's command line does. Returns the class.
+
+    By itself it follows YAML 1.1: 010 is 8, 0x10 is 16, 1:40 is 100, and `on` is true. Now they are texts.
+    """
+    loader.yaml_implicit_resolvers = {
+        first: [
+            (tag, re.compile(_NUMBERS[tag]) if tag in _NUMBERS else re.compile(f"(?!.*:){found.pattern}", found.flags))
+            for tag, found in resolvers
+        ]
+        for first, resolvers in loader.yaml_implicit_resolvers.items()
+    }
+    return loader
+
+
+@plain_numbers
 class _PlainLoader(yaml.SafeLoader):
     """A SafeLoader without aliases and deep nesting."""
 

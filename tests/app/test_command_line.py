@@ -14,6 +14,7 @@ from rltrain import cli
 from rltrain.app import overrides
 from rltrain.commands.arguments import split
 from rltrain.config import saved
+from rltrain.system import inside
 
 TABLE = ["algo=q_learning", "env=maze"]
 
@@ -181,6 +182,7 @@ def test_a_file_of_settings_without_a_choice_goes_with_the_typed_one(compose, tm
         ("# algo: ppo\n", "the file has no settings"),
         ("a: [\n", "the file of settings cannot be read"),
         ("defaults: [ppo]\n", "has no list of defaults"),
+        ("seed: 3\nhydra: {run: {dir: x}}\n", "has no settings of Hydra"),
         ("totl_steps: 1\n", "did you mean 'total_steps'"),
         ("algo: {name: ppo, gama: 1}\n", "did you mean 'algo.gamma'"),
     ],
@@ -190,6 +192,54 @@ def test_a_wrong_file_of_settings_is_told_in_one_line(text, said, compose, tmp_p
     outcome = compose("config=my.yaml")
     assert outcome.code == 2 and said in outcome.last_line, outcome.err
     assert "there is no file 'other.yaml'" in compose("config=other.yaml").last_line
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "value"),
+    [
+        ("seed", "010", 10),
+        ("seed", "1_000", 1000),
+        ("seed", "1e1", 10),
+        ("algo.gamma", "0_0.5", 0.5),
+        ("algo.learning_rate", "5e-1", 0.5),
+        ("name", "on", "on"),
+        ("name", "2020-01-01", "2020-01-01"),
+        ("progress", "False", False),
+        ("seed", "0x10", None),
+        ("seed", "0b11", None),
+        ("total_steps", "1:40", None),
+        ("algo.gamma", "0:0.5", None),
+        ("progress", "off", False),
+    ],
+)
+def test_a_value_of_a_file_means_what_it_means_on_the_command_line(key, text, value, compose, command, tmp_path):
+    """Bugs: YAML 1.1 reads 010 as 8, 1:40 as 100 and `name: on` as the name True; a run trained with these."""
+    path = tmp_path / "my.yaml"
+    path.write_text(f"{key}: {text}\n")
+    typed, in_a_file = compose(*TABLE, f"{key}={text}"), compose(*TABLE, f"config={path}")
+    group, _, name = key.rpartition(".")
+    found = [getattr(getattr(one, group, None) if group else one, name, None) for one in (typed, in_a_file)]
+    assert found == [value, value], (typed, in_a_file)
+    assert value is not None or (typed.code, in_a_file.code) == (2, 2)
+    assert inside.parse_yaml(text) == text or value is not None, "a run's own configuration"
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["env=cartpole", "env.id=Acrobot-v1"], "Acrobot-v1"),
+        (["env=cartpole", "env.id=CartPole-v1"], "cartpole"),
+        (["env=cartpole", "env.id=Acrobot-v1", "env.name=mine"], "mine"),
+        (["env=pong", "env.game=breakout"], "breakout"),
+        (["env=doom_basic", "env.scenario=health_gathering"], "doom_health_gathering"),
+        (["env=mine", "--config-dir=conf"], "mine"),
+        (["env=mine", "--config-dir=conf", "env.id=Acrobot-v1"], "Acrobot-v1"),
+    ],
+)
+def test_a_run_has_the_name_of_what_it_plays(words, name, compose, mine):
+    """Bug: env=cartpole env.id=Acrobot-v1 stood among the runs of CartPole, in `runs` and in the curves of `plot`."""
+    mine("env/mine.yaml", "defaults: [cartpole, _self_]\nname: mine\n")
+    assert compose("algo=ppo", *words).env.name == name
 
 
 def plain(folder: Path):

@@ -7,12 +7,13 @@ import pytest
 import torch
 from gymnasium import spaces
 
+from rltrain.app import train
 from rltrain.app.resolve import resolve
 from rltrain.buffers.prioritized import PrioritizedReplay
 from rltrain.buffers.replay import Replay
 from rltrain.config.algorithms import DQNConfig
 from rltrain.config.environments import DoomConfig
-from rltrain.config.network import NetworkConfig
+from rltrain.config.network import NetworkConfig, mlp_parameters
 from rltrain.config.run import RunConfig
 from rltrain.errors import OutOfMemory
 from rltrain.system import ram
@@ -24,6 +25,8 @@ from rltrain.system import ram
         (["algo=dqn", "env=doom", "algo.replay_capacity=1e9"], "algo.replay_capacity"),
         (["algo=per_dqn", "env=cartpole", "algo.replay_capacity=1e10"], "algo.replay_capacity"),
         (["algo=ppo", "env=doom", "algo.num_steps=1e8"], "algo.num_steps"),
+        (["algo=ppo", "env=cartpole", "algo.num_steps=1e15", "batch_size=7"], "algo.num_steps"),
+        (["algo=reinforce", "env=cartpole", "batch_size=1e12"], "batch_size"),
     ],
 )
 def test_what_needs_more_memory_than_there_is_ends_with_code_6_and_what_fits(args, key, command):
@@ -33,6 +36,20 @@ def test_what_needs_more_memory_than_there_is_ends_with_code_6_and_what_fits(arg
     what = re.fullmatch(rf".*needs ([\d.]+) GB but ([\d.]+) GB are free; {key}; use {key}=(\d+)", outcome.last_line)
     assert what, outcome.last_line
     assert float(what[1]) > float(what[2])
+
+
+@pytest.mark.parametrize(("algo", "env"), [("ppo", "cartpole"), ("dqn", "taxi")])
+def test_a_network_that_cannot_fit_is_refused_before_it_is_made(algo, env, command):
+    """Bugs: a layer of a billion units hung where no signal is answered; another one was told to use fewer
+    environments."""
+    refused = command(f"algo={algo}", f"env={env}", "network.hidden_sizes=[1e8,1e8]", "device=cpu")
+    assert refused.code == 6, refused.err
+    assert "; network.hidden_sizes; use smaller layers: network.hidden_sizes=[64,64]" in refused.last_line
+    assert not refused.run_dir.exists()
+    num_inputs = {"cartpole": 4, "taxi": 500}[env]
+    assert mlp_parameters(NetworkConfig(hidden_sizes=[16, 8]), num_inputs) == (num_inputs + 1) * 16 + 17 * 8
+    config = RunConfig(DQNConfig(), DoomConfig("doom", "doom"), NetworkConfig("mlp", [20_000]))
+    assert train._smaller(config, host=True)[0] == "network.hidden_sizes", "one that only just did not fit"
 
 
 def test_what_is_suggested_fits(command, monkeypatch):

@@ -221,10 +221,15 @@ def test_what_no_job_can_take_is_refused_before_anything_is_made(command, tmp_pa
         ("range(5,0)", "the sweep has no jobs"),
         ("0,1,0", "two jobs of the sweep are the same"),
         ("0,0.0", "two jobs of the sweep are the same"),
+        ("range(1,1e9)", "the sweep has more than 10,000 jobs"),
+        ("glob(*)", "glob() finds only names of choices"),
+        ("interval(0,3)", "interval() has no values to try one after another; seed; use choice() or range()"),
     ],
 )
 def test_a_sweep_of_no_jobs_or_of_one_job_twice_is_refused(seeds, words, command):
-    """Bugs: "a bug in rltrain" for an empty range; seed=0,0 ran job 0 twice and ended with 1 of 2 jobs done, code 1."""
+    """Bugs: "a bug in rltrain" for an empty range; a range that takes all memory; seed=0,0 ran job 0 twice and ended
+    with 1 of 2 jobs done, code 1.
+    """
     outcome = command(*JOBS, f"seed={seeds}")
     assert outcome.code == 2 and words in outcome.last_line, outcome.err
     assert not outcome.run_dir.exists()
@@ -256,6 +261,20 @@ def test_a_plan_whose_jobs_share_a_folder_is_damaged(tmp_path):
     theirs.jobs.append(dataclasses.replace(theirs.jobs[0], number=1))
     theirs.save()
     with pytest.raises(CheckpointError, match="damaged"):
+        sweep.load(tmp_path)
+
+
+@pytest.mark.parametrize(("key", "value"), [("seed", 5), ("algo.gamma", 0.5)])
+def test_a_plan_whose_settings_were_edited_is_refused(key, value, tmp_path):
+    """Bug: the job of seed 1 trained with seed 5 in the folder 01_seed-1, and the table said seed 1."""
+    theirs = plan(tmp_path, {"seed": "1", "algo.gamma": "0.90", "env": "maze", "name": "1x"})
+    settings = {"seed": 1, "algo": {"gamma": 0.9}, "env": {"name": "maze"}, "name": "1x"}
+    theirs.jobs[0].config = settings
+    theirs.save()
+    assert sweep.load(tmp_path).jobs == theirs.jobs
+    (settings["algo"] if "." in key else settings)[key.rpartition(".")[2]] = value
+    theirs.save()
+    with pytest.raises(CheckpointError, match=rf"the plan says {key}=.* for the job 00, but {value} in its settings"):
         sweep.load(tmp_path)
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import json
 import os
+import shutil
 import warnings
 from pathlib import Path
 
@@ -164,3 +165,25 @@ def test_a_full_disk_keeps_the_older_file(made, command, tmp_path, monkeypatch):
     assert "a.pt cannot be written: No space left on device; " in outcome.last_line
     assert [path.name for path in tmp_path.iterdir()] == ["a.pt"]
     assert (tmp_path / "a.pt").read_text() == "older"
+
+
+def test_no_file_of_a_run_or_of_somebody_else_is_overwritten(made, command, tmp_path):
+    """Bugs: `out=` named a checkpoint's tensors, which became TorchScript; a description that took the place of
+    meta.json, or of a file of the user's; a link that leads into a run.
+    """
+    run = tmp_path / "run"
+    shutil.copytree(made("cartpole"), run, symlinks=True)
+    (tmp_path / "link.pt").symlink_to(run / "checkpoints" / "last" / "tensors.safetensors")
+    (tmp_path / "mine.json").write_text("{}")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for out, said in (
+        ("run/checkpoints/last/tensors.safetensors", "give out=run/export/tensors.safetensors, or another folder"),
+        ("run/meta", "lies among the files of a run"),
+        ("link.pt", "lies among the files of a run"),
+        ("mine", "the description would overwrite mine.json, which `export` did not write"),
+    ):
+        outcome = command("export", run, "format=torchscript", f"out={out}")
+        assert outcome.code == 2 and said in outcome.last_line, outcome.err
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    for _ in range(2):  # what it wrote itself is replaced
+        assert command("export", run, "format=torchscript", "out=run/export/a.pt").code == 0

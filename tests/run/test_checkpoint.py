@@ -134,6 +134,34 @@ def test_no_usable_checkpoint_is_an_error(tmp_path):
         checkpoint.load(tmp_path)
 
 
+@pytest.mark.parametrize("fault", ["none", "configuration", "manifest", "member"])
+def test_the_best_checkpoint_is_offered_only_where_eval_takes_it(fault, tmp_path):
+    """Bug: "eval can still use checkpoint=best", although eval refuses it for the same reason."""
+    best = checkpoint.save(tmp_path, 1, tiny(1), complete=False, made_for="x" if fault == "configuration" else "mine")
+    checkpoint.point(tmp_path, "best", best)
+    truncate(checkpoint.save(tmp_path, 2, tiny(2), made_for="mine") / "q_table.npy")
+    if fault == "manifest":
+        facts = json.loads((best / "manifest.json").read_text())
+        (best / "manifest.json").write_text(json.dumps(facts | {"step": 3}))
+    if fault == "member":
+        truncate(best / "q_table.npy")
+    with pytest.raises(CheckpointError, match="no usable checkpoint is left") as caught:
+        checkpoint.load(tmp_path, made_for={"mine"})
+    assert ("can still use checkpoint=best" in caught.value.fix) == (fault == "none")
+
+
+def test_digits_of_other_scripts_are_no_step(tmp_path):
+    """Bug: Python takes Arabic digits for a number, so a folder of somebody's was the newest checkpoint, or removed."""
+    step = checkpoint.save(tmp_path, 1, tiny(1))
+    others = [step.with_name("step_00000000\u0662"), step.with_name(".last-\u0661")]
+    for other in others:
+        other.mkdir()
+    checkpoint.sweep(tmp_path)
+    assert checkpoint.find(tmp_path) == step and all(other.is_dir() for other in others)
+    with pytest.raises(CheckpointError, match="is not a checkpoint"):
+        checkpoint.find(tmp_path, "\u0661")
+
+
 def test_a_checkpoint_that_was_asked_for_by_name_is_not_replaced_by_another(tmp_path):
     checkpoint.save(tmp_path, 1, tiny(1))
     truncate(checkpoint.save(tmp_path, 2, tiny(2)) / "q_table.npy")

@@ -1,5 +1,7 @@
 """Learning curves from run folders, against folders written by hand."""
 
+import os
+
 import numpy as np
 import pytest
 from run_folders import write_run
@@ -34,6 +36,26 @@ def test_lines_of_other_metrics_and_a_line_cut_by_a_kill_are_passed_over(tmp_pat
     (read,) = read_curves([str(folder)], "eval/mean_reward")
     assert read.step.tolist() == [10, 20, 30]
     assert read.value.tolist() == [1, 2, 3]
+
+
+def test_true_is_no_number(tmp_path):
+    """Bug: Python takes true for 1, so a damaged line became a point of the curve."""
+    folder = write_run(tmp_path / "a", {10: 1.0})
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('{"step": true, "eval/mean_reward": 9.0}\n{"step": 20, "eval/mean_reward": true}\n')
+    (read,) = read_curves([str(folder)], "eval/mean_reward")
+    assert (read.step.tolist(), read.value.tolist()) == ([10], [1])
+
+
+@pytest.mark.parametrize("kind", ["pipe", "file"])
+def test_a_file_among_the_runs_does_not_hide_them(kind, command, tmp_path):
+    """Bug: a folder of runs with anything called config.yaml in it was one run, and those below were not seen."""
+    write_run(tmp_path / "runs" / "below" / "a", {10: 1.0})
+    place = tmp_path / "runs" / "config.yaml"
+    os.mkfifo(place) if kind == "pipe" else place.write_text("algo: ppo\n")
+    assert len(read_curves([str(tmp_path / "runs")], "eval/mean_reward")) == 1
+    listed = command("runs")
+    assert listed.code == 0 and "below/a" in listed.out
 
 
 def test_runs_are_grouped_by_keys_of_their_configuration_and_never_across_environments(tmp_path):

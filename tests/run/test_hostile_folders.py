@@ -232,6 +232,21 @@ def test_the_state_of_another_generator_makes_a_checkpoint_unfit(copy, command):
     assert f"resumed at step {int(older.name[5:])}" in done.err
 
 
+def test_episodes_in_other_columns_are_not_continued(copy, command):
+    """Bug: `resume` took rewards for steps, dropped lines that seemed to be later, and appended in its own order."""
+    folder = copy()
+    path = folder / "episodes.csv"
+    text = path.read_text()
+    rows = [line.split(",") for line in text.splitlines()]
+    path.write_text("".join(f"{reward},{step},{length},{frames}\n" for step, reward, length, frames in rows))
+    changed = path.read_bytes()
+    done = command("resume", folder, "total_steps=500", "progress=false")
+    assert done.code == 3 and "episodes.csv has other columns than rltrain writes" in done.last_line, done.err
+    assert path.read_bytes() == changed
+    path.write_text("\ufeff" + text.replace("\n", "\r\n"))  # as a spreadsheet saves it
+    assert command("resume", folder, "total_steps=500", "progress=false").code == 0
+
+
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [("seed", 1, "a run with seed=1, this"), ("made_for", "x", "another configuration"), ("step", 7, "is of step 7")],

@@ -38,13 +38,20 @@ def test_the_weights_are_taken_and_nothing_else(algo, parts, command):
 
 
 def test_what_does_not_fit_is_told_in_one_line(command, tmp_path):
-    """Bugs: weights of another shape that are left as they were made; a traceback; a run that trains from nothing."""
+    """Bugs: weights of another shape that are left as they were made; a traceback; a run that trains from nothing; the
+    weights of tanh in a network of relu, which have the same shapes.
+    """
     outcome = command(*QUICK["ppo"], *SHORT)
     assert outcome.code == 0, outcome.err
     run = f"init_from={outcome.folder}"
     for words, code, told in (
         ([*QUICK["dqn"], *SHORT, run], 3, "has no 'online', which dqn needs"),
-        ([*QUICK["ppo"], *SHORT, "network.hidden_sizes=[8]", run], 3, "the checkpoint does not fit"),
+        ([*QUICK["ppo"], *SHORT, "network.hidden_sizes=[8]", run], 3, "add network.hidden_sizes=[64,64], or leave"),
+        (
+            [*QUICK["ppo"], *SHORT, "network.activation=relu", run],
+            3,
+            "has another network than this one: network.activation=tanh, not network.activation=relu; ",
+        ),
         ([*QUICK["ppo"], *SHORT, "env=acrobot", run], 3, "the environment has changed since the training"),
         ([*QUICK["ppo"], *SHORT, f"init_from={tmp_path / 'none'}"], 3, "there is no such run"),
     ):

@@ -18,8 +18,6 @@ from rltrain.envs.pool import Episode, TimeStep
 from rltrain.envs.seeding import env_seed
 from rltrain.errors import printable
 
-_FIX = "the fault is in the environment; with env.workers=1 or more rltrain replaces it and trains on"
-
 
 class GymPool:
     """Environments stepped one after another in `recv`.
@@ -32,6 +30,9 @@ class GymPool:
 
     def __init__(self, config: GymConfig, num_envs: int, first_index: int = 0) -> None:
         self._id = config.id
+        self._fix = "the fault is in the environment"
+        if not config.workers:
+            self._fix += "; with env.workers=1 or more rltrain replaces it and trains on"
         self._envs: list[gymnasium.Env] = []
         try:
             for _ in range(num_envs):
@@ -67,7 +68,7 @@ class GymPool:
         obs = np.zeros(self._shape, self._dtype)
         global_random.seed(env_seed(seed, self._first_index))
         try:
-            with guard.environment_code(self._id, _FIX), interruptible():
+            with guard.environment_code(self._id, self._fix), interruptible():
                 for i, env in enumerate(self._inner):
                     number = env_seed(seed, self._first_index + i)
                     env.action_space.seed(number)
@@ -103,7 +104,7 @@ class GymPool:
         terminated, truncated = np.zeros(num_envs, bool), np.zeros(num_envs, bool)
         ended = []
         try:
-            with guard.environment_code(self._id, _FIX), interruptible():
+            with guard.environment_code(self._id, self._fix), interruptible():
                 for i, env in enumerate(self._inner):
                     next_obs[i], step_reward, step_terminated, step_truncated = contracts[i].step(env.step(actions[i]))
                     reward[i] = step_reward

@@ -97,7 +97,9 @@ def _read_table(env: gymnasium.Env) -> TransitionTable:
     # Compiled code uses the numbers as indices and does not check them.
     if ((next_state < 0) | (next_state >= num_states)).any():
         raise ValueError("P leads to a state outside of the observation space")
-    if (probability < 0).any() or not np.allclose(probability.sum(axis=2), 1, atol=1e-6):
+    if (probability < 0).any():
+        raise ValueError("a probability in P is negative")
+    if not np.allclose(probability.sum(axis=2), 1, atol=1e-6):
         raise ValueError("the probabilities of an action in P do not sum to 1")
     if initial.shape != (num_states,) or (initial < 0).any() or not np.isclose(initial.sum(), 1, atol=1e-6):
         raise ValueError("initial_state_distrib must have one probability for each state, with sum 1")

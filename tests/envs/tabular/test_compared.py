@@ -23,6 +23,8 @@ class Corridor(gymnasium.Env):
             self.P[0][0] = [(1.0, 7, 0.0, False)]
         if how == "sum":
             self.P[0][0] = [(0.5, 0, 0.0, False)]
+        if how == "negative":
+            self.P[0][0] = [(1.5, 0, 0.0, False), (-0.5, 1, 0.0, False)]
         if how == "start":
             self.initial_state_distrib = np.eye(5)[1]
 
@@ -89,7 +91,8 @@ def test_a_true_table_is_accepted(env_id, kwargs):
 
 
 @pytest.mark.parametrize(
-    ("how", "words"), [("outside", "outside of the observation space"), ("sum", "do not sum to 1")]
+    ("how", "words"),
+    [("outside", "outside of the observation space"), ("sum", "do not sum to 1"), ("negative", "P is negative")],
 )
 def test_a_table_that_compiled_code_would_misread_is_refused(how, words):
     """Bug: an index out of range, which compiled code does not check."""
