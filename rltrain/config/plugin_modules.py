@@ -78,12 +78,22 @@ def can_find(name: str) -> bool:
 
 def own_folder(name: str) -> str | None:
     """Return the absolute folder that holds a top-level module of the user's; None for an installed or missing one."""
+    file = _file(name)
+    return None if file is None or is_library(file) else os.path.dirname(os.path.realpath(file))
+
+
+def folder_of(name: str) -> str | None:
+    """Return the absolute folder in which Python finds a top-level module, installed or not; None for a missing one."""
+    file = _file(name)
+    return None if file is None else os.path.dirname(os.path.abspath(file))
+
+
+def _file(name: str) -> str | None:
+    """Return the file of a top-level module, or the folder of a package; None for a missing one."""
     spec = _spec(name)
     places = list(spec.submodule_search_locations or []) if spec else []
     file = places[0] if places else spec.origin if spec else None
-    if file is None or not os.path.exists(file) or is_library(file):
-        return None
-    return os.path.dirname(os.path.realpath(file))
+    return file if file is not None and os.path.exists(file) else None
 
 
 def is_library(file: str) -> bool:
