@@ -26,6 +26,8 @@ NAMED: set[str] = set()
 
 _BUILTINS = {name: value for name, value in vars(builtins).items() if not name.startswith("_") and callable(value)}
 """Python's own functions, such as `print`, before a module of the user's could replace one."""
+_PATH, _RECURSION_LIMIT = list(sys.path), sys.getrecursionlimit()
+"""Where Python looks for modules, and how deep it calls, before a module of the user's could change that."""
 
 
 def given(argv: Iterable[str]) -> list[str]:
@@ -127,10 +129,10 @@ def fault_of(error: BaseException) -> EnvironmentFailure | None:
     if module is not None:
         what = f"your module '{module}' raised {describe(error)}"
         return EnvironmentFailure(what, "plugins", "the fault is in its code")
-    if named and (replaced := put_back_builtins()):
-        modules, functions = ", ".join(sorted(named)), ", ".join(replaced)
-        what = f"a module of yours ({modules}) replaced Python's {functions}, which ended in {describe(error)}"
-        return EnvironmentFailure(what, "plugins, env.id", "leave Python's functions as they are")
+    if named and (changed := put_back_builtins() + _put_back_limits(error)):
+        modules, things = ", ".join(sorted(named)), ", ".join(changed)
+        what = f"a module of yours ({modules}) changed Python's {things}, which ended in {describe(error)}"
+        return EnvironmentFailure(what, "plugins, env.id", "leave what belongs to Python as it is")
     return None
 
 
@@ -143,3 +145,17 @@ def put_back_builtins() -> list[str]:
     for name in replaced:
         setattr(builtins, name, _BUILTINS[name])
     return replaced
+
+
+def _put_back_limits(error: BaseException) -> list[str]:
+    """Put back what the user's modules took from sys.path or from the recursion limit if it led to this error.
+
+    Returns its names.
+    """
+    if isinstance(error, RecursionError) and sys.getrecursionlimit() < _RECURSION_LIMIT:
+        sys.setrecursionlimit(_RECURSION_LIMIT)
+        return ["recursion limit"]
+    if isinstance(error, ImportError) and (removed := [folder for folder in _PATH if folder not in sys.path]):
+        sys.path += removed
+        return ["sys.path"]
+    return []
