@@ -26,6 +26,8 @@ NAMED: set[str] = set()
 
 _BUILTINS = {name: value for name, value in vars(builtins).items() if not name.startswith("_") and callable(value)}
 """Python's own functions, such as `print`, before a module of the user's could replace one."""
+_PATH, _RECURSION_LIMIT = list(sys.path), sys.getrecursionlimit()
+"""Where Python looks for modules, and how deep it calls, before a module of the user's could change that."""
 
 
 def given(argv: Iterable[str]) -> list[str]:
@@ -78,12 +80,22 @@ def can_find(name: str) -> bool:
 
 def own_folder(name: str) -> str | None:
     """Return the absolute folder that holds a top-level module of the user's; None for an installed or missing one."""
+    file = _file(name)
+    return None if file is None or is_library(file) else os.path.dirname(os.path.realpath(file))
+
+
+def folder_of(name: str) -> str | None:
+    """Return the absolute folder in which Python finds a top-level module, installed or not; None for a missing one."""
+    file = _file(name)
+    return None if file is None else os.path.dirname(os.path.abspath(file))
+
+
+def _file(name: str) -> str | None:
+    """Return the file of a top-level module, or the folder of a package; None for a missing one."""
     spec = _spec(name)
     places = list(spec.submodule_search_locations or []) if spec else []
     file = places[0] if places else spec.origin if spec else None
-    if file is None or not os.path.exists(file) or is_library(file):
-        return None
-    return os.path.dirname(os.path.realpath(file))
+    return file if file is not None and os.path.exists(file) else None
 
 
 def is_library(file: str) -> bool:
@@ -117,10 +129,10 @@ def fault_of(error: BaseException) -> EnvironmentFailure | None:
     if module is not None:
         what = f"your module '{module}' raised {describe(error)}"
         return EnvironmentFailure(what, "plugins", "the fault is in its code")
-    if named and (replaced := put_back_builtins()):
-        modules, functions = ", ".join(sorted(named)), ", ".join(replaced)
-        what = f"a module of yours ({modules}) replaced Python's {functions}, which ended in {describe(error)}"
-        return EnvironmentFailure(what, "plugins, env.id", "leave Python's functions as they are")
+    if named and (changed := put_back_builtins() + _put_back_limits(error)):
+        modules, things = ", ".join(sorted(named)), ", ".join(changed)
+        what = f"a module of yours ({modules}) changed Python's {things}, which ended in {describe(error)}"
+        return EnvironmentFailure(what, "plugins, env.id", "leave what belongs to Python as it is")
     return None
 
 
@@ -133,3 +145,17 @@ def put_back_builtins() -> list[str]:
     for name in replaced:
         setattr(builtins, name, _BUILTINS[name])
     return replaced
+
+
+def _put_back_limits(error: BaseException) -> list[str]:
+    """Put back what the user's modules took from sys.path or from the recursion limit if it led to this error.
+
+    Returns its names.
+    """
+    if isinstance(error, RecursionError) and sys.getrecursionlimit() < _RECURSION_LIMIT:
+        sys.setrecursionlimit(_RECURSION_LIMIT)
+        return ["recursion limit"]
+    if isinstance(error, ImportError) and (removed := [folder for folder in _PATH if folder not in sys.path]):
+        sys.path += removed
+        return ["sys.path"]
+    return []

@@ -1,8 +1,8 @@
 """Times of a run: total, in training, and the shares of each window between two log lines."""
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from time import perf_counter  # an environment may freeze the module's
 from typing import Any
 
 
@@ -13,7 +13,7 @@ class Clock:
         """saved: the times of earlier processes, from a checkpoint."""
         self._wall_before_s = float(saved.get("wall_time_s", 0.0))
         self._train_s = float(saved.get("train_time_s", 0.0))
-        self._start_s = self._window_s = time.perf_counter()
+        self._start_s = self._window_s = perf_counter()
         self._window_step = step
         self._phase_s = {"env": 0.0, "learn": 0.0}
         self._paused_s = 0.0
@@ -30,22 +30,22 @@ class Clock:
     @property
     def wall_s(self) -> float:
         """Seconds since the start of the run, over all its processes."""
-        return round(self._wall_before_s + time.perf_counter() - self._start_s, 3)
+        return round(self._wall_before_s + perf_counter() - self._start_s, 3)
 
     @property
     def train_s(self) -> float:
         """Seconds of training, without evaluations."""
-        return round(self._train_s + time.perf_counter() - self._window_s, 3)
+        return round(self._train_s + perf_counter() - self._window_s, 3)
 
     @contextmanager
     def paused(self, step: int) -> Iterator[None]:
         """Exclude the time inside from the training time and speed."""
         self._train_s = self.train_s
-        start_s = time.perf_counter()
+        start_s = perf_counter()
         try:
             yield
         finally:
-            self._paused_s += time.perf_counter() - start_s
+            self._paused_s += perf_counter() - start_s
             self._begin_window(step)
 
     def end_window(self, step: int) -> dict[str, float]:
@@ -54,7 +54,7 @@ class Clock:
         time/eval_fraction is the share of evaluations in all of the time since the last call; the other fractions are
         shares of the training time since then or since the last evaluation.
         """
-        window_s = max(time.perf_counter() - self._window_s, 1e-9)
+        window_s = max(perf_counter() - self._window_s, 1e-9)
         values = {}
         if step > self._window_step:
             values["time/fps"] = round((step - self._window_step) / window_s, 1)
@@ -68,7 +68,7 @@ class Clock:
         return values
 
     def _begin_window(self, step: int) -> None:
-        self._window_s, self._window_step = time.perf_counter(), step
+        self._window_s, self._window_step = perf_counter(), step
         for name in self._phase_s:
             self._phase_s[name] = 0.0
 
@@ -85,8 +85,8 @@ class Phase:
         self._sums_s, self._name = sums_s, name
 
     def __enter__(self) -> None:
-        self._start_s = time.perf_counter()
+        self._start_s = perf_counter()
 
     def __exit__(self, *error: object) -> None:
         if error[0] is None:
-            self._sums_s[self._name] += time.perf_counter() - self._start_s
+            self._sums_s[self._name] += perf_counter() - self._start_s

@@ -99,8 +99,7 @@ def _latest(run_dir: Path) -> Path:
     newest = max(runs, key=_created)
     if os.path.lexists(latest):
         why = "it points to a run that was deleted" if latest.is_symlink() else "it is no link"
-        text = f"rltrain: warning: {latest}: {why}; `last` is now the newest run, {newest}"
-        print(printable(text), file=sys.stderr)
+        _tell_once(f"rltrain: warning: {latest}: {why}; `last` is now the newest run, {newest}")
     return newest
 
 
@@ -266,7 +265,8 @@ def _point_latest(root: Path, folder: Path) -> None:
     """Let the link `latest` in run_dir point to a run. Anything else of this name is the user's and stays."""
     latest = root / "latest"
     if os.path.lexists(latest) and not latest.is_symlink():
-        _tell_kept(latest)
+        why = "it is no link, so it stays as it is; rename it to get a link to the newest run"
+        _tell_once(f"rltrain: warning: {latest}: {why}")
         return
     temporary = root / f".latest-{os.getpid()}"
     with contextlib.suppress(OSError):  # training does not need the link, and some file systems have none
@@ -278,9 +278,8 @@ def _point_latest(root: Path, folder: Path) -> None:
         temporary.replace(latest)
 
 
-@functools.cache  # once for all jobs of a sweep
-def _tell_kept(latest: Path) -> None:
-    text = f"rltrain: warning: {latest}: it is no link, so it stays as it is; rename it to get a link to the newest run"
+@functools.cache  # for all jobs of a sweep, and a command that looks for a run twice
+def _tell_once(text: str) -> None:
     print(printable(text), file=sys.stderr)
 
 

@@ -55,13 +55,15 @@ def copy(config: RunConfig, folder: Path) -> None:
 def find(words: Iterable[str]) -> None:
     """Let Python find the modules that a command line names where the run that it names was trained.
 
-    words: the arguments of a command. A module that Python finds by itself is left alone. Raises ConfigError, with the
-    command that uses the run's copy, for a module that is nowhere else.
+    words: the arguments of a command. A module that Python finds by itself is left alone. What differs from the run's
+    copy is told on stderr. Raises ConfigError, with the command that uses the copy, for a module that is nowhere else.
     """
     words = list(words)
-    names = [name for name in sorted(plugin_modules.named(words)) if not plugin_modules.can_find(name)]
+    names = sorted(plugin_modules.named(words))
     for folder in (run for word in words for run in _runs(word)) if names else ():
         for name in names:
+            if plugin_modules.can_find(name):
+                continue
             if place := place_of(name, folder):
                 plugin_modules.look_in(place)
                 text = f"rltrain: the module '{name}' is imported from {place}, where the run was trained"
@@ -70,6 +72,43 @@ def find(words: Iterable[str]) -> None:
                 command = f"PYTHONPATH={shlex.quote(str(folder / COPY))} {shlex.join(['rltrain', *sys.argv[1:]])}"
                 what = f"there is no module '{name}' here or where the run was trained, but the run has a copy of it"
                 raise ConfigError(what, str(folder / COPY), f"if you trust it, use: {command}")
+        with contextlib.suppress(OSError, CheckpointError):  # a run whose copy cannot be read
+            _tell_changes(names, folder)
+
+
+def _tell_changes(names: list[str], folder: Path) -> None:
+    """Warn if a file of the modules, or one beside them, is another than the run's copy: edited, or in another folder.
+
+    Raises CheckpointError, OSError.
+    """
+    places = {name: Path(place) for name in names if (place := plugin_modules.folder_of(name))}
+    if not inside.is_file(folder / "meta.json"):  # the folder of a user's `config=FILE`
+        return
+    changed = []
+    for copied in _copied(folder / COPY):
+        part = copied.relative_to(folder / COPY)
+        top = part.parts[0].removesuffix(".py")
+        found = [place / part for place in ([places[top]] if top in places else places.values())]
+        found = [path for path in found if path.is_file()]
+        content = inside.read_bytes(copied, _LARGEST_BYTES)
+        if found and all(path.read_bytes() != content for path in found):
+            changed.append((found[0], copied))
+    if changed:
+        (own, copied), more = changed[0], f" (and {len(changed) - 1} more)" if changed[1:] else ""
+        text = f"rltrain: warning: the run began with other code: {own} differs from {copied}, the run's copy{more}"
+        print(printable(text), file=sys.stderr)
+
+
+def _copied(folder: Path) -> list[Path]:
+    """Return the Python files below the folder of the copy. Raises CheckpointError."""
+    found, left = [], [folder]
+    while left:
+        for path in inside.entries(left.pop()):
+            if path.suffix == ".py":
+                found.append(path)
+            elif inside.is_folder(path):
+                left.append(path)
+    return found
 
 
 def place_of(name: str, folder: Path) -> str | None:

@@ -149,11 +149,12 @@ class Run:
             env = registry.bounded(self.config.env) if self.config.algo.plays_whole_episodes else self.config.env
             self._answered = [number for number in signal.valid_signals() if signal.getsignal(number) == self.on_signal]
             self._pool = registry.make_pool(env, self.share.count, self.share.first)
-            self._keep_signals()
+            self._keep_process()
         return self._pool
 
-    def _keep_signals(self) -> None:
-        """Take the stop signals back from an environment that has replaced their handlers (pygame's SDL does)."""
+    def _keep_process(self) -> None:
+        """Take the stop signals, whose handlers pygame's SDL replaces, and the umask back from an environment."""
+        process.keep_umask()
         for number in self._answered:
             if signal.getsignal(number) != self.on_signal:
                 signal.signal(number, self.on_signal)
@@ -197,6 +198,7 @@ class Run:
         resumed run makes it now. Raises UnfitCheckpoint if the state does not fit the agent or its parts, and Stopped.
         """
         self._agent, self._parts = agent, parts
+        self._keep_process()
         if not self.group.is_alone and getattr(getattr(agent, "learner", None), "group", None) is not self.group:
             what = f"{self.config.algo.name} does not join its learner to run.group"
             raise ConfigError(what, "runtime", "use runtime=local, or call `learner.join` as in rltrain/algos/a2c.py")
@@ -361,7 +363,7 @@ class Run:
             if time.monotonic() - self._status_s > STATUS_EVERY_S:
                 self.write_status("running")
             return
-        self._keep_signals()
+        self._keep_process()
         due = self._due_after(num_steps)
         config = self.config
         if due(config.log_every_steps) or self.finished:

@@ -5,6 +5,7 @@ import contextlib
 import ctypes
 import os
 import signal
+import stat
 import sys
 import threading
 from collections.abc import Callable
@@ -31,6 +32,9 @@ A run writes them to its folder.
 undead: list[object] = []
 """What is never destroyed, because its destructor may hang: environments with a `__del__` of their own."""
 
+_umask = os.umask(0o077)  # it can only be read by setting it
+os.umask(_umask)
+
 _exit_code: int | None = None
 """The code to exit with, once all is done."""
 
@@ -44,6 +48,13 @@ def require_working_directory() -> None:
         os.getcwd()
     except OSError as error:
         raise ConfigError("the working directory was deleted", "cd", "change to a folder that exists") from error
+
+
+def keep_umask() -> None:
+    """Put the umask back if an environment has taken the user's own rights to new files away."""
+    changed = os.umask(_umask)
+    if not changed & stat.S_IRWXU:  # more or fewer rights for others are the environment's choice
+        os.umask(changed)
 
 
 def leave(code: int) -> NoReturn:

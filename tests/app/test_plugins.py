@@ -186,6 +186,7 @@ def test_modules_of_ones_own_are_found_from_any_folder_and_machine(folder, tmp_p
                     ["reproduce", run, "total_steps=32"]):  # fmt: skip
         code, _, err = rltrain(away, *command, *named)
         assert code == 0 and f"'mine' is imported from {folder}, where the run was trained" in err, err
+        assert "other code" not in err
     code, _, err = rltrain(away, "eval", run, named[0])
     assert code == 2 and f"would import the module 'mine' from {folder}; env.id; if you trust it, add env.id=" in err
 

@@ -44,6 +44,9 @@ class Restless(gymnasium.Env):
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
+        if self.what == "has an alarm":
+            signal.signal(signal.SIGALRM, lambda number, frame: rings())
+            signal.alarm(1)
         self.t = 0
         return np.zeros(2, np.float32), {}
 
@@ -63,6 +66,10 @@ class Restless(gymnasium.Env):
     def close(self):
         while self.what == "does not close":
             time.sleep(0.05)
+
+
+def rings():
+    raise RuntimeError("the alarm rings")
 
 
 gymnasium.register("Restless-v0", entry_point=Restless)
@@ -93,6 +100,21 @@ def test_one_that_fails_at_every_step_ends_before_its_budget_is_used_up(what):
         assert pool.num_restarts == 3
     finally:
         pool.close()
+
+
+def test_a_signal_handler_that_raises_between_two_steps_of_a_worker_is_told_in_one_line(capfd):
+    """Bug: a traceback of the worker, and a warning that does not name what raised."""
+    pool = make_pool(config("has an alarm"), 1)
+    try:
+        pool.reset(0)
+        time.sleep(2)
+        pool.step(np.zeros(1, np.int64))
+        assert pool.num_restarts == 1
+    finally:
+        pool.close()
+    err = capfd.readouterr().err
+    assert "Traceback" not in err and "raised RuntimeError: the alarm rings" in err, err
+    assert "test_wayward_environments.py" in err and "in rings" in err
 
 
 def test_a_replaced_worker_is_held_to_the_contract_too(tmp_path):

@@ -16,7 +16,7 @@ CALLS = {"open", "read_text", "write_text", "read_bytes", "write_bytes", "mkdir"
 ALLOWED = {
     "run/checkpoint_files.py": {"write", "read", "sync"},  # in a new folder; members that `verify` has checked
     "run/checkpoint.py": {"save", "_remove_old", "point"},  # names in `checkpoints`, which is a folder of the run
-    "run/own_code.py": {"copy"},  # in the folder of a new run
+    "run/own_code.py": {"copy", "_tell_changes"},  # in the folder of a new run; the user's own modules
     "run/folder.py": {"create", "_point_latest", "_processor"},  # a new folder, and run_dir, which is the user's
     "run/panel.py": {"_earlier"},  # the folder of the runs beside, which is the user's
     "commands/plot.py": {"main", "_write_numbers"},  # the user's out=FILE

@@ -17,6 +17,7 @@ from rltrain.config import saved as saved_config
 from rltrain.config.algorithms import ALGOS
 from rltrain.run import checkpoint
 from rltrain.run import folder as run_folder
+from rltrain.run.clock import Clock
 from rltrain.run.evaluation import Evaluations
 from rltrain.run.run import Run
 
@@ -433,3 +434,11 @@ def test_the_share_of_evaluations_is_counted_and_named_where_it_is_large(command
     result = outcome.json("result.json")
     told = "larger eval_every_steps (now 64) or fewer eval_episodes (now 5)" in outcome.err
     assert told == (result["train_time_s"] < 0.5 * result["wall_time_s"])
+
+
+def test_an_environment_that_freezes_the_time_does_not_freeze_that_of_a_run(monkeypatch):
+    """Bug: 512,000,000,000 steps/s, and a run of -56,968 s."""
+    clock = Clock(0, {})
+    monkeypatch.setattr(time, "perf_counter", lambda: -60_000.0)
+    assert 0 <= clock.train_s <= clock.wall_s < 60
+    assert 0 < clock.end_window(512)["time/fps"] < 1e9

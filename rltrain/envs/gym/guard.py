@@ -93,3 +93,4 @@ def close(env: gymnasium.Env, env_id: str) -> None:
         print(printable(f"rltrain: warning: environment '{env_id}' does not close"), file=sys.stderr)
     except EnvironmentFailure as failure:
         print(f"rltrain: warning: {failure.what} while it was closed", file=sys.stderr)
+    process.keep_umask()

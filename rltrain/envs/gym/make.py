@@ -20,6 +20,7 @@ from rltrain.envs.gym import guard
 from rltrain.envs.gym.conversion import Conversion, far_actions
 from rltrain.envs.patience import MAKING_S, StandsStill, interruptible, is_stopping
 from rltrain.errors import ConfigError, EnvironmentFailure, nearest, printable
+from rltrain.system import process
 
 
 def make_env(config: GymConfig) -> gymnasium.Env:
@@ -57,6 +58,8 @@ def make_env(config: GymConfig) -> gymnasium.Env:
             what = f"'{config.id}' cannot be made: {describe(error)}"
             raise ConfigError(what, "env.id, env.kwargs", "correct env.id or env.kwargs") from error
         raise EnvironmentFailure(f"{failure.what} while it was made", failure.where, failure.fix) from error
+    finally:
+        process.keep_umask()
 
 
 @contextlib.contextmanager

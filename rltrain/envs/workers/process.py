@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import psutil
 
 from rltrain.config import plugin_modules
+from rltrain.config.user_code import describe
 from rltrain.envs import global_random
 from rltrain.envs.patience import Clock, is_stopping
 from rltrain.errors import EnvironmentFailure, RltrainError
@@ -52,12 +53,12 @@ def serve(pipe: Connection, make: Callable[..., Any], arguments: tuple[Any, ...]
     subject: Any = None
     try:
         while True:
-            try:
-                method, given = pipe.recv()
-            except (EOFError, OSError):  # an environment may also have closed the pipe
-                return
             answer: Any
             try:
+                try:
+                    method, given = pipe.recv()
+                except (EOFError, OSError):  # an environment may also have closed the pipe
+                    return
                 if subject is None:
                     if method == "reset":
                         global_random.seed(*given)  # constructors may read the generators
@@ -67,8 +68,8 @@ def serve(pipe: Connection, make: Callable[..., Any], arguments: tuple[Any, ...]
                 words = (error.exit_code, error.what, error.where, error.fix)
                 final = subject is None or (isinstance(error, EnvironmentFailure) and error.is_final)
                 answer = Failure(*words, traceback.format_exc(), final)
-            except Exception as error:
-                what = f"an environment raised {type(error).__name__}: {error}"
+            except Exception as error:  # also of a signal handler, while the pipe is waited for
+                what = f"an environment raised {describe(error)}"
                 words = (EnvironmentFailure.exit_code, what, "", "the fault is in the environment")
                 answer = Failure(*words, traceback.format_exc(), subject is None)
             try:

@@ -270,9 +270,36 @@ def test_a_function_of_python_that_an_environment_replaces_is_its_fault(name, co
     args = [*small("a2c", "gym"), f"env.id={ID}", f"env.kwargs={{how:replaces {name}}}", "total_steps=30"]
     outcome = command(*args, f"run_dir={tmp_path}/runs")
     assert outcome.code == 4, outcome.err
-    assert f"a module of yours (wayward) replaced Python's {name}, which ended in TypeError" in outcome.last_line
+    assert f"a module of yours (wayward) changed Python's {name}, which ended in TypeError" in outcome.last_line
     monkeypatch.setattr(builtins, "print", None)
     assert "unknown command 'nonsense'" in command("nonsense").last_line
+
+
+@pytest.mark.parametrize("name", ["sys.path", "recursion limit"])
+def test_what_an_environment_takes_from_python_is_its_fault(name, command, monkeypatch, tmp_path):
+    """Bug: a traceback of rltrain, as it could not import safetensors for the first checkpoint, or call a function."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    for module in [module for module in sys.modules if module.partition(".")[0] == "safetensors"]:
+        monkeypatch.delitem(sys.modules, module)
+    limit = sys.getrecursionlimit()
+    args = [*small("a2c", "gym"), f"env.id={ID}", f"env.kwargs={{how:replaces {name}}}", "total_steps=30"]
+    outcome = command(*args, f"run_dir={tmp_path}/runs")
+    assert outcome.code == 4, outcome.err
+    assert f"a module of yours (wayward) changed Python's {name}, which ended in" in outcome.last_line
+    assert "Traceback" not in outcome.err
+    assert sys.getrecursionlimit() == limit
+
+
+def test_the_files_of_a_run_can_be_read_whatever_umask_an_environment_sets(command, tmp_path):
+    """Bug: status.json and the checkpoints had no rights at all, also for the user."""
+    umask = os.umask(0o022)
+    try:
+        args = [*small("a2c", "gym"), f"env.id={ID}", "env.kwargs={how:takes rights}", "total_steps=30"]
+        outcome = command(*args, "checkpoint_every_steps=10", f"run_dir={tmp_path}/runs")
+    finally:
+        os.umask(umask)
+    assert outcome.code == 0, outcome.err
+    assert [path for path in outcome.folder.rglob("*") if path.stat().st_mode & 0o600 != 0o600] == []
 
 
 def test_what_ends_a_task_of_asyncio_ends_no_sweep(command, tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 import asyncio
 import builtins
 import contextlib
+import inspect
 import os
 import random
 import sys
@@ -72,7 +73,13 @@ class Wayward(gymnasium.Env):
             import torch
 
             torch.set_grad_enabled(False)
-        if self.how.startswith("replaces "):
+        if self.how == "replaces sys.path":
+            sys.path[:] = []
+        elif self.how == "replaces recursion limit":
+            sys.setrecursionlimit(len(inspect.stack()) + 12)
+        elif self.how == "takes rights":
+            os.umask(0o777)
+        elif self.how.startswith("replaces "):
             setattr(builtins, self.how.removeprefix("replaces "), None)
         obs = self._obs()
         given = {

@@ -1,0 +1,85 @@
+"""A run's copy of the user's own modules shows whether a command uses other code than the run began with."""
+
+import os
+import shutil
+import sys
+
+import pytest
+
+from rltrain.run import own_code
+
+WORDS = ["run", "env.id=maze_of_mine:Maze-v0", "plugins=[parts_of_mine]"]
+FILES = {
+    "maze_of_mine.py": "R = 1",
+    "maze_beside.py": "STEPS = 20",
+    "parts_of_mine/__init__.py": "",
+    "parts_of_mine/net.py": "N = 2",
+}
+
+
+def write(folder, files=FILES):
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """A run folder in the working directory, beside the modules that it was trained with."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    write(tmp_path)
+    write(tmp_path / "run", {"config.yaml": "", "meta.json": "{}"})
+    write(tmp_path / "run" / "code")
+    return tmp_path / "run"
+
+
+def test_the_code_with_which_a_run_began_is_used_without_a_word(run, capsys):
+    own_code.find(WORDS)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("changed", FILES)
+def test_other_code_than_the_run_began_with_is_told(changed, run, tmp_path, capsys):
+    """Bug: `eval` in a folder with another module of the same name scores 5000 where the training reached 10."""
+    write(tmp_path, {changed: "R = 500"})
+    own_code.find(WORDS)
+    (line,) = capsys.readouterr().err.splitlines()
+    what = f"{tmp_path / changed} differs from {run / 'code' / changed}, the run's copy"
+    assert line == f"rltrain: warning: the run began with other code: {what}"
+
+
+def test_what_python_finds_first_is_compared(run, tmp_path, monkeypatch, capsys):
+    """Bugs: the place where the run was trained is compared; a file of the same name in another folder is told."""
+    other = {"maze_of_mine.py": "R = 2", "maze_beside.py": "OTHER = 3", "parts_of_mine/__init__.py": "N = 3"}
+    monkeypatch.syspath_prepend(write(tmp_path / "first", other))
+    own_code.find(WORDS[:2])
+    assert "maze_beside.py differs" in capsys.readouterr().err
+    write(tmp_path / "first", {"maze_of_mine.py": FILES["maze_of_mine.py"]})
+    shutil.rmtree(tmp_path / "first" / "parts_of_mine")
+    own_code.find(WORDS)
+    assert capsys.readouterr().err == ""
+
+
+def test_further_files_are_counted(run, tmp_path, capsys):
+    write(tmp_path, dict.fromkeys(FILES, "CHANGED = 1"))
+    own_code.find(WORDS)
+    assert capsys.readouterr().err.endswith("the run's copy (and 3 more)\n")
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "missing", "of no run"])
+def test_a_copy_that_cannot_be_compared_stops_no_command(kind, run, tmp_path, capsys):
+    """Bugs: a pipe in the copy is waited for; a user's own folder `code` beside a file of settings is a run's copy."""
+    write(tmp_path, {"maze_of_mine.py": "R = 500"})
+    if kind == "of no run":
+        (run / "meta.json").unlink()
+    else:
+        shutil.rmtree(run / "code")
+    if kind == "link":
+        (run / "code").symlink_to(write(tmp_path / "elsewhere"))
+    elif kind == "pipe":
+        (run / "code").mkdir()
+        os.mkfifo(run / "code" / "maze_of_mine.py")
+    own_code.find(WORDS)
+    assert capsys.readouterr().err == ""
