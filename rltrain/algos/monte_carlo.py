@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 
 from rltrain.algos.parts.q_table import QTable, evaluate, make_agent, train_table
-from rltrain.algos.parts.walk import Settings, choose_action, go_on, learning_rate_at, rows_like
+from rltrain.algos.parts.walk import Settings, choose_action, go_on, learning_rate_at
 from rltrain.config.algorithms import MonteCarloConfig
 from rltrain.config.run import RunConfig
 from rltrain.envs.tabular.table import TransitionTable, take_step, transition_table
 from rltrain.fast.numba_cache import compiled
+from rltrain.run.checkpoint import rows_like
 from rltrain.run.run import Run
 
 __all__ = ["evaluate", "learn", "make_agent", "train"]

@@ -420,7 +420,7 @@ def composed(argv: list[str]) -> dict[str, Any]:
 
 
 def refuse_unknown_choices(argv: list[str], groups: Iterable[str] = ("algo", "env", "hparams")) -> None:
-    """Raise ConfigError if a command line chooses a name that neither rltrain, a plugin nor a folder of the user has."""
+    """Raise ConfigError if a command line chooses a name of neither rltrain, a plugin nor a folder of the user."""
     folders = [CONFIGS, *config_folders(argv)]
     for group in groups:
         names = {name for folder in folders for name in yaml_names(folder / group)}

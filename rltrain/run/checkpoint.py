@@ -14,6 +14,8 @@ from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from rltrain.errors import CheckpointError, disk_errors, printable
 from rltrain.run import checkpoint_files as files
 from rltrain.system import inside
@@ -241,6 +243,14 @@ def _is_usable(path: Path, made_for: Container[str] | None, seed: int | None) ->
 def load(run: Path, which: str = "last", made_for: Container[str] | None = None) -> tuple[int, dict[str, Any]]:
     """Return the first of `candidates`. Raises CheckpointError."""
     return next(candidates(run, which, made_for))
+
+
+def rows_like(array: np.ndarray, saved: Any) -> np.ndarray:
+    """Return an array of a checkpoint. Raises ValueError unless it has the shape and dtype of `array`."""
+    if not isinstance(saved, np.ndarray) or saved.shape != array.shape or saved.dtype != array.dtype:
+        found = f"{saved.dtype} {saved.shape}" if isinstance(saved, np.ndarray) else type(saved).__name__
+        raise ValueError(f"a saved array is {found}, not {array.dtype} {array.shape}")
+    return saved
 
 
 def spaces_of(path: Path) -> list[str] | None:

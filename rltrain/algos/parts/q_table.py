@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 
 from rltrain.algos.parts import table_view
-from rltrain.algos.parts.walk import FINISHED, Walk, begin, rows_like, settings_of
+from rltrain.algos.parts.walk import FINISHED, Walk, begin, settings_of
 from rltrain.config.algorithms import TabularConfig
 from rltrain.config.run import RunConfig
 from rltrain.envs.pool import Episode
 from rltrain.envs.tabular.table import TransitionTable, evaluate_policy, transition_table
 from rltrain.math.schedules import linear_or_constant
-from rltrain.run.checkpoint import Stateful
+from rltrain.run.checkpoint import Stateful, rows_like
 from rltrain.run.run import Run
 
 CHUNK_STEPS = 10_000

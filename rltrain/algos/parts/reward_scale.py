@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from rltrain.algos.parts.walk import rows_like
+from rltrain.run.checkpoint import rows_like
 
 
 class RewardScale:

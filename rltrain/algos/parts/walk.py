@@ -9,6 +9,7 @@ from rltrain.config.algorithms import TabularConfig
 from rltrain.envs.tabular.table import TransitionTable, draw
 from rltrain.fast.numba_cache import compiled
 from rltrain.math import schedules
+from rltrain.run.checkpoint import rows_like
 
 _linear = njit(schedules.linear)
 _exponential_decay = njit(schedules.exponential_decay)
@@ -60,14 +61,6 @@ current episode so far, and the number of finished episodes."""
 
 FINISHED = np.dtype([("step", np.int64), ("reward_sum", np.float64), ("length_steps", np.int64)])
 """The dtype of a finished episode: the agent step that ended it, its return and its length."""
-
-
-def rows_like(array: np.ndarray, saved: Any) -> np.ndarray:
-    """Return an array of a checkpoint. Raises ValueError unless it has the shape and dtype of `array`."""
-    if not isinstance(saved, np.ndarray) or saved.shape != array.shape or saved.dtype != array.dtype:
-        found = f"{saved.dtype} {saved.shape}" if isinstance(saved, np.ndarray) else type(saved).__name__
-        raise ValueError(f"a saved array is {found}, not {array.dtype} {array.shape}")
-    return saved
 
 
 class Walk:
