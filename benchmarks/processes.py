@@ -2,11 +2,13 @@
 
     python benchmarks/processes.py same                     parameters and episodes of PPO on CartPole, 4,096 steps
     python benchmarks/processes.py speed algo=ppo env=pong  steps/s of one process, and of several
+    python benchmarks/processes.py curves algo=ppo env=pong total_steps=100_000   learning curves over five seeds
 
 Prints a table. The processes share this machine's cores.
 """
 
 import argparse
+import csv
 import json
 import shutil
 import subprocess
@@ -16,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from rltrain.math.statistics import bootstrap_interval, mean
 from rltrain.run import checkpoint
 
 STEPS = 4096
@@ -91,15 +94,51 @@ def speed(words: list[str], numbers: list[int]) -> None:
         print(f"| {' '.join(words)} | {name} | {result['fps']:,.0f} steps/s |", flush=True)
 
 
+PARTS = 8
+"""Equal parts of a training, of whose episodes `curves` compares the mean returns."""
+
+
+def curve(run: Path) -> list[float]:
+    """Return the mean return of the episodes that ended in each part of a training, [PARTS]."""
+    with (run / "episodes.csv").open() as file:
+        episodes = [(int(row["step"]), float(row["reward"])) for row in csv.DictReader(file)]
+    total = json.loads((run / "result.json").read_text())["steps"]
+    parts: list[list[float]] = [[] for _ in range(PARTS)]
+    for step, reward in episodes:
+        parts[min(PARTS - 1, (step - 1) * PARTS // total)].append(reward)
+    return [float(np.mean(part)) for part in parts]
+
+
+def curves(words: list[str], numbers: list[int], seeds: int) -> None:
+    """Print the mean return in each part of a training, with its 95% interval over seeds, locally and in processes."""
+    local = None
+    for name, settings in [("local", []), *((f"{number} processes", processes(number)) for number in numbers)]:
+        rows = []
+        for seed in range(seeds):
+            with tempfile.TemporaryDirectory() as folder:
+                quiet = [f"seed={seed}", "eval_every_steps=0", "final_eval_episodes=1"]
+                rows.append(curve(trained(Path(folder), *words, *settings, *quiet)))
+        values = np.array(rows)
+        local = values if local is None else local
+        low, high = bootstrap_interval(values, mean, np.random.default_rng(0))
+        for part in range(PARTS):
+            reached = f"{values[:, part].mean():.2f} ({low[part]:.2f} to {high[part]:.2f})"
+            apart = values[:, part].mean() - local[:, part].mean()
+            print(f"| {' '.join(words)} | {name} | {part + 1} of {PARTS} | {reached} | {apart:+.2f} |", flush=True)
+
+
 def main() -> None:
     """Parse the command line and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("same", "speed"))
-    parser.add_argument("settings", nargs="*", help="settings of the training, for `speed`")
+    parser.add_argument("what", choices=("same", "speed", "curves"))
+    parser.add_argument("settings", nargs="*", help="settings of the training, for `speed` and `curves`")
+    parser.add_argument("--seeds", type=int, default=5, help="for `curves`")
     parser.add_argument("--processes", type=int, nargs="+", default=[2])
     options = parser.parse_args()
     if options.what == "same":
         same()
+    elif options.what == "curves":
+        curves(options.settings or ["algo=ppo", "env=cartpole"], options.processes, options.seeds)
     else:
         speed(options.settings or ["algo=ppo", "env=cartpole"], options.processes)
 

@@ -1,0 +1,39 @@
+"""benchmarks/keep.py: a kept record scores as the run does, in less space."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.small_runs import small
+
+PATH = Path(__file__).parents[2] / "benchmarks" / "keep.py"
+
+
+@pytest.fixture(scope="module")
+def keep():
+    spec = importlib.util.spec_from_file_location("keep", PATH)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("algo", ["ppo", "dqn"])
+def test_a_kept_agent_plays_as_the_run_does(keep, command, tmp_path, algo):
+    """Catches an agent that is kept with other weights, such as those of the new agent that lends its optimizer."""
+    run = command(*small(algo, "cartpole"), "total_steps=256", "run_dir=runs").folder
+    keep.keep(str(run), tmp_path / "kept")
+    theirs, ours = (command("eval", where, "episodes=3").out for where in (run, tmp_path / "kept"))
+    assert json.loads(ours)["returns"] == json.loads(theirs)["returns"]
+    tensors = "checkpoints/last/tensors.safetensors"
+    sizes = [(where / tensors).stat().st_size for where in (run, tmp_path / "kept")]
+    assert sizes[1] < 0.7 * sizes[0], "the optimizer is kept, too"
+    assert command("resume", tmp_path / "kept").code == 3
+
+
+def test_metrics_are_thinned_but_for_evaluations(keep):
+    lines = [json.dumps({"step": n} | ({"eval/mean_reward": 1.0} if n % 100 == 0 else {})) for n in range(2001)]
+    thin = keep.thinned(lines)
+    assert len(thin) <= 500 and sum("eval" in line for line in thin) == 21
+    assert keep.thinned(lines[:300]) == lines[:300]
