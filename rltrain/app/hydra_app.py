@@ -370,7 +370,7 @@ def file_values(path: Path) -> dict[str, Any]:
     """Return the settings in a YAML file, with `${...}` as text. Raises ConfigError."""
     try:
         _refuse_many_values(path)
-        values: Any = yaml.load(path.read_text(), inside.plain_numbers(get_yaml_loader()))
+        values: Any = inside.plain_numbers(get_yaml_loader())(path.read_text()).get_single_data()
         values = OmegaConf.to_container(OmegaConf.create(values), resolve=False) if isinstance(values, dict) else None
     except (OSError, ValueError, RecursionError, yaml.YAMLError, OmegaConfBaseException) as error:
         what = "the file of settings cannot be read: " + " ".join(str(error).split())[:200]

@@ -69,7 +69,8 @@ def read_curves(words: Iterable[str], metric: str) -> list[Curve]:
         for line in _lines(folder / "metrics.jsonl"):
             known |= line.keys()
             value = line.get(metric)
-            if type(value) in (int, float) and not abs(value) > MOST:  # NaN is a gap of the curve
+            # NaN is a gap of the curve.
+            if isinstance(value, int | float) and not isinstance(value, bool) and not abs(value) > MOST:
                 points[line["step"]] = float(value)
         if any(value == value for value in points.values()):
             step = np.array(sorted(points), np.int64)
