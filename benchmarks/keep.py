@@ -16,7 +16,8 @@ from rltrain.run import checkpoint
 
 MOST_LINES = 500
 MOST_BYTES = 3_000_000
-FILES = ("config.yaml", "result.json", "meta.json", "command.txt")
+FILES = ("config.yaml", "result.json", "command.txt")
+OF_THE_MACHINE = ("host", "working_directory")
 
 
 def thinned(lines: list[str], most: int = MOST_LINES) -> list[str]:
@@ -33,6 +34,9 @@ def keep(run: str, kept: Path, which: str = "last") -> None:
     kept.mkdir(parents=True)
     for file in FILES:
         shutil.copy(folder / file, kept / file)
+    meta = json.loads((folder / "meta.json").read_text())
+    told = {key: value for key, value in meta.items() if key not in OF_THE_MACHINE}
+    (kept / "meta.json").write_text(json.dumps(told, indent=1) + "\n")
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     (kept / "metrics.jsonl").write_text("\n".join(thinned(lines)) + "\n")
     trained = load_agent(config, path)
