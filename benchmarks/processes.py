@@ -10,6 +10,7 @@ Prints a table. The processes share this machine's cores.
 import argparse
 import csv
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -99,14 +100,14 @@ PARTS = 8
 
 
 def curve(run: Path) -> list[float]:
-    """Return the mean return of the episodes that ended in each part of a training, [PARTS]."""
+    """Return the mean return of the episodes that ended in each part of a training, [PARTS]; NaN where none did."""
     with (run / "episodes.csv").open() as file:
         episodes = [(int(row["step"]), float(row["reward"])) for row in csv.DictReader(file)]
     total = json.loads((run / "result.json").read_text())["steps"]
     parts: list[list[float]] = [[] for _ in range(PARTS)]
     for step, reward in episodes:
         parts[min(PARTS - 1, (step - 1) * PARTS // total)].append(reward)
-    return [float(np.mean(part)) for part in parts]
+    return [float(np.mean(part)) if part else math.nan for part in parts]
 
 
 def curves(words: list[str], numbers: list[int], seeds: int) -> None:
