@@ -313,7 +313,11 @@ def _train(sweep: Sweep, job: Job, resolved: RunConfig | None) -> int | None:
             path, _ = saved_config.newest(place)
             wanted = settings_of(job)
             config = saved_config.load(path, getattr(wanted.env, "cfg", None))
-            config = dataclasses.replace(config, progress=wanted.progress)
+            own, planned = (getattr(each.env, "id", "") for each in (config, wanted))
+            if own != planned:  # it may import a module, which the command line names for the plan alone
+                what = f"the job's settings have env.id={own}, and the plan of the sweep has env.id={planned}"
+                raise CheckpointError(what, str(path), "use the settings as rltrain wrote them")
+            config = dataclasses.replace(config, progress=wanted.progress, runtime=wanted.runtime)
             check_environment(config)
             candidates = checkpoint.candidates(place, "last", saved_config.fingerprints(config, place), config.seed)
             return trainer.resume(config, place, candidates)

@@ -38,7 +38,7 @@ def stoppable() -> Iterator[Stopping]:
         if stopping() and number == signal.SIGINT:
             process.exit_now(128 + number)
         stopping.received.append(number)
-        patience.hurry()
+        patience.hurry(128 + number)
 
     alarm = signal.signal(signal.SIGALRM, patience.interrupt)
     try:

@@ -3,13 +3,16 @@
 Training and evaluation both wait for environments, so the request to stop is a state of the process, like its signals.
 """
 
+import contextlib
 import math
+import os
 import signal
 import threading
 import time
 from types import FrameType
 
-from rltrain.errors import Halt
+from rltrain.errors import EnvironmentFailure, Halt
+from rltrain.system import process
 
 STOPPING_S = 2.0
 """The longest step, in seconds, of a run that was asked to stop. The run should have saved and ended within 10 s."""
@@ -22,10 +25,16 @@ MAKING_S = 100.0
 may take 120 s."""
 
 _stopping = False
+_exit_code = 0
+"""The exit code of a process that stops."""
 _limit_s = math.inf
 """The longest stay in the code that the main thread has entered, if the run does not stop."""
 _entered_s: float | None = None
 """The time at which the main thread entered an environment's code, on the monotonic clock; None outside of it."""
+_interrupts = 0
+"""How often the code that the main thread is in was interrupted."""
+_MOST_INTERRUPTS = 3
+"""An environment that catches every error, also this often, ends the process: nothing else can."""
 
 
 class Clock:
@@ -48,6 +57,9 @@ class Clock:
         return self.now_s
 
 
+_NOT_LEFT = "an environment stands still and catches every error, so nothing could be saved now"
+
+
 class StandsStill(Halt):
     """Interrupts an environment's code that takes too long while the run stops."""
 
@@ -57,10 +69,13 @@ def is_stopping() -> bool:
     return _stopping
 
 
-def hurry() -> None:
-    """Shorten the waiting times, because the run was asked to stop. Call it in the main thread."""
-    global _stopping
-    _stopping = True
+def hurry(exit_code: int) -> None:
+    """Shorten the waiting times, because the run was asked to stop. Call it in the main thread.
+
+    exit_code: that of the signal, for an environment that cannot be left.
+    """
+    global _stopping, _exit_code
+    _stopping, _exit_code = True, exit_code
     if signal.getsignal(signal.SIGALRM) is interrupt:
         signal.setitimer(signal.ITIMER_REAL, STOPPING_S, STOPPING_S / 4)
 
@@ -74,12 +89,22 @@ def calm() -> None:
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:
-    """Handle SIGALRM: raise StandsStill if the main thread is in an environment for too long."""
-    global _entered_s
+    """Handle SIGALRM: raise StandsStill if the main thread is in an environment for too long.
+
+    Code that catches it and goes on is interrupted again, and at last the process ends.
+    """
+    global _interrupts
     # The alarm may come from somebody else, so the time is checked here too.
-    limit_s = STOPPING_S if _stopping else _limit_s
+    limit_s = (STOPPING_S if _stopping else _limit_s) + _interrupts * STOPPING_S
     if _entered_s is not None and time.monotonic() - _entered_s > limit_s:
-        _entered_s = None  # so that the error is raised once, and never outside the environment's code
+        _interrupts += 1
+        if _interrupts == _MOST_INTERRUPTS:
+            exit_code = _exit_code if _stopping else EnvironmentFailure.exit_code
+            with contextlib.suppress(OSError):  # not print: the signal may interrupt a print
+                os.write(2, f"rltrain: error: {_NOT_LEFT}; env.id; go on from the last checkpoint\n".encode())
+            for write in process.last_words:
+                write(_NOT_LEFT, exit_code)
+            process.exit_now(exit_code)
         raise StandsStill
 
 
@@ -91,8 +116,8 @@ class interruptible:
         self._limit_s = limit_s
 
     def __enter__(self) -> None:
-        global _entered_s, _limit_s
-        self._entered_s = time.monotonic()
+        global _entered_s, _limit_s, _interrupts
+        self._entered_s, _interrupts = time.monotonic(), 0
         _entered_s, _limit_s = self._entered_s, self._limit_s
         self._timed = self._limit_s < math.inf and threading.current_thread() is threading.main_thread()
         if self._timed:

@@ -1,5 +1,6 @@
 """Observation spaces that gymnasium does not have."""
 
+import hashlib
 import math
 
 import gymnasium
@@ -30,8 +31,18 @@ class PixelsAndVariables(spaces.Box):
 def in_words(frame_space: gymnasium.Space, action_space: gymnasium.Space) -> list[str]:
     """Return what an agent depends on: [observation, action]. The bounds of observations do not matter to it."""
     if isinstance(frame_space, spaces.Box):
-        return [f"{frame_space.dtype} of shape {list(frame_space.shape)}", str(action_space)]
-    return [str(frame_space), str(action_space)]
+        return [f"{frame_space.dtype} of shape {list(frame_space.shape)}", _in_words(action_space)]
+    return [_in_words(frame_space), _in_words(action_space)]
+
+
+def _in_words(space: gymnasium.Space) -> str:
+    """Return a space as text, with a hash of its arrays if NumPy leaves out numbers of theirs ("...")."""
+    words = str(space)
+    if "..." in words:
+        arrays = [getattr(space, name, None) for name in ("low", "high", "nvec", "start")]
+        numbers = b"".join(array.tobytes() for array in arrays if isinstance(array, np.ndarray))
+        words += f" {hashlib.sha256(numbers).hexdigest()[:16]}"
+    return words
 
 
 def pixel_shape(frame_space: gymnasium.Space) -> tuple[int, ...]:

@@ -528,7 +528,7 @@ class Run:
                 os.write(2, b"\nrltrain: stopping: saving first" + again + b"\n")
         self._signal = number
         self.group.note_signal(number)
-        patience.hurry()
+        patience.hurry(128 + number)
 
     def _evaluate_if_due(self) -> None:
         # An interrupted evaluation stays due. The resumed run makes it first, so its metrics are the same.

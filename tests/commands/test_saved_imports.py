@@ -131,6 +131,23 @@ def test_a_saved_sweep_joins_nothing_either(command, monkeypatch):
     assert outcome.code == 1 and "a job of a sweep is one process" in outcome.err, outcome.err
 
 
+def test_a_job_of_a_saved_sweep_imports_nothing_that_the_plan_does_not_name(command, tmp_path, monkeypatch):
+    """Bug: `resume SWEEP` looked at the plan, and a job's own config.yaml named a module of the folder."""
+    assert command("-m", *small("q_learning", "maze"), "total_steps=60", "seed=0,1").code == 0
+    sweep = max(Path("runs/sweeps").iterdir())
+    job = next(sweep.glob("*seed-1"))
+    (job / "result.json").unlink()
+    config = yaml.safe_load((job / "config.yaml").read_text())
+    (job / "config.yaml").write_text(yaml.safe_dump(config | {"env": config["env"] | {"id": "evil_module:X-v0"}}))
+    (tmp_path / "evil_module.py").write_text("raise SystemExit('it is imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    outcome = command("resume", sweep)
+    assert outcome.code == 1 and "evil_module" not in sys.modules, outcome.err
+    assert "the job's settings have env.id=evil_module:X-v0, and the plan of the sweep has env.id=" in outcome.err
+    (job / "config.yaml").write_text(yaml.safe_dump(config))
+    assert command("resume", sweep).code == 0, "the control"
+
+
 def test_a_runtime_that_is_no_mapping_is_told(command):
     """Bugs: a traceback for `runtime: [1]` in a saved configuration, and for `runtime.processes=[`."""
     run = command(*small("q_learning", "maze"), "total_steps=60").folder

@@ -6,6 +6,7 @@ import time
 import pytest
 
 from rltrain.envs import patience
+from rltrain.system import process
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +34,7 @@ def test_only_an_environment_that_takes_too_long_after_a_stop_is_interrupted(mon
     with patience.interruptible():
         time.sleep(0.5)
         signal.raise_signal(signal.SIGALRM)  # somebody else's, before any stop was asked for
-    patience.hurry()
+    patience.hurry(143)
     assert patience.is_stopping()
     for _ in range(5):
         with patience.interruptible():
@@ -46,3 +47,22 @@ def test_only_an_environment_that_takes_too_long_after_a_stop_is_interrupted(mon
     assert not patience.is_stopping()
     with patience.interruptible():
         time.sleep(0.5)
+
+
+def test_an_environment_that_catches_every_error_ends_the_process(monkeypatch, capfd):
+    """Bug: a loop of retries swallowed the only interrupt, and SIGTERM was never answered."""
+    codes, told, caught = [], [], 0
+    monkeypatch.setattr(patience, "STOPPING_S", 0.1)
+    monkeypatch.setattr(process, "exit_now", codes.append)
+    monkeypatch.setattr(process, "last_words", [lambda reason, code: told.append(code)])
+    patience.hurry(143)
+    with pytest.raises(patience.StandsStill), patience.interruptible():
+        while True:
+            try:
+                time.sleep(600)
+            except BaseException:
+                caught += 1
+                if codes:  # the process has ended
+                    raise
+    assert (codes, told, caught) == ([143], [143], 3)
+    assert "an environment stands still and catches every error" in capfd.readouterr().err

@@ -3,7 +3,7 @@
 import numpy as np
 from gymnasium import spaces
 
-from rltrain.envs.spaces import PixelsAndVariables, pixel_shape
+from rltrain.envs.spaces import PixelsAndVariables, in_words, pixel_shape
 
 
 def test_variables_stand_below_the_picture():
@@ -24,3 +24,13 @@ def test_a_row_is_added_only_where_it_is_needed():
 def test_other_spaces_keep_their_shape():
     assert pixel_shape(spaces.Box(0, 255, (1, 60, 80), np.uint8)) == (1, 60, 80)
     assert pixel_shape(spaces.Discrete(3)) == ()
+
+
+def test_words_tell_large_spaces_apart():
+    """Bug: NumPy writes "..." for the middle of 1,200 numbers, so other bounds in there were the same in words."""
+    low, high = -np.ones(1200, np.float32), np.linspace(1, 2, 1200, dtype=np.float32)
+    other = np.where(np.arange(1200) == 600, 5, high).astype(np.float32)
+    frame = spaces.Discrete(3)
+    words, again, changed = (in_words(frame, spaces.Box(low, each)) for each in (high, high.copy(), other))
+    assert words == again != changed
+    assert in_words(frame, spaces.Discrete(4)) == ["Discrete(3)", "Discrete(4)"]

@@ -19,8 +19,14 @@ def fits(config: GymConfig, num_envs: int) -> bool:
     """Return true if this pool can step the environment and is faster than stepping one after another."""
     if config.id != "CartPole-v1" or config.kwargs or num_envs < 4:
         return False
-    # Another environment may be registered under this id.
-    return gymnasium.spec(config.id).entry_point == f"{CartPoleEnv.__module__}:{CartPoleEnv.__name__}"
+    # A plugin may register another environment, settings or wrappers under this id, or replace a function of the class.
+    spec = gymnasium.spec(config.id)
+    own = (CartPoleEnv.__init__, CartPoleEnv.reset, CartPoleEnv.step)
+    return (
+        spec.entry_point == f"{CartPoleEnv.__module__}:{CartPoleEnv.__name__}"
+        and not (spec.kwargs or spec.additional_wrappers)
+        and all(getattr(function, "__module__", "") == CartPoleEnv.__module__ for function in own)
+    )
 
 
 class CartPolePool(GymPool):

@@ -45,8 +45,8 @@ class TransitionTable(NamedTuple):
 def check_table(config: GymConfig) -> None:
     """Raise ConfigError if the environment has no transition table, or does not behave as its table says.
 
-    The environment is stepped with all its wrappers. Each step must be a possible outcome of the table, and the most
-    likely outcomes must be as frequent as the table says. In one process this is done once.
+    The environment is stepped with all its wrappers. Each step must be a possible outcome of the table. First states
+    and outcomes must be about as frequent as the table says. In one process this is done once.
     """
     key = f"{config.id} {config.kwargs} {config.max_episode_steps}"
     if key in _compared:
@@ -124,6 +124,8 @@ def _difference(env: gymnasium.Env, table: TransitionTable, env_id: str) -> str:
     first_state, first_action = (int(space.start) for space in spaces)
     tried: dict[int, list[int]] = {}
     rows: dict[tuple[int, int], list[tuple[float, int, float, bool]]] = {}
+    counts_of: dict[tuple[int, int], list[int]] = {}
+    first_states = [0] * table.num_states
     order = random.Random(0)
     # How often the most likely state was expected and seen to follow, and the variance of the difference.
     expected = seen = variance = 0.0
@@ -135,6 +137,7 @@ def _difference(env: gymnasium.Env, table: TransitionTable, env_id: str) -> str:
             length = 0
             if table.initial_probability[state] <= 0:
                 return f"an episode starts in state {state + first_state}, which initial_state_distrib excludes"
+            first_states[state] += 1
         # The action that was tried least in this state reaches more of the table than a random one.
         counts = tried.setdefault(state, [0] * table.num_actions)
         action = order.choice([action for action, count in enumerate(counts) if count == min(counts)])
@@ -142,15 +145,17 @@ def _difference(env: gymnasium.Env, table: TransitionTable, env_id: str) -> str:
         row = rows.get((state, action)) or rows.setdefault((state, action), _row(table, state, action))
         obs, reward, terminated, truncated = contract.step(env.step(action + first_action))
         next_state, length, num_steps = obs - first_state, length + 1, num_steps + 1
-        if not any(
+        same = [
             next_state == to and terminated == ends and math.isclose(reward, gain, rel_tol=1e-5, abs_tol=1e-6)
             for _, to, gain, ends in row
-        ):
+        ]
+        if not any(same):
             end = " and the end of the episode" if terminated else ""
             return (
                 f"action {action + first_action} in state {state + first_state} led to state {next_state + first_state}"
                 f" with reward {reward:g}{end}, which P does not list"
             )
+        counts_of.setdefault((state, action), [0] * len(row))[same.index(True)] += 1
         if truncated and not terminated and length != limit:
             return f"an episode was truncated after {length} steps, which no time limit of gymnasium explains"
         likeliest = max(row)[1]
@@ -162,13 +167,59 @@ def _difference(env: gymnasium.Env, table: TransitionTable, env_id: str) -> str:
         return (
             f"the most likely states followed {seen:.0f} times in {num_steps:,} steps, not about {expected:.0f} times"
         )
+    if _is_unlikely([_chi_square(first_states, table.initial_probability.tolist())]):
+        return f"the first states of {sum(first_states):,} episodes are not as frequent as initial_state_distrib says"
+    found = {key: _chi_square(counts, [row[0] for row in rows[key]]) for key, counts in counts_of.items()}
+    for (state, action), each in found.items():
+        if _is_unlikely([each]):
+            row, counts = rows[state, action], counts_of[state, action]
+            outcomes = [
+                f"{count / sum(counts):.2f} instead of {chance:.2f}"
+                for count, (chance, *_) in zip(counts, row, strict=True)
+            ]
+            where = f"action {action + first_action} in state {state + first_state}"
+            return f"the outcomes of {where} have the frequencies {', '.join(outcomes)}"
+    if _is_unlikely(list(found.values())):
+        return f"outcomes in {num_steps:,} steps are not as frequent as the table says"
     return ""
+
+
+def _chi_square(counts: list[int], probabilities: list[float]) -> tuple[float, int]:
+    """Return Pearson's sum of (seen - expected)^2 / expected, and its degrees of freedom.
+
+    Outcomes that are expected fewer than five times count together, because the sum would depend on single ones.
+    """
+    pairs = sorted((sum(counts) * probability, count) for count, probability in zip(counts, probabilities, strict=True))
+    groups: list[tuple[float, int]] = []
+    expected = seen = 0.0
+    for chance, count in pairs:
+        expected, seen = expected + chance, seen + count
+        if expected >= 5:
+            groups.append((expected, int(seen)))
+            expected = seen = 0.0
+    return sum((seen - expected) ** 2 / expected for expected, seen in groups), max(len(groups) - 1, 0)
+
+
+def _is_unlikely(sums: list[tuple[float, int]]) -> bool:
+    """Return True if sums of `_chi_square` are larger together than chance makes them once in a thousand million times.
+
+    The cube root of a chi-square variable is nearly normal (Wilson & Hilferty 1931).
+    """
+    total, freedom = (sum(values) for values in zip(*sums, strict=True)) if sums else (0.0, 0)
+    if not freedom:
+        return False
+    part = 2 / (9 * freedom)
+    return ((total / freedom) ** (1 / 3) - (1 - part)) / math.sqrt(part) > 6
 
 
 def _row(table: TransitionTable, state: int, action: int) -> list[tuple[float, int, float, bool]]:
     """Return the possible outcomes of an action: (probability, next state, reward, terminated)."""
     arrays = (table.probability, table.next_state, table.reward, table.terminated)
-    return [row for row in zip(*(array[state, action].tolist() for array in arrays), strict=True) if row[0] > 0]
+    chances: dict[tuple[int, float, bool], float] = {}
+    for chance, *outcome in zip(*(array[state, action].tolist() for array in arrays), strict=True):
+        if chance > 0:
+            chances[tuple(outcome)] = chances.get(tuple(outcome), 0.0) + chance
+    return [(chance, *outcome) for outcome, chance in chances.items()]
 
 
 @njit

@@ -1,9 +1,13 @@
 """CartPole stepped for several environments at once is gymnasium's, bit for bit."""
 
+import dataclasses
+
+import gymnasium
 import numpy as np
 import pytest
 
 from rltrain.config.environments import GymConfig
+from rltrain.envs.gym import cartpole
 from rltrain.envs.gym import family as gym
 from rltrain.envs.gym.cartpole import CartPolePool
 from rltrain.envs.gym.pool import GymPool
@@ -16,6 +20,18 @@ def test_the_quick_pool_is_taken_where_it_is_quicker_and_fits():
     assert type(gym.make_pool(CONFIG, 1)) is GymPool
     other_reward = GymConfig("cartpole", id="CartPole-v1", kwargs={"sutton_barto_reward": True})
     assert type(gym.make_pool(other_reward, 8)) is GymPool
+
+
+@pytest.mark.parametrize("change", [{"kwargs": {"sutton_barto_reward": True}}, {"additional_wrappers": (1,)}])
+def test_another_cartpole_under_the_same_id_is_stepped_as_it_is(change, monkeypatch):
+    """Bug: a plugin's CartPole was evaluated, and gymnasium's was trained."""
+    spec = gymnasium.spec("CartPole-v1")
+    assert cartpole.fits(CONFIG, 8)
+    monkeypatch.setitem(gymnasium.registry, "CartPole-v1", dataclasses.replace(spec, **change))
+    assert not cartpole.fits(CONFIG, 8)
+    monkeypatch.setitem(gymnasium.registry, "CartPole-v1", spec)
+    monkeypatch.setattr(cartpole.CartPoleEnv, "step", lambda self, action: None)
+    assert not cartpole.fits(CONFIG, 8)
 
 
 def actions(step: int, obs: np.ndarray, generator: np.random.Generator) -> np.ndarray:

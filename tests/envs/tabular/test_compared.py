@@ -27,6 +27,11 @@ class Corridor(gymnasium.Env):
             self.P[0][0] = [(1.5, 0, 0.0, False), (-0.5, 1, 0.0, False)]
         if how == "start":
             self.initial_state_distrib = np.eye(5)[1]
+        if how == "starts":
+            self.initial_state_distrib = np.array([0.8, 0.2, 0, 0, 0])
+        if how in ("paid", "minor"):
+            rare = [(0.1, 3, 0.0, False), (0.1, 2, 0.0, False)] if how == "minor" else [(0.2, 2, 0.5, False)]
+            self.P[2][0] = [(0.8, 1, 0.0, False), *rare]
 
     def _right(self, s, chance):
         return [(chance, *self._outcome(s, 1)), (1 - chance, *self._outcome(s, 0))]
@@ -44,7 +49,12 @@ class Corridor(gymnasium.Env):
     def step(self, action):
         chance = {"chance": 0.5}.get(self.how, 0.8)
         moved = action == 0 or self.np_random.random() < chance
+        before = self.s
         self.s, reward, terminated = self._outcome(self.s, (1 if action else -1) if moved else 0)
+        if before == 2 and action == 0 and self.how == "paid":  # half of the time, not a fifth
+            self.s, reward = (1, 0.0) if self.np_random.random() < 0.5 else (2, 0.5)
+        if before == 2 and action == 0 and self.how == "minor":  # never 2, as the table says for a tenth
+            self.s = 1 if self.np_random.random() < 0.8 else 3
         self.t += 1
         if self.how == "jump" and self.np_random.random() < 0.01:
             self.s = 3
@@ -68,6 +78,9 @@ gymnasium.register(
         ("Compared-v0", {"how": "chance"}, "the most likely states followed"),
         ("Compared-v0", {"how": "jump"}, "led to state 3"),
         ("Compared-v0", {"how": "start"}, "starts in state 0"),
+        ("Compared-v0", {"how": "starts"}, "first states of .* not as frequent"),
+        ("Compared-v0", {"how": "paid"}, "outcomes of action 0 in state 2 have the frequencies|the most likely"),
+        ("Compared-v0", {"how": "minor"}, "outcomes of action 0 in state 2 have the frequencies 0.8. instead of 0.80"),
         ("Compared-v0", {"how": "cut"}, "truncated after 4 steps"),
     ],
 )
