@@ -79,10 +79,12 @@ def _what_varies(words: list[str], curves: list[Curve]) -> str:
 def draw(bands: list[Band], metric: str, center: str) -> Any:
     """Return a matplotlib figure with one panel per environment. Raises EnvironmentFailure without matplotlib."""
     try:
+        import matplotlib
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
         raise EnvironmentFailure("matplotlib is missing", "rltrain plot", "pip install 'rltrain[plot]'") from error
+    matplotlib.rcParams["text.usetex"] = False  # a user's own default; LaTeX may be missing, and would read names
     envs = list(dict.fromkeys(drawn.env for drawn in bands))
     labels = list(dict.fromkeys(drawn.group for drawn in bands))
     columns = min(len(envs), _MAX_COLUMNS)

@@ -26,6 +26,8 @@ def compiled(function: Callable) -> Any:
     so it would keep outdated ones. Here the name of the cache folder is a hash of all these files. Functions called as
     `module.function` are not found: import them by name.
     """
+    if numba.config.DISABLE_JIT:  # NUMBA_DISABLE_JIT=1, for debuggers: numba gives plain functions
+        return function
     digest = hashlib.sha256(b"".join(Path(file).read_bytes() for file in sorted(_sources(function)))).hexdigest()
     before = numba.config.CACHE_DIR
     root = _cache_root(before, str(Path(function.__code__.co_filename).parent / "__pycache__"))

@@ -139,13 +139,14 @@ def read(folder: Path, without: str | None = None) -> dict[str, Any]:
                     raise ValueError(f"{name} is no array")
                 flat[name.removesuffix(".npy")] = array
         state = _nest(flat)
+        unsound = next((name for name, value in flat.items() if _is_of_agent(name) and not _is_sound(value)), None)
     except CheckpointError:
         raise
     except Exception as error:  # a file can match its manifest and still have any content
         what = f"the checkpoint cannot be read: {type(error).__name__}: {error}"
         raise CheckpointError(what, str(folder), "use an older checkpoint") from error
-    if name := next((name for name, value in flat.items() if _is_of_agent(name) and not _is_sound(value)), None):
-        what = f"'{name}' of the checkpoint's agent has values that are NaN or infinite"
+    if unsound:
+        what = f"'{unsound}' of the checkpoint's agent has values that are NaN or infinite"
         raise CheckpointError(what, str(folder), "use an older checkpoint")
     return state
 

@@ -124,6 +124,13 @@ class _Guarded:
         except ValueError:
             pass  # closed: `write` tells whether output was lost
 
+    def isatty(self) -> bool:
+        """Return True for a terminal that is open."""
+        try:
+            return bool(self._stream.isatty())
+        except ValueError:
+            return False
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 

@@ -1,8 +1,12 @@
 """What the tabular loops share: time limits, chances, schedules; each for all three algorithms."""
 
+import numba
 import numpy as np
 import pytest
 from tables import LEARN, chain, play, table_of
+
+from rltrain.algos.parts.walk import Walk
+from rltrain.errors import ConfigError
 
 CHOICE = table_of([[1, 1], [1, 1]], [[1.0, -1.0], [0, 0]], [[True, True], [True, True]])
 """Action 0 reaches the cheese (+1), action 1 the poison (-1); both end the episode."""
@@ -17,6 +21,13 @@ def test_a_time_limit_is_bootstrapped_through_and_a_termination_is_not(algo):
     assert set(episodes["length_steps"]) == {8}
     q, _ = play(algo, chain([1] * 8), 4000, **fields)
     assert q[0, 0] == pytest.approx((1 - 0.98**8) / 0.02, abs=1e-6)
+
+
+def test_numba_that_compiles_nothing_is_told(monkeypatch):
+    """Bug: a traceback with NUMBA_DISABLE_JIT=1, which debuggers and coverage set."""
+    monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
+    with pytest.raises(ConfigError, match="NUMBA_DISABLE_JIT is set; NUMBA_DISABLE_JIT; unset it"):
+        Walk(CHOICE)
 
 
 @pytest.mark.parametrize("algo", LEARN)

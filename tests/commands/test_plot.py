@@ -4,6 +4,7 @@ import csv
 import os
 import sys
 
+import matplotlib
 import numpy as np
 import pytest
 from PIL import Image
@@ -65,11 +66,12 @@ def test_the_same_runs_give_the_same_band(command, tmp_path):
     assert (tmp_path / "one.csv").read_text() == (tmp_path / "two.csv").read_text()
 
 
-def test_each_environment_has_its_own_panel_and_each_group_one_colour(tmp_path):
+def test_each_environment_has_its_own_panel_and_each_group_one_colour(tmp_path, monkeypatch):
     for env in ("pong", "breakout"):
         for algo in ("dqn", "ppo"):
             for seed in range(2):
                 write_run(tmp_path / f"{env}-{algo}-{seed}", {0: 0.0, 2_000_000: 1.0}, algo=algo, env=env, seed=seed)
+    monkeypatch.setitem(matplotlib.rcParams, "text.usetex", True)  # a user's own, who may have no LaTeX: a traceback
     curves = plot.read_curves([str(tmp_path)], "eval/mean_reward")
     generator = np.random.default_rng(0)
     bands = [

@@ -117,3 +117,4 @@ def test_a_stream_that_an_environment_closed_is_no_bug(monkeypatch):
     print("result")
     with pytest.raises(DiskError, match="has closed the file"):
         terminal.check_stdout()
+    assert terminal.styled("text", "red", sys.stdout) == "text"

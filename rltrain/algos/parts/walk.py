@@ -2,11 +2,13 @@
 
 from typing import Any, NamedTuple
 
+import numba
 import numpy as np
 from numba import njit
 
 from rltrain.config.algorithms import TabularConfig
 from rltrain.envs.tabular.table import TransitionTable, draw
+from rltrain.errors import ConfigError
 from rltrain.fast.numba_cache import compiled
 from rltrain.math import schedules
 from rltrain.run.checkpoint import rows_like
@@ -67,6 +69,10 @@ class Walk:
     """The current state of a walk. A checkpoint holds it, so that a resumed run continues in the same episode."""
 
     def __init__(self, table: TransitionTable) -> None:
+        """Raises ConfigError if numba compiles nothing."""
+        if numba.config.DISABLE_JIT:  # the attributes of a record exist in compiled code only
+            what = "tables need numba's compiler, and NUMBA_DISABLE_JIT is set"
+            raise ConfigError(what, "NUMBA_DISABLE_JIT", "unset it")
         self._table = table
         self._records = np.zeros(1, CURRENT)
 

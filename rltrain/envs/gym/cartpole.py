@@ -68,7 +68,7 @@ class CartPolePool(GymPool):
         self._state = state = self._state + const.tau * change
         terminated = (np.abs(state[0]) > const.x_threshold) | (np.abs(state[2]) > const.theta_threshold_radians)
         self._lengths += 1
-        truncated = (self._lengths == self._limit) & ~terminated
+        truncated = (self._lengths == self._limits[0]) & ~terminated
         first = terminated | truncated
         next_obs = state.T.astype(np.float32, order="C")
         obs, episodes = next_obs.copy(), []

@@ -49,7 +49,7 @@ class GymPool:
         self.frame_space, self.action_space = self._conversion.frame_space, self._conversion.action_space
         self.stack_num = config.stack_num
         unwrapped = [without_limit(env) for env in self._envs]
-        self._inner, self._limit = [inner for inner, _ in unwrapped], unwrapped[0][1]
+        self._inner, self._limits = [inner for inner, _ in unwrapped], [limit for _, limit in unwrapped]
         self._first_index = first_index
         # The shape and dtype of raw observations, before the conversion to frames.
         raw_shape = env.observation_space.shape or ()
@@ -93,7 +93,7 @@ class GymPool:
         """
         if self._action is None:
             raise RuntimeError("recv was called without send")
-        num_envs, limit, contracts = self.num_envs, self._limit, self._contracts
+        num_envs, limits, contracts = self.num_envs, self._limits, self._contracts
         reward_sum, length_steps = self._reward_sum, self._length_steps
         actions = self._conversion.actions(self._action)
         self._action = None
@@ -113,7 +113,7 @@ class GymPool:
                     if step_terminated:
                         terminated[i] = True
                         ended.append(i)
-                    elif step_truncated or length_steps[i] == limit:
+                    elif step_truncated or length_steps[i] == limits[i]:
                         truncated[i] = True
                         ended.append(i)
                 obs, episodes = next_obs.copy(), []

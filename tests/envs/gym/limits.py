@@ -1,5 +1,7 @@
 """Environments with time limits of several kinds, and without; importing this registers them."""
 
+import itertools
+
 import gymnasium
 import numpy as np
 from gymnasium import spaces
@@ -40,6 +42,8 @@ class Paid(TimeLimit):
 gymnasium.register("Endless-v0", Walk)
 gymnasium.register("Inner-v0", lambda **given: TimeLimit(Walk(**given), 5), max_episode_steps=20)
 gymnasium.register("Factory-v0", lambda: TimeLimit(Walk(), 5))
+_lengths = itertools.cycle((9, 5))
+gymnasium.register("Varied-v0", lambda: TimeLimit(Walk(), next(_lengths)), order_enforce=False)
 gymnasium.register("Outer-v0", Walk, max_episode_steps=7)
 gymnasium.register("Paid-v0", lambda: Paid(Walk(), 5), max_episode_steps=20)
 gymnasium.register("Twice-v0", lambda: gymnasium.make("Outer-v0"), max_episode_steps=20)

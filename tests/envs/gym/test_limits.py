@@ -44,6 +44,15 @@ def test_only_the_limit_that_gymnasium_adds_is_replaced(name, given, ends, worke
     assert episode(GymConfig("x", id=f"limits:{name}-v0", max_episode_steps=given, workers=workers)) == ends
 
 
+def test_environments_that_differ_in_their_limits_keep_them():
+    """Bug: the limit of the first environment was that of all."""
+    pool = registry.make_pool(GymConfig("x", id="limits:Varied-v0"), 2)
+    pool.reset(0)
+    lengths = [episode.length_steps for _ in range(10) for episode in pool.step(np.zeros(2, np.int64)).episodes]
+    pool.close()
+    assert sorted(lengths) == [5, 5, 9] or sorted(lengths) == [5, 9], lengths
+
+
 @pytest.mark.parametrize(("name", "limit"), [("Endless", 9), ("Inner", None), ("Outer", None), ("Factory", None)])
 def test_what_has_no_end_gets_one_and_says_so_once(name, limit, capsys):
     """Bug: an evaluation that goes on for ever without a word."""
