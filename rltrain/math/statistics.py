@@ -7,6 +7,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+_POINTS_AT_ONCE = 4096
+"""Points of a curve that are resampled together: all of a long curve may not fit in memory."""
+
 Statistic = Callable[[np.ndarray], np.ndarray]
 """Reduces the axis of runs, the second to last: [..., R, T] to [..., T]."""
 
@@ -38,8 +41,11 @@ def bootstrap_interval(
     values_RT: one curve for each run, [R, T]. Whole runs are resampled with replacement. With a single run, both ends
     are equal to it.
     """
-    num_runs = len(values_RT)
+    num_runs, num_points = values_RT.shape
     index = generator.integers(num_runs, size=(num_resamples, num_runs))
-    resampled = np.stack([statistic(values_RT[rows]) for rows in index])
-    low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    return low, high
+    ends = np.empty((2, num_points))
+    for start in range(0, num_points, _POINTS_AT_ONCE):
+        part = values_RT[:, start : start + _POINTS_AT_ONCE]
+        resampled = np.stack([statistic(part[rows]) for rows in index])
+        ends[:, start : start + _POINTS_AT_ONCE] = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return ends[0], ends[1]
