@@ -71,7 +71,7 @@ def run(argv: list[str]) -> int:
             fix = "raise the limit: ulimit -v unlimited" if is_limited else "use device=cpu, or stop other programs"
             print_error(OutOfMemory(out_of_memory.describe(error), argv[0], fix))
             return OutOfMemory.exit_code
-        if fault := plugin_modules.fault_of(error) or too_many_files(error):
+        if fault := plugin_modules.fault_of(error) or too_many_files(error) or _lost_directory():
             print_error(fault)
             return fault.exit_code
         for line in traceback.format_exc().splitlines():
@@ -79,6 +79,15 @@ def run(argv: list[str]) -> int:
         what = f"{type(error).__name__}: {error}"
         print_error(RltrainError(what, "a bug in rltrain", "please report the lines above"))
         return 1
+
+
+def _lost_directory() -> RltrainError | None:
+    """Return the error of a working directory that was deleted, which libraries meet in their own ways."""
+    try:
+        process.require_working_directory()
+    except RltrainError as error:
+        return error
+    return None
 
 
 def print_error(error: RltrainError) -> None:

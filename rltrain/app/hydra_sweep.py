@@ -31,7 +31,7 @@ from rltrain.config import plugin_modules
 from rltrain.config.run import RunConfig
 from rltrain.config.runtime import RayLauncherConfig
 from rltrain.errors import ConfigError, RltrainError, disk_errors
-from rltrain.system import atomic, process, terminal
+from rltrain.system import atomic, inside, process, terminal
 
 exit_codes: list[int] = []
 """Exit code of the sweep that Hydra has run."""
@@ -39,6 +39,8 @@ exit_codes: list[int] = []
 _NOT_OF_A_JOB = ("hydra.mode", "hydra/launcher", "hydra.launcher", "hydra/sweeper", "hydra.sweep", "skip_done", "fail_")
 """Beginnings of arguments that belong to the sweep, not to a job of it."""
 
+_MULTIRUN = "multirun.yaml"
+"""What Hydra's own launchers write: the composed settings of the sweep."""
 _MOST_JOBS = 10_000
 """The most jobs of a sweep: their settings are composed before the first begins, some ten a second."""
 _MANY_JOBS = 100
@@ -226,6 +228,9 @@ class Sweeper(HydraSweeper):
         elif sweeps.is_sweep(str(folder)):
             what = f"there is a sweep in this folder already: {folder}"
             raise ConfigError(what, "hydra.sweep.dir", "add skip_done=true to continue it, or give another folder")
+        if plan is None and (own := [name for name in (sweeps.TABLE, _MULTIRUN) if inside.is_file(folder / name)]):
+            what = f"the folder has a file that a sweep writes, and no sweep: {folder / own[0]}"
+            raise ConfigError(what, "hydra.sweep.dir", "give another folder, or move the file")
         plan = plan or sweeps.Sweep(folder, [])
         plan.at_once = at_once
         taken = {job.number for job in plan.jobs}
@@ -241,8 +246,8 @@ class Sweeper(HydraSweeper):
         _refuse_shared_folders(plan.jobs)  # an earlier sweep may have had the same name for another job
         with disk_errors("the sweep's folder", plan.folder, "give a writable run_dir with free disk space"):
             plan.folder.mkdir(parents=True, exist_ok=True)
-        atomic.write_text(plan.folder / "multirun.yaml", OmegaConf.to_yaml(self.config))
         plan.save()
+        atomic.write_text(plan.folder / _MULTIRUN, OmegaConf.to_yaml(self.config))
         return plan
 
 

@@ -36,6 +36,8 @@ from rltrain.system import atomic, inside
 
 PLAN = "sweep.json"
 """Name of the plan in a sweep's folder."""
+TABLE = "sweep.csv"
+"""Name of the ranked table in a sweep's folder."""
 
 _WAIT_S = 180.0
 """Seconds to wait for a job of a killed sweep that is still saving. A file server keeps the locks of a lost machine for
@@ -486,7 +488,7 @@ def report(sweep: Sweep, jobs: list[Job], interrupted: bool = False, fix: str | 
         state, reason = states[job.number]
         if state == "failed":
             print(printable(f"  -  failed: {sweep.place(job).name}: {reason}"), file=sys.stderr)
-    atomic.write_text(sweep.folder / "sweep.csv", table.getvalue())
+    atomic.write_text(sweep.folder / TABLE, table.getvalue())
     counts = {state: sum(found == state for found, _ in states.values()) for state in ("done", "failed")}
     rest = {state: sum(found == state for found, _ in states.values()) for state in ("stopped", "not begun")}
     line = f"{counts['done']} of {len(jobs)} jobs done, {counts['failed']} failed"

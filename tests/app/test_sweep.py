@@ -383,6 +383,19 @@ def test_an_attempt_that_is_a_link_is_refused_before_anything_is_written(command
     assert not (place / "00").exists() and not (place / "sweep.csv").exists()
 
 
+@pytest.mark.parametrize("name", ["sweep.csv", "multirun.yaml"])
+def test_files_of_the_users_own_are_not_overwritten(name, command, tmp_path, monkeypatch):
+    """Bug: `hydra.sweep.dir=MINE` with a table of the user's own overwrote it."""
+    monkeypatch.setattr(jobs, "run", lambda *_: 0)
+    (tmp_path / "mine").mkdir()
+    path = tmp_path / "mine" / name
+    path.write_text("mine")
+    for words in ([], ["skip_done=true"]):
+        outcome = command(*JOBS, f"hydra.sweep.dir={path.parent}", *words)
+        assert outcome.code == 2 and f"and no sweep: {path}; hydra.sweep.dir" in outcome.last_line, outcome.err
+    assert path.read_text() == "mine" and len(list(path.parent.iterdir())) == 1
+
+
 @pytest.mark.parametrize("kind", ["link", "pipe"])
 def test_multirun_yaml_of_somebody_else_is_replaced(kind, command, tmp_path, monkeypatch):
     """Bugs: `skip_done=true` overwrites the file outside that multirun.yaml links to, or waits for a pipe for ever."""

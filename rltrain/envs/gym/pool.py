@@ -147,10 +147,15 @@ class GymPool:
         return state | {"reward_sum": list(self._reward_sum), "length_steps": list(self._length_steps)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the state that `state_dict` returned."""
+        """Restore the state that `state_dict` returned. Raises ValueError for values that no state has."""
         for i, env in enumerate(self._inner):
             gym_state.restore(env, state[str(i)])
-        self._reward_sum, self._length_steps = list(state["reward_sum"]), list(state["length_steps"])
+        rewards, lengths = list(state["reward_sum"]), list(state["length_steps"])
+        if not len(rewards) == len(lengths) == self.num_envs:
+            raise ValueError(f"the state is of {len(lengths)} episodes, not {self.num_envs}")
+        if min(lengths) < 0 or not np.isfinite(rewards).all():
+            raise ValueError("an episode has a negative length or no finite return")
+        self._reward_sum, self._length_steps = rewards, lengths
 
     def close(self) -> None:
         """End every environment."""

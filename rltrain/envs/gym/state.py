@@ -32,9 +32,11 @@ def save(env: gymnasium.Env) -> dict[str, Any]:
 
 
 def restore(env: gymnasium.Env, state: dict[str, Any]) -> None:
-    """Restore the state that `save` returned."""
+    """Restore the state that `save` returned. Raises ValueError for attributes that are not the environment's state."""
     for name, value in state.items():
         if name == "generator":
             env.np_random.bit_generator.state = value
+        elif name not in _ATTRIBUTES:
+            raise ValueError(f"'{name}' is no state of the environment")
         else:
             setattr(env, name, value[()] if isinstance(value, np.ndarray) and value.ndim == 0 else value)

@@ -108,3 +108,18 @@ def test_a_run_in_the_maze_that_was_stopped_is_the_one_that_never_stopped(algo, 
     assert resumed.code == 0, resumed.err
     assert differences(whole, stopped.folder) == []
     assert lines(whole) == lines(stopped.folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [({"length_steps": [-5, 3]}, "negative length"), ({"reward_sum": [np.inf, 1.0]}, "no finite return"),
+     ({"length_steps": [3]}, "of 1 episodes, not 2"), ({"0": {"step": 5}}, "'step' is no state")],
+)  # fmt: skip
+def test_a_state_that_no_environment_has_is_refused(change, words):
+    """Bugs: an episode of -99,992 steps in episodes.csv; `gravity` and the method `step` set from a file."""
+    pool = make_pool(GymConfig("cartpole", id="CartPole-v1"), 2)
+    pool.reset(0)
+    state = pool.state_dict()
+    pool.load_state_dict(copy.deepcopy(state))
+    with pytest.raises(ValueError, match=words):
+        pool.load_state_dict(state | change)
