@@ -122,7 +122,8 @@ def _launch_once(
         except SignalException as error:
             stopped = int(error.sigval)
         except RendezvousError as error:
-            what = f"the machines did not meet: {error}"
+            unreachable = "C10d store" in str(error)
+            what = f"nothing answers at {config.rendezvous}" if unreachable else f"the machines did not meet: {error}"
             fix = "start the same command on every machine; HOST:PORT must be a free port of one of them"
             raise ProcessLost(what, "runtime.rendezvous, runtime.nodes", fix) from error
         finally:
