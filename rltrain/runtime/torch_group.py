@@ -30,8 +30,9 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 TIMEOUT = datetime.timedelta(minutes=15)
-"""The longest wait for the other processes, at the start and in a collective call. It is long because a hung environment
-in one process, which its pool replaces, makes the others wait; the heartbeat ends a wait for a process that is lost."""
+"""The longest wait for the other processes, at the start and in a collective call. It is long because a hung
+environment in one process, which its pool replaces, makes the others wait; the heartbeat ends a wait for a process that
+is lost."""
 NAMING_S = 5.0
 """Seconds to find out which process was lost, after a connection broke."""
 _PR_SET_PDEATHSIG = 1
