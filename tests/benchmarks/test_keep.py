@@ -5,8 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-
-from tests.small_runs import small
+from small_runs import small
 
 PATH = Path(__file__).parents[2] / "benchmarks" / "keep.py"
 
