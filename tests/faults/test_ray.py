@@ -1,5 +1,6 @@
 """Actors of a Ray cluster: one is lost, a node is, or the run is asked to stop."""
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -30,11 +31,14 @@ def cluster(two_nodes):
 
 
 def actors() -> list[psutil.Process]:
-    """The actors of this test's runs, or of its cluster."""
+    """The actors of this test's runs, or of its cluster, and no others that play on this machine."""
     found = []
     for process in psutil.process_iter(["cmdline"]):
         if " ".join(process.info["cmdline"] or []).startswith("ray::Host"):
-            found.append(process)
+            with contextlib.suppress(psutil.Error):
+                of_our_run = process.environ().get("RLTRAIN_FAULT_TEST") == str(os.getpid())
+                if of_our_run or os.getpid() in [parent.pid for parent in process.parents()]:
+                    found.append(process)
     return found
 
 
