@@ -3,9 +3,7 @@
 Training and evaluation both wait for environments, so the request to stop is a state of the process, like its signals.
 """
 
-import contextlib
 import math
-import os
 import signal
 import threading
 import time
@@ -57,9 +55,6 @@ class Clock:
         return self.now_s
 
 
-_NOT_LEFT = "an environment stands still and catches every error, so nothing could be saved now"
-
-
 class StandsStill(Halt):
     """Interrupts an environment's code that takes too long while the run stops."""
 
@@ -99,12 +94,9 @@ def interrupt(number: int, frame: FrameType | None) -> None:
     if _entered_s is not None and time.monotonic() - _entered_s > limit_s:
         _interrupts += 1
         if _interrupts == _MOST_INTERRUPTS:
-            exit_code = _exit_code if _stopping else EnvironmentFailure.exit_code
-            with contextlib.suppress(OSError):  # not print: the signal may interrupt a print
-                os.write(2, f"rltrain: error: {_NOT_LEFT}; env.id; go on from the last checkpoint\n".encode())
-            for write in process.last_words:
-                write(_NOT_LEFT, exit_code)
-            process.exit_now(exit_code)
+            what = "an environment stands still and catches every error, so nothing could be saved now"
+            failure = EnvironmentFailure(what, "env.id", "go on from the last checkpoint")
+            process.end_with(failure, _exit_code if _stopping else failure.exit_code)
         raise StandsStill
 
 

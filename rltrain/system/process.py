@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from rltrain.errors import ConfigError
+from rltrain.errors import ConfigError, RltrainError
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 """Parameters of glibc's mallopt (malloc.h)."""
@@ -55,6 +55,15 @@ def keep_umask() -> None:
     changed = os.umask(_umask)
     if not changed & stat.S_IRWXU:  # more or fewer rights for others are the environment's choice
         os.umask(changed)
+
+
+def end_with(error: RltrainError, code: int) -> NoReturn:
+    """Print an error, call `last_words` with it, and exit with `code` at once."""
+    with contextlib.suppress(OSError):  # not print: a signal may have interrupted a print, which is not reentrant
+        os.write(2, f"rltrain: error: {error}\n".encode())
+    for tell in last_words:
+        tell(str(error), code)
+    exit_now(code)
 
 
 def leave(code: int) -> NoReturn:

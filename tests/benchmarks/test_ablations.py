@@ -1,20 +1,12 @@
 """The arithmetic of benchmarks/ablations.py: pairs are kept, and noise is not taken for an effect."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-PATH = Path(__file__).parents[2] / "benchmarks" / "ablations.py"
-
 
 @pytest.fixture(scope="module")
-def ablations():
-    spec = importlib.util.spec_from_file_location("ablations", PATH)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def ablations(script):
+    return script("ablations")
 
 
 def test_the_mean_height_of_a_curve_weighs_by_the_distance_between_its_points(ablations):

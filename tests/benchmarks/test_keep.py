@@ -1,21 +1,14 @@
 """benchmarks/keep.py: a kept record scores as the run does, in less space."""
 
-import importlib.util
 import json
-from pathlib import Path
 
 import pytest
 from small_runs import small
 
-PATH = Path(__file__).parents[2] / "benchmarks" / "keep.py"
-
 
 @pytest.fixture(scope="module")
-def keep():
-    spec = importlib.util.spec_from_file_location("keep", PATH)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def keep(script):
+    return script("keep")
 
 
 @pytest.mark.parametrize("algo", ["ppo", "dqn"])

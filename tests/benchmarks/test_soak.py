@@ -1,22 +1,16 @@
 """What the soak of eight games calls a leak, and what not."""
 
-import importlib.util
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-PATH = Path(__file__).parents[2] / "benchmarks" / "soak.py"
 MINUTES = np.arange(10, 60, 1 / 6)
 
 
 @pytest.fixture(scope="module")
-def soak():
-    spec = importlib.util.spec_from_file_location("soak", PATH)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def soak(script):
+    return script("soak")
 
 
 def points(soak, memory_mb):

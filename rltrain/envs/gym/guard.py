@@ -1,6 +1,5 @@
 """Run the code of a gymnasium environment, so that whatever it raises carries the environment's name."""
 
-import contextlib
 import multiprocessing
 import os
 import signal
@@ -63,11 +62,7 @@ def _refuse_exit(status: int) -> NoReturn:
         process.exit_now(status)
     if threading.get_ident() != _main:
         failure = EnvironmentFailure(f"a thread called os._exit({status})", "env.id", "the fault is in the environment")
-        with contextlib.suppress(OSError):
-            os.write(2, f"rltrain: error: {failure}\n".encode())
-        for tell in process.last_words:
-            tell(str(failure), failure.exit_code)
-        process.exit_now(failure.exit_code)
+        process.end_with(failure, failure.exit_code)
     if _is_inside or process.last_words:  # while a run trains, this is a signal handler of an environment
         raise Exited(f"the environment called os._exit({status})")
     process.exit_now(status)
