@@ -44,6 +44,9 @@ class Contract:
             self._states, self._declared = range(int(space.start), int(space.start + space.n)), str(space)
         self._shape, self._dtype = space.shape, space.dtype
         self._num_steps = 0
+        if isinstance(space, spaces.Box) and space.dtype == np.uint8 and len(space.shape) > 1 and space.high.max() < 32:
+            what = f"has pictures of {space}; networks divide pixels by 255 and learn slowly from numbers this small:"
+            self._tell("dark pictures", f"{what} multiply them in the environment, so that they go up to 255")
 
     def reset(self, result: Any) -> Any:
         """Return the observation of a result of `reset`."""
@@ -83,6 +86,8 @@ class Contract:
             array = np.asarray(obs)
         except Exception as error:  # a list of lists of several lengths, an object that does not convert
             raise self._breach(method, f"an observation that is no array ({error})", str(self._space)) from error
+        if np.ma.is_masked(obs):  # NumPy would hand on the numbers below the mask
+            raise self._breach(method, "a masked array with masked numbers", "numbers only: obs.filled(0)")
         if array.dtype.kind not in "biuf":
             raise self._breach(method, f"an observation of type {_type(obs)}", str(self._space))
         if array.shape != self._shape:
@@ -112,7 +117,7 @@ class Contract:
         outside = (array < space.low) | (array > space.high)
         if outside.any() and not self._is_own:
             where = tuple(np.argwhere(outside)[0].tolist())
-            what = f"{array[where]} at index {list(where)} of an observation, outside of [{space.low[where]}, "
+            what = f"returned {array[where]} at index {list(where)} of an observation, outside of [{space.low[where]}, "
             self._tell("bounds", f"{what}{space.high[where]}]; rltrain trains on it as it is")
 
     def _state(self, obs: Any, method: str) -> int:
@@ -149,7 +154,7 @@ class Contract:
     def _tell(self, subject: str, text: str) -> None:
         if (self._id, subject) not in _told:
             _told.add((self._id, subject))
-            print(printable(f"rltrain: warning: environment '{self._id}' returned {text}"), file=sys.stderr)
+            print(printable(f"rltrain: warning: environment '{self._id}' {text}"), file=sys.stderr)
 
     def _breach(self, method: str, returned: str, wanted: str) -> ContractBreach:
         what = f"environment '{self._id}': {method} returned {returned}, but must return {wanted}"

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from gymnasium import spaces
 from gymnasium.wrappers import OrderEnforcing
 from small_runs import small
 from wayward import Clinging
@@ -66,6 +67,7 @@ def play(config, num_steps=3, num_envs=2):
         ("ragged", "no array"),
         ("nothing", "observation of type NoneType"),
         ("objects", "observation of type array of object"),
+        ("masked", "a masked array"),
         ("byte fraction", "float64 with the number 0.5, but must return uint8: whole numbers from 0 to 255"),
         ("byte above", "number 256"),
         ("byte below", "number -1"),
@@ -121,6 +123,17 @@ def test_numbers_outside_of_the_bounds_are_told_once(capsys, monkeypatch, reques
         pool.step(np.zeros((2, 3), np.int64))
     err = capsys.readouterr().err
     assert err.count("outside of [-9.0, 9.0]") == 1 and "10.0 at index [0]" in err
+
+
+@pytest.mark.parametrize(("high", "num_warnings"), [(1, 1), (31, 1), (32, 0), (255, 0)])
+def test_pictures_of_small_numbers_are_told(high, num_warnings, capsys, monkeypatch):
+    """Bug: planes of 0 and 1, which the networks divide by 255, train at a crawl in silence."""
+    monkeypatch.setattr(contract, "_told", set())
+    env = SimpleNamespace(observation_space=spaces.Box(0, high, (9, 9, 4), np.uint8))
+    env.unwrapped = env
+    for _ in range(2):
+        contract.Contract(env, ID)
+    assert capsys.readouterr().err.count("networks divide pixels by 255") == num_warnings
 
 
 @pytest.mark.parametrize(

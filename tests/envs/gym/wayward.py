@@ -120,6 +120,7 @@ class Wayward(gymnasium.Env):
         wrong = {
             "short": np.zeros(1, np.float32), "number": 0.0, "long": np.zeros((1, 3), np.float32), "text": "0, 0, 0",
             "ragged": [[0.0], [0.0, 1.0], 0.0], "nothing": None, "objects": np.array([None] * 3),
+            "masked": np.ma.array(np.zeros(3, np.float32), mask=[0, 1, 0]),
             "byte fraction": np.full((9, 9, 1), 0.5), "byte above": np.full((9, 9, 1), 256),
             "byte below": np.full((9, 9, 1), -1), "byte nan": np.full((9, 9, 1), np.nan),
             "state zero": 0, "state above": 5, "state fraction": 1.5, "state array": np.array([1]),
