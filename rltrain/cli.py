@@ -1,6 +1,7 @@
 """The `rltrain` command. A first word such as `eval` runs that command; anything else goes to Hydra, which trains."""
 
 import importlib
+import os
 import re
 import signal
 import sys
@@ -46,6 +47,7 @@ def run(argv: list[str]) -> int:
     """Run a command line. Returns the exit code; every error becomes one line on stderr."""
     try:
         process.require_working_directory()
+        process.started_in = os.getcwd()
         code = _route(argv)
         terminal.check_stdout()
         return code
@@ -79,6 +81,8 @@ def run(argv: list[str]) -> int:
         what = f"{type(error).__name__}: {error}"
         print_error(RltrainError(what, "a bug in rltrain", "please report the lines above"))
         return 1
+    finally:
+        process.started_in = None
 
 
 def _lost_directory() -> RltrainError | None:

@@ -117,7 +117,7 @@ def fitting(folder: Path) -> Iterator[None]:
     """Turn an error inside, while a saved state is loaded, into UnfitCheckpoint."""
     try:
         yield
-    except (LookupError, ValueError, TypeError, RuntimeError, AttributeError, ArithmeticError) as error:
+    except (LookupError, ValueError, TypeError, RuntimeError, AttributeError, ArithmeticError, AssertionError) as error:
         what = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise UnfitCheckpoint(f"the checkpoint does not fit: {what}", str(folder), "use another checkpoint") from error
 

@@ -114,7 +114,7 @@ def train(config: RunConfig, run: Run) -> None:
     """Train until `total_steps`."""
     c: DQNConfig = config.algo
     agent = DQN(config, *run.spaces, run.seed_of("network"))
-    replay = make_replay(c, run.spaces[0], config.env.stack_num, run.generator("replay"), agent.device)
+    replay = make_replay(c, run.spaces, config.env.stack_num, run.generator("replay"), agent.device)
     if config.runtime.name == "ray":
         return learn_from_actors(config, run, agent, replay)
     exploration = run.generator("exploration")

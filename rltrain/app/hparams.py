@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from rltrain import plugins
-from rltrain.app.paths import CONFIGS
+from rltrain.app.paths import CONFIGS, yaml_names
 from rltrain.config.algorithms import ALGOS, base_name
 
 
@@ -29,7 +29,7 @@ def own_algorithms(folders: Iterable[Path]) -> dict[str, tuple[str, dict[str, An
 
     An algorithm that is made from another one of the user's takes that one's key and settings, unless it has its own.
     """
-    files = {path.stem: path for folder in folders for path in sorted((folder / "algo").glob("*.yaml"))}
+    files = {name: path for folder in folders for name, path in yaml_names(folder / "algo").items()}
     return {name: found for name in files if (found := _own(name, files, ())) and found[0]}
 
 

@@ -8,6 +8,7 @@ import os
 import re
 import shlex
 import sys
+import traceback
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
@@ -127,6 +128,11 @@ def run(argv: list[str], typed: list[str] | None = None) -> int:
     try:
         hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")(_job)()
     except (HydraException, OmegaConfBaseException, ValueError) as error:
+        raise _config_error(error, argv) from error
+    except (AttributeError, LookupError, TypeError) as error:  # of values that Hydra does not expect
+        module = [str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(error.__traceback__)][-1]
+        if module.split(".")[0] not in ("hydra", "omegaconf"):
+            raise
         raise _config_error(error, argv) from error
     except OSError as error:  # Hydra makes a folder of its own; what a run cannot write is told by the run
         fix = "leave hydra.run.dir and hydra.sweep.dir out, and say where runs go with run_dir=DIR"

@@ -125,7 +125,7 @@ class Sweeper(HydraSweeper):
         parsed = parser.parse_overrides([*(f"{key}={value}" for key, value in self._params.items()), *arguments])
         _refuse_endless(parsed)
         (batch,) = BasicSweeper.split_arguments(parsed, None)
-        folder = Path(str(self.config.hydra.sweep.dir)).expanduser().absolute()
+        folder = process.absolute(Path(str(self.config.hydra.sweep.dir)).expanduser())
         ray = _ray_settings(self.config.hydra.launcher)
         if not batch:
             fix = "range(a,b) needs a smaller than b, and glob() finds only names of choices such as algo"

@@ -29,7 +29,8 @@ def config_folders(argv: Iterable[str]) -> list[Path]:
 
 def yaml_names(group: Path) -> dict[str, Path]:
     """Return the YAML files of a group's folder by the names that choose them: `ppo_doom`, `quick/ppo_doom`."""
-    return {path.relative_to(group).with_suffix("").as_posix(): path for path in sorted(group.rglob("*.yaml"))}
+    files = sorted(path for path in group.rglob("*.yaml") if path.is_file())  # opening a pipe would wait for ever
+    return {path.relative_to(group).with_suffix("").as_posix(): path for path in files}
 
 
 def schema_name(group: str, name: str, folders: Iterable[Path]) -> str:

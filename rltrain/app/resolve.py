@@ -4,7 +4,6 @@ import dataclasses
 import math
 import os
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from rltrain.config import network as network_config
@@ -17,7 +16,7 @@ from rltrain.envs import registry
 from rltrain.envs.spaces import pixel_shape
 from rltrain.errors import ConfigError, EnvironmentFailure
 from rltrain.runtime import launch
-from rltrain.system import ram
+from rltrain.system import process, ram
 
 SHORTHANDS = ("num_envs", "batch_size")
 """The run's keys that are short for the algorithm's keys of the same name, and win over them."""
@@ -35,7 +34,7 @@ def resolve(config: RunConfig) -> RunConfig:
     _check_names(config)
     config = dataclasses.replace(config, env=dataclasses.replace(config.env, name=folder_name(config.env)))
     if cfg := getattr(config.env, "cfg", None):  # so that `eval` and `resume` find it from any folder
-        config = dataclasses.replace(config, env=dataclasses.replace(config.env, cfg=str(Path(cfg).absolute())))
+        config = dataclasses.replace(config, env=dataclasses.replace(config.env, cfg=str(process.absolute(cfg))))
     algo = _with_shorthands(config)
     chosen = []
     if isinstance(config.runtime, RayConfig) and config.num_envs is None and algo.num_envs < config.runtime.actors:

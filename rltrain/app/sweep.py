@@ -43,7 +43,7 @@ _WAIT_S = 180.0
 """Seconds to wait for a job of a killed sweep that is still saving. A file server keeps the locks of a lost machine for
 its lease, usually 90 s."""
 
-_NOT_COMPARED = ("progress", "log_every_s", "plugins", "dry_run", "skip_done", "fail_fast", "tuned_by", "chosen")
+_NOT_COMPARED = ("progress", "log_every_s", "dry_run", "skip_done", "fail_fast", "tuned_by", "chosen")
 """Keys in which two jobs may differ and still be the same job."""
 
 

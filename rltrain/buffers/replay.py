@@ -13,6 +13,7 @@ slot = env * slots_per_env + position.
 """
 
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -60,11 +61,14 @@ class Replay:
         gamma: float,
         generator: np.random.Generator,
         make_frames: Callable[[int, int, DTypeLike], Frames] = HostFrames,
+        num_actions: int | None = None,
+        num_states: int | None = None,
     ) -> None:
         """capacity: slots of all environments together, rounded down to a multiple of `num_envs`.
 
         make_frames: makes the storage of the frames from the number of slots, the numbers of a frame and their dtype.
-        Raises ValueError for a capacity that is too small.
+        num_actions, num_states: the actions, and the frames that are states, of a restored replay must lie below; None:
+        any may be. Raises ValueError for a capacity that is too small.
         """
         self.slots_per_env = capacity // num_envs
         if stack_num < 1 or stack_num > 255 or n_step < 1:
@@ -77,6 +81,7 @@ class Replay:
         self.num_envs, self.stack_num, self.n_step, self.gamma = num_envs, stack_num, n_step, gamma
         self.capacity = self.slots_per_env * num_envs
         self.generator = generator
+        self._num_actions, self._num_states = num_actions, num_states
         self.size = 0
         """The number of transitions that can be sampled. Those with an incomplete n-step window do not count."""
         if frame_shape:
@@ -232,7 +237,7 @@ class Replay:
             if int(state[name]) != getattr(self, name):
                 raise ValueError(f"the saved replay has {name} {int(state[name])}, this one {getattr(self, name)}")
         used, num_adds = int(state["frame"]["used"]), int(state["frame"]["adds"])
-        if used != state["valid"].shape[1] or not 0 <= used <= self.slots_per_env or num_adds < 0:
+        if used != state["valid"].shape[1] or not 0 <= used <= self.slots_per_env or not 0 <= num_adds < 2**62:
             raise ValueError(f"the saved replay has {used} used slots and {num_adds} additions")
         limits = {"head": self.slots_per_env, "open": 2, "run": self.n_step + 1}
         for name, limit in limits.items():  # they index memory
@@ -243,6 +248,10 @@ class Replay:
                 raise ValueError(f"the saved replay's {name} is outside 0..{limit - 1}")
         if (state["history"] >= self.stack_num).any():
             raise ValueError(f"the saved replay's history is outside 0..{self.stack_num - 1}")
+        self._check_range("action", state["action"], self._num_actions)
+        for key, piece in state["frame"].items() if self._num_states is not None else ():
+            if re.fullmatch(r"\d+-\d+", key):
+                self._check_range("frame", piece, self._num_states)
         self._used = used
         self._frames.flush()
         self._pieces.load_state_dict(state["frame"])
@@ -258,6 +267,11 @@ class Replay:
         self._head, self._open, self._since_end = (state[name].tolist() for name in ("head", "open", "run"))
         self.size = int(self._valid.sum())
         self.generator.bit_generator.state = state["generator"]
+
+    def _check_range(self, name: str, saved: np.ndarray, limit: int | None) -> None:
+        """Raise ValueError for numbers that would index what a network does not have."""
+        if limit is not None and ((saved < 0) | (saved >= limit)).any():
+            raise ValueError(f"the saved replay's {name} is outside 0..{limit - 1}")
 
     def _invalidate(self, base: int, position: int, lost: list[int]) -> None:
         """Make transitions invalid that need the slot at `position` or the next one, as both will be overwritten."""

@@ -14,6 +14,7 @@ from rltrain.config.run import RunConfig
 from rltrain.errors import ConfigError, nearest, printable
 from rltrain.run import checkpoint, own_code
 from rltrain.run import folder as run_folder
+from rltrain.system import process
 
 _PATHS = {"out", "run_dir", "env.cfg"}
 """The keys whose value is a path: a shell does not expand `~` after a `=`."""
@@ -37,6 +38,8 @@ def split(
     note_repeated(settings)
     values = dict(arg.split("=", 1) for arg in settings)
     values |= {key: os.path.expanduser(values[key]) for key in _PATHS & values.keys()}
+    if "out" in values:  # now: an environment may change the working directory
+        values["out"] = str(process.absolute(values["out"]))
     for key in values:
         if key not in keys:
             raise ConfigError(f"unknown key '{key}'", key, nearest(key, keys))

@@ -59,7 +59,8 @@ def main(argv: list[str]) -> int:
     try:
         if out is None:
             out = inside.make_folder(folder / "export") / (path.name + _ENDINGS[kind])
-            inside.remove(out)  # it may be a link
+            if out.is_symlink() or not out.is_file():  # a file stays until the new one is whole
+                inside.remove(out)
         out.parent.mkdir(parents=True, exist_ok=True)
         if out.exists() and not out.is_file():  # a folder, or a device, which a rename would replace
             raise DiskError("the file cannot be written: it is no regular file", str(out), "give another out=FILE")
@@ -75,7 +76,7 @@ def main(argv: list[str]) -> int:
     except OSError as error:
         where = str(out or folder / "export")
         raise DiskError(f"the file cannot be written: {error.strerror}", where, "give another out=FILE") from error
-    print(printable(str(out)))
+    print(printable(str(run_folder.from_here(out))))
     return 0
 
 
@@ -93,7 +94,7 @@ def _refuse_to_overwrite(out: Path) -> None:
             raise ConfigError(f"'{out}' lies among the files of a run", "out", fix)
     described = _description_of(out)
     if os.path.lexists(described) and not _is_ours(described):
-        what = f"the description would overwrite {described}, which `export` did not write"
+        what = f"the description would overwrite {run_folder.from_here(described)}, which `export` did not write"
         raise ConfigError(what, "out", "give another out=FILE")
 
 

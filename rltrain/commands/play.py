@@ -13,6 +13,7 @@ from rltrain.config.run import RunConfig
 from rltrain.envs.pool import Episode
 from rltrain.errors import ConfigError, DiskError, printable
 from rltrain.run import checkpoint
+from rltrain.run import folder as run_folder
 from rltrain.run.evaluation import Agent
 from rltrain.system import inside
 from rltrain.watching import screens
@@ -50,7 +51,7 @@ def main(argv: list[str]) -> int:
             video_path, played = watch_in_file(film, config, agent, episodes, seed, greedy, stopping, made_for)
             _report(played)
             if video_path is not None:
-                print(printable(str(video_path)))
+                print(printable(str(run_folder.from_here(video_path))))
         else:
             title = f"rltrain: {config.algo.name} plays {config.env.name}"
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import io
 import os
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,13 @@ import numpy as np
 
 from rltrain.app import sweep
 from rltrain.commands.arguments import MANY, split
+from rltrain.config.user_code import describe
 from rltrain.config.validate import one_of
 from rltrain.errors import CheckpointError, ConfigError, DiskError, EnvironmentFailure, printable
 from rltrain.math.statistics import interquartile_mean, mean
+from rltrain.run import folder as run_folder
 from rltrain.run.curves import Band, Curve, band, group, read_curves
-from rltrain.system import inside
+from rltrain.system import atomic, inside, process
 
 USAGE = (
     "rltrain plot RUN... [by=algo] [metric=eval/mean_reward] [center=mean|iqm] [out=curves.png]"
@@ -37,12 +40,12 @@ def main(argv: list[str]) -> int:
     center = values.get("center", "mean")
     one_of("center", center, _CENTERS)
     metric = values.get("metric", "eval/mean_reward")
-    out = Path(values.get("out", "curves.png"))
+    out = process.absolute(values.get("out", "curves.png"))
     if out.suffix not in (".png", ".pdf", ".svg"):
         raise ConfigError(f"'{out.name}' is not a picture file", "out", "use .png, .pdf or .svg")
     numbers = out.with_suffix(".csv")
     if os.path.lexists(numbers) and not _is_ours(numbers):
-        what = f"the numbers would overwrite {numbers}, which `plot` did not write"
+        what = f"the numbers would overwrite {run_folder.from_here(numbers)}, which `plot` did not write"
         raise ConfigError(what, "out", "give another out=FILE")
     statistic, center_name = _CENTERS[center]
     generator = np.random.default_rng(0)  # fixed seed: the same runs give the same band
@@ -52,8 +55,10 @@ def main(argv: list[str]) -> int:
     figure = draw(bands, _NAMES.get(metric, metric), center_name)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(out, dpi=150)
-        _write_numbers(numbers, bands)
+        picture = io.BytesIO()
+        figure.savefig(picture, dpi=150, format=out.suffix[1:])
+        for path, content in ((out, picture.getvalue()), (numbers, _numbers(bands))):
+            atomic.write_parts(Path(os.path.realpath(path)), [content])
     except OSError as error:
         raise DiskError(f"the figure cannot be written: {error.strerror}", str(out), "give another out=FILE") from error
     for drawn in bands:
@@ -62,7 +67,7 @@ def main(argv: list[str]) -> int:
             f" [{drawn.low[-1]:.6g}, {drawn.high[-1]:.6g}] at step {drawn.step[-1]:,}{_reached(drawn)}"
         )
         print(printable(text))
-    print(f"{printable(str(out))}\n{printable(str(numbers))}")
+    print("\n".join(printable(str(run_folder.from_here(path))) for path in (out, numbers)))
     return 0
 
 
@@ -78,12 +83,17 @@ def _what_varies(words: list[str], curves: list[Curve]) -> str:
 
 def draw(bands: list[Band], metric: str, center: str) -> Any:
     """Return a matplotlib figure with one panel per environment. Raises EnvironmentFailure without matplotlib."""
+    os.environ["MPLBACKEND"] = "agg"  # matplotlib refuses the name of a backend that it does not know
     try:
         import matplotlib
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
         raise EnvironmentFailure("matplotlib is missing", "rltrain plot", "pip install 'rltrain[plot]'") from error
+    except Exception as error:  # a file matplotlibrc that cannot be read
+        what = f"matplotlib cannot be imported: {describe(error)}"
+        fix = "correct the settings of matplotlib, such as the file matplotlibrc"
+        raise EnvironmentFailure(what, "rltrain plot", fix) from error
     matplotlib.rcParams["text.usetex"] = False  # a user's own default; LaTeX may be missing, and would read names
     envs = list(dict.fromkeys(drawn.env for drawn in bands))
     labels = list(dict.fromkeys(drawn.group for drawn in bands))
@@ -145,10 +155,12 @@ def _is_ours(path: Path) -> bool:
     return False
 
 
-def _write_numbers(path: Path, bands: list[Band]) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(_COLUMNS)
-        for drawn in bands:
-            for row in zip(drawn.step, drawn.center, drawn.low, drawn.high, drawn.runs, strict=True):
-                writer.writerow([drawn.env, drawn.group, *(f"{value:.10g}" for value in row)])
+def _numbers(bands: list[Band]) -> bytes:
+    """Return the CSV file of the curves."""
+    file = io.StringIO(newline="")
+    writer = csv.writer(file)
+    writer.writerow(_COLUMNS)
+    for drawn in bands:
+        for row in zip(drawn.step, drawn.center, drawn.low, drawn.high, drawn.runs, strict=True):
+            writer.writerow([drawn.env, drawn.group, *(f"{value:.10g}" for value in row)])
+    return file.getvalue().encode()

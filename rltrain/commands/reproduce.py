@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,9 @@ def _of_a_run(path: Path, typed: list[str]) -> list[str]:
     given = dict(word.split("=", 1) for word in typed if "=" in word)
     config: RunConfig = saved_config.load(path, given.get("env.cfg"))
     refuse_imports(config, given, path.parent)
+    if foreign := next((text for text in _texts(dataclasses.asdict(config)) if "${" in text), None):
+        what = f"the saved settings have the variable '{foreign}', which would read what is yours, such as passwords"
+        raise CheckpointError(what, str(path), "replace it in the file by its value")
     if "runtime" not in given:
         refuse_places(config.runtime, typed)
     plugins.OPTIONS["env", "saved"] = plugins.Option(config.env, "the environment of an earlier run")
@@ -95,6 +99,17 @@ def _of_a_run(path: Path, typed: list[str]) -> list[str]:
             print(printable(f"rltrain: warning: {what}; run_dir; to have it there, give run_dir=..."), file=sys.stderr)
     taken = (field.name for field in dataclasses.fields(config) if field.name not in not_taken)
     return found + [f"{key}={written(getattr(config, key))}" for key in taken]
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yield all texts in a value of lists and mappings."""
+    if isinstance(value, dict):
+        value = [*value, *value.values()]
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from _texts(item)
+    elif isinstance(value, str):
+        yield value
 
 
 def _may_lie_in(run_dir: Path, folder: Path) -> bool:

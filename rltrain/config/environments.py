@@ -61,7 +61,7 @@ class GymConfig(EnvironmentConfig):
             raise ConfigError("no environment given", "env.id", "give a gymnasium id: env=gym env.id=Acrobot-v1")
         at_least("env.stack_num", self.stack_num, 1)
         at_least("env.workers", self.workers, 0)
-        at_least("env.step_timeout_s", self.step_timeout_s, 0.1)
+        in_range("env.step_timeout_s", self.step_timeout_s, 0.1, 1e9)
         at_least("env.max_restarts", self.max_restarts, 0)
         at_least("env.max_episode_steps", self.max_episode_steps, 1)
         if self.channels is not None:
@@ -183,7 +183,7 @@ class DoomConfig(EnvironmentConfig):
     replaced engine is cut and not counted."""
 
     def __post_init__(self) -> None:
-        at_least("env.step_timeout_s", self.step_timeout_s, 0.1)
+        in_range("env.step_timeout_s", self.step_timeout_s, 0.1, 1e9)
         at_least("env.max_restarts", self.max_restarts, 0)
         at_least("env.max_episode_steps", self.max_episode_steps, 1)
         if self.doom_skill is not None:
@@ -264,7 +264,7 @@ class RetroConfig(EnvironmentConfig):
     def __post_init__(self) -> None:
         for key in ("frame_skip", "height", "width", "stack_num"):
             at_least(f"env.{key}", getattr(self, key), 1)
-        at_least("env.step_timeout_s", self.step_timeout_s, 0.1)
+        in_range("env.step_timeout_s", self.step_timeout_s, 0.1, 1e9)
         at_least("env.max_restarts", self.max_restarts, 0)
         at_least("env.noop_max", self.noop_max, 0)
         at_least("env.max_episode_frames", self.max_episode_frames, self.frame_skip)

@@ -17,6 +17,7 @@ from typing import Any
 
 from rltrain.config.user_code import LIBRARIES, describe
 from rltrain.errors import ConfigError, EnvironmentFailure, Halt
+from rltrain.system import terminal
 
 LOADED: list[str] = []
 """Names of the imported plugins, in order of import."""
@@ -50,6 +51,7 @@ def load(names: Iterable[str]) -> None:
             fix = "give a module that is installed or in this folder: plugins=[my_package.my_module]"
             raise ConfigError(what, "plugins", fix) from error
         LOADED.append(name)
+        terminal.guard()  # in case it has replaced a stream
 
 
 def named(words: Iterable[str]) -> set[str]:

@@ -28,6 +28,21 @@ class PixelsAndVariables(spaces.Box):
         rows[0].flat[: self.num_variables] = np.clip(np.rint(variables), 0, 255)
 
 
+class ScaledActions(spaces.Box):
+    """Actions [A] float32 that stand for others: from -1 to 1 in each dimension that is scaled."""
+
+    def __init__(self, low: np.ndarray, high: np.ndarray, theirs: gymnasium.Space) -> None:
+        """theirs: the environment's own actions."""
+        super().__init__(low, high, dtype=np.float32)
+        self.theirs = theirs
+
+    def __eq__(self, other: object) -> bool:
+        return super().__eq__(other) and isinstance(other, ScaledActions) and self.theirs == other.theirs
+
+    def __repr__(self) -> str:
+        return f"{super().__repr__()} for {_in_words(self.theirs)}"
+
+
 def in_words(frame_space: gymnasium.Space, action_space: gymnasium.Space) -> list[str]:
     """Return what an agent depends on: [observation, action]. The bounds of observations do not matter to it."""
     if isinstance(frame_space, spaces.Box):

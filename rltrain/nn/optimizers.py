@@ -130,18 +130,25 @@ def state_dict(optimizer: torch.optim.Optimizer, trained: Trained) -> dict[str, 
 
 
 def load_state_dict(optimizer: torch.optim.Optimizer, trained: Trained, state: dict[str, Any]) -> None:
-    """Restore the state that `state_dict` returned."""
+    """Restore the state that `state_dict` returned: the statistics and the learning rate.
+
+    Everything else is the configuration's. Raises KeyError or ValueError for statistics of another optimizer or shape.
+    """
     by_name = {trained.names[int(index)]: statistics for index, statistics in state["state"].items()}
-    [group] = state["param_groups"]
+    keys = {"step", "square_avg"} if isinstance(optimizer, torch.optim.RMSprop) else {"step", "exp_avg", "exp_avg_sq"}
     joined: dict[int, dict[str, Tensor]] = {}
     for index, tensor in enumerate(trained.tensors):
-        names = list(trained.split(index, tensor))
-        if names[0] in by_name:
-            joined[index] = {
-                key: trained.join(index, {name: by_name[name][key] for name in names}) for key in by_name[names[0]]
-            }
-    params = list(range(len(trained.tensors)))
-    optimizer.load_state_dict({"state": joined, "param_groups": [group | {"params": params}]})
+        parameters = trained.split(index, tensor)
+        if not by_name.keys() & parameters.keys():
+            continue
+        for name, parameter in parameters.items():
+            found = {key: tuple(value.shape) for key, value in by_name[name].items()}
+            wanted = {key: () if key == "step" else tuple(parameter.shape) for key in keys}
+            if found != wanted:
+                raise ValueError(f"the optimizer's statistics of {name} have the shapes {found}, not {wanted}")
+        joined[index] = {key: trained.join(index, {name: by_name[name][key] for name in parameters}) for key in keys}
+    group = optimizer.state_dict()["param_groups"][0] | {"lr": float(state["param_groups"][0]["lr"])}
+    optimizer.load_state_dict({"state": joined, "param_groups": [group]})
     if trained.deferred is not None:
         set_learning_rate(optimizer, group["lr"])
         for tensor, values in optimizer.state.items():  # torch leaves RMSprop's step counts on the CPU

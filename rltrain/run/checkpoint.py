@@ -21,7 +21,7 @@ from rltrain.run import checkpoint_files as files
 from rltrain.system import inside
 
 _NAME = re.compile(r"step_([0-9]{9,15})")
-_LEFT_BEHIND = re.compile(r"\.(partial|replaced|last|best)-[0-9-]+")
+_LEFT_LINKS, _LEFT_FOLDERS = re.compile(r"\.(last|best)-[0-9]+"), re.compile(r"\.(partial|replaced)-[0-9]+-[0-9]+")
 """Temporary names, which a killed process may leave."""
 TOLD_BYTES = 500_000_000
 """A save of more new bytes prints a message, because it may take seconds."""
@@ -126,8 +126,16 @@ def point(folder: Path, name: str, target: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what a killed process left in `checkpoints`. Call it while the run is locked."""
-    inside.sweep(folder / "checkpoints", _LEFT_BEHIND)
+    """Remove what a killed process left in `checkpoints`. Call it while the run is locked.
+
+    A checkpoint that was moved away for another of the same step, which never took its place, is put back.
+    """
+    for left in inside.entries(folder / "checkpoints"):
+        moved = re.fullmatch(r"\.replaced-([0-9]+)-[0-9]+", left.name)
+        if moved and inside.is_folder(left) and not os.path.lexists(final := left.with_name(f"step_{moved[1]}")):
+            with contextlib.suppress(OSError):
+                left.rename(final)
+    inside.sweep(folder / "checkpoints", _LEFT_LINKS, _LEFT_FOLDERS)
 
 
 def go_on_from(folder: Path, step: int, best_step: int | None) -> None:
@@ -357,7 +365,7 @@ def _remove_old(checkpoints: Path, newest: str, previous: int | None, keep: int,
     for path in _committed(checkpoints):
         if path.name not in kept:
             shutil.rmtree(path, ignore_errors=True)
-    inside.sweep(checkpoints, _LEFT_BEHIND)
+    inside.sweep(checkpoints, _LEFT_LINKS, _LEFT_FOLDERS)
 
 
 def _size(state: dict[str, Any]) -> int:

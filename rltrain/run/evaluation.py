@@ -134,6 +134,8 @@ class Evaluations:
         self.best: dict[str, Any] | None = saved.get("best") or None
         """mean_reward, std_reward, episodes and step of the best evaluation so far."""
         self.best_step = int(self.best["step"]) if self.best else None
+        if self.best and not all(map(math.isfinite, self.best.values())):
+            raise ValueError(f"the best evaluation of the checkpoint is {self.best}")
         self.due = bool(saved.get("evaluation_due", False))
         """True if an evaluation is due at the current step. If a signal interrupts it, the resumed run makes it."""
 

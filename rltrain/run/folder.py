@@ -37,8 +37,7 @@ def create(config: RunConfig, folder: Path | None) -> Path:
     folder: the folder of a sweep's job; None: a new one in run_dir. Raises DiskError if it cannot be written, and
     ConfigError if its path is no text.
     """
-    # Absolute, because an environment may change the working directory.
-    root = Path(config.run_dir).absolute()
+    root = process.absolute(config.run_dir)
     utf8("run_dir", str(folder or root))
     fix = "give a writable run_dir with free disk space"
     with disk_errors("the run folder", folder or root, fix):
@@ -46,7 +45,7 @@ def create(config: RunConfig, folder: Path | None) -> Path:
             stamp = datetime.now().strftime("%Y%m%d-%H%M%S-%f")
             suffix = f"-{config.name}" if config.name else ""
             folder = root / config.env.name / config.algo.name / f"{stamp}-s{config.seed}{suffix}"
-        folder = folder.absolute()
+        folder = process.absolute(folder)
         # A sweep's job may have left a status.json there before it could make its run.
         folder.mkdir(parents=True, exist_ok=not (folder / "config.yaml").exists())
         saved_config.save(config, folder / "config.yaml")
@@ -154,13 +153,13 @@ def require_text(folder: Path) -> None:
         raise CheckpointError("the run's path is no text in UTF-8", str(folder), "rename or move it") from error
 
 
-def from_here(folder: Path) -> Path:
-    """Return a folder relative to the working directory if it is inside, as a new run prints it."""
+def from_here(path: Path) -> Path:
+    """Return a path relative to the working directory if it is inside, as a new run prints it."""
     try:
-        here = Path.cwd()
+        here = process.absolute("")
     except FileNotFoundError:  # the working directory was deleted
-        return folder
-    return folder.relative_to(here) if folder.is_relative_to(here) else folder
+        return path
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def find_all(word: str) -> list[Path]:
@@ -271,7 +270,8 @@ def _point_latest(root: Path, folder: Path) -> None:
     temporary = root / f".latest-{os.getpid()}"
     with contextlib.suppress(OSError):  # training does not need the link, and some file systems have none
         for left in root.glob(".latest-*"):
-            if time.time() - left.lstat().st_mtime > _MINUTE_S:  # left by a killed process
+            is_ours = re.fullmatch(r"\.latest-\d+", left.name) and left.is_symlink()
+            if is_ours and time.time() - left.lstat().st_mtime > _MINUTE_S:  # left by a killed process
                 left.unlink()
         temporary.unlink(missing_ok=True)
         temporary.symlink_to(os.path.relpath(folder, root))

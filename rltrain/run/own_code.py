@@ -90,13 +90,22 @@ def _tell_changes(names: list[str], folder: Path) -> None:
         top = part.parts[0].removesuffix(".py")
         found = [place / part for place in ([places[top]] if top in places else places.values())]
         found = [path for path in found if path.is_file()]
-        content = inside.read_bytes(copied, _LARGEST_BYTES)
-        if found and all(path.read_bytes() != content for path in found):
+        if found and all(_differ(path, copied) for path in found):
             changed.append((found[0], copied))
     if changed:
         (own, copied), more = changed[0], f" (and {len(changed) - 1} more)" if changed[1:] else ""
         text = f"rltrain: warning: the run began with other code: {own} differs from {copied}, the run's copy{more}"
         print(printable(text), file=sys.stderr)
+
+
+def _differ(own: Path, copied: Path) -> bool:
+    """Return True for other content. A copy of another size is not read: it may be a large file with a hole.
+
+    Raises CheckpointError, OSError.
+    """
+    if inside.is_file(copied) and own.stat().st_size != copied.lstat().st_size:
+        return True
+    return own.read_bytes() != inside.read_bytes(copied, _LARGEST_BYTES)
 
 
 def _copied(folder: Path) -> list[Path]:

@@ -39,8 +39,11 @@ _STRETCHES = 100_000
 """The most stretches of data between holes to look at."""
 _LEVELS = 50
 """The deepest nesting of a YAML file."""
-_LEFT_BEHIND = re.compile(r"\.[\w.-]+-[0-9]+")
-"""Temporary names of `atomic.write_text`."""
+_LEFT_BEHIND = re.compile(
+    r"\.(config[\w.-]*\.yaml|command\.txt|error\.log|(meta|status|result|nonfinite)\.json|metrics\.jsonl"
+    r"|(q_table|episodes)\.csv)-[0-9]+"
+)
+"""Temporary names of `atomic.write_text` in a run folder."""
 
 
 def is_file(path: Path) -> bool:
@@ -255,13 +258,15 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def sweep(path: Path, names: re.Pattern[str] = _LEFT_BEHIND) -> None:
-    """Remove entries with temporary names from a folder, which a killed process left. Errors are ignored.
+def sweep(path: Path, names: re.Pattern[str] = _LEFT_BEHIND, folders: re.Pattern[str] | None = None) -> None:
+    """Remove what a killed process left in a folder: files and links with these names. Errors are ignored.
 
-    Call it while the run is locked.
+    folders: the names of folders to remove with their content. Anything else is the user's. Call it while the run is
+    locked.
     """
     for entry in entries(path):
-        if names.fullmatch(entry.name):
+        pattern = folders if is_folder(entry) else names
+        if pattern is not None and pattern.fullmatch(entry.name):
             with contextlib.suppress(OSError):
                 remove(entry)
 

@@ -32,6 +32,9 @@ A run writes them to its folder.
 undead: list[object] = []
 """What is never destroyed, because its destructor may hang: environments with a `__del__` of their own."""
 
+started_in: str | None = None
+"""The working directory in which the command was typed, for `absolute`; None in a process without a command line."""
+
 _umask = os.umask(0o077)  # it can only be read by setting it
 os.umask(_umask)
 
@@ -48,6 +51,11 @@ def require_working_directory() -> None:
         os.getcwd()
     except OSError as error:
         raise ConfigError("the working directory was deleted", "cd", "change to a folder that exists") from error
+
+
+def absolute(path: str | os.PathLike[str]) -> Path:
+    """Return the absolute path of what the user typed. A plugin or an environment may have changed the directory."""
+    return Path(started_in or os.getcwd(), path)
 
 
 def keep_umask() -> None:

@@ -25,6 +25,10 @@ def interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
+def no_answer(number: int, frame: FrameType | None) -> None:
+    """Let a signal pass. Programs that the process starts do not inherit this handler, as they do SIG_IGN."""
+
+
 @contextlib.contextmanager
 def answering(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     """Handle the stop signals inside with `handler`. nohup makes a process ignore SIGHUP: it stays ignored."""

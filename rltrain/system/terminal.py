@@ -21,7 +21,14 @@ _UNKNOWN_WIDTH = 1000
 
 def is_drawable(stream: Any) -> bool:
     """Return True if a text stream is a terminal that obeys control codes."""
-    return bool(stream.isatty()) and os.environ.get("TERM") not in ("dumb", "unknown")
+    return _is_terminal(stream) and os.environ.get("TERM") not in ("dumb", "unknown")
+
+
+def _is_terminal(stream: Any) -> bool:
+    try:
+        return bool(stream.isatty())
+    except (AttributeError, ValueError):  # a user's own stream, with little more than `write`; a closed one
+        return False
 
 
 def has_colour(stream: Any) -> bool:
@@ -36,7 +43,7 @@ def styled(text: str, style: str, stream: Any) -> str:
 
 def width(stream: Any) -> int:
     """Return the columns of a terminal; if it does not tell them, those of COLUMNS, or many."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, AttributeError, TypeError, ValueError):  # all but the first: a user's own stream
         if columns := os.get_terminal_size(stream.fileno()).columns:
             return columns
     given = os.environ.get("COLUMNS", "")
@@ -48,7 +55,7 @@ def wrapped(text: str, stream: Any, indent: int = 0) -> str:
 
     indent: number of spaces before the second line and later ones.
     """
-    return "\n".join(broken(text, width(stream), indent)) if stream.isatty() else text
+    return "\n".join(broken(text, width(stream), indent)) if _is_terminal(stream) else text
 
 
 def broken(text: str, columns: int, indent: int = 0) -> list[str]:
@@ -71,8 +78,8 @@ def guard() -> None:
     """Make print() ignore write errors: `rltrain ... 2>&1 | head`, a dropped connection, `2>&-`, a log on a full disk.
 
     Errors of stderr are ignored, because it has only messages. The user may save stdout, so `check_stdout` reports a
-    full disk at the end; the training does not fail because of it. Call this in every process that prints; a second
-    call changes nothing.
+    full disk at the end; the training does not fail because of it. Call this in every process that prints, and again
+    when code of the user's has replaced a stream: one of the user's own stays, one that is gone is put back.
     """
     # `2>&-` closes descriptor 2. Fill descriptors 0 to 2, or the next file that is opened would become stderr.
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
@@ -80,10 +87,14 @@ def guard() -> None:
     os.close(descriptor)
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if stream is None:
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (stays open as long as the process)
-        elif not isinstance(stream, _Guarded):
-            setattr(sys, name, _Guarded(stream, retries=name == "stderr"))
+        if isinstance(stream, _Guarded):
+            continue
+        if stream is None:  # Python was started without it, or a user's module set it to None
+            guarded = _guarded.get(name) or _Guarded(open(os.devnull, "w"), retries=False)  # noqa: SIM115 (stays open)
+        else:
+            guarded = _Guarded(stream, retries=name == "stderr")
+        setattr(sys, name, guarded)
+        _guarded[name] = guarded
 
 
 def check_stdout() -> None:
@@ -108,10 +119,12 @@ class _Guarded:
     def write(self, text: str) -> int:
         """Write the text, or drop it if that fails."""
         try:
-            return int(self._stream.write(text))
+            self._stream.write(text)
         except OSError as error:
             self._redirect(error)
-        except ValueError:  # an environment has closed it
+        except UnicodeEncodeError as error:  # PYTHONIOENCODING=ascii, and a name with an accent
+            self._stream.write(text.encode(error.encoding, "backslashreplace").decode(error.encoding))
+        except Exception:  # an environment has closed it, or has put a stream of its own in its place
             self.error = self.error or OSError(errno.EBADF, os.strerror(errno.EBADF))
         return len(text)
 
@@ -121,15 +134,12 @@ class _Guarded:
             self._stream.flush()
         except OSError as error:
             self._redirect(error)
-        except ValueError:
-            pass  # closed: `write` tells whether output was lost
+        except Exception:
+            pass  # closed, or it has no flush: `write` tells whether output was lost
 
     def isatty(self) -> bool:
         """Return True for a terminal that is open."""
-        try:
-            return bool(self._stream.isatty())
-        except ValueError:
-            return False
+        return _is_terminal(self._stream)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -142,5 +152,11 @@ class _Guarded:
         null = os.open(os.devnull, os.O_WRONLY)
         try:
             os.dup2(null, self._stream.fileno())
+        except (AttributeError, ValueError):
+            pass  # a user's own stream, without a descriptor
         finally:
             os.close(null)
+
+
+_guarded: dict[str, _Guarded] = {}
+"""The stream that stands, or stood, in the place of `sys.stdout` and of `sys.stderr`."""

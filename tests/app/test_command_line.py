@@ -277,6 +277,39 @@ def test_reproducing_a_run_imports_no_module_that_is_not_named(command, tmp_path
         assert outcome.code == 2 and "would import the module 'evil'" in outcome.last_line, outcome.err
 
 
+@pytest.mark.parametrize("key", ["kwargs", "name"])
+def test_a_run_of_somebody_else_reads_no_variable(key, command, monkeypatch):
+    """Bug: `reproduce` of somebody else's run gave the environment a password, and wrote it to the new config.yaml."""
+    monkeypatch.setenv("SECRET", "hunter2")
+    assert command(*TABLE, "total_steps=50", *QUICK).code == 0
+    folder = Path("runs/latest").resolve()
+    values = plain(folder)
+    if key == "name":
+        values["name"] = "${oc.env:SECRET}"
+    else:
+        values["env"]["kwargs"] = {"options": ["a", "${oc.env:SECRET}"]}
+    (folder / "config.yaml").write_text(yaml.safe_dump(values))
+    for words in (["reproduce", folder], [f"config={folder}/config.yaml"]):
+        outcome = command(*words)
+        assert outcome.code == 3 and "'${oc.env:SECRET}'" in outcome.last_line, outcome.err
+    assert not [path for path in Path("runs").rglob("*.yaml") if "hunter2" in path.read_text()]
+
+
+def test_what_hydra_itself_cannot_take_is_no_bug_of_ours(command):
+    """Bug: AttributeError in OmegaConf, told as a bug of rltrain."""
+    outcome = command("-m", *TABLE, "hydra.sweeper.params={seed: '0,1'}")
+    assert outcome.code == 2 and "hydra.sweeper.params" in outcome.last_line, outcome.err
+
+
+def test_a_pipe_among_the_users_algorithms_is_passed_over(command, tmp_path):
+    """Bug: every command with --config-dir waited for it, for ever."""
+    (tmp_path / "conf" / "algo").mkdir(parents=True)
+    os.mkfifo(tmp_path / "conf" / "algo" / "mine.yaml")
+    with fails_after(30):
+        outcome = command("--config-dir", "conf", *TABLE, "total_steps=50", *QUICK)
+    assert outcome.code == 0, outcome.err
+
+
 def test_a_file_does_not_choose_a_place_outside_of_the_working_directory(command, tmp_path, monkeypatch):
     """Bugs: `reproduce` of somebody else's run wrote where its run_dir said, or its env.name with `..`."""
     assert command(*TABLE, "total_steps=50", *QUICK).code == 0

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from in_time import fails_after
-from small_runs import QUICK
+from small_runs import QUICK, small
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.plugins.hparams import metadata
 
@@ -181,6 +181,24 @@ def test_a_sweep_can_be_extended(command):
     place = only_sweep(outcome)
     assert "2 of 3 jobs are done already" in outcome.err
     assert sorted(path.name for path in place.glob("0*")) == ["00_seed-0", "01_seed-1", "02_seed-2"]
+
+
+def test_jobs_with_another_plugin_are_other_jobs(command, tmp_path):
+    """Bug: an id that another module registers counted as done, with the score of the other environment."""
+    for module, gain in (("plain", 1), ("tenfold", 10)):
+        (tmp_path / f"{module}_lake.py").write_text(
+            "import gymnasium\nfrom gymnasium.wrappers import TransformReward\n"
+            "def make(**kwargs):\n"
+            f"    return TransformReward(gymnasium.make('FrozenLake-v1', **kwargs), lambda reward: {gain} * reward)\n"
+            "if 'Two-Lakes-v0' in gymnasium.registry:\n    del gymnasium.registry['Two-Lakes-v0']\n"
+            "gymnasium.register('Two-Lakes-v0', make, max_episode_steps=20)\n"
+        )
+    lakes = ["-m", *small("dqn", "gym"), "env.id=Two-Lakes-v0", "seed=0,1", "total_steps=100"]
+    assert command(*lakes, "plugins=[plain_lake]").code == 0
+    again = command(*lakes, "plugins=[plain_lake]", "skip_done=true")
+    assert again.code == 0 and "2 of 2 jobs are done already" in again.err
+    other = command(*lakes, "plugins=[tenfold_lake]", "skip_done=true")
+    assert other.code == 0 and "done already" not in other.err, other.err
 
 
 PLACES = {

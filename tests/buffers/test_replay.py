@@ -1,5 +1,7 @@
 """The deduplicated replay against a naive one, and hand-worked numbers."""
 
+import functools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -231,6 +233,29 @@ def test_saved_numbers_that_index_memory_are_checked(name, value):
     for key, wrong in (("used", 41), ("used", -1), ("adds", -1), ("rows", 0)):
         with pytest.raises(ValueError, match="the saved"):
             build(3, 40, 4, 3).load_state_dict(state | {"frame": state["frame"] | {key: wrong}})
+
+
+def test_saved_actions_and_states_that_no_network_has_are_refused():
+    """Bug: action 1000 of 2 ended in an index error of the first update, and on a GPU in a failed kernel."""
+    rng = np.random.default_rng(0)
+
+    def states(num_actions=2, num_states=5):
+        made = functools.partial(Replay, num_actions=num_actions, num_states=num_states)
+        return made(40, 2, (), np.int64, (), np.int64, 1, 1, 0.99, rng)
+
+    replay = states(None, None)
+    first, no = np.ones(2, np.bool_), np.zeros(2, np.bool_)
+    for frame in range(5):
+        state = np.full(2, frame)
+        replay.add(Transition(state, state % 2, np.ones(2, np.float32), no, no, (state + 1) % 5, first, no))
+        first = no
+    state = loaded(replay.state_dict())
+    states().load_state_dict(state)
+    for limits, words in (((1, 5), r"action is outside 0\.\.0"), ((2, 4), r"frame is outside 0\.\.3")):
+        with pytest.raises(ValueError, match=f"the saved replay's {words}"):
+            states(*limits).load_state_dict(state)
+    with pytest.raises(ValueError, match="the saved replay has"):
+        states().load_state_dict(state | {"frame": state["frame"] | {"adds": 10**30}})
 
 
 def test_atari_frames_cost_under_7500_bytes_each():

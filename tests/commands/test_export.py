@@ -152,13 +152,31 @@ def test_a_device_or_a_folder_is_no_file_to_write(kind, made, command, tmp_path)
     assert not (tmp_path / "pipe").is_file()
 
 
+def test_a_full_disk_keeps_the_older_file_in_the_run_too(made, command, tmp_path, monkeypatch):
+    """Bug: in its default place the older file was removed first. A link there is replaced, not followed."""
+    run = shutil.copytree(made("cartpole"), tmp_path / "run", symlinks=True)
+    first = command("export", run, "format=torchscript")
+    assert first.code == 0
+    place = next((run / "export").glob("*.pt"))
+    older = place.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", refuse)
+        assert command("export", run, "format=torchscript").code == 7
+    assert place.read_bytes() == older
+    place.rename(tmp_path / "elsewhere.pt")
+    place.symlink_to(tmp_path / "elsewhere.pt")
+    (tmp_path / "elsewhere.pt").write_text("not ours")
+    assert command("export", run, "format=torchscript").code == 0
+    assert place.is_file() and not place.is_symlink() and (tmp_path / "elsewhere.pt").read_text() == "not ours"
+
+
+def refuse(descriptor):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 def test_a_full_disk_keeps_the_older_file(made, command, tmp_path, monkeypatch):
     """Bug: torch's own writer ended the process with C++ frames where the disk was full."""
     (tmp_path / "a.pt").write_text("older")
-
-    def refuse(descriptor):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
     monkeypatch.setattr(os, "fsync", refuse)
     outcome = command("export", made("cartpole"), "format=torchscript", "out=a.pt")
     assert outcome.code == 7

@@ -1,6 +1,7 @@
 """`rltrain plot` on real runs and on folders written by hand."""
 
 import csv
+import errno
 import os
 import sys
 
@@ -111,11 +112,41 @@ def test_a_place_that_cannot_be_written_is_a_disk_error(made, command, tmp_path)
     assert "the figure cannot be written" in outcome.last_line
 
 
-def test_drawing_asks_for_no_display(made, command, monkeypatch):
-    monkeypatch.setenv("MPLBACKEND", "TkAgg")
+def test_a_full_disk_keeps_the_older_picture(made, command, tmp_path, monkeypatch):
+    """Bug: half a picture in the place of a whole one."""
+    assert command("plot", made("cartpole")).code == 0
+    older = {path.name: path.read_bytes() for path in tmp_path.glob("curves.*")}
+
+    def refuse(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    outcome = command("plot", made("cartpole"), "by=env")
+    assert outcome.code == 7 and "No space left on device" in outcome.last_line
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == older and len(older) == 2
+
+
+def test_settings_of_matplotlib_that_it_cannot_read_are_told(made, command, monkeypatch):
+    """Bug: a file matplotlibrc in another encoding, told as a bug of rltrain."""
+
+    class Unreadable:
+        def find_spec(self, name, path=None, target=None):
+            if name == "matplotlib.figure":
+                raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
+
+    monkeypatch.delitem(sys.modules, "matplotlib.figure", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Unreadable(), *sys.meta_path])
+    outcome = command("plot", made("cartpole"))
+    assert outcome.code == 4 and "matplotlib cannot be imported: UnicodeDecodeError" in outcome.last_line, outcome.err
+
+
+@pytest.mark.parametrize("backend", ["TkAgg", "nonsense"])
+def test_drawing_asks_for_no_display(backend, made, command, monkeypatch):
+    monkeypatch.setenv("MPLBACKEND", backend)
     monkeypatch.delenv("DISPLAY", raising=False)
     assert command("plot", made("cartpole")).code == 0
     assert "matplotlib.pyplot" not in sys.modules
+    assert os.environ["MPLBACKEND"] == "agg", "matplotlib refuses what it does not know when it is imported"
 
 
 def test_the_curves_of_a_sweep_are_grouped_by_what_varies(command):
@@ -136,13 +167,13 @@ def test_the_numbers_overwrite_no_file_that_plot_did_not_write(name, command, tm
     content = "" if name == "empty.csv" else "rank,env\n"
     os.mkfifo(path) if name == "pipe.csv" else path.write_text(content)
     outcome = command("plot", folder, f"out={path.with_suffix('.png')}")
-    assert outcome.code == 2 and f"would overwrite {path}" in outcome.last_line, outcome.err
+    assert outcome.code == 2 and f"would overwrite {path.relative_to(tmp_path)}" in outcome.last_line, outcome.err
     assert not path.with_suffix(".png").exists() and (name == "pipe.csv" or path.read_text() == content)
 
 
 def test_plot_overwrites_its_own_numbers(tmp_path):
     """Bug: the second plot of the same runs is refused."""
-    plot._write_numbers(tmp_path / "a.csv", [])
+    (tmp_path / "a.csv").write_bytes(plot._numbers([]))
     assert plot._is_ours(tmp_path / "a.csv")
 
 

@@ -1,14 +1,19 @@
 """Checkpoints that are cut, flipped, emptied, incomplete, foreign or hostile: told, passed over, never half loaded."""
 
+import contextlib
+import functools
 import json
 import os
 import pickle
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hydra.core.global_hydra import GlobalHydra
 from small_runs import small
 
+from rltrain import cli
 from rltrain.config import saved as saved_config
 from rltrain.run import checkpoint, checkpoint_files
 
@@ -157,3 +162,84 @@ def test_a_file_made_to_run_code_runs_nothing_and_ends_with_code_3(attempt, runs
     outcome = command("resume", run, "total_steps=450", "progress=false")
     assert not sign.exists()
     assert outcome.code in ((3,) if name != "config.yaml" else (2, 3)), outcome.err
+
+
+ALGOS = {"per_dqn": "cartpole", "dqn": "frozen_lake", "ppo": "cartpole", "a2c": "frozen_lake", "pqn": "cartpole"}
+ALGOS |= {"reinforce": "cartpole", "impala": "cartpole", "q_learning": "frozen_lake", "monte_carlo": "frozen_lake"}
+REMOVED = object()
+
+
+def leaves(state, path=()):
+    """(keys, value) of everything in a state that is no mapping and no list of lists."""
+    if isinstance(state, dict) or (isinstance(state, list) and any(isinstance(item, list | dict) for item in state)):
+        for key, value in state.items() if isinstance(state, dict) else enumerate(state):
+            yield from leaves(value, (*path, key))
+    else:
+        yield path, state
+
+
+def other(value, rng):
+    """Something else in the place of a value of a state, which is not finite, too large or of another kind."""
+    kind = int(rng.integers(12))
+    array = value.numpy() if hasattr(value, "numpy") else value
+    if kind == 11 or getattr(array, "dtype", np.dtype(object)).kind not in "biuf":
+        return [REMOVED, None, -1, 10**30, "text", [], {}, 1.5, float("nan"), [1], {"a": 1}, 0][int(rng.integers(12))]
+    if kind < 4 and array.size:
+        array = array.copy()
+        values = [1e30, -1.0, np.nan, np.inf] if array.dtype.kind == "f" else [1, 0, 100, array.flat[0]]
+        array.flat[int(rng.integers(array.size))] = values[kind]
+        return array
+    scalar, cast = np.zeros((), array.dtype), array.astype(np.float64 if array.dtype.kind != "f" else np.int64)
+    return [array[None], array.ravel()[:0], cast, scalar, 3, "text", None][kind % 7]
+
+
+@pytest.fixture(scope="session")
+def run_of(tmp_path_factory):
+    """Make a run of an algorithm with one checkpoint, once; the state in it can be changed."""
+    made: dict[str, Path] = {}
+
+    def make(algo):
+        if algo not in made:
+            place = tmp_path_factory.mktemp(algo)
+            args = [*small(algo, ALGOS[algo]), "total_steps=300", "eval_every_steps=150", f"run_dir={place}"]
+            GlobalHydra.instance().clear()
+            assert cli.run(args) == 0
+            made[algo] = (place / "latest").resolve()
+        return made[algo]
+
+    return make
+
+
+@pytest.mark.tries(90)
+@pytest.mark.parametrize("algo", ALGOS)
+def test_a_changed_value_is_refused_or_trains(attempt, algo, run_of, tmp_path, command):
+    """Bugs: an error of the first update, told as a bug of rltrain, for a value that a checkpoint's own manifest
+    vouches for."""
+    run = shutil.copytree(run_of(algo), tmp_path / "run", symlinks=True)
+    for older in complete(run)[:-1]:
+        shutil.rmtree(older)
+    (newest,) = complete(run)
+    facts, state = checkpoint_files.manifest(newest), plain(checkpoint_files.read(newest))
+    rng = np.random.default_rng([attempt, *algo.encode()])
+    found = list(leaves(state))
+    (*keys, last), value = found[int(rng.integers(len(found)))]
+    changed = other(value, rng)
+    part = functools.reduce(lambda part, key: part[key], keys, state)
+    if changed is REMOVED:
+        del part[last]
+    else:
+        part[last] = changed
+    shutil.rmtree(newest)
+    newest.mkdir()
+    with contextlib.suppress(TypeError, ValueError, OverflowError):  # it cannot be written
+        checkpoint_files.write(newest, state, {key: fact for key, fact in facts.items() if key != "members"})
+    outcome = command("resume", run, "total_steps=420", "progress=false")
+    told = f"{'/'.join(map(str, keys))}/{last}: {value!r} became {changed!r}\n{outcome.err}"
+    assert outcome.code in (0, 3, 5) and "a bug in rltrain" not in outcome.err and "Traceback" not in outcome.err, told
+
+
+def plain(state):
+    """A state as it was before it was saved: pieces become arrays."""
+    if isinstance(state, dict):
+        return {key: plain(value) for key, value in state.items()}
+    return state.array() if hasattr(state, "array") else state

@@ -79,8 +79,29 @@ def test_a_state_is_taken_back_to_the_last_bit_and_one_of_other_shapes_is_refuse
     for index, statistics in state["state"].items():
         assert all(torch.equal(again["state"][index][key], value) for key, value in statistics.items())
     state["state"]["0"]["exp_avg"] = torch.zeros(3, 3)
-    with pytest.raises(ValueError, match=r"is \(3, 3\), not"):
+    with pytest.raises(ValueError, match=r"'exp_avg': \(3, 3\).*, not "):
         optimizers.load_state_dict(other, trained, state)
+
+
+@pytest.mark.parametrize("change", ["other optimizer", "missing", "scalar"])
+def test_statistics_of_another_optimizer_are_refused_and_its_settings_are_not_taken(change):
+    """Bugs: KeyError: 'exp_avg' in the first update; a checkpoint that says `maximize` trains away from the optimum."""
+    network = actor_critic()
+    trained = Trained(network)
+    optimizer, _, _ = stepped_twice(network, trained)
+    state = copy.deepcopy(optimizers.state_dict(optimizer, trained))
+    state["param_groups"][0] |= {"maximize": True, "eps": 1.0, "lr": 0.25}
+    optimizers.load_state_dict(optimizer, trained, state)
+    group = optimizer.param_groups[0]
+    assert (group["maximize"], group["eps"], group["lr"]) == (False, 1e-8, 0.25)
+    statistics = state["state"]["0"]
+    average = statistics.pop("exp_avg")
+    if change == "other optimizer":
+        statistics["square_avg"] = average
+    elif change == "scalar":
+        statistics["exp_avg"] = torch.zeros(())
+    with pytest.raises(ValueError, match=r"the optimizer's statistics of .* have the shapes"):
+        optimizers.load_state_dict(optimizer, trained, state)
 
 
 def test_a_network_that_has_left_its_one_tensor_is_refused():

@@ -161,6 +161,21 @@ def test_the_best_checkpoint_is_offered_only_where_eval_takes_it(fault, tmp_path
     assert ("can still use checkpoint=best" in caught.value.fix) == (fault == "none")
 
 
+def test_a_checkpoint_that_a_killed_save_had_moved_away_is_put_back(tmp_path):
+    """Bug: between the two renames of a save of the same step, kill -9 left two temporary names, and both were
+    removed."""
+    step = checkpoint.save(tmp_path, 1, tiny(1))
+    step.rename(step.with_name(".replaced-000000001-12"))
+    step.with_name(".partial-000000001-12").mkdir()
+    checkpoint.sweep(tmp_path)
+    assert checkpoint.find(tmp_path) == step and not list((tmp_path / "checkpoints").glob(".*-12"))
+    step.rename(step.with_name(".replaced-000000001-12"))
+    checkpoint.save(tmp_path, 1, tiny(2))
+    checkpoint.sweep(tmp_path)  # the newer one has taken its place
+    assert not list(step.parent.glob(".replaced*"))
+    assert checkpoint.load(tmp_path)[1]["agent"]["q_table"][0, 0] == 2
+
+
 def test_digits_of_other_scripts_are_no_step(tmp_path):
     """Bug: Python takes Arabic digits for a number, so a folder of somebody's was the newest checkpoint, or removed."""
     step = checkpoint.save(tmp_path, 1, tiny(1))

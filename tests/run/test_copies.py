@@ -156,9 +156,11 @@ def test_a_full_disk_at_the_resumed_configuration_leaves_a_run_that_resumes(run,
 def test_temporary_files_of_a_killed_process_are_swept(run, command):
     """Bugs: `.last-N` stays for ever; what the user keeps under a similar name goes with it."""
     left = [run / ".status.json-12", run / "checkpoints" / ".best-12", run / "checkpoints" / ".partial-000000400-12"]
-    mine = [run / ".notes", run / "checkpoints" / ".vscode-server"]
+    mine = [run / ".notes", run / "checkpoints" / ".vscode-server", run / ".notes-1", run / ".backup-20261129"]
+    mine += [run / "checkpoints" / ".best-20261129", run / ".status.json-13"]  # folders
     for path in left + mine:
-        path.mkdir() if "partial" in path.name else path.write_text("x")
+        is_folder = "partial" in path.name or path.name.endswith(("29", "13"))
+        path.mkdir() if is_folder else path.write_text("x")
     assert command("resume", run, "total_steps=410", "progress=false").code == 0
     assert not any(map(os.path.lexists, left))
     assert all(path.exists() for path in mine)
@@ -230,6 +232,14 @@ def test_a_file_of_the_users_called_latest_stays(tmp_path, capfd):
         run_folder._point_latest(tmp_path, tmp_path / name)
         assert os.readlink(tmp_path / "latest") == name
     assert [path.name for path in tmp_path.iterdir()] == ["latest"]
+    (tmp_path / ".latest-backup").mkdir()
+    (tmp_path / ".latest-7").write_text("mine")
+    (tmp_path / ".latest-8").symlink_to("gone")  # a killed process's
+    for path in tmp_path.glob(".latest-*"):
+        os.utime(path, (0, 0), follow_symlinks=False)
+    run_folder._point_latest(tmp_path, tmp_path / "c")
+    assert os.readlink(tmp_path / "latest") == "c", "a folder of the user's keeps the link from moving"
+    assert {path.name for path in tmp_path.iterdir()} == {"latest", ".latest-backup", ".latest-7"}
 
 
 def test_a_lock_whose_file_an_environment_closed_is_let_go(tmp_path):

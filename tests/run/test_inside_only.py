@@ -15,11 +15,16 @@ CALLS = {"open", "read_text", "write_text", "read_bytes", "write_bytes", "mkdir"
 
 ALLOWED = {
     "run/checkpoint_files.py": {"write", "read", "sync"},  # in a new folder; members that `verify` has checked
-    "run/checkpoint.py": {"save", "_remove_old", "point"},  # names in `checkpoints`, which is a folder of the run
-    "run/own_code.py": {"copy", "_tell_changes"},  # in the folder of a new run; the user's own modules
+    "run/checkpoint.py": {
+        "save",
+        "_remove_old",
+        "point",
+        "sweep",
+    },  # names in `checkpoints`
+    "run/own_code.py": {"copy", "_differ"},  # in the folder of a new run; the user's own modules
     "run/folder.py": {"create", "_point_latest", "_processor"},  # a new folder, and run_dir, which is the user's
     "run/panel.py": {"_earlier"},  # the folder of the runs beside, which is the user's
-    "commands/plot.py": {"main", "_write_numbers"},  # the user's out=FILE
+    "commands/plot.py": {"main"},  # the user's out=FILE
     "commands/export.py": {"main"},  # the user's out=FILE
     "commands/resume.py": {"_plain"},  # values of the command line
     "commands/list.py": None,  # YAML of rltrain and of the user, not of runs

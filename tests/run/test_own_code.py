@@ -83,3 +83,19 @@ def test_a_copy_that_cannot_be_compared_stops_no_command(kind, run, tmp_path, ca
         os.mkfifo(run / "code" / "maze_of_mine.py")
     own_code.find(WORDS)
     assert capsys.readouterr().err == ""
+
+
+def test_a_copy_of_another_size_is_not_read(run, tmp_path, monkeypatch, capsys):
+    """Bug: 3,000 files of 5 MB that are holes made `eval` read 15 GB before it began."""
+    for name in ("maze_of_mine.py", "stranger.py"):
+        os.truncate(run / "code" / name, 4_999_999) if name in FILES else write(run / "code", {name: "x" * 4_999_999})
+    read, original = [], own_code.inside.read_bytes
+
+    def noted(path, *given):
+        read.append(path.name)
+        return original(path, *given)
+
+    monkeypatch.setattr(own_code.inside, "read_bytes", noted)
+    own_code.find(WORDS)
+    assert "maze_of_mine.py differs" in capsys.readouterr().err
+    assert "maze_beside.py" in read and not {"maze_of_mine.py", "stranger.py"} & set(read)

@@ -34,7 +34,7 @@ from rltrain.errors import EnvironmentFailure, OutOfMemory, ProcessLost, Rltrain
 from rltrain.run.checkpoint import Stateful
 from rltrain.runtime import ray_cluster
 from rltrain.runtime.share import Share
-from rltrain.system import out_of_memory, process
+from rltrain.system import out_of_memory, process, signals
 
 _WAIT_S = 0.5
 """The longest wait for a chunk, in seconds, before the caller looks for signals."""
@@ -52,7 +52,7 @@ class Host:
     def __init__(self, make: Callable[[], Player]) -> None:
         # Ctrl-C and a scheduler's signals reach the whole process group. The learner decides when its actors end.
         for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)
+            signal.signal(number, signals.no_answer)
         self._make = make
         self._player: Player | None = None
 

@@ -17,15 +17,17 @@ from rltrain.nn import device as devices
 
 def make_replay(
     config: DQNConfig,
-    frame_space: gymnasium.Space,
+    spaces: tuple[gymnasium.Space, gymnasium.Space],
     stack_num: int,
     generator: np.random.Generator,
     device: torch.device,
 ) -> Replay | PrioritizedReplay:
     """Return a uniform or prioritized replay buffer that stores single frames.
 
-    The frames are on the device if `replay_device` and the free memory of the device allow it. Raises OutOfMemory.
+    spaces: of single frames and of actions. The frames are on the device if `replay_device` and the free memory of the
+    device allow it. Raises OutOfMemory.
     """
+    frame_space, action_space = spaces
     shape, dtype = tuple(frame_space.shape or ()), frame_space.dtype
     assert dtype is not None
     num_bytes = config.replay_capacity * math.prod(shape) * dtype.itemsize
@@ -42,6 +44,8 @@ def make_replay(
         config.gamma,
         generator,
         functools.partial(DeviceFrames, device=device) if on_device else HostFrames,
+        getattr(action_space, "n", None),
+        getattr(frame_space, "n", None),
     )
     return (
         PrioritizedReplay(replay, config.priority_alpha, config.priority_beta_start) if config.prioritized else replay

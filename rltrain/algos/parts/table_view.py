@@ -32,7 +32,7 @@ def show_policy(env: GymConfig, q: np.ndarray) -> None:
     """Print the greedy policy of q [S, A] on the environment's grid, if the environment has one."""
     picture = toy_text.policy_picture(env, q.argmax(axis=1))
     try:
-        picture.encode(sys.stderr.encoding or "ascii")
+        picture.encode(getattr(sys.stderr, "encoding", None) or "ascii")
     except UnicodeEncodeError:
         picture = picture.translate(str.maketrans("←→↑↓", "<>^v"))
     if picture:

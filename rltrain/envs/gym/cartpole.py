@@ -4,6 +4,7 @@ Stepping gymnasium's environments one after another takes three times as long. T
 random generators and provide the state for checkpoints.
 """
 
+import os
 from typing import Any
 
 import gymnasium
@@ -21,12 +22,18 @@ def fits(config: GymConfig, num_envs: int) -> bool:
         return False
     # A plugin may register another environment, settings or wrappers under this id, or replace a function of the class.
     spec = gymnasium.spec(config.id)
-    own = (CartPoleEnv.__init__, CartPoleEnv.reset, CartPoleEnv.step)
+    own = (gymnasium.make, CartPoleEnv.__init__, CartPoleEnv.reset, CartPoleEnv.step)
     return (
         spec.entry_point == f"{CartPoleEnv.__module__}:{CartPoleEnv.__name__}"
         and not (spec.kwargs or spec.additional_wrappers)
-        and all(getattr(function, "__module__", "") == CartPoleEnv.__module__ for function in own)
+        and all(_is_own(function) for function in own)
     )
+
+
+def _is_own(function: Any) -> bool:
+    """Return true for a function of gymnasium's. Its name and module can be those of another: functools.wraps."""
+    code = getattr(function, "__code__", None)
+    return code is not None and code.co_filename.startswith(os.path.dirname(gymnasium.__file__) + os.sep)
 
 
 class CartPolePool(GymPool):

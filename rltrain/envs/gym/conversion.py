@@ -9,6 +9,7 @@ from gymnasium import spaces as gym_spaces
 
 from rltrain.config.environments import GymConfig
 from rltrain.envs.gym.guard import environment_code
+from rltrain.envs.spaces import ScaledActions
 from rltrain.errors import ConfigError, EnvironmentFailure
 
 
@@ -45,13 +46,13 @@ class Conversion:
             scales = config.scale_actions
             if scales is None:
                 scales = far_actions(action_space)
-            if scales:
+            if scales and _scalable(action_space).any():
                 self._scaled = _scalable(action_space)
                 low, high = (
                     np.where(self._scaled, end, bound).astype(np.float32)
                     for end, bound in ((-1, self.action_space.low), (1, self.action_space.high))
                 )
-                self.action_space = gym_spaces.Box(low, high, dtype=np.float32)
+                self.action_space = ScaledActions(low, high, action_space)
 
     def actions(self, action: np.ndarray) -> Sequence[Any] | np.ndarray:
         """Return the argument of each environment's `step` for actions [B] or [B, K] int64 or [B, A] float32."""

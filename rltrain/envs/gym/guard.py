@@ -12,7 +12,7 @@ import gymnasium
 from rltrain.config.user_code import describe
 from rltrain.envs.patience import CLOSING_S, StandsStill, interruptible
 from rltrain.errors import EnvironmentFailure, Halt, RltrainError, printable
-from rltrain.system import out_of_memory, process, signals
+from rltrain.system import out_of_memory, process, signals, terminal
 
 
 class Exited(Exception):
@@ -30,7 +30,7 @@ class environment_code:
 
     def __enter__(self) -> None:
         global _is_inside
-        self._before, self._process = _is_inside, os.getpid()
+        self._before, self._process, self._streams = _is_inside, os.getpid(), (sys.stdout, sys.stderr)
         _is_inside = _is_inside or threading.get_ident() == _main
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
@@ -39,6 +39,8 @@ class environment_code:
             _is_inside = self._before
         if os.getpid() != self._process:  # the environment has forked: the trainer's copy must not train, too
             process.exit_now(0)
+        if sys.stdout is not self._streams[0] or sys.stderr is not self._streams[1]:
+            terminal.guard()  # what it was replaced by may have less than a stream has
         if error is None or isinstance(error, RltrainError | Halt):
             return
         if isinstance(error, KeyboardInterrupt) and (

@@ -1,6 +1,7 @@
 """Make a gymnasium environment, and find its spaces and its time limit."""
 
 import contextlib
+import copy
 import dataclasses
 import importlib.util
 import re
@@ -36,8 +37,9 @@ def make_env(config: GymConfig) -> gymnasium.Env:
     try:
         with guard.environment_code(config.id), warnings.catch_warnings(), interruptible(limit_s):
             warnings.simplefilter("ignore")
+            kwargs = copy.deepcopy(config.kwargs)  # a constructor may take entries out of a mapping that it is given
             return gymnasium.make(
-                config.id, max_episode_steps=config.max_episode_steps, disable_env_checker=True, **config.kwargs
+                config.id, max_episode_steps=config.max_episode_steps, disable_env_checker=True, **kwargs
             )
     except StandsStill as hang:
         what = "hung while it was made, and the run stops" if is_stopping() else f"was not made in {limit_s:g} s"

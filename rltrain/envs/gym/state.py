@@ -32,11 +32,24 @@ def save(env: gymnasium.Env) -> dict[str, Any]:
 
 
 def restore(env: gymnasium.Env, state: dict[str, Any]) -> None:
-    """Restore the state that `save` returned. Raises ValueError for attributes that are not the environment's state."""
+    """Restore the state that `save` returned. Raises ValueError for what is not the environment's state."""
+    own = save(env)
+    if state.keys() != own.keys():
+        raise ValueError(f"the saved environment has {', '.join(sorted(state))}, not {', '.join(sorted(own))}")
     for name, value in state.items():
         if name == "generator":
             env.np_random.bit_generator.state = value
-        elif name not in _ATTRIBUTES:
-            raise ValueError(f"'{name}' is no state of the environment")
-        else:
-            setattr(env, name, value[()] if isinstance(value, np.ndarray) and value.ndim == 0 else value)
+            continue
+        value = value[()] if isinstance(value, np.ndarray) and value.ndim == 0 else value
+        if not _is_like(value, own[name]) or (name == "s" and value not in range(int(env.observation_space.n))):  # type: ignore[attr-defined]
+            raise ValueError(f"the saved environment has the {name} {value!r}")
+        setattr(env, name, value)
+
+
+def _is_like(value: Any, own: Any) -> bool:
+    """Return true for a number or None, or for an array where the environment has an array or nothing yet."""
+    if isinstance(own, np.ndarray) and own.ndim:
+        return isinstance(value, np.ndarray) and value.shape == own.shape and value.dtype.kind in "biuf"
+    if isinstance(value, np.ndarray):
+        return own is None and value.dtype.kind in "biuf"
+    return value is None or isinstance(value, bool | int | float | np.number | np.bool_)

@@ -20,6 +20,7 @@ from rltrain.config.user_code import describe
 from rltrain.envs import global_random
 from rltrain.envs.patience import Clock, is_stopping
 from rltrain.errors import EnvironmentFailure, RltrainError
+from rltrain.system import signals
 
 _PR_SET_PDEATHSIG = 1
 _CHECK_S = 0.1
@@ -43,7 +44,7 @@ def serve(pipe: Connection, make: Callable[..., Any], arguments: tuple[Any, ...]
     # Ctrl-C and a scheduler's signals reach the whole process group. The trainer decides when its workers end.
     for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP"):
         if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
+            signal.signal(getattr(signal, name), signals.no_answer)
     # A process group of its own, so that the environment's child processes can be killed even after this one has ended.
     os.setpgid(0, 0)
     if sys.platform == "linux":

@@ -1,6 +1,7 @@
 """CartPole stepped for several environments at once is gymnasium's, bit for bit."""
 
 import dataclasses
+import functools
 
 import gymnasium
 import numpy as np
@@ -30,8 +31,11 @@ def test_another_cartpole_under_the_same_id_is_stepped_as_it_is(change, monkeypa
     monkeypatch.setitem(gymnasium.registry, "CartPole-v1", dataclasses.replace(spec, **change))
     assert not cartpole.fits(CONFIG, 8)
     monkeypatch.setitem(gymnasium.registry, "CartPole-v1", spec)
-    monkeypatch.setattr(cartpole.CartPoleEnv, "step", lambda self, action: None)
-    assert not cartpole.fits(CONFIG, 8)
+    for owner, name in ((cartpole.CartPoleEnv, "step"), (gymnasium, "make")):
+        with monkeypatch.context() as patch:  # with the name and the module of the original
+            patch.setattr(owner, name, functools.wraps(getattr(owner, name))(lambda *args, **kwargs: None))
+            assert not cartpole.fits(CONFIG, 8)
+    assert cartpole.fits(CONFIG, 8)
 
 
 def actions(step: int, obs: np.ndarray, generator: np.random.Generator) -> np.ndarray:

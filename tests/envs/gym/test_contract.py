@@ -28,7 +28,7 @@ from rltrain.envs.gym.contract import ContractBreach
 from rltrain.envs.gym.guard import environment_code
 from rltrain.errors import EnvironmentFailure
 from rltrain.run.evaluation import play_episodes
-from rltrain.system import signals
+from rltrain.system import signals, terminal
 
 ID = "wayward:Wayward-v0"
 
@@ -313,6 +313,50 @@ def test_the_files_of_a_run_can_be_read_whatever_umask_an_environment_sets(comma
         os.umask(umask)
     assert outcome.code == 0, outcome.err
     assert [path for path in outcome.folder.rglob("*") if path.stat().st_mode & 0o600 != 0o600] == []
+
+
+def test_a_constructor_that_changes_the_directory_moves_no_files(command, tmp_path):
+    """Bug: the run, the film and the exported network came to lie in the environment's own folder."""
+    env = [f"env.id={ID}"]
+    outcome = command(*small("a2c", "gym"), *env, "env.kwargs={how:changes directory}", "total_steps=30")
+    assert outcome.code == 0, outcome.err
+    assert outcome.folder.is_relative_to(tmp_path), outcome.folder
+    for what, words in (("play", ["out=film.gif"]), ("export", ["format=torchscript", "out=net.pt"])):
+        os.chdir(tmp_path)
+        done = command(what, outcome.folder, *env, *words)
+        assert done.code == 0 and done.out.splitlines()[-1] == words[-1].removeprefix("out="), done.err
+        assert (tmp_path / done.out.splitlines()[-1]).exists()
+
+
+@pytest.mark.parametrize("how", ["tee", "mutes"])
+def test_a_stream_that_an_environment_replaces_is_used_with_care(how, command, monkeypatch):
+    """Bugs: no attribute 'isatty', told as a bug of rltrain; code 1 without a word for None."""
+    import wayward
+
+    monkeypatch.setattr(wayward.Tee, "copy", [])
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, getattr(sys, name))  # put back, whatever happens
+    monkeypatch.setattr(terminal, "_guarded", {})
+    terminal.guard()  # as in a process of its own
+    args = [*small("a2c", "gym"), f"env.id={ID}", f"env.kwargs={{how:{how}}}", "total_steps=30", "progress=true"]
+    outcome = command(*args)
+    assert outcome.code == 0 and "reached 10.00" in outcome.err, outcome.err
+    assert ("reached 10.00" in "".join(wayward.Tee.copy)) is (how == "tee")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_each_environment_gets_a_copy_of_the_kwargs(workers):
+    """Bug: the environment that is made to look at its spaces took the reward away from all that train."""
+    config = GymConfig("x", id="wayward:Taking-v0", kwargs={"options": {"gain": 100.0}}, workers=workers)
+    registry.spaces(config)
+    _, steps = play(config)
+    assert steps[0].reward.tolist() == [100.0, 100.0] and config.kwargs == {"options": {"gain": 100.0}}
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_environment_can_end_the_programs_that_it_starts(workers):
+    """Bug: a worker ignored SIGTERM, and so did the simulators that it started: `terminate` did nothing."""
+    play(wayward("starts a program", workers=workers), num_envs=1)
 
 
 def test_what_ends_a_task_of_asyncio_ends_no_sweep(command, tmp_path, monkeypatch):

@@ -11,6 +11,7 @@ from small_runs import small
 from rltrain.config.environments import GymConfig
 from rltrain.envs import registry
 from rltrain.envs.gym.conversion import Conversion, far_actions
+from rltrain.envs.spaces import in_words
 from rltrain.envs.tabular.table import transition_table
 from rltrain.errors import ConfigError
 
@@ -144,19 +145,34 @@ def test_actions_far_from_zero_are_scaled(low, high, is_far):
     given = scaled.actions(np.array([[-1, 0], [1, 0.5]], np.float32))
     if np.isfinite(high):
         assert np.allclose(given, [[low, (low + high) / 2], [high, low + 0.75 * (high - low)]])
-        assert scaled.action_space == spaces.Box(-1, 1, (2,), np.float32)
+        assert scaled.action_space.low.tolist() == [-1, -1] and scaled.action_space.high.tolist() == [1, 1]
         assert all(space.contains(row) for row in given)
     else:
         assert (given == [[-1, 0], [1, 0.5]]).all() and scaled.action_space == space
+
+
+def test_scaled_actions_say_what_they_stand_for():
+    """Bug: a run whose actions are scaled to [4, 6] is evaluated with [4, 600] without a word. The second pair differs
+    where NumPy leaves out numbers."""
+    wide = np.full(2_000, 6, np.float32)
+    other = wide.copy()
+    other[1_000] = 7
+    for one, two in ((np.float32([6]), np.float32([600])), (wide, other)):
+        first, second, again = (
+            conversion(action_space=spaces.Box(np.full_like(high, 4), high), scale_actions=True)
+            for high in (one, two, one)
+        )
+        words = [in_words(each.frame_space, each.action_space)[1] for each in (first, second, again)]
+        assert words[0] == words[2] != words[1]
+        assert first.action_space == again.action_space != second.action_space
+    assert in_words(first.frame_space, spaces.Box(-1, 1, (1,), np.float32))[1] == "Box(-1.0, 1.0, (1,), float32)"
 
 
 def test_each_dimension_is_scaled_by_itself():
     """Bugs: one scale for all; NaN from a bound that is infinite."""
     space = spaces.Box(np.array([4, -np.inf, 0], np.float32), np.array([6, 3, 0.5], np.float32), dtype=np.float32)
     found = conversion(action_space=space, scale_actions=None)
-    assert found.action_space == spaces.Box(
-        np.array([-1, -np.inf, -1], np.float32), np.array([1, 3, 1], np.float32), dtype=np.float32
-    )
+    assert found.action_space.low.tolist() == [-1, -np.inf, -1] and found.action_space.high.tolist() == [1, 3, 1]
     assert found.actions(np.array([[0.5, -7.0, 1.0]], np.float32)).tolist() == [[5.5, -7.0, 0.5]]
 
 

@@ -113,7 +113,7 @@ def test_a_run_in_the_maze_that_was_stopped_is_the_one_that_never_stopped(algo, 
 @pytest.mark.parametrize(
     ("change", "words"),
     [({"length_steps": [-5, 3]}, "negative length"), ({"reward_sum": [np.inf, 1.0]}, "no finite return"),
-     ({"length_steps": [3]}, "of 1 episodes, not 2"), ({"0": {"step": 5}}, "'step' is no state")],
+     ({"length_steps": [3]}, "of 1 episodes, not 2"), ({"0": {"step": 5}}, "the saved environment has step, not")],
 )  # fmt: skip
 def test_a_state_that_no_environment_has_is_refused(change, words):
     """Bugs: an episode of -99,992 steps in episodes.csv; `gravity` and the method `step` set from a file."""
@@ -123,3 +123,12 @@ def test_a_state_that_no_environment_has_is_refused(change, words):
     pool.load_state_dict(copy.deepcopy(state))
     with pytest.raises(ValueError, match=words):
         pool.load_state_dict(state | change)
+    for wrong in ({"state": "text"}, {"state": np.zeros(3)}, {"steps_beyond_terminated": {"a": 1}}):
+        with pytest.raises(ValueError, match="the saved environment has the"):
+            pool.load_state_dict(state | {"0": state["0"] | wrong})
+    lake = make_pool(GymConfig("lake", id="FrozenLake-v1"), 1)
+    lake.reset(0)
+    of_lake = lake.state_dict()
+    lake.load_state_dict(copy.deepcopy(of_lake))
+    with pytest.raises(ValueError, match="the saved environment has the s 16"):
+        lake.load_state_dict(of_lake | {"0": of_lake["0"] | {"s": 16}})

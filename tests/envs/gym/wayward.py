@@ -6,6 +6,7 @@ import contextlib
 import inspect
 import os
 import random
+import subprocess
 import sys
 import threading
 
@@ -30,6 +31,22 @@ class Mute(Exception):
         raise ValueError("no text")
 
 
+class Tee:
+    """A stream with a copy in a list. It has less than a stream has, and returns nothing."""
+
+    copy: list[str] = []  # noqa: RUF012 (of all)
+
+    def __init__(self, stream):
+        self.stream = stream
+
+    def write(self, text):
+        self.stream.write(text)
+        self.copy.append(text)
+
+    def flush(self):
+        self.stream.flush()
+
+
 class Wayward(gymnasium.Env):
     """A vector of zeros and reward 1, 10 steps an episode; from step `at` on, `how` replaces something."""
 
@@ -48,6 +65,8 @@ class Wayward(gymnasium.Env):
         if Wayward.num_made > Wayward.num_alike and how.startswith("other"):
             self.action_space = spaces.Discrete(7 if how == "other actions" else 2)
             self.observation_space = spaces.Box(-1, 1, (5 if how == "other shape" else 3,), np.float32)
+        if how == "changes directory":
+            os.chdir(os.path.dirname(__file__))
         if how == "missing space":
             del self.action_space
         if how == "strange space":
@@ -79,6 +98,14 @@ class Wayward(gymnasium.Env):
             sys.setrecursionlimit(len(inspect.stack()) + 12)
         elif self.how == "takes rights":
             os.umask(0o777)
+        elif self.how == "starts a program":
+            program = subprocess.Popen(["sleep", "60"])
+            program.terminate()
+            program.wait(20)
+        elif self.how == "tee":
+            sys.stdout, sys.stderr = Tee(sys.stdout), Tee(sys.stderr)
+        elif self.how == "mutes":
+            sys.stdout = sys.stderr = None
         elif self.how.startswith("replaces "):
             setattr(builtins, self.how.removeprefix("replaces "), None)
         obs = self._obs()
@@ -178,3 +205,18 @@ class Sloppy(gymnasium.Env):
 
 gymnasium.register("Wayward-v0", Wayward)
 gymnasium.register("Sloppy-v0", Sloppy)
+
+
+class Taking(Wayward):
+    """Its constructor takes an entry out of a mapping that it is given: the reward."""
+
+    def __init__(self, options, render_mode=None):
+        super().__init__(render_mode=render_mode)
+        self.gain = options.pop("gain", 1.0)
+
+    def step(self, action):
+        obs, reward, terminated, truncated, info = super().step(action)
+        return obs, reward * self.gain, terminated, truncated, info
+
+
+gymnasium.register("Taking-v0", Taking, max_episode_steps=100)

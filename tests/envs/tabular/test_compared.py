@@ -16,7 +16,7 @@ class Corridor(gymnasium.Env):
     observation_space, action_space = spaces.Discrete(5), spaces.Discrete(2)
 
     def __init__(self, how: str = "", chance: float = 0.8) -> None:
-        self.how = how
+        self.how, self.gain = how, 1.0
         self.initial_state_distrib = np.eye(5)[0]
         self.P = {s: {0: [(1.0, *self._outcome(s, -1))], 1: self._right(s, chance)} for s in range(5)}
         if how == "outside":
@@ -44,6 +44,10 @@ class Corridor(gymnasium.Env):
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
         self.s, self.t = 0, 0
+        if self.how == "redrawn" and seed:
+            self.gain = 2.0
+        if self.how == "hidden" and seed:  # a state that the comparison may never reach
+            self.P[3][0] = [(1.0, 0, 0.0, False)]
         return 0, {}
 
     def step(self, action):
@@ -56,6 +60,7 @@ class Corridor(gymnasium.Env):
         if before == 2 and action == 0 and self.how == "minor":  # never 2, as the table says for a tenth
             self.s = 1 if self.np_random.random() < 0.8 else 3
         self.t += 1
+        reward *= self.gain
         if self.how == "jump" and self.np_random.random() < 0.01:
             self.s = 3
         return self.s, reward, terminated, self.how == "cut" and self.t == 4, {}
@@ -80,8 +85,10 @@ gymnasium.register(
         ("Compared-v0", {"how": "start"}, "starts in state 0"),
         ("Compared-v0", {"how": "starts"}, "first states of .* not as frequent"),
         ("Compared-v0", {"how": "paid"}, "outcomes of action 0 in state 2 have the frequencies|the most likely"),
-        ("Compared-v0", {"how": "minor"}, "outcomes of action 0 in state 2 have the frequencies 0.8. instead of 0.80"),
+        ("Compared-v0", {"how": "minor"}, "outcomes of action 0 in state 2 have the frequencies 0... instead of 0.80"),
         ("Compared-v0", {"how": "cut"}, "truncated after 4 steps"),
+        ("Compared-v0", {"how": "redrawn"}, "with reward 2 and the end of the episode, which P does not list"),
+        ("Compared-v0", {"how": "hidden"}, "P changed|which P does not list"),
     ],
 )
 def test_an_environment_that_differs_from_its_table_is_refused(env_id, kwargs, words):
