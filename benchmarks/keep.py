@@ -5,6 +5,7 @@ without its optimizer and replay. `rltrain eval records/NAME` and `rltrain play 
 """
 
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from rltrain.run import checkpoint
 MOST_LINES = 500
 MOST_BYTES = 3_000_000
 FILES = ("config.yaml", "result.json", "command.txt")
+OF_EARLIER_RUNS = {r"^init_from: .*$": "init_from: null", r"init_from=('[^']*'|\S+)": "init_from=RUN"}
 OF_THE_MACHINE = ("host", "working_directory")
 
 
@@ -33,7 +35,11 @@ def keep(run: str, kept: Path, which: str = "last") -> None:
     folder, config, path = open_run(run, {"checkpoint": which})
     kept.mkdir(parents=True)
     for file in FILES:
-        shutil.copy(folder / file, kept / file)
+        text = (folder / file).read_text()
+        # Where the run lay that it began from means nothing elsewhere.
+        for pattern, placeholder in OF_EARLIER_RUNS.items():
+            text = re.sub(pattern, placeholder, text, flags=re.MULTILINE)
+        (kept / file).write_text(text)
     meta = json.loads((folder / "meta.json").read_text())
     told = {key: value for key, value in meta.items() if key not in OF_THE_MACHINE}
     (kept / "meta.json").write_text(json.dumps(told, indent=1) + "\n")

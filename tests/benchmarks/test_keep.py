@@ -24,6 +24,16 @@ def test_a_kept_agent_plays_as_the_run_does(keep, command, tmp_path, algo):
     assert command("resume", tmp_path / "kept").code == 3
 
 
+def test_a_kept_run_names_no_folder_of_the_machine(keep, command, tmp_path):
+    first = command(*small("ppo", "cartpole"), "total_steps=256").folder
+    run = command(*small("ppo", "cartpole"), "total_steps=256", f"init_from={first}").folder
+    assert str(tmp_path) in (run / "config.yaml").read_text() and str(tmp_path) in (run / "command.txt").read_text()
+    keep.keep(str(run), tmp_path / "kept")
+    files = [path for path in (tmp_path / "kept").rglob("*") if path.suffix in (".yaml", ".txt", ".json", ".jsonl")]
+    assert len(files) > 4 and not [path.name for path in files if str(tmp_path) in path.read_text()]
+    assert "init_from=RUN" in (tmp_path / "kept" / "command.txt").read_text()
+
+
 def test_metrics_are_thinned_but_for_evaluations(keep):
     lines = [json.dumps({"step": n} | ({"eval/mean_reward": 1.0} if n % 100 == 0 else {})) for n in range(2001)]
     thin = keep.thinned(lines)
