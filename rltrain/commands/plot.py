@@ -163,4 +163,4 @@ def _numbers(bands: list[Band]) -> bytes:
     for drawn in bands:
         for row in zip(drawn.step, drawn.center, drawn.low, drawn.high, drawn.runs, strict=True):
             writer.writerow([drawn.env, drawn.group, *(f"{value:.10g}" for value in row)])
-    return file.getvalue().encode()
+    return file.getvalue().encode(errors="backslashreplace")  # a name from somebody else may be no text

@@ -106,7 +106,7 @@ def read(folder: Path, run_dir: Path) -> Row:
 
 def _read(folder: Path, name: str) -> Row:
     status, result, meta = (_json(folder / f"{name}.json") for name in ("status", "result", "meta"))
-    newest = _newest(folder / "metrics.jsonl")
+    newest, best = _newest(folder / "metrics.jsonl")
     # A resumed run has an old result.json until it is done again: ignore it.
     done = status.get("state") == "done"
     final = _number(result.get("final", {}), "mean_reward") if done else None
@@ -120,7 +120,7 @@ def _read(folder: Path, name: str) -> Row:
         total_steps=_total_steps(folder),
         score=score,
         source=source,
-        best=_number(result.get("best", {}), "mean_reward") if done else newest.get("best"),
+        best=_number(result.get("best", {}), "mean_reward") if done else best,
         fps=_number(result, "fps") if done else _number(newest, "time/fps"),
         age_s=time.time() - _start_time(meta, folder),
     )
@@ -176,12 +176,13 @@ def _died(status: dict[str, Any], meta: dict[str, Any], folder: Path) -> bool:
         return False
 
 
-def _newest(path: Path) -> dict[str, Any]:
-    """Return the newest value of each tag in the last part of metrics.jsonl, and `best`, the best evaluation there.
+def _newest(path: Path) -> tuple[dict[str, Any], float | None]:
+    """Return the newest value of each tag in the last part of metrics.jsonl, and the best evaluation there.
 
     The evaluation of the untrained agent, at step 0, is left out.
     """
     newest: dict[str, Any] = {}
+    best: float | None = None
     with contextlib.suppress(FileNotFoundError):
         for text in inside.tail(path, _TAIL_BYTES):
             with contextlib.suppress(ValueError, RecursionError):
@@ -190,8 +191,8 @@ def _newest(path: Path) -> dict[str, Any]:
                     score = _number(line, "eval/mean_reward")
                     newest |= line
                     if score is not None:
-                        newest["best"] = max(score, newest.get("best", -float("inf")))
-    return newest
+                        best = score if best is None else max(score, best)
+    return newest, best
 
 
 def _total_steps(folder: Path) -> int | None:

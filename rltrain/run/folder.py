@@ -45,13 +45,17 @@ def create(config: RunConfig, folder: Path | None) -> Path:
             stamp = datetime.now().strftime("%Y%m%d-%H%M%S-%f")
             suffix = f"-{config.name}" if config.name else ""
             folder = root / config.env.name / config.algo.name / f"{stamp}-s{config.seed}{suffix}"
+            is_there = True
+        else:  # a sweep from somebody else may name any folder of the user's as its run_dir
+            is_there = process.absolute(folder).parents[1] == root / "sweeps"
         folder = process.absolute(folder)
         # A sweep's job may have left a status.json there before it could make its run.
         folder.mkdir(parents=True, exist_ok=not (folder / "config.yaml").exists())
         saved_config.save(config, folder / "config.yaml")
         atomic.write_text(folder / "command.txt", shlex.join(["rltrain", *sys.argv[1:]]) + "\n")
         atomic.write_json(folder / "meta.json", _meta(config))
-        _point_latest(root, folder)
+        if is_there:
+            _point_latest(root, folder)
     return folder
 
 

@@ -1,6 +1,7 @@
 """Answer the signals that ask a run, a sweep or a command to stop."""
 
 import contextlib
+import os
 import signal
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -41,3 +42,16 @@ def answering(handler: Callable[[int, FrameType | None], None]) -> Iterator[None
     finally:
         for number, earlier in before.items():
             signal.signal(number, earlier)
+
+
+def _give_back() -> None:
+    """Let a forked process, such as one of an environment's pool, be ended as any other: drop rltrain's handlers."""
+    for number in STOP_SIGNALS:
+        handler = signal.getsignal(number)
+        if str(getattr(handler, "__module__", "")).startswith("rltrain."):
+            default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+            with contextlib.suppress(ValueError):  # the thread that forked was not the main one
+                signal.signal(number, default)
+
+
+os.register_at_fork(after_in_child=_give_back)

@@ -273,10 +273,11 @@ def test_a_dry_run_of_a_sweep_tries_every_job_and_keeps_nothing(command):
     assert outcome.code == 0 and "2 of 2 jobs can be trained" in outcome.err and not outcome.run_dir.exists()
 
 
-def test_a_plan_whose_jobs_share_a_folder_is_damaged(tmp_path):
+@pytest.mark.parametrize("spelling", ["{}", "./{}", "x/../{}"])
+def test_a_plan_whose_jobs_share_a_folder_is_damaged(spelling, tmp_path):
     """Bug: one result counted as that of two jobs."""
     theirs = plan(tmp_path, {})
-    theirs.jobs.append(dataclasses.replace(theirs.jobs[0], number=1))
+    theirs.jobs.append(dataclasses.replace(theirs.jobs[0], number=1, folder=spelling.format(theirs.jobs[0].folder)))
     theirs.save()
     with pytest.raises(CheckpointError, match="damaged"):
         sweep.load(tmp_path)
@@ -294,6 +295,23 @@ def test_a_plan_whose_settings_were_edited_is_refused(key, value, tmp_path):
     theirs.save()
     with pytest.raises(CheckpointError, match=rf"the plan says {key}=.* for the job 00, but {value} in its settings"):
         sweep.load(tmp_path)
+
+
+def test_a_sweep_of_somebody_else_moves_no_link(command, tmp_path):
+    """Bug: `resume SWEEP` let the link `latest` of any folder, which the plan calls its run_dir, point to a job."""
+    assert command(*JOBS).code == 0
+    place = (tmp_path / "runs" / "latest").resolve().parent
+    (tmp_path / "releases" / "v1").mkdir(parents=True)
+    (tmp_path / "releases" / "latest").symlink_to("v1")
+    theirs = shutil.copytree(place, tmp_path / "theirs")
+    shutil.rmtree(theirs / "00_seed-0")
+    content = (theirs / sweep.PLAN).read_text()
+    edited = content.replace('"run_dir": "runs"', f'"run_dir": "{tmp_path}/releases"')
+    assert edited != content
+    (theirs / sweep.PLAN).write_text(edited)
+    outcome = command("resume", theirs)
+    assert outcome.code == 0 and (theirs / "00_seed-0" / "result.json").exists(), outcome.err
+    assert os.readlink(tmp_path / "releases" / "latest") == "v1"
 
 
 @pytest.mark.parametrize("name", ["../out", "/tmp/out", ".", "link/out"])

@@ -4,6 +4,7 @@ import csv
 import errno
 import os
 import sys
+from types import SimpleNamespace
 
 import matplotlib
 import numpy as np
@@ -138,6 +139,12 @@ def test_settings_of_matplotlib_that_it_cannot_read_are_told(made, command, monk
     monkeypatch.setattr(sys, "meta_path", [Unreadable(), *sys.meta_path])
     outcome = command("plot", made("cartpole"))
     assert outcome.code == 4 and "matplotlib cannot be imported: UnicodeDecodeError" in outcome.last_line, outcome.err
+
+
+def test_a_name_that_is_no_text_is_written_escaped(tmp_path):
+    """Bug: one run with a lone surrogate in its name ended the plot of all."""
+    drawn = SimpleNamespace(env="cart\ud800", group="a", step=[1], center=[1.0], low=[1.0], high=[1.0], runs=[1])
+    assert b"cart\\ud800" in plot._numbers([drawn])
 
 
 @pytest.mark.parametrize("backend", ["TkAgg", "nonsense"])

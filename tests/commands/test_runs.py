@@ -159,7 +159,17 @@ def test_long_metrics_are_read_from_their_end(tmp_path):
     folder = write_run(tmp_path / "a", dict.fromkeys(range(20_000), 1.0) | {20_000: 3.0})
     row = runs.read(folder, tmp_path)
     assert (row.step, row.score) == (20_000, 3.0)
-    assert runs._newest(folder / "metrics.jsonl")["step"] == 20_000
+    assert runs._newest(folder / "metrics.jsonl")[0]["step"] == 20_000
+
+
+def test_a_tag_called_best_is_not_the_best_evaluation(command, tmp_path):
+    """Bugs: "best": "abc" in a run's metrics ended `runs` with a TypeError; a number there was shown as its best."""
+    folder = write_status(write_run(tmp_path / "runs" / "a", {1: 2.0}), state="stopped")
+    for value in ("abc", 99.0):
+        with (folder / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps({"step": 3, "best": value}) + "\n")
+        outcome = command("runs")
+        assert outcome.code == 0 and "2.00" in outcome.out and "99" not in outcome.out, outcome.err
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0s"), (59, "59s"), (90, "2m"), (7200, "2h"), (86_400 * 3, "3d")])

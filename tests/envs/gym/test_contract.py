@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 from gymnasium.wrappers import OrderEnforcing
+from in_time import fails_after
 from small_runs import small
 from wayward import Clinging
 
@@ -355,8 +356,28 @@ def test_each_environment_gets_a_copy_of_the_kwargs(workers):
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_environment_can_end_the_programs_that_it_starts(workers):
-    """Bug: a worker ignored SIGTERM, and so did the simulators that it started: `terminate` did nothing."""
-    play(wayward("starts a program", workers=workers), num_envs=1)
+    """Bugs: a worker ignored SIGTERM, and so did the simulators that it started: `terminate` did nothing. What was
+    forked in a run, as by multiprocessing, had the run's own handler, which saves instead of ending."""
+    with signals.answering(lambda number, frame: None), fails_after(120):
+        play(wayward("starts a program", workers=workers), num_envs=1)
+
+
+@pytest.mark.parametrize("module", ["rltrain.run.run", "mine"])
+def test_a_forked_process_has_no_handler_of_rltrains(module):
+    """Bug: it answers SIGTERM as the trainer does. A handler of the environment's own stays."""
+
+    def handler(number, frame):
+        pass
+
+    handler.__module__ = module
+    with signals.answering(handler):
+        child = os.fork()
+        if not child:
+            kept = signal.getsignal(signal.SIGTERM) is handler
+            os._exit(3 if kept else 4)
+        _, status = os.waitpid(child, 0)
+        assert signal.getsignal(signal.SIGTERM) is handler
+    assert os.waitstatus_to_exitcode(status) == (4 if module.startswith("rltrain") else 3)
 
 
 def test_what_ends_a_task_of_asyncio_ends_no_sweep(command, tmp_path, monkeypatch):

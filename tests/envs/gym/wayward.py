@@ -4,6 +4,7 @@ import asyncio
 import builtins
 import contextlib
 import inspect
+import multiprocessing
 import os
 import random
 import subprocess
@@ -102,6 +103,8 @@ class Wayward(gymnasium.Env):
             program = subprocess.Popen(["sleep", "60"])
             program.terminate()
             program.wait(20)
+            with multiprocessing.get_context("fork").Pool(2) as pool:  # which it ends by SIGTERM
+                pool.map(abs, [1, 2])
         elif self.how == "tee":
             sys.stdout, sys.stderr = Tee(sys.stdout), Tee(sys.stderr)
         elif self.how == "mutes":
