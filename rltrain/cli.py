@@ -73,7 +73,8 @@ def run(argv: list[str]) -> int:
             fix = "raise the limit: ulimit -v unlimited" if is_limited else "use device=cpu, or stop other programs"
             print_error(OutOfMemory(out_of_memory.describe(error), argv[0], fix))
             return OutOfMemory.exit_code
-        if fault := plugin_modules.fault_of(error) or too_many_files(error) or _lost_directory():
+        fault = plugin_modules.fault_of(error) or too_many_files(error) or _library_settings(error) or _lost_directory()
+        if fault:
             print_error(fault)
             return fault.exit_code
         for line in traceback.format_exc().splitlines():
@@ -83,6 +84,18 @@ def run(argv: list[str]) -> int:
         return 1
     finally:
         process.started_in = None
+
+
+def _library_settings(error: BaseException) -> RltrainError | None:
+    """Return the error of variables such as NUMBA_NUM_THREADS=0, which a library reads when it is imported."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    importing = [frame.f_globals.get("__name__") for frame in frames if frame.f_code.co_name == "<module>"]
+    library = next((name for name in ("numba", "torch") if name in importing), None)
+    variables = [name for name in sorted(os.environ) if library and name.startswith(f"{library.upper()}_")]
+    if not variables:
+        return None
+    what = " ".join(f"{library} cannot be imported: {error}".split())[:300]
+    return ConfigError(what, ", ".join(variables), f"correct or unset the variables of {library}")
 
 
 def _lost_directory() -> RltrainError | None:
@@ -156,6 +169,9 @@ def _compose(argv: list[str]) -> int:
 def _check_form(argv: list[str]) -> None:
     """Raise ConfigError for mistakes that Hydra would not explain: spaces next to `=`, dashes, unknown commands."""
     for word, after in zip(argv, [*argv[1:], ""], strict=True):
+        key, _, _ = word.partition("=")
+        if key != "run_dir" and any("\ud800" <= sign <= "\udfff" for sign in word):  # bytes that Python could not read
+            raise ConfigError(f"'{word}' is no text in UTF-8", key, "write it in UTF-8; rename a file with such a name")
         if word == "=" or after == "=" or (word.endswith("=") and after and "=" not in after and after[0] not in "-+~"):
             key = argv[0] if word == "=" else word.rstrip("=")
             raise ConfigError("there is a space next to '='", " ".join(argv), f"write {key}=VALUE")

@@ -31,6 +31,7 @@ from rltrain.config import plugin_modules
 from rltrain.config.run import RunConfig
 from rltrain.config.runtime import RayLauncherConfig
 from rltrain.errors import ConfigError, RltrainError, disk_errors
+from rltrain.run import own_code
 from rltrain.system import atomic, inside, process, terminal
 
 exit_codes: list[int] = []
@@ -225,6 +226,8 @@ class Sweeper(HydraSweeper):
             plan = sweeps.earlier(folder, jobs)
             if plan is None:
                 print("no earlier sweep has one of these jobs: starting a new one", file=sys.stderr)
+            else:
+                own_code.find([*sys.argv[1:], str(plan.folder)])  # tells what differs from the code of its first run
         elif sweeps.is_sweep(str(folder)):
             what = f"there is a sweep in this folder already: {folder}"
             raise ConfigError(what, "hydra.sweep.dir", "add skip_done=true to continue it, or give another folder")

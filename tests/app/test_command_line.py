@@ -295,6 +295,12 @@ def test_a_run_of_somebody_else_reads_no_variable(key, command, monkeypatch):
     assert not [path for path in Path("runs").rglob("*.yaml") if "hunter2" in path.read_text()]
 
 
+def test_a_setting_that_is_no_text_is_refused(command):
+    """Bug: a byte that is not UTF-8 in env.kwargs, told as a bug of rltrain when config.yaml was written."""
+    outcome = command(*TABLE, "env.kwargs.map=caf\udce9.txt")
+    assert outcome.code == 2 and "is no text in UTF-8; env.kwargs.map" in outcome.last_line, outcome.err
+
+
 def test_what_hydra_itself_cannot_take_is_no_bug_of_ours(command):
     """Bug: AttributeError in OmegaConf, told as a bug of rltrain."""
     outcome = command("-m", *TABLE, "hydra.sweeper.params={seed: '0,1'}")

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -181,6 +182,25 @@ def test_a_sweep_can_be_extended(command):
     place = only_sweep(outcome)
     assert "2 of 3 jobs are done already" in outcome.err
     assert sorted(path.name for path in place.glob("0*")) == ["00_seed-0", "01_seed-1", "02_seed-2"]
+
+
+def test_code_that_changed_since_its_jobs_were_done_is_told(command, tmp_path, monkeypatch):
+    """Bug: `skip_done` ranked the scores of a module that was edited since, without a word."""
+    module = tmp_path / "scaled_lake.py"
+    text = (
+        "import gymnasium\nfrom gymnasium.wrappers import TransformReward\nGAIN = 1\n"
+        "def make(**kwargs):\n"
+        "    return TransformReward(gymnasium.make('FrozenLake-v1', **kwargs), lambda reward: GAIN * reward)\n"
+        "gymnasium.register('Scaled-Lake-v0', make, max_episode_steps=20)\n"
+    )
+    module.write_text(text)
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    lakes = ["-m", *small("dqn", "gym"), "env.id=scaled_lake:Scaled-Lake-v0", "seed=0,1", "total_steps=100"]
+    assert command(*lakes).code == 0
+    assert "other code" not in command(*lakes, "skip_done=true").err
+    module.write_text(text.replace("GAIN = 1", "GAIN = 100"))
+    again = command(*lakes, "skip_done=true")
+    assert again.code == 0 and "the run began with other code" in again.err, again.err
 
 
 def test_jobs_with_another_plugin_are_other_jobs(command, tmp_path):

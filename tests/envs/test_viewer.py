@@ -125,3 +125,21 @@ def test_an_environment_without_pictures_is_refused(monkeypatch):
     monkeypatch.syspath_prepend(Path(__file__).parent)
     with pytest.raises(EnvironmentFailure, match="draws no pictures"):
         registry.make_viewer(GymConfig("x", id="silent:Silent-v0"))
+
+
+@pytest.mark.parametrize(
+    ("drawn", "shown"),
+    [(0.5, 128), (1.0, 255), (200.0, 200), (np.uint8(1), 1), (True, 255), (np.int64(255), 255), (0.0, 0)],
+)
+def test_pictures_of_other_numbers_are_shown_as_they_are_meant(drawn, shown, monkeypatch):
+    """Bug: floats from 0 to 1, as matplotlib has them, made a black film without a word."""
+    viewer = registry.make_viewer(GymConfig("cartpole", id="CartPole-v1"))
+    try:
+        picture = np.full((4, 6, 3), drawn)
+        monkeypatch.setattr(viewer._env, "render", lambda: picture, raising=False)
+        assert viewer._picture().dtype == np.uint8 and (viewer._picture() == shown).all()
+        picture = picture.astype(np.float64) + 300
+        with pytest.raises(EnvironmentFailure, match="not from 0 to 255"):
+            viewer._picture()
+    finally:
+        viewer.close()

@@ -5,6 +5,8 @@ import subprocess
 import sys
 import tempfile
 
+import pytest
+
 from rltrain.fast import numba_cache
 from rltrain.fast.numba_cache import compiled
 
@@ -78,3 +80,16 @@ def test_a_package_that_cannot_be_written_falls_back_to_a_folder_of_ones_own_or_
 
 def _twice(number):
     return 2 * number
+
+
+@pytest.mark.parametrize(
+    ("algo", "variable", "value"), [("q_learning", "NUMBA_NUM_THREADS", "0"), ("a2c", "TORCH_LOGS", "bogus")]
+)
+def test_settings_that_a_library_cannot_read_are_told(algo, variable, value, tmp_path):
+    """Bug: NUMBA_NUM_THREADS=0, as a script computes it for one core, told as a bug of rltrain."""
+    env = "frozen_lake" if algo == "q_learning" else "cartpole"
+    command = [sys.executable, "-m", "rltrain", f"algo={algo}", f"env={env}", "total_steps=100", "progress=false"]
+    environment = {**os.environ, variable: value}
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert " cannot be imported: " in done.stderr and variable in done.stderr.splitlines()[-1]

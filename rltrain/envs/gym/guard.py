@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import threading
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import gymnasium
 
@@ -30,6 +30,8 @@ class environment_code:
 
     def __enter__(self) -> None:
         global _is_inside
+        if _dtype is not None:
+            sys.modules["torch"].set_default_dtype(_dtype)
         self._before, self._process, self._streams = _is_inside, os.getpid(), (sys.stdout, sys.stderr)
         _is_inside = _is_inside or threading.get_ident() == _main
 
@@ -39,6 +41,7 @@ class environment_code:
             _is_inside = self._before
         if os.getpid() != self._process:  # the environment has forked: the trainer's copy must not train, too
             process.exit_now(0)
+        _keep_dtype()
         if sys.stdout is not self._streams[0] or sys.stderr is not self._streams[1]:
             terminal.guard()  # what it was replaced by may have less than a stream has
         if error is None or isinstance(error, RltrainError | Halt):
@@ -50,6 +53,22 @@ class environment_code:
         if out_of_memory.is_shortage(error):  # it has an exit code of its own
             return
         raise EnvironmentFailure(f"environment '{self._id}' raised {describe(error)}", "env.id", self._fix) from error
+
+
+_dtype: Any = None
+"""torch's default dtype while the code of an environment runs, if it has set one that is not ours."""
+
+
+def _keep_dtype() -> None:
+    """Put torch's default dtype back, in which networks are made. The environment finds its own there next time."""
+    global _dtype
+    torch: Any = sys.modules.get("torch")
+    if not hasattr(torch, "get_default_dtype"):  # not imported, or not yet whole
+        return
+    found = torch.get_default_dtype()
+    _dtype = None if found is torch.float32 else found
+    if _dtype is not None:
+        torch.set_default_dtype(torch.float32)
 
 
 _is_inside = False

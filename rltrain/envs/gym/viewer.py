@@ -111,6 +111,11 @@ class GymViewer:
         if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype.kind not in "biuf" or 0 in picture.shape:
             what = f"the picture of '{self._id}' has shape {picture.shape} and dtype {picture.dtype}"
             raise EnvironmentFailure(f"{what}, not [height, width, 3] of uint8", "env.id", _FIX)
+        if picture.dtype.kind in "bf" and not picture.max() > 1:  # from 0 to 1, as matplotlib has them
+            picture = np.rint(picture * 255.0)
+        if picture.dtype != np.uint8 and not (picture.min() >= 0 and picture.max() <= 255):
+            what = f"the picture of '{self._id}' has numbers from {picture.min()} to {picture.max()}"
+            raise EnvironmentFailure(f"{what}, not from 0 to 255", "env.id", _FIX)
         return np.ascontiguousarray(picture, np.uint8)
 
     def _environment(self) -> contextlib.AbstractContextManager[None]:

@@ -345,6 +345,16 @@ def test_a_stream_that_an_environment_replaces_is_used_with_care(how, command, m
     assert ("reached 10.00" in "".join(wayward.Tee.copy)) is (how == "tee")
 
 
+@pytest.mark.parametrize("algo", ["a2c", "dqn"])
+def test_the_default_dtype_of_an_environment_is_its_own(algo, command):
+    """Bug: networks in float64 for observations in float32, told as a bug of rltrain."""
+    import torch
+
+    outcome = command(*small(algo, "gym"), f"env.id={ID}", "env.kwargs={how:float64}", "total_steps=100")
+    assert outcome.code == 0 and torch.get_default_dtype() == torch.float32, outcome.err
+    guard._dtype = None
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_each_environment_gets_a_copy_of_the_kwargs(workers):
     """Bug: the environment that is made to look at its spaces took the reward away from all that train."""

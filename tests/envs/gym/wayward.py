@@ -66,6 +66,10 @@ class Wayward(gymnasium.Env):
         if Wayward.num_made > Wayward.num_alike and how.startswith("other"):
             self.action_space = spaces.Discrete(7 if how == "other actions" else 2)
             self.observation_space = spaces.Box(-1, 1, (5 if how == "other shape" else 3,), np.float32)
+        if how == "float64":
+            import torch
+
+            torch.set_default_dtype(torch.float64)
         if how == "changes directory":
             os.chdir(os.path.dirname(__file__))
         if how == "missing space":
@@ -138,6 +142,10 @@ class Wayward(gymnasium.Env):
                 thread = threading.Thread(target=os._exit, args=(0,))
                 thread.start()
                 thread.join()
+            if self.how == "float64":
+                import torch
+
+                assert torch.zeros(1).dtype == torch.float64, "it keeps its own"
             rewards = {"array": np.ones(1), "text": "1.0", "nothing": None, "pair": (1.0, 2.0), "complex": 1j}
             if self.how.startswith("reward "):
                 reward = rewards[self.how.split()[1]]
