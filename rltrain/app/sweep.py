@@ -173,7 +173,9 @@ def load(folder: Path) -> Sweep:
                 for values_of in values["jobs"]]  # fmt: skip
         sweep = Sweep(folder.resolve(), jobs, int(values["at_once"]))
         sound = all(_is_sound(job, sweep.folder) for job in jobs) and sweep.at_once >= 0
-        sound = sound and len({(sweep.folder / job.folder).resolve() for job in jobs}) == len(jobs)
+        places = {(sweep.folder / job.folder).resolve() for job in jobs}
+        inside_another = any(parent in places for place in places for parent in place.parents)
+        sound = sound and len(places) == len(jobs) and not inside_another
         for job in jobs if sound else ():
             with contextlib.suppress(FileNotFoundError):
                 os.lstat(sweep._again(job, 99))  # a name that is too long is an OSError

@@ -293,7 +293,7 @@ def test_a_dry_run_of_a_sweep_tries_every_job_and_keeps_nothing(command):
     assert outcome.code == 0 and "2 of 2 jobs can be trained" in outcome.err and not outcome.run_dir.exists()
 
 
-@pytest.mark.parametrize("spelling", ["{}", "./{}", "x/../{}"])
+@pytest.mark.parametrize("spelling", ["{}", "./{}", "x/../{}", "{}/checkpoints"])
 def test_a_plan_whose_jobs_share_a_folder_is_damaged(spelling, tmp_path):
     """Bug: one result counted as that of two jobs."""
     theirs = plan(tmp_path, {})
