@@ -8,6 +8,7 @@ from types import FrameType
 
 from rltrain.envs import patience
 from rltrain.errors import EnvironmentFailure, Stopped
+from rltrain.run import folder as run_folder
 from rltrain.run.evaluation import Interrupted
 from rltrain.system import process
 from rltrain.system.signals import answering
@@ -50,7 +51,8 @@ def stoppable() -> Iterator[Stopping]:
                     raise
         if stopping():
             kept = "the film up to this moment is kept" if stopping.film else ""
-            raise Stopped(stopping.received[0], str(stopping.film or ""), kept=kept)
+            film = run_folder.from_here(stopping.film) if stopping.film else ""
+            raise Stopped(stopping.received[0], str(film), kept=kept)
     finally:
         patience.calm()
         signal.signal(signal.SIGALRM, alarm)

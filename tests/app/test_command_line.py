@@ -277,15 +277,15 @@ def test_reproducing_a_run_imports_no_module_that_is_not_named(command, tmp_path
         assert outcome.code == 2 and "would import the module 'evil'" in outcome.last_line, outcome.err
 
 
-@pytest.mark.parametrize("key", ["kwargs", "name"])
+@pytest.mark.parametrize("key", ["kwargs", "init_from"])
 def test_a_run_of_somebody_else_reads_no_variable(key, command, monkeypatch):
     """Bug: `reproduce` of somebody else's run gave the environment a password, and wrote it to the new config.yaml."""
     monkeypatch.setenv("SECRET", "hunter2")
     assert command(*TABLE, "total_steps=50", *QUICK).code == 0
     folder = Path("runs/latest").resolve()
     values = plain(folder)
-    if key == "name":
-        values["name"] = "${oc.env:SECRET}"
+    if key == "init_from":
+        values["init_from"] = "${oc.env:SECRET}"
     else:
         values["env"]["kwargs"] = {"options": ["a", "${oc.env:SECRET}"]}
     (folder / "config.yaml").write_text(yaml.safe_dump(values))

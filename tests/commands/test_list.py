@@ -5,7 +5,7 @@ import pytest
 from rltrain.app.hydra_app import CONFIGS
 from rltrain.commands.list import GROUPS, description
 
-FILES = [path for group in GROUPS.values() for path in sorted((CONFIGS / group).glob("*.yaml"))]
+FILES = [path for group in GROUPS.values() for path in sorted((CONFIGS / group).rglob("*.yaml"))]
 
 
 @pytest.mark.parametrize("path", FILES, ids=[f"{path.parent.name}/{path.stem}" for path in FILES])
