@@ -40,21 +40,20 @@ def create(config: RunConfig, folder: Path | None) -> Path:
     root = process.absolute(config.run_dir)
     utf8("run_dir", str(folder or root))
     fix = "give a writable run_dir with free disk space"
+    is_job = folder is not None
     with disk_errors("the run folder", folder or root, fix):
         if folder is None:
             stamp = datetime.now().strftime("%Y%m%d-%H%M%S-%f")
             suffix = f"-{config.name}" if config.name else ""
             folder = root / config.env.name / config.algo.name / f"{stamp}-s{config.seed}{suffix}"
-            is_there = True
-        else:  # a sweep from somebody else may name any folder of the user's as its run_dir
-            is_there = process.absolute(folder).parents[1] == root / "sweeps"
         folder = process.absolute(folder)
         # A sweep's job may have left a status.json there before it could make its run.
         folder.mkdir(parents=True, exist_ok=not (folder / "config.yaml").exists())
         saved_config.save(config, folder / "config.yaml")
         atomic.write_text(folder / "command.txt", shlex.join(["rltrain", *sys.argv[1:]]) + "\n")
         atomic.write_json(folder / "meta.json", _meta(config))
-        if is_there:
+        # A sweep from somebody else may name any folder of the user's as its run_dir.
+        if not is_job or folder.parents[1] == root / "sweeps":
             _point_latest(root, folder)
     return folder
 

@@ -27,9 +27,9 @@ from rltrain.fast.accelerate import set_up
 from rltrain.nn import optimizers
 from rltrain.nn.learner import Learner
 from rltrain.nn.trained import Trained
-from rltrain.system import ram, signals
+from rltrain.system import ram
 from rltrain.system.process import exit_now
-from rltrain.system.signals import STOP_SIGNALS
+from rltrain.system.signals import STOP_SIGNALS, no_answer
 
 _MOST_TENSORS = 200
 """The server process takes at most 250 shared tensors for each worker."""
@@ -267,7 +267,7 @@ def _run_worker(
     os.environ.update(variables)  # the server process has those of the first run in a sweep
     # A signal to the process group, such as Ctrl-C, reaches the workers too. The trainer decides when they end.
     for number in STOP_SIGNALS:
-        signal.signal(number, signals.no_answer)
+        signal.signal(number, no_answer)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     threading.Thread(target=_exit_with_trainer, daemon=True).start()
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):

@@ -46,8 +46,8 @@ class Conversion:
             scales = config.scale_actions
             if scales is None:
                 scales = far_actions(action_space)
-            if scales and _scalable(action_space).any():
-                self._scaled = _scalable(action_space)
+            if scales and (scalable := _scalable(action_space)).any():
+                self._scaled = scalable
                 low, high = (
                     np.where(self._scaled, end, bound).astype(np.float32)
                     for end, bound in ((-1, self.action_space.low), (1, self.action_space.high))

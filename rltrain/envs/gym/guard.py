@@ -41,7 +41,8 @@ class environment_code:
             _is_inside = self._before
         if os.getpid() != self._process:  # the environment has forked: the trainer's copy must not train, too
             process.exit_now(0)
-        _keep_dtype()
+        if not self._before:  # else the environment's code goes on
+            _keep_dtype()
         if sys.stdout is not self._streams[0] or sys.stderr is not self._streams[1]:
             terminal.guard()  # what it was replaced by may have less than a stream has
         if error is None or isinstance(error, RltrainError | Halt):

@@ -353,6 +353,13 @@ def test_the_default_dtype_of_an_environment_is_its_own(algo, command):
     outcome = command(*small(algo, "gym"), f"env.id={ID}", "env.kwargs={how:float64}", "total_steps=100")
     assert outcome.code == 0 and torch.get_default_dtype() == torch.float32, outcome.err
     guard._dtype = None
+    with environment_code(ID):
+        torch.set_default_dtype(torch.float64)
+        with environment_code(ID):
+            pass
+        assert torch.get_default_dtype() == torch.float64, "its code goes on"
+    assert (torch.get_default_dtype(), guard._dtype) == (torch.float32, torch.float64)
+    guard._dtype = None
 
 
 @pytest.mark.parametrize("workers", [0, 1])
