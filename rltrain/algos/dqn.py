@@ -102,8 +102,8 @@ class DQN:
 
     def load_state_dict(self, state: dict) -> None:
         """Restore the state that `state_dict` returned."""
-        self.online.load_state_dict(state["online"])
-        self.target.load_state_dict(state["target"])
+        network_weights.load(self.online, state["online"])
+        network_weights.load(self.target, state["target"])
         self.learner.load_state_dict(state)
 
 

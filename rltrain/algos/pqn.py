@@ -25,7 +25,7 @@ from rltrain.config.run import RunConfig
 from rltrain.math.losses import td_loss
 from rltrain.math.returns import lambda_returns
 from rltrain.math.schedules import linear
-from rltrain.nn import distributions
+from rltrain.nn import distributions, weights
 from rltrain.nn.device import to_device
 from rltrain.nn.learner import Learner, Loss
 from rltrain.run.run import Run
@@ -93,7 +93,7 @@ class PQN:
 
     def load_state_dict(self, state: dict) -> None:
         """Restore the state that `state_dict` returned."""
-        self.network.load_state_dict(state["network"])
+        weights.load(self.network, state["network"])
         self.learner.load_state_dict(state)
 
 

@@ -1,5 +1,6 @@
 """Save a large array in pieces, so that a checkpoint writes only the pieces that have changed since an earlier one."""
 
+import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -87,6 +88,11 @@ class Pieces:
         # `used` is the same for all rings, so the last piece of every ring grows, wherever its head is.
         self._stamps[:, self._used // self._num_rows : -(-used // self._num_rows)] = num_adds
         self._head[:], self._num_adds, self._used = head, num_adds, used
+
+
+def pieces_in(state: dict[str, Any]) -> list[np.ndarray]:
+    """Return the pieces in a state that `Pieces.state_dict` returned."""
+    return [value for key, value in state.items() if re.fullmatch(r"\d+-\d+", key)]
 
 
 def _fill(rows: "np.ndarray | Tensor", saved: np.ndarray) -> None:

@@ -13,7 +13,6 @@ slot = env * slots_per_env + position.
 """
 
 import math
-import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +21,7 @@ from numpy.typing import DTypeLike
 
 from rltrain.buffers.batch import Batch, Change, Transition
 from rltrain.buffers.frames import Frames, HostFrames
-from rltrain.buffers.pieces import Pieces
+from rltrain.buffers.pieces import Pieces, pieces_in
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -249,9 +248,8 @@ class Replay:
         if (state["history"] >= self.stack_num).any():
             raise ValueError(f"the saved replay's history is outside 0..{self.stack_num - 1}")
         self._check_range("action", state["action"], self._num_actions)
-        for key, piece in state["frame"].items() if self._num_states is not None else ():
-            if re.fullmatch(r"\d+-\d+", key):
-                self._check_range("frame", piece, self._num_states)
+        for piece in pieces_in(state["frame"]):
+            self._check_range("frame", piece, self._num_states)
         self._used = used
         self._frames.flush()
         self._pieces.load_state_dict(state["frame"])

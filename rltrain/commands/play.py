@@ -93,8 +93,8 @@ def watch_in_file(
     any picture there is no file. made_for: as of `play_episodes`.
     """
     stopping = stopping or Stopping()
-    path = screens.film_path(path) if path.suffix == ".mp4" else path
-    if path.suffix == ".gif":
+    wanted, path = path, screens.film_path(path) if path.suffix == ".mp4" else path
+    if path != wanted:
         print("rltrain: no ffmpeg, so the video is a GIF; for mp4: pip install 'rltrain[video]'", file=sys.stderr)
     before = _changed_at(path)
     played, is_true = watch(

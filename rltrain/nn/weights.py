@@ -1,8 +1,11 @@
-"""The parameters of a network as one array, to be sent to copies of the network elsewhere.
+"""The parameters of a network: as one array, to be sent to copies of the network elsewhere, and as a saved state.
 
-The order is that of the network's own list of parameters. It does not depend on the device, nor on which of them share
-memory (fast/mlp.py).
+The order in the array is that of the network's own list of parameters. It does not depend on the device, nor on which
+of them share memory (fast/mlp.py).
 """
+
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,3 +26,15 @@ def write(network: nn.Module, weights: np.ndarray) -> None:
     with torch.no_grad():
         for parameter, part in zip(parameters, torch.from_numpy(weights).split(sizes), strict=True):
             parameter.copy_(part.view_as(parameter))
+
+
+def load(network: nn.Module, state: Mapping[str, Any]) -> None:
+    """Restore what `network.state_dict()` returned.
+
+    Raises ValueError for another dtype, from which torch would convert in silence, and RuntimeError for other names or
+    shapes.
+    """
+    for name, own in network.state_dict().items():
+        if name in state and state[name].dtype != own.dtype:
+            raise ValueError(f"the saved {name} is {state[name].dtype}, not {own.dtype}")
+    network.load_state_dict(state)

@@ -15,7 +15,7 @@ from rltrain.config.network import SMALLEST_FRAME, NetworkConfig
 from rltrain.config.run import RunConfig
 from rltrain.envs.spaces import PixelsAndVariables
 from rltrain.errors import ConfigError
-from rltrain.nn import cnns, distributions, networks, optimizers
+from rltrain.nn import cnns, distributions, networks, optimizers, weights
 from rltrain.nn.trained import Trained
 
 PIXELS = spaces.Box(0, 255, (1, 60, 80), np.uint8)
@@ -338,3 +338,13 @@ def test_first_weights_do_not_depend_on_the_number_of_threads():
     finally:
         torch.set_num_threads(before)
     assert torch.equal(*made)
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.complex64, torch.float64])
+def test_weights_of_another_dtype_are_refused(dtype):
+    """Bug: weights that torch rounds or cuts when it loads them."""
+    network = torso(VECTOR)
+    state = {name: tensor.to(dtype) for name, tensor in network.state_dict().items()}
+    with pytest.raises(ValueError, match=r"layers.*not torch.float32"):
+        weights.load(network, state)
+    weights.load(network, network.state_dict())

@@ -10,7 +10,7 @@ from torch import Tensor
 from rltrain.config.run import RunConfig
 from rltrain.fast.compilation import compile_updates
 from rltrain.nn import device as devices
-from rltrain.nn import distributions, networks
+from rltrain.nn import distributions, networks, weights
 from rltrain.nn.learner import Learner
 from rltrain.nn.recording import recorded
 
@@ -99,5 +99,5 @@ class PolicyAgent:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the state that `state_dict` returned."""
-        self.network.load_state_dict(state["network"])
+        weights.load(self.network, state["network"])
         self.learner.load_state_dict(state)

@@ -18,6 +18,9 @@ FIRST_STEPS = 100
 SAMPLED = 64
 """A power of two."""
 
+_EXACT = 2.0**24
+"""Whole numbers up to here are exact in float32."""
+
 _told: set[tuple[str, str]] = set()
 """The warnings that were printed, by environment and subject."""
 
@@ -96,6 +99,8 @@ class Contract:
             self._check_dtype(array, method)
         if in_space:
             self._look_at_bounds(array)
+            if array.itemsize > 4 and np.abs(array).max() > _EXACT:
+                self._tell_of_rounding(array)
         return array
 
     def _check_dtype(self, array: np.ndarray, method: str) -> None:
@@ -119,6 +124,13 @@ class Contract:
             where = tuple(np.argwhere(outside)[0].tolist())
             what = f"returned {array[where]} at index {list(where)} of an observation, outside of [{space.low[where]}, "
             self._tell("bounds", f"{what}{space.high[where]}]; rltrain trains on it as it is")
+
+    def _tell_of_rounding(self, array: np.ndarray) -> None:
+        """Warn once about numbers that float32, which networks compute in, cannot tell apart, such as time stamps."""
+        largest = np.float32(np.abs(array).max())
+        if np.isfinite(largest) and np.any(array.astype(np.float32) != array):
+            what = f"returned {array.max()} in an observation; networks compute in float32, where the next number is"
+            self._tell("rounding", f"{what} {np.spacing(largest):g} away: subtract a start, or scale it")
 
     def _state(self, obs: Any, method: str) -> int:
         wrong_type = not isinstance(obs, int | np.integer)

@@ -11,7 +11,7 @@ import gymnasium
 
 from rltrain.config.user_code import describe
 from rltrain.envs.patience import CLOSING_S, StandsStill, interruptible
-from rltrain.errors import EnvironmentFailure, Halt, RltrainError, printable
+from rltrain.errors import EnvironmentFailure, Halt, OutOfMemory, RltrainError, printable
 from rltrain.system import out_of_memory, process, signals, terminal
 
 
@@ -51,8 +51,9 @@ class environment_code:
             signals.interrupts or signal.getsignal(signal.SIGINT) is signal.default_int_handler
         ):
             return  # else no signal came: the environment raised it itself
-        if out_of_memory.is_shortage(error):  # it has an exit code of its own
-            return
+        if out_of_memory.is_shortage(error):
+            what = f"environment '{self._id}': {out_of_memory.describe(error)}"
+            raise OutOfMemory(what, "env.id, num_envs", "use fewer environments, or let each take less") from error
         raise EnvironmentFailure(f"environment '{self._id}' raised {describe(error)}", "env.id", self._fix) from error
 
 

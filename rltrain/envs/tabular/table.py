@@ -87,7 +87,7 @@ def _read_table(env: gymnasium.Env) -> TransitionTable:
     first_state, first_action = int(state_space.start), int(action_space.start)
     limit = time_limit(env) or TABLE_STEPS
     # An environment may count states and actions from another number than 0. The arrays count from 0, as pools do.
-    outcomes = [[table[s + first_state][a + first_action] for a in range(num_actions)] for s in range(num_states)]
+    outcomes = [[_of(table, s + first_state, a + first_action) for a in range(num_actions)] for s in range(num_states)]
     width = max(len(of_action) for of_state in outcomes for of_action in of_state)
     shape = (num_states, num_actions, width)
     probability, next_state = np.zeros(shape), np.zeros(shape, np.int64)
@@ -108,6 +108,15 @@ def _read_table(env: gymnasium.Env) -> TransitionTable:
     if initial.shape != (num_states,) or (initial < 0).any() or not np.isclose(initial.sum(), 1, atol=1e-6):
         raise ValueError("initial_state_distrib must have one probability for each state, with sum 1")
     return TransitionTable(probability, next_state, reward, terminated, initial, limit, num_states, num_actions)
+
+
+def _of(table: Any, state: int, action: int) -> Any:
+    """Return the outcomes of an action in P."""
+    try:
+        return table[state][action]
+    except LookupError:
+        what = f"P has no outcomes of action {action} in state {state}, which the spaces have"
+        raise ValueError(f"{what}; a state that ends episodes needs them, too") from None
 
 
 def _check_table(env: gymnasium.Env, env_id: str) -> None:

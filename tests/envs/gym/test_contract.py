@@ -27,7 +27,7 @@ from rltrain.envs import global_random, registry
 from rltrain.envs.gym import contract, guard
 from rltrain.envs.gym.contract import ContractBreach
 from rltrain.envs.gym.guard import environment_code
-from rltrain.errors import EnvironmentFailure
+from rltrain.errors import EnvironmentFailure, OutOfMemory
 from rltrain.run.evaluation import play_episodes
 from rltrain.system import signals, terminal
 
@@ -124,6 +124,32 @@ def test_numbers_outside_of_the_bounds_are_told_once(capsys, monkeypatch, reques
         pool.step(np.zeros((2, 3), np.int64))
     err = capsys.readouterr().err
     assert err.count("outside of [-9.0, 9.0]") == 1 and "10.0 at index [0]" in err
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (1.7e9, "1700000001.0 in an observation; networks compute in float32, where the next number is 128 away"),
+        (9, ""),
+    ],
+)
+def test_numbers_that_float32_cannot_tell_apart_are_told(number, words, capsys, monkeypatch):
+    """Bug: seconds since 1970 trained in silence, all of two minutes the same."""
+    monkeypatch.setattr(contract, "_told", set())
+    space = spaces.Box(-np.inf, np.inf, (2,), np.float64)
+    env = SimpleNamespace(observation_space=space, unwrapped=None)
+    checked = contract.Contract(env, "clock:Clock-v0")
+    for _ in range(2):
+        checked.reset((np.array([0.0, number + 1]), {}))
+    err = capsys.readouterr().err
+    assert err.count("warning") == bool(words) and words in err
+
+
+def test_memory_that_an_environment_wants_is_told_with_its_name():
+    """Bug: "use a smaller network" for an environment's own table."""
+    with pytest.raises(OutOfMemory, match="environment 'x': out of memory") as caught, environment_code("x"):
+        np.zeros(10**15)
+    assert caught.value.exit_code == 6
 
 
 @pytest.mark.parametrize(("high", "num_warnings"), [(1, 1), (31, 1), (32, 0), (255, 0)])

@@ -21,6 +21,8 @@ class Corridor(gymnasium.Env):
         self.P = {s: {0: [(1.0, *self._outcome(s, -1))], 1: self._right(s, chance)} for s in range(5)}
         if how == "outside":
             self.P[0][0] = [(1.0, 7, 0.0, False)]
+        if how == "without its end":
+            del self.P[4]
         if how == "sum":
             self.P[0][0] = [(0.5, 0, 0.0, False)]
         if how == "negative":
@@ -112,7 +114,12 @@ def test_a_true_table_is_accepted(env_id, kwargs):
 
 @pytest.mark.parametrize(
     ("how", "words"),
-    [("outside", "outside of the observation space"), ("sum", "do not sum to 1"), ("negative", "P is negative")],
+    [
+        ("outside", "outside of the observation space"),
+        ("sum", "do not sum to 1"),
+        ("negative", "P is negative"),
+        ("without its end", "no outcomes of action 0 in state 4"),
+    ],
 )
 def test_a_table_that_compiled_code_would_misread_is_refused(how, words):
     """Bug: an index out of range, which compiled code does not check."""
