@@ -9,11 +9,23 @@ import traceback
 
 from rltrain.app import usage
 from rltrain.config import plugin_modules
-from rltrain.errors import ConfigError, Halt, OutOfMemory, RltrainError, nearest, printable, too_many_files
+from rltrain.errors import (
+    ConfigError,
+    EnvironmentFailure,
+    Halt,
+    OutOfMemory,
+    RltrainError,
+    nearest,
+    printable,
+    too_many_files,
+)
 from rltrain.system import process, signals, terminal
 
 _HYDRA_OPTIONS = {"cfg", "package", "info", "experimental_rerun", "c", "p", "i"}
 """Hydra options that look like settings with dashes, such as `--cfg=job`."""
+
+_VARIABLES = {"numba": "NUMBA_", "torch": "TORCH_", "google.protobuf": "PROTOCOL_BUFFERS_"}
+"""How the variables begin that a library reads when it is imported."""
 
 _HYDRA_WORDS = (
     *("cfg", "config-dir", "config-name", "config-path", "experimental-rerun", "hydra-help", "info", "multirun"),
@@ -73,7 +85,7 @@ def run(argv: list[str]) -> int:
             fix = "raise the limit: ulimit -v unlimited" if is_limited else "use device=cpu, or stop other programs"
             print_error(OutOfMemory(out_of_memory.describe(error), argv[0], fix))
             return OutOfMemory.exit_code
-        fault = plugin_modules.fault_of(error) or too_many_files(error) or _library_settings(error) or _lost_directory()
+        fault = plugin_modules.fault_of(error) or too_many_files(error) or _library_fault(error) or _lost_directory()
         if fault:
             print_error(fault)
             return fault.exit_code
@@ -86,16 +98,26 @@ def run(argv: list[str]) -> int:
         process.started_in = None
 
 
-def _library_settings(error: BaseException) -> RltrainError | None:
-    """Return the error of variables such as NUMBA_NUM_THREADS=0, which a library reads when it is imported."""
+def _library_fault(error: BaseException) -> RltrainError | None:
+    """Return the error of a library that cannot be imported.
+
+    It may read a variable then, such as NUMBA_NUM_THREADS=0.
+    """
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    importing = [frame.f_globals.get("__name__") for frame in frames if frame.f_code.co_name == "<module>"]
-    library = next((name for name in ("numba", "torch") if name in importing), None)
-    variables = [name for name in sorted(os.environ) if library and name.startswith(f"{library.upper()}_")]
-    if not variables:
+    importing = [str(frame.f_globals.get("__name__")) for frame in frames if frame.f_code.co_name == "<module>"]
+    while importing and importing[0].split(".")[0] in ("rltrain", "__main__"):
+        importing.pop(0)
+    if not importing:
         return None
-    what = " ".join(f"{library} cannot be imported: {error}".split())[:300]
-    return ConfigError(what, ", ".join(variables), f"correct or unset the variables of {library}")
+    what = " ".join(f"{importing[0]} cannot be imported: {error}".split())[:300]
+    begins = [
+        prefix
+        for name, prefix in _VARIABLES.items()
+        if any(f"{module}.".startswith(f"{name}.") for module in importing)
+    ]
+    if variables := [name for name in sorted(os.environ) if name.startswith(tuple(begins))]:
+        return ConfigError(what, ", ".join(variables), "correct or unset these variables")
+    return EnvironmentFailure(what, "the installation", "install it again; `rltrain doctor` looks at the installation")
 
 
 def _lost_directory() -> RltrainError | None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from omegaconf._utils import get_yaml_loader
 
 from rltrain import plugins
 from rltrain.app.paths import CONFIGS, yaml_names
@@ -33,11 +34,40 @@ def own_algorithms(folders: Iterable[Path]) -> dict[str, tuple[str, dict[str, An
     return {name: found for name in files if (found := _own(name, files, ())) and found[0]}
 
 
+def own_values(group: str, folders: Iterable[Path]) -> dict[str, dict[str, Any]]:
+    """Return the own settings of each file in a group of the user's config folders, `env` or `network`."""
+    files = {name: path for folder in folders for name, path in yaml_names(folder / group).items()}
+    found = {name: _own(name, files, ())[1] for name in files}
+    return {name: {key: value for key, value in own.items() if key != "tuned_as"} for name, own in found.items()}
+
+
+def own_env(algo: str, env: str, folders: Iterable[Path] = ()) -> str:
+    """Return `env` if it is a file of the user's whose values win over the tuned settings of `algo`, else "_".
+
+    They do not win over tuned settings of the user's own, who wrote these for both together.
+    """
+    return _winning("env", env, algo, env, folders)
+
+
+def own_network(algo: str, env: str, network: str, folders: Iterable[Path] = ()) -> str:
+    """Return `network` if it is a file of the user's whose values win over the tuned settings of the pair, else "_"."""
+    return _winning("network", network, algo, env, folders)
+
+
+def _winning(group: str, name: str, algo: str, env: str, folders: Iterable[Path]) -> str:
+    folders = list(folders)
+    tuned = tuned_env(algo, env, folders)
+    names = [f"hparams/{base}_{tuned}.yaml" for base in (algo, preset_of(algo, folders)) if base]
+    is_theirs = any(os.path.isfile(folder / tuned) for folder in folders for tuned in names)
+    is_own = any(os.path.isfile(folder / group / f"{name}.yaml") for folder in folders)
+    return name if is_own and not is_theirs else "_"
+
+
 def _own(name: str, files: dict[str, Path], before: tuple[str, ...]) -> tuple[str, dict[str, Any]]:
-    """Return `like` and the own settings of one algorithm; before: the files that lead to it."""
+    """Return `like` and the own settings of one file; before: the files that lead to it."""
     values = _mapping(files[name]) if name in files and name not in before else {}
     like, own = "", dict[str, Any]()
-    for base in values.get("defaults") or []:
+    for base in _bases(values):
         if isinstance(base, str) and base != "_self_":
             base_like, base_own = _own(base, files, (*before, name))
             like, own = base_like or like, own | base_own
@@ -48,10 +78,16 @@ def _own(name: str, files: dict[str, Path], before: tuple[str, ...]) -> tuple[st
 def _mapping(path: Path) -> dict[str, Any]:
     """Return the content of a YAML file, or {} for one that cannot be read: Hydra reads it too and reports why."""
     try:
-        values: Any = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        values: Any = yaml.load(path.read_text(), get_yaml_loader())  # a safe loader
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
         return {}
     return values if isinstance(values, dict) else {}
+
+
+def _bases(values: dict[str, Any]) -> list[Any]:
+    """Return the list `defaults` of a file; empty if it is none, which Hydra reports where the file is chosen."""
+    bases = values.get("defaults")
+    return bases if isinstance(bases, list) else []
 
 
 def tuned_env(algo: str, env: str, folders: Iterable[Path] = ()) -> str:
@@ -78,7 +114,7 @@ def tuned_as(env: str, folders: Iterable[Path] = (CONFIGS,)) -> str | None:
         option = plugins.OPTIONS.get(("env", env))
         return getattr(option.settings, "tuned_as", None) if option else None
     values = _mapping(path)
-    bases = values.get("defaults") or []
+    bases = _bases(values)
     if "_self_" not in bases:
         bases = ["_self_", *bases]  # as Hydra does
     found = None

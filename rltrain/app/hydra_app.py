@@ -9,7 +9,7 @@ import re
 import shlex
 import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
@@ -26,8 +26,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rltrain import plugins
 from rltrain.app import hydra_sweep
-from rltrain.app.hparams import own_algorithms, preset_of, tuned_env
-from rltrain.app.overrides import accept_whole_floats, normalise, options_first, quote
+from rltrain.app.hparams import own_algorithms, own_env, own_network, own_values, preset_of, tuned_env
+from rltrain.app.overrides import accept_whole_floats, normalise, options_first, quote, replace_whole_mappings
 from rltrain.app.paths import CONFIGS, config_folders, schema_name, yaml_names
 from rltrain.app.resolve import SHORTHANDS, resolve
 from rltrain.config import plugin_modules
@@ -72,7 +72,7 @@ _typed: list[str] = []
 """The command line as it was typed."""
 
 
-def register_schemas(argv: Iterable[str] = ()) -> None:
+def register_schemas(argv: Sequence[str] = ()) -> None:
     """Register every settings class in Hydra's store under the name that the YAML files use in their defaults.
 
     argv: the command line; its `--config-dir` may have tuned settings too.
@@ -83,9 +83,17 @@ def register_schemas(argv: Iterable[str] = ()) -> None:
         store.store(group=group, name=name, node=option.settings)
     folders = [folder.absolute() for folder in config_folders(argv)]
     accept_whole_floats()
+    replace_whole_mappings()
     OmegaConf.register_new_resolver("preset_of", functools.partial(preset_of, folders=folders), replace=True)
     # partial, so that a launcher's processes get the folders together with the resolver.
     OmegaConf.register_new_resolver("tuned_env", functools.partial(tuned_env, folders=folders), replace=True)
+    chosen = _chosen(list(argv), "hparams")
+    is_theirs = any((folder / "hparams" / f"{name}.yaml").is_file() for folder in folders for name in chosen)
+    for group, resolver in (("env", own_env), ("network", own_network)):
+        winning = [] if is_theirs else folders
+        OmegaConf.register_new_resolver(f"own_{group}", functools.partial(resolver, folders=winning), replace=True)
+        for name, values in own_values(group, winning).items():
+            store.store(group=f"own_{group}", name=name, package="_global_", node={group: values})
     for name, (like, values) in own_algorithms(folders).items():
         # Tuned settings are composed after the algorithm's file. Its own values win, because they come again here.
         for path in (path for folder in (CONFIGS, *folders) for path in (folder / "hparams").glob(f"{like}_*.yaml")):

@@ -192,6 +192,9 @@ class Sweeper(HydraSweeper):
                 except ConfigError as error:
                     job.reason = str(error)
             jobs.append(job)
+        if any("run_dir" in job.varies for job in jobs):
+            fix = "leave it out, or make a sweep for each"
+            raise ConfigError("the jobs of a sweep lie in one folder, so run_dir cannot vary", "run_dir", fix)
         _refuse_same(jobs)
         _refuse_shared_folders(jobs)
         names = [job.folder for job in jobs]

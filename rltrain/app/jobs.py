@@ -27,6 +27,7 @@ def run(
     lock = run_folder.Lock(sweep.folder)
     number = None
     try:
+        sweep.refuse_other_runs(sweep.jobs)
         todo = [job for job in jobs if not sweep.finished(job)]
         for job in todo:
             if job.config is None:

@@ -1,16 +1,24 @@
-"""The command line in Hydra's own words: options first, values quoted where Hydra needs quotes, whole numbers whole."""
+"""The command line in Hydra's own words: options first, quotes where Hydra needs them or would read a number."""
 
+import functools
 import os
 import re
 import typing
 from typing import Any
 
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import IntegerNode
+from omegaconf import DictConfig, IntegerNode, OmegaConf
 
 from rltrain.app.paths import CONFIGS, FOLDER_OPTIONS
+from rltrain.config.algorithms import ALGOS
 from rltrain.config.environments import ENVIRONMENTS, config_class
+from rltrain.config.network import NetworkConfig
+from rltrain.config.run import RunConfig
+from rltrain.config.runtime import RUNTIMES
+from rltrain.errors import ConfigError
 
 _WITH_VALUE = (*FOLDER_OPTIONS, "--config-path", "-cp", "--config-name", "-cn", "--package", "-p", "--cfg", "-c")
 """Options of Hydra whose value is the next word."""
@@ -21,11 +29,12 @@ _SETTING = re.compile(r"([+~]*[A-Za-z_][\w.@/:-]*)=(.*)", re.DOTALL)
 def normalise(argv: list[str]) -> list[str]:
     """Rewrite settings for Hydra.
 
-    `1e6` becomes an integer, and `env=doom env.scenario=X` becomes `env=doom_X` if it exists. `~` of a config folder
-    becomes the home. A value that Hydra cannot read gets quotes if it is one plain text, such as a path with `=`, `&`,
-    `(` or an accent. Keys of a mapping get the prefix `++`, because Hydra adds no new name to a mapping without it.
+    `env=doom env.scenario=X` becomes `env=doom_X` if it exists. `~` of a config folder becomes the home. A value that
+    Hydra cannot read gets quotes if it is one plain text, such as a path with `=`, `&`, `(` or an accent. So does that
+    of a setting which is a text if Hydra would read a number, such as `name=2026_11`. Keys of a mapping get the prefix
+    `++`, because Hydra adds no new name to a mapping without it.
     """
-    argv = [re.sub(r"(?<=[=,])\d[\d_]*(?:\.\d+)?[eE]\+?\d+(?=,|$)", _as_integer, arg) for arg in argv]
+    argv = [_kept_as_text(arg) for arg in argv]
     argv = [_at_home(arg, before) for before, arg in zip(["", *argv], argv, strict=False)]
     argv = [_quoted_if_needed(arg) for arg in argv]
     mappings = "|".join(sorted(_mappings()))
@@ -66,6 +75,42 @@ def written(value: Any) -> str:
     if isinstance(value, dict):
         return "{" + ",".join(f"{key}:{written(item)}" for key, item in value.items()) + "}"
     return repr(value) if isinstance(value, int | float) else quote(str(value))
+
+
+def written_under(key: str, value: Any) -> list[str]:
+    """Return the overrides that set a key to a plain value, for a mapping perhaps one for each of its keys.
+
+    Hydra's grammar has no quotes around keys: it reads `{1: 5}` with a number. Raises ConfigError for a key that no
+    override can have.
+    """
+    override = f"{key}={written(value)}"
+    try:
+        if repr(OverridesParser.create().parse_override(override).value()) == repr(value):
+            return [override]
+    except HydraException:
+        pass
+    if not isinstance(value, dict) or not value:
+        what = f"the setting {key} cannot be handed on: a name in it is no plain word"
+        raise ConfigError(what, key, "use names of letters, digits, - and _, which begin with a letter")
+    return [f"{key}={{}}", *(word for name, item in value.items() for word in written_under(f"{key}.{name}", item))]
+
+
+def replace_whole_mappings() -> None:
+    """Let `env.shaping={...}` replace what tuned settings pay for. Hydra itself merges a mapping with an earlier one.
+
+    A mapping of `env.kwargs` is merged: an environment's own file has arguments that belong to it.
+    """
+
+    def apply(overrides: list[Override], config: DictConfig) -> None:
+        for override in overrides:
+            if override.key_or_group == "env.shaping" and isinstance(override.value(), dict):
+                OmegaConf.update(config, "env.shaping", {}, merge=False, force_add=True)
+            _apply_overrides([override], config)
+
+    ConfigLoaderImpl._apply_overrides_to_config = staticmethod(apply)  # type: ignore[method-assign, assignment]
+
+
+_apply_overrides = ConfigLoaderImpl._apply_overrides_to_config
 
 
 def accept_whole_floats() -> None:
@@ -115,13 +160,44 @@ def _is_readable(arg: str) -> bool:
     return True
 
 
+def _kept_as_text(arg: str) -> str:
+    """Return a setting with quotes around each value that is meant as a text, and that Hydra would read as a number."""
+    setting = _SETTING.fullmatch(arg)
+    if setting is None or setting[1].lstrip("+~") not in _texts() or not re.fullmatch(r"[\w.+,-]+", setting[2]):
+        return arg
+    values = setting[2].split(",")
+    return f"{setting[1]}={','.join(quote(value) if _is_number(value) else value for value in values)}"
+
+
+def _is_number(text: str) -> bool:
+    """Return True if Hydra reads a text as a number, or as true or false."""
+    try:
+        return isinstance(OverridesParser.create().parse_override(f"key={text}").value(), bool | int | float)
+    except HydraException:
+        return False
+
+
+@functools.cache
+def _texts() -> set[str]:
+    """Return the keys of the settings that are texts, such as `name` and `env.id`."""
+    groups = {
+        "": [RunConfig],
+        "algo.": ALGOS.values(),
+        "env.": [config_class(family) for family in ENVIRONMENTS],
+        "network.": [NetworkConfig],
+        "runtime.": RUNTIMES.values(),
+    }
+    return {
+        prefix + name
+        for prefix, schemas in groups.items()
+        for schema in schemas
+        for name, hint in typing.get_type_hints(schema).items()
+        if hint in (str, str | None)
+    }
+
+
 def _mappings() -> set[str]:
     """Return the environment settings that are mappings: `shaping`, `kwargs`."""
     schemas = [config_class(family) for family in ENVIRONMENTS]
     hints = [item for schema in schemas for item in typing.get_type_hints(schema).items()]
     return {name for name, hint in hints if typing.get_origin(hint) is dict}
-
-
-def _as_integer(match: re.Match[str]) -> str:
-    value = float(match[0].replace("_", ""))
-    return str(int(value)) if value.is_integer() else match[0]

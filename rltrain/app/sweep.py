@@ -9,6 +9,7 @@ import csv
 import dataclasses
 import functools
 import gc
+import hashlib
 import io
 import json
 import os
@@ -106,8 +107,8 @@ class Sweep:
 
     def save(self) -> None:
         """Write the plan. Raises DiskError."""
-        facts = {"at_once": self.at_once, "jobs": [dataclasses.asdict(job) for job in self.jobs]}
-        atomic.write_json(self.folder / PLAN, facts)
+        jobs = [dataclasses.asdict(job) for job in self.jobs]
+        atomic.write_json(self.folder / PLAN, {"at_once": self.at_once, "digest": _digest(jobs), "jobs": jobs})
 
     def place(self, job: Job) -> Path:
         """Return the folder of the newest attempt at a job, or the folder that its first attempt will get.
@@ -129,6 +130,38 @@ class Sweep:
 
     def _again(self, job: Job, number: int) -> Path:
         return self.folder / f"{job.folder}_again-{number}"
+
+    def refuse_other_runs(self, jobs: Iterable[Job]) -> None:
+        """Raise CheckpointError if a job's folder holds the run of another command, such as one moved there."""
+        for job in jobs:
+            command = self.place(job) / "command.txt"
+            if inside.is_file(command) and inside.read_text(command) != run_folder.command_line(job.command):
+                what = f"the folder {self.place(job).name} holds the run of another command than the sweep's plan says"
+                raise CheckpointError(what, str(command), "move the runs back into their own folders")
+
+    def labels(self) -> dict[int, dict[str, str]]:
+        """Return what tells each job from those that differ in more than their seed, by the jobs' numbers.
+
+        That is what varied in its own command, and in a sweep that was extended with other settings also these.
+        """
+        labels = {job.number: {key: text for key, text in job.varies.items() if key != "seed"} for job in self.jobs}
+        settings = {job.number: _without_seed(job.config or {}) for job in self.jobs}
+
+        def mixed() -> list[list[int]]:
+            rows: dict[str, list[int]] = {}
+            for number, label in labels.items():
+                rows.setdefault(json.dumps(label, sort_keys=True), []).append(number)
+            return [row for row in rows.values() if any(settings[number] != settings[row[0]] for number in row)]
+
+        keys = dict.fromkeys(("env", "algo", *(key for values in settings.values() for key in values)))
+        for key in keys:
+            rows = mixed()
+            if not rows:
+                break
+            if any(settings[number].get(key) != settings[row[0]].get(key) for row in rows for number in row):
+                for number, label in labels.items():
+                    label.setdefault(key, settings[number].get(key, ""))
+        return labels
 
     def finished(self, job: Job) -> bool:
         """Return True if the newest attempt at a job has its final evaluation."""
@@ -184,24 +217,15 @@ def load(folder: Path) -> Sweep:
         raise CheckpointError(f"the plan of the sweep cannot be read: {what}", str(path), fix) from error
     if not sound:
         raise CheckpointError("the plan of the sweep is damaged", str(path), fix)
-    for job in jobs:
-        _refuse_other_numbers(job, path)
+    if values.get("digest", digest := _digest(values["jobs"])) != digest:  # missing in a plan of an older version
+        what = "the plan of the sweep was edited: its jobs, folders and scores may not belong together"
+        raise CheckpointError(what, str(path), "put it back, or start another sweep for other values")
     return sweep
 
 
-def _refuse_other_numbers(job: Job, path: Path) -> None:
-    """Raise CheckpointError if a number that varies is not that of the settings, as after an edit of the plan by hand.
-
-    The job would train with one of them, and its folder and the ranked table would name the other.
-    """
-    for key, text in job.varies.items():
-        value: Any = job.config
-        for part in key.split("."):
-            value = value.get(part) if isinstance(value, dict) else None
-        with contextlib.suppress(ValueError):  # no number, such as ${seed}
-            if type(value) in (int, float) and float(text) != value:
-                what = f"the plan says {key}={text} for the job {job.folder}, but {value} in its settings"
-                raise CheckpointError(what, str(path), "start another sweep for other values")
+def _digest(jobs: list[dict[str, Any]]) -> str:
+    """Return the SHA-256 of the jobs of a plan."""
+    return hashlib.sha256(json.dumps(jobs, sort_keys=True).encode()).hexdigest()
 
 
 def earlier(folder: Path, jobs: list[Job]) -> Sweep | None:
@@ -442,14 +466,33 @@ class _Row:
     """The 95 % bootstrap interval of the mean over the jobs; None for a single job."""
 
 
-def _rows(sweep: Sweep, jobs: list[Job]) -> list[_Row]:
+def _without_seed(config: dict[str, Any]) -> dict[str, str]:
+    """Return the settings that decide what a job trains, but for the seed, as texts with dotted keys.
+
+    `env` and `algo` stand for the names of these groups.
+    """
+    flat: dict[str, Any] = {}
+    pending = [("", {key: value for key, value in config.items() if key not in (*_NOT_COMPARED, "seed")})]
+    while pending:
+        prefix, values = pending.pop(0)
+        for key, value in values.items():
+            if isinstance(value, dict) and value:
+                pending.append((f"{prefix}{key}.", value))
+            else:
+                flat[prefix + key] = value
+    names = {group: flat.pop(f"{group}.name") for group in ("env", "algo") if f"{group}.name" in flat}
+    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in (names | flat).items()}
+
+
+def _rows(sweep: Sweep) -> list[_Row]:
     """Return the rows, best first within each environment; rows without a finished job come last."""
-    groups: dict[tuple[tuple[str, str], ...], list[Job]] = {}
-    for job in jobs:
-        groups.setdefault(tuple((key, value) for key, value in job.varies.items() if key != "seed"), []).append(job)
+    labels = sweep.labels()
+    groups: dict[str, list[Job]] = {}
+    for job in sweep.jobs:
+        groups.setdefault(json.dumps(labels[job.number], sort_keys=True), []).append(job)
     rows = []
-    for label, members in groups.items():
-        row = _Row(dict(label), members, [job for job in members if sweep.finished(job)])
+    for members in groups.values():
+        row = _Row(labels[members[0].number], members, [job for job in members if sweep.finished(job)])
         if row.done:
             finals = [_final(sweep, job)["mean_reward"] for job in row.done]
             row.mean = float(np.mean(finals))
@@ -465,12 +508,12 @@ def _final(sweep: Sweep, job: Job) -> dict[str, Any]:
 
 
 def report(sweep: Sweep, jobs: list[Job], interrupted: bool = False, fix: str | None = None) -> int:
-    """Print the ranked table and the number of jobs in each state, and write sweep.csv.
+    """Print the ranked table of the sweep and the number of the given jobs in each state, and write sweep.csv.
 
     Scores of different environments cannot be compared, so each environment has its own ranks. fix: what
     continues the sweep; None: `rltrain resume`. Returns 0, or 1 if a job is not done.
     """
-    rows = _rows(sweep, jobs)
+    rows = _rows(sweep)
     states = {job.number: sweep.state(job, interrupted) for job in jobs}
     print(printable(str(run_folder.from_here(sweep.folder))), file=sys.stderr)
     table = io.StringIO()

@@ -47,6 +47,9 @@ def main(argv: list[str]) -> int:
     if os.path.lexists(numbers) and not _is_ours(numbers):
         what = f"the numbers would overwrite {run_folder.from_here(numbers)}, which `plot` did not write"
         raise ConfigError(what, "out", "give another out=FILE")
+    if "out" not in values and os.path.lexists(out) and not os.path.lexists(numbers):
+        what = f"there is a picture {run_folder.from_here(out)} without the numbers of a plot"
+        raise ConfigError(what, "out", f"give another out=FILE, or replace it with out={out.name}")
     statistic, center_name = _CENTERS[center]
     generator = np.random.default_rng(0)  # fixed seed: the same runs give the same band
     curves = read_curves(words, metric)
@@ -75,8 +78,8 @@ def _what_varies(words: list[str], curves: list[Curve]) -> str:
     """Return the keys that vary in the sweeps that `words` name, without seed and environment; else `algo`."""
     keys: dict[str, None] = {}
     for word in filter(sweep.is_sweep, words):
-        for job in sweep.load(Path(word)).jobs:
-            keys |= dict.fromkeys(job.varies)
+        for label in sweep.load(Path(word)).labels().values():
+            keys |= dict.fromkeys(label)
     known = {key for curve in curves for key in curve.config} - {"seed", "env"}
     return ",".join(key for key in keys if key in known) or "algo"
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from rltrain import plugins
 from rltrain.app import hydra_app
-from rltrain.app.overrides import written
+from rltrain.app.overrides import written, written_under
 from rltrain.app.resolve import SHORTHANDS
 from rltrain.commands.arguments import note_repeated, refuse_imports
 from rltrain.config import plugin_modules
@@ -70,6 +70,9 @@ def _is_complete(path: Path) -> bool:
 
 
 def _train(path: Path, is_complete: bool, typed: list[str], command: list[str]) -> int:
+    if is_complete and (tuned := next((word for word in typed if word.startswith("hparams=")), None)):
+        what = f"'{tuned}' would change nothing: a run's own settings are complete, and win over tuned ones"
+        raise ConfigError(what, "hparams", "leave it out; or start a run with it: rltrain algo=... env=... hparams=...")
     settings = _of_a_run(path, typed) if is_complete else _of_the_user(hydra_app.file_values(path), path)
     return hydra_app.run([*_without_what_is_typed(settings, typed), *typed], command)
 
@@ -139,11 +142,11 @@ def _of_the_user(values: dict[str, Any], path: Path) -> list[str]:
             value = dict(value)
             if "name" in value:
                 choices.append(f"{key}={value.pop('name')}")
-            settings += [f"{key}.{name}={written(item)}" for name, item in value.items()]
+            settings += [word for name, item in value.items() for word in written_under(f"{key}.{name}", item)]
         elif key in (*_GROUPS, "hparams"):
             choices.append(f"{key}={value}")
         else:
-            settings.append(f"{key}={written(value)}")
+            settings += written_under(key, value)
     return choices + settings
 
 

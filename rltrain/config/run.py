@@ -3,7 +3,6 @@
 import os
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from rltrain.config.network import NetworkConfig
@@ -122,6 +121,9 @@ class RunConfig:
         at_least("checkpoint_keep_every_steps", self.checkpoint_keep_every_steps, 1)
         if self.name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", self.name):
             raise ConfigError(f"'{self.name}' cannot be part of a folder name", "name", "use letters, digits, . _ -")
-        env_name = Path(str(getattr(self.env, "name", "")))  # a file without a schema gives a mapping, told later
-        if ".." in env_name.parts or env_name.is_absolute():  # the folder would be outside of run_dir
+        if self.init_from is not None:
+            utf8("init_from", self.init_from)
+        env_name = str(getattr(self.env, "name", "-"))  # a file without a schema gives a mapping, told later
+        # Its folder must be in run_dir itself, and not where the link to the newest run leads.
+        if "/" in env_name or "\0" in env_name or env_name in ("", ".", "..", "latest", "sweeps"):
             raise ConfigError(f"'{env_name}' cannot be a folder's name", "env.name", "use letters, digits, . _ -")

@@ -18,11 +18,13 @@ def in_range(key: str, value: float, low: float, high: float, *, open_low: bool 
 
 
 def utf8(key: str, path: str) -> None:
-    """Raise ConfigError unless a path is text in UTF-8: TensorBoard takes no other."""
+    """Raise ConfigError unless a path is text in UTF-8: TensorBoard takes no other, and no path has a zero byte."""
     try:
         path.encode()
     except UnicodeEncodeError as error:
         raise ConfigError(f"the path '{path}' is no text in UTF-8", key, "give a folder with another name") from error
+    if "\0" in path:
+        raise ConfigError("a path cannot have a zero byte", key, "give a folder with another name")
 
 
 def one_of(key: str, value: str, known: Iterable[str]) -> None:

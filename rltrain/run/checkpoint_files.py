@@ -74,6 +74,7 @@ def manifest(folder: Path) -> dict[str, Any]:
         values = inside.read_json(inside.folder(folder) / "manifest.json")
         members = values["members"]
         whole = all(isinstance(facts["size"], int) and isinstance(facts["sha256"], str) for facts in members.values())
+        whole = whole and isinstance(values.get("made_for", ""), str)
     except (OSError, CheckpointError, KeyError, TypeError, AttributeError) as error:
         what = f"the checkpoint's manifest cannot be read: {type(error).__name__}: {error}"
         raise CheckpointError(what, str(folder), "use an older checkpoint") from error

@@ -31,6 +31,11 @@ _OF_A_RUN = ("checkpoints", "code", "eval", "export", "videos")
 _PACKAGES = ("rltrain", "torch", "numpy", "gymnasium", "ale-py", "vizdoom", "hydra-core", "numba")
 
 
+def command_line(words: list[str]) -> str:
+    """Return what command.txt says for the words after `rltrain`."""
+    return shlex.join(["rltrain", *words]) + "\n"
+
+
 def create(config: RunConfig, folder: Path | None) -> Path:
     """Create a run folder with config.yaml, command.txt and meta.json, and return its absolute path.
 
@@ -50,7 +55,7 @@ def create(config: RunConfig, folder: Path | None) -> Path:
         # A sweep's job may have left a status.json there before it could make its run.
         folder.mkdir(parents=True, exist_ok=not (folder / "config.yaml").exists())
         saved_config.save(config, folder / "config.yaml")
-        atomic.write_text(folder / "command.txt", shlex.join(["rltrain", *sys.argv[1:]]) + "\n")
+        atomic.write_text(folder / "command.txt", command_line(sys.argv[1:]))
         atomic.write_json(folder / "meta.json", _meta(config))
         # A sweep from somebody else may name any folder of the user's as its run_dir.
         if not is_job or folder.parents[1] == root / "sweeps":
@@ -332,12 +337,12 @@ def _git() -> dict[str, Any]:
     here = Path(__file__).resolve().parent.parent.parent
     if not (here / ".git").exists():
         return {"git_revision": None, "git_dirty": None}
+    # GIT_DIR would name another repository than the folder does, as in a hook of git's.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
-        revision = subprocess.run(
-            ["git", "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5
-        )
-        changes = subprocess.run(
-            ["git", "-C", str(here), "status", "--porcelain", "-uno"], capture_output=True, text=True, timeout=5
+        revision, changes = (
+            subprocess.run(["git", "-C", str(here), *words], capture_output=True, text=True, timeout=5, env=environment)
+            for words in (("rev-parse", "HEAD"), ("status", "--porcelain", "-uno"))
         )
     except (OSError, subprocess.TimeoutExpired):
         return {"git_revision": None, "git_dirty": None}

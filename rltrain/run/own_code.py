@@ -125,7 +125,7 @@ def place_of(name: str, folder: Path) -> str | None:
 
     The folder must be written without links: /proc/self/cwd would lead to whatever came with the run.
     """
-    with contextlib.suppress(OSError, CheckpointError):
+    with contextlib.suppress(OSError, CheckpointError, ValueError):  # a name with a zero byte
         meta = inside.read_json(folder / "meta.json")
         modules = meta.get("modules")
         # Older runs tell only where they were started.

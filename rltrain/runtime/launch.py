@@ -37,11 +37,22 @@ _stores: list[Any] = []
 """The store on which the machines meet, on the machine that hosts it. It stays open until this process ends, because
 closing it can take half a minute."""
 _STOP_SIGNALS = "SIGTERM,SIGINT,SIGHUP,SIGUSR1"
+_NUMBERS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_PORT")
+"""Variables that torch's launcher sets, as it does MASTER_ADDR."""
 
 
 def is_launched() -> bool:
-    """Return True in a process that torch's launcher started."""
-    return "TORCHELASTIC_RUN_ID" in os.environ and "RANK" in os.environ
+    """Return True in a process that torch's launcher started.
+
+    Raises ConfigError if some of the launcher's variables are wrong, as in a program that such a process started.
+    """
+    if "TORCHELASTIC_RUN_ID" not in os.environ or "RANK" not in os.environ:
+        return False
+    wrong = [name for name in _NUMBERS if not os.environ.get(name, "").isdecimal()]
+    if wrong or not os.environ.get("MASTER_ADDR"):
+        what = f"the variables of torch's launcher are incomplete: {[*wrong, 'MASTER_ADDR'][0]} is missing or wrong"
+        raise ConfigError(what, "TORCHELASTIC_RUN_ID", "unset TORCHELASTIC_RUN_ID and RANK, or start it with torchrun")
+    return True
 
 
 def num_processes(config: TorchrunConfig) -> int:

@@ -1,16 +1,18 @@
 """Screens that show pictures: a window, or an mp4 or GIF file."""
 
 import contextlib
+import io
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from rltrain.errors import DiskError, disk_errors
+from rltrain.system import atomic
 
 
 class Closed(Exception):
@@ -41,7 +43,9 @@ def ffmpeg() -> str | None:
     with contextlib.suppress(ImportError, RuntimeError):
         import imageio_ffmpeg
 
-        return str(imageio_ffmpeg.get_ffmpeg_exe())
+        found = str(imageio_ffmpeg.get_ffmpeg_exe())  # what IMAGEIO_FFMPEG_EXE says may be gone
+        if shutil.which(found):
+            return found
     return shutil.which("ffmpeg")
 
 
@@ -108,12 +112,16 @@ class Gif:
         self._path, self._fps = path, fps
         self._every = max(1, round(fps / 12.5))
         self._count = 0
-        self._pictures: list[np.ndarray] = []
+        self._pictures: list[Any] = []
 
     def show(self, picture: np.ndarray) -> None:
         """Add one of `_every` pictures."""
+        from PIL import Image
+
         if self._count % self._every == 0:
-            self._pictures.append(picture[::2, ::2].copy() if picture.shape[0] > 300 else picture.copy())
+            # Now and by the fastest method: at the end, the colours of a long film would keep a stop waiting.
+            small = Image.fromarray(picture[::2, ::2] if picture.shape[0] > 300 else picture)
+            self._pictures.append(small.quantize(128, Image.Quantize.FASTOCTREE))
         self._count += 1
         if len(self._pictures) > self._MAX_PICTURES:
             self._pictures = self._pictures[::2]
@@ -121,14 +129,14 @@ class Gif:
 
     def close(self) -> None:
         """Write the file. Raises DiskError."""
-        from PIL import Image
-
         if not self._pictures:
             return
-        first, *rest = (Image.fromarray(picture).quantize(128) for picture in self._pictures)
+        first, *rest = self._pictures
         duration_ms = 1000 * self._every / self._fps
+        film = io.BytesIO()
+        first.save(film, "GIF", save_all=True, append_images=rest, duration=duration_ms, loop=0)
         with disk_errors("the video", self._path):
-            first.save(self._path, save_all=True, append_images=rest, duration=duration_ms, loop=0)
+            atomic.write_parts(Path(os.path.realpath(self._path)), [film.getvalue()])
         self._pictures = []
 
 

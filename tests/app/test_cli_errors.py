@@ -494,6 +494,16 @@ def test_what_actors_on_a_ray_cluster_need(words, code, expected, command, monke
     assert not outcome.run_dir.exists()
 
 
+@pytest.mark.parametrize("given", [{"RANK": "0"}, {"RANK": "x", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}])
+def test_half_of_torchruns_variables_are_told(given, command, monkeypatch):
+    """Bug: KeyError: 'WORLD_SIZE', a bug in rltrain, in a program that a process of torchrun started."""
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    outcome = command("algo=ppo", "env=cartpole")
+    assert outcome.code == 2 and "variables of torch's launcher are incomplete" in outcome.last_line
+
+
 @pytest.mark.parametrize("place", ["node1:99999", "node1:0", ":29500", "node1:1e3", "node1"])
 def test_a_place_to_meet_has_a_host_and_a_port(place):
     """Bug: a traceback of torch's store for a port above 65,535."""

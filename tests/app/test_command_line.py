@@ -4,6 +4,7 @@ import gc
 import os
 from pathlib import Path
 
+import gymnasium
 import pytest
 import vizdoom
 import yaml
@@ -17,6 +18,7 @@ from rltrain.config import saved
 from rltrain.system import inside
 
 TABLE = ["algo=q_learning", "env=maze"]
+gymnasium.register("Taking-v0", lambda **kwargs: gymnasium.make("CartPole-v1"), max_episode_steps=9)
 
 
 @pytest.fixture
@@ -135,6 +137,14 @@ def test_an_algorithm_of_ones_own_keeps_tuned_settings_by_saying_what_it_is_like
     assert compose("algo=ppo", "env=pong", "algo.like=dqn").code == 2
 
 
+@pytest.mark.parametrize("text", ["defaults: 5\n", "defaults: [ppo, _self_]\ncreated: 2026-02-30\n", "- a\n"])
+def test_a_file_that_is_not_chosen_does_not_matter(text, compose, mine):
+    """Bug: a traceback for every training with this config folder."""
+    for group in ("algo", "env", "network"):
+        mine(f"{group}/odd.yaml", text)
+    assert compose("--config-dir", "conf", *TABLE).algo.name == "q_learning"
+
+
 def test_a_file_of_the_users_is_not_shadowed_in_silence(compose, mine):
     """Bug: rltrain's cartpole.yaml is read in place of the user's, without a word."""
     mine("env/cartpole.yaml", "defaults: [gym_schema, _self_]\nname: cartpole\nid: Acrobot-v1\n")
@@ -144,6 +154,90 @@ def test_a_file_of_the_users_is_not_shadowed_in_silence(compose, mine):
         "rltrain has a env/cartpole.yaml of its own, so yours would not be read; conf/env/cartpole.yaml; "
         in outcome.err
     )
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [("name", "2026_11"), ("name", "1e3"), ("name", "true"), ("run_dir", "out/steps=1e6"), ("run_dir", "2026_11")],
+)
+def test_a_text_is_not_read_as_a_number(key, text, compose):
+    """Bug: a run in the folder out/steps=1000000, or in 202611."""
+    assert getattr(compose(*TABLE, f"{key}={text}"), key) == text
+
+
+def test_a_number_with_an_exponent_stays_a_fraction_for_an_environment(compose, tmp_path):
+    """Bug: env.kwargs.start=1e3 was the integer 1000, and an array of it lost its fractions."""
+    kwargs = compose("algo=dqn", "env=gym", "env.id=Taking-v0", "env.kwargs.a=1e3", "env.kwargs.b='x,1e3'").env.kwargs
+    assert repr(kwargs) == "{'a': 1000.0, 'b': 'x,1e3'}"
+
+
+SHAPED = ["algo=ppo", "env=doom_health_gathering"]
+
+
+def test_a_shaping_that_is_typed_replaces_that_of_the_tuned_settings(compose, tmp_path):
+    """Bug: env.shaping={HEALTH_GAINED: 0.1} was paid beside the tuned {HEALTH: 1.0}."""
+    assert compose(*SHAPED).env.shaping == {"HEALTH": 1.0}
+    own = {"HEALTH_GAINED": 0.1}
+    assert compose(*SHAPED, "env.shaping={HEALTH_GAINED: 0.1}").env.shaping == own
+    path = tmp_path / "my.yaml"
+    path.write_text("algo: ppo\nenv: {name: doom_health_gathering, shaping: {HEALTH_GAINED: 0.1}}\n")
+    assert compose(f"config={path}").env.shaping == own
+    assert compose(*SHAPED, "env.shaping.HEALTH_GAINED=0.1").env.shaping == own | {"HEALTH": 1.0}
+    assert compose("algo=dqn", "env=frozen_lake_8x8", "env.kwargs={is_slippery: false}").env.kwargs == {
+        "map_name": "8x8",
+        "is_slippery": False,
+    }
+
+
+@pytest.mark.parametrize("mapping", ['{"1": 5, "x-y": {"2": 7}}', '{"true": 1}', "{a b: 1}", "{}"])
+def test_names_in_a_mapping_of_a_file_stay_texts(mapping, compose, tmp_path):
+    """Bug: {"1": 5} reached the environment as {1: 5}, in which it found no "1"."""
+    path = tmp_path / "my.yaml"
+    path.write_text(f"algo: dqn\nenv: {{name: gym, id: Taking-v0, kwargs: {{m: {mapping}}}}}\n")
+    assert compose(f"config={path}").env.kwargs == {"m": yaml.safe_load(mapping)}
+
+
+@pytest.mark.parametrize("mapping", ['{"x,y": 1}', '[{"1": 5}]'])
+def test_names_in_a_file_that_cannot_be_handed_on_are_refused(mapping, compose, tmp_path):
+    path = tmp_path / "my.yaml"
+    path.write_text(f"algo: dqn\nenv: {{name: gym, id: Taking-v0, kwargs: {{m: {mapping}}}}}\n")
+    outcome = compose(f"config={path}")
+    assert outcome.code == 2 and "a name in it is no plain word" in outcome.last_line
+
+
+def test_files_of_ones_own_win_over_tuned_settings(compose, mine):
+    """Bug: network=tiny trained the tuned layers of the pair."""
+    mine("network/tiny.yaml", "defaults: [mlp, _self_]\nhidden_sizes: [8]\n")
+    mine("env/ill.yaml", "defaults: [doom_health_gathering, _self_]\nname: ill\ngray: true\nstack_num: 3\n")
+    folder = ("--config-dir", "conf")
+    pair = ("algo=dqn", "env=cartpole")
+    assert compose(*pair).network.hidden_sizes == [256, 256]
+    assert compose(*folder, *pair, "network=tiny").network.hidden_sizes == [8]
+    assert compose(*folder, *pair, "network=tiny", "network.hidden_sizes=[4]").network.hidden_sizes == [4]
+    assert compose(*folder, *SHAPED).env.stack_num != 3
+    assert compose(*folder, "algo=ppo", "env=ill").env.stack_num == 3
+    mine("hparams/dqn_cartpole_mine.yaml", "# @package _global_\nnetwork: {hidden_sizes: [16]}\n")
+    both = compose(*folder, *pair, "network=tiny", "hparams=dqn_cartpole_mine")
+    assert both.network.hidden_sizes == [16], "tuned settings of one's own win over one's own network"
+
+
+def test_tuned_settings_beside_a_whole_run_are_refused(command):
+    """Bug: `reproduce RUN hparams=FILE` changed nothing, and the panel said that the run was tuned by FILE."""
+    folder = command("algo=q_learning", "env=maze", "total_steps=50", *QUICK).folder
+    outcome = command("reproduce", folder, "hparams=dqn_cartpole")
+    assert outcome.code == 2 and "would change nothing" in outcome.last_line
+
+
+@pytest.mark.parametrize("name", ["latest", "sweeps", "maze/q_learning", "."])
+def test_an_environments_name_is_a_folder_in_run_dir(name, compose):
+    """Bug: with the name `latest` a run was made inside of the newest one, which `last` then no longer found."""
+    assert compose(*TABLE, f"env.name={name}").code == 2
+
+
+def test_the_folder_of_a_sweep_is_one(command):
+    """Bug: run_dir=a,b made neither a nor b."""
+    outcome = command("-m", *TABLE, "run_dir=a,b", *QUICK)
+    assert outcome.code == 2 and "run_dir cannot vary" in outcome.last_line
 
 
 FILES = {

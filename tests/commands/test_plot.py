@@ -178,6 +178,16 @@ def test_the_numbers_overwrite_no_file_that_plot_did_not_write(name, command, tm
     assert not path.with_suffix(".png").exists() and (name == "pipe.csv" or path.read_text() == content)
 
 
+def test_a_picture_of_ones_own_is_kept(command, tmp_path):
+    """Bug: `plot RUNS` replaced a curves.png of the user's."""
+    write_run(tmp_path / "sweep" / "0", {100: 1.0}, seed=0)
+    (tmp_path / "curves.png").write_text("mine")
+    outcome = command("plot", "sweep")
+    assert outcome.code == 2 and "replace it with out=curves.png" in outcome.last_line
+    assert (tmp_path / "curves.png").read_text() == "mine"
+    assert command("plot", "sweep", "out=curves.png").code == 0
+
+
 def test_plot_overwrites_its_own_numbers(tmp_path):
     """Bug: the second plot of the same runs is refused."""
     (tmp_path / "a.csv").write_bytes(plot._numbers([]))

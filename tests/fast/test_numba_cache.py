@@ -83,7 +83,12 @@ def _twice(number):
 
 
 @pytest.mark.parametrize(
-    ("algo", "variable", "value"), [("q_learning", "NUMBA_NUM_THREADS", "0"), ("a2c", "TORCH_LOGS", "bogus")]
+    ("algo", "variable", "value"),
+    [
+        ("q_learning", "NUMBA_NUM_THREADS", "0"),
+        ("a2c", "TORCH_LOGS", "bogus"),
+        ("q_learning", "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION", "bogus"),
+    ],
 )
 def test_settings_that_a_library_cannot_read_are_told(algo, variable, value, tmp_path):
     """Bug: NUMBA_NUM_THREADS=0, as a script computes it for one core, told as a bug of rltrain."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 
 import numpy as np
@@ -211,6 +212,29 @@ def test_a_path_that_is_no_text_is_refused_before_anything_is_made(copy, tmp_pat
     before = state_of(folder)
     assert command("resume", folder, "total_steps=500").code == 3
     assert state_of(folder) == before
+
+
+def test_paths_with_a_zero_byte_are_refused(copy, tmp_path, command):
+    """Bug: "embedded null byte", a bug in rltrain."""
+    folder = copy()
+    config = (folder / "config.yaml").read_text()
+    (folder / "config.yaml").write_text(re.sub("(?m)^run_dir: .*", 'run_dir: "a\\\\0b"', config))
+    assert command("reproduce", folder).code in (2, 3)
+    path = tmp_path / "my.yaml"
+    path.write_text('algo: q_learning\nenv: maze\nrun_dir: "a\\0b"\n')
+    done = command(f"config={path}")
+    assert done.code == 2 and "zero byte; run_dir" in done.last_line
+
+
+@pytest.mark.parametrize("made_for", [["a"], {"a": 1}, 7])
+def test_a_checkpoint_made_for_something_that_is_no_text_is_damaged(copy, command, made_for):
+    """Bug: "unhashable type", a bug in rltrain."""
+    folder = copy()
+    for path in (folder / "checkpoints").glob("step_*/manifest.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"made_for": made_for}))
+    for words in (["eval", folder], ["resume", folder, "total_steps=500"]):
+        done = command(*words)
+        assert done.code == 3 and "manifest is incomplete" in done.last_line, done.err
 
 
 def test_the_state_of_another_generator_makes_a_checkpoint_unfit(copy, command):

@@ -1,5 +1,6 @@
 """A run's copy of the user's own modules shows whether a command uses other code than the run began with."""
 
+import json
 import os
 import shutil
 import sys
@@ -99,3 +100,9 @@ def test_a_copy_of_another_size_is_not_read(run, tmp_path, monkeypatch, capsys):
     own_code.find(WORDS)
     assert "maze_of_mine.py differs" in capsys.readouterr().err
     assert "maze_beside.py" in read and not {"maze_of_mine.py", "stranger.py"} & set(read)
+
+
+def test_a_place_that_no_path_can_have_is_none(tmp_path):
+    """Bug: a zero byte in somebody else's meta.json, a bug in rltrain."""
+    (tmp_path / "meta.json").write_text(json.dumps({"modules": {"mine": "/tmp/\0x"}}))
+    assert own_code.place_of("mine", tmp_path) is None

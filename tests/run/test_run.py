@@ -422,6 +422,13 @@ def test_a_dry_run_that_is_stopped_does_not_name_its_folder(command, stop_at, tm
     assert not list(tmp_path.iterdir())
 
 
+def test_the_revision_is_that_of_rltrain(monkeypatch, tmp_path):
+    """Bug: in a hook of git's, the revision of the user's own repository."""
+    before = run_folder._git()
+    monkeypatch.setenv("GIT_DIR", str(tmp_path))
+    assert run_folder._git() == before
+
+
 def test_the_share_of_evaluations_is_counted_and_named_where_it_is_large(command, monkeypatch):
     """Bug: half of the time goes to evaluations, and nothing says so."""
     monkeypatch.setattr("rltrain.run.panel._LONG_S", 0.0)

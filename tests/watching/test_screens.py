@@ -1,5 +1,8 @@
 """Films and windows: right size, right speed, whole files."""
 
+import errno
+import os
+
 import numpy as np
 import pytest
 from films import read_film
@@ -81,6 +84,32 @@ def test_a_long_gif_is_thinned_out_and_not_cut(tmp_path):
             gif.seek(number)
             total_ms += gif.info["duration"]
     assert total_ms == pytest.approx(80 / 12.5 * 1000, rel=0.15)
+
+
+def test_a_gif_that_cannot_be_written_keeps_the_older_one(tmp_path, monkeypatch):
+    """Bug: an older film cut off where the disk was full."""
+    path = tmp_path / "a.gif"
+    path.write_bytes(b"older")
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+    film = screens.film(path, 35)
+    film.show(next(iter(pictures(1))))
+    with pytest.raises(DiskError, match="full"):
+        film.close()
+    assert path.read_bytes() == b"older" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_colours_of_a_gif_are_chosen_while_it_is_shown(tmp_path):
+    """Bug: closing a film of many colours answered no signal for a minute."""
+    film = screens.Gif(tmp_path / "a.gif", 12.5)
+    film.show(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
+    assert film._pictures[0].mode == "P"
+
+
+def test_an_ffmpeg_that_is_gone_is_none(monkeypatch):
+    """Bug: a traceback for a variable that names a program of another machine."""
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", "/nowhere/ffmpeg")
+    monkeypatch.setenv("PATH", "")
+    assert screens.ffmpeg() is None
 
 
 def test_an_ffmpeg_of_the_system_does_where_the_extra_is_missing(monkeypatch):
