@@ -3,14 +3,14 @@
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
-from omegaconf._utils import get_yaml_loader
 
 from rltrain import plugins
 from rltrain.app.paths import CONFIGS, yaml_names
 from rltrain.config.algorithms import ALGOS, base_name
+from rltrain.system import inside
 
 
 def preset_of(algo: str, folders: Iterable[Path] = ()) -> str:
@@ -75,11 +75,21 @@ def _own(name: str, files: dict[str, Path], before: tuple[str, ...]) -> tuple[st
     return str(values.get("like") or like), own
 
 
+@inside.plain_numbers
+class _Loader(yaml.SafeLoader):
+    """A SafeLoader that knows no dates, like Hydra's."""
+
+    yaml_implicit_resolvers: ClassVar = {
+        first: [(tag, found) for tag, found in resolvers if not tag.endswith(":timestamp")]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
 def _mapping(path: Path) -> dict[str, Any]:
     """Return the content of a YAML file, or {} for one that cannot be read: Hydra reads it too and reports why."""
     try:
-        values: Any = yaml.load(path.read_text(), get_yaml_loader())  # a safe loader
-    except (OSError, ValueError, RecursionError, yaml.YAMLError):
+        values: Any = _Loader(path.read_text()).get_single_data()
+    except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError):
         return {}
     return values if isinstance(values, dict) else {}
 

@@ -178,8 +178,9 @@ def settings(composed: DictConfig, argv: list[str]) -> RunConfig:
         raise _config_error(error, argv) from error
     _refuse_additions(values, argv)
     config = cast(RunConfig, values)
-    # `reproduce` gives the files of the earlier run, whose environment has another name.
-    config = dataclasses.replace(config, tuned_by=_tuned_files(argv) or config.tuned_by or [])
+    # `reproduce` gives the files of the earlier run, whose settings win over those of the files that are composed here.
+    given = any(word.startswith("tuned_by=") for word in HydraConfig.get().overrides.task)
+    config = dataclasses.replace(config, tuned_by=config.tuned_by if given else _tuned_files(argv))
     config = dataclasses.replace(config, env=_renamed(config.env, argv))
     if config.init_from is not None:  # now: each job of a sweep becomes the last run, and may stand in another folder
         config.init_from = str(_first_checkpoint(config.init_from))

@@ -208,7 +208,7 @@ def load(folder: Path) -> Sweep:
         sound = all(_is_sound(job, sweep.folder) for job in jobs) and sweep.at_once >= 0
         places = {(sweep.folder / job.folder).resolve() for job in jobs}
         inside_another = any(parent in places for place in places for parent in place.parents)
-        sound = sound and len(places) == len(jobs) and not inside_another
+        sound = sound and len(places) == len(jobs) == len({job.number for job in jobs}) and not inside_another
         for job in jobs if sound else ():
             with contextlib.suppress(FileNotFoundError):
                 os.lstat(sweep._again(job, 99))  # a name that is too long is an OSError

@@ -163,7 +163,10 @@ def _without_what_is_typed(settings: list[str], typed: list[str]) -> list[str]:
         if any(word.startswith(f"{group}.") for word in settings):
             told = f"{group}={other[group]} is not the file's {group}={choices[group]}, whose settings are left out"
             print(printable(f"rltrain: {told}"), file=sys.stderr)
-    # What the file says of where its values come from is true only if they are taken.
-    chosen += ("tuned_by=",) if {"algo", "env"} & keys else ()
+    # What the file says of where its values come from is true only if they are taken. With another environment, the
+    # settings of the algorithm are still the file's, and no tuned ones.
+    if "env" in keys and "algo" not in keys:
+        settings = ["tuned_by=null" if word.startswith("tuned_by=") else word for word in settings]
+    chosen += ("tuned_by=",) if "algo" in keys else ()
     chosen += ("chosen=",) if {"algo", "env", "network", "device"} & keys else ()
     return [word for word in settings if word.partition("=")[0] not in keys and not word.startswith(chosen or ("\0",))]

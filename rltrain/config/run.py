@@ -101,6 +101,8 @@ class RunConfig:
             raise ConfigError("run_dir is empty", "run_dir", "leave it out, or give run_dir=DIR")
         self.run_dir = os.path.expanduser(self.run_dir)
         utf8("run_dir", self.run_dir)
+        if "://" in self.run_dir:
+            raise ConfigError(f"'{self.run_dir}' is no folder", "run_dir", "give a folder, such as a mounted one")
         one_of("oom", self.oom, ("fail", "split"))
         one_of("precision", self.precision, ("auto", "fp32", "tf32", "bf16"))
         self.cuda_graphs = self.cuda_graphs.lower()  # Hydra turns `true` into a bool and then into "True"

@@ -66,10 +66,12 @@ def create(config: RunConfig, folder: Path | None) -> Path:
 def find(word: str, run_dir: str = "runs") -> tuple[Path, str | None]:
     """Return the run folder that RUN names, and the checkpoint if RUN is the path of one, else None.
 
-    RUN is a path, a path relative to `run_dir`, `last`, or the name that `name=...` gave the run. Raises
-    CheckpointError.
+    RUN is a path, also with `~` for the home, a path relative to `run_dir`, `last`, or the name that `name=...` gave
+    the run. Raises CheckpointError.
     """
-    path = _latest(Path(run_dir)) if word == "last" else Path(word)
+    path = (
+        _latest(Path(run_dir)) if word == "last" else Path(word if os.path.lexists(word) else os.path.expanduser(word))
+    )
     if not os.path.exists(path):  # unlike Path.exists, it takes any name
         named = _named(word, Path(run_dir))
         if len(named) > 1:
@@ -81,7 +83,7 @@ def find(word: str, run_dir: str = "runs") -> tuple[Path, str | None]:
         path = named[0]
     path = Path(os.path.realpath(path.parent)) / path.name if _is_pointer(path) else path.resolve()
     which = None
-    if path.parent.name == "checkpoints":
+    if path.parent.name == "checkpoints" and not os.path.lexists(path / "config.yaml"):  # else a run in such a folder
         which = path.name.removeprefix("step_")
         path = path.parent.parent
     if not os.path.lexists(path / "config.yaml"):
@@ -175,7 +177,9 @@ def find_all(word: str) -> list[Path]:
 
     Links such as runs/latest are not followed, so no run counts twice. Raises CheckpointError if there is no run.
     """
-    top = find(word)[0] if word == "last" else Path(word).resolve()
+    top = (
+        find(word)[0] if word == "last" else Path(word if os.path.lexists(word) else os.path.expanduser(word)).resolve()
+    )
     if not os.path.isdir(top):  # unlike Path.is_dir, it takes any name
         raise CheckpointError("there is no such run", word, "give a run folder, a folder of runs, or `last`")
     found = []

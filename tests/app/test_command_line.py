@@ -226,6 +226,16 @@ def test_tuned_settings_beside_a_whole_run_are_refused(command):
     folder = command("algo=q_learning", "env=maze", "total_steps=50", *QUICK).folder
     outcome = command("reproduce", folder, "hparams=dqn_cartpole")
     assert outcome.code == 2 and "would change nothing" in outcome.last_line
+    assert plain(command("reproduce", folder).folder)["tuned_by"] == plain(folder)["tuned_by"]
+    tuned = command("algo=dqn", "env=cartpole", "total_steps=50", "algo.learning_starts=10", *QUICK).folder
+    assert plain(command("reproduce", tuned).folder)["tuned_by"] == ["hparams/dqn_cartpole.yaml"]
+    other = command("reproduce", tuned, "env=acrobot")
+    assert plain(other.folder)["tuned_by"] is None, "the settings of the algorithm are those of the other run"
+
+
+def test_an_address_is_no_folder(compose):
+    """Bug: run_dir=s3://bucket/runs made a folder `s3:` here."""
+    assert "is no folder; run_dir" in compose(*TABLE, "run_dir=s3://bucket/runs").last_line
 
 
 @pytest.mark.parametrize("name", ["latest", "sweeps", "maze/q_learning", "."])

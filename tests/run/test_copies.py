@@ -83,6 +83,18 @@ def test_last_is_the_newest_run_if_the_one_it_points_to_was_deleted(command, tmp
     assert json.loads(done.out.splitlines()[-1])["run"].endswith("-one")
 
 
+@pytest.mark.parametrize("place", ["~/one", "checkpoints/one"])
+def test_a_run_is_found_by_its_path(place, command, tmp_path, monkeypatch):
+    """Bugs: `~`, which a shell leaves alone after `=`; a run in a folder called checkpoints was taken for a checkpoint."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    target = tmp_path / place.replace("~", "home")
+    target.parent.mkdir()
+    command(*TABLE).folder.rename(target)
+    done = command("eval", place, "episodes=1")
+    assert done.code == 0, done.err
+    assert command("plot", place).code == 0
+
+
 def test_a_run_that_may_only_be_read_is_evaluated(run, command, monkeypatch):
     """Bugs: code 7 after the result was printed; "free some space" for a read-only file system."""
     mkdir = Path.mkdir

@@ -13,6 +13,7 @@ from rltrain.envs.pool import Episode
 from rltrain.envs.tabular.table import TransitionTable, evaluate_policy, transition_table
 from rltrain.math.schedules import linear_or_constant
 from rltrain.run.checkpoint import Stateful, rows_like
+from rltrain.run.evaluation import Interrupted
 from rltrain.run.run import Run
 
 CHUNK_STEPS = 10_000
@@ -50,9 +51,14 @@ def evaluate(
     """Return the exact mean and standard deviation of the greedy policy's return, from the transition table.
 
     No episodes are played. "episodes" in the result is the number of possible start states. The arguments `episodes`,
-    `seed`, `greedy` and `stopping` are ignored: the evaluation takes milliseconds.
+    `seed` and `greedy` are ignored. Raises Interrupted when `stopping` returns True.
     """
-    mean, std = evaluate_policy(agent.table, agent.q.argmax(axis=-1))
+
+    def still_wanted() -> None:
+        if stopping(0):
+            raise Interrupted
+
+    mean, std = evaluate_policy(agent.table, agent.q.argmax(axis=-1), still_wanted)
     starts = int(np.count_nonzero(agent.table.initial_probability))
     return {"mean_reward": mean, "std_reward": std, "episodes": starts}
 

@@ -3,6 +3,7 @@
 import math
 import random
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -263,13 +264,16 @@ def take_step(
     )
 
 
-def evaluate_policy(table: TransitionTable, policy: np.ndarray) -> tuple[float, float]:
+def evaluate_policy(
+    table: TransitionTable, policy: np.ndarray, still_wanted: Callable[[], None] = lambda: None
+) -> tuple[float, float]:
     """Return the exact mean and standard deviation of a policy's undiscounted return, over the initial states.
 
     This is iterative policy evaluation (Sutton & Barto 2018, section 4.1) with one sweep for each step of the time
     limit. Infinitely many evaluation episodes would give the same numbers.
 
-    policy: the action of each state, [S] int, or the probability of each action, [S, A] float.
+    policy: the action of each state, [S] int, or the probability of each action, [S, A] float. still_wanted: called
+    now and then; what it raises ends the evaluation, which takes a minute with a limit of some million steps.
     """
     if policy.ndim == 1:
         policy = np.eye(table.num_actions)[policy]
@@ -286,10 +290,15 @@ def evaluate_policy(table: TransitionTable, policy: np.ndarray) -> tuple[float, 
     cross = 2 * going_on * reward
     # For G = r + G': E[G^2] = E[r^2] + 2 E[r G'] + E[G'^2]. Start at the time limit, where G' = 0, and go backwards.
     mean, square = np.zeros(table.num_states), np.zeros(table.num_states)
-    for _ in range(table.max_episode_steps):
+    for sweep in range(table.max_episode_steps):
+        before = mean, square
         mean_next = mean[next_state]
         square = reward_square + (cross * mean_next).sum(axis=1) + (going_on * square[next_state]).sum(axis=1)
         mean = reward_mean + (going_on * mean_next).sum(axis=1)
+        if sweep % 1000 == 999:
+            still_wanted()
+            if all(map(np.array_equal, before, (mean, square))):
+                break  # every further sweep gives the same
     first = float(table.initial_probability @ mean)
     second = float(table.initial_probability @ square)
     return first, math.sqrt(max(second - first**2, 0.0))

@@ -59,6 +59,23 @@ def test_time_limit():
         assert evaluate_policy(table, np.zeros(48, int)) == (-limit, 0)
 
 
+def test_a_long_evaluation_ends_when_nothing_changes_or_when_it_is_asked_to():
+    """Bug: with a limit of a million steps, a signal was not answered for a quarter of a minute."""
+    lake, cliff = (
+        transition_table(GymConfig("x", id=env_id, max_episode_steps=10**9))
+        for env_id in ("FrozenLake-v1", "CliffWalking-v1")
+    )
+    best = optimal_q(lake, 0.99).argmax(axis=1)
+    shorter = transition_table(GymConfig("x", id="FrozenLake-v1", max_episode_steps=20_000))
+    assert evaluate_policy(lake, best) == evaluate_policy(shorter, best)
+
+    def stop():
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        evaluate_policy(cliff, np.zeros(48, int), stop)
+
+
 def test_an_environment_without_a_table_is_refused():
     """Bug: AttributeError from deep inside."""
     with pytest.raises(ConfigError, match="transition table"):
