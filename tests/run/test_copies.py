@@ -85,7 +85,7 @@ def test_last_is_the_newest_run_if_the_one_it_points_to_was_deleted(command, tmp
 
 @pytest.mark.parametrize("place", ["~/one", "checkpoints/one"])
 def test_a_run_is_found_by_its_path(place, command, tmp_path, monkeypatch):
-    """Bugs: `~`, which a shell leaves alone after `=`; a run in a folder called checkpoints was taken for a checkpoint."""
+    """Bugs: `~`, which a shell leaves alone after `=`; a run in a folder `checkpoints` was taken for a checkpoint."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     target = tmp_path / place.replace("~", "home")
     target.parent.mkdir()
