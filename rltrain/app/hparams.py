@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 
@@ -21,65 +21,49 @@ def preset_of(algo: str, folders: Iterable[Path] = ()) -> str:
     if algo in ALGOS:
         base = base_name(algo)
         return base if base != algo else ""
-    like = own_algorithms(folders).get(algo, ("", {}))[0]
-    return base_name(like) if like in ALGOS else like
-
-
-def own_algorithms(folders: Iterable[Path]) -> dict[str, tuple[str, dict[str, Any]]]:
-    """Return `like` and the own settings of each algorithm in the user's config folders that has the key `like`.
-
-    An algorithm that is made from another one of the user's takes that one's key and settings, unless it has its own.
-    """
-    files = {name: path for folder in folders for name, path in yaml_names(folder / "algo").items()}
-    return {name: found for name in files if (found := _own(name, files, ())) and found[0]}
+    like = _own(algo, _files("algo", folders)).get("like", "")
+    return base_name(like) if like in ALGOS else str(like)
 
 
 def own_values(group: str, folders: Iterable[Path]) -> dict[str, dict[str, Any]]:
-    """Return the own settings of each file in a group of the user's config folders, `env` or `network`."""
-    files = {name: path for folder in folders for name, path in yaml_names(folder / group).items()}
-    found = {name: _own(name, files, ())[1] for name in files}
-    return {name: {key: value for key, value in own.items() if key != "tuned_as"} for name, own in found.items()}
+    """Return the settings in each file of a group of the user's config folders: `algo`, `env` or `network`."""
+    files = _files(group, folders)
+    choosing = ("like", "name", "tuned_as")
+    return {name: {key: value for key, value in _own(name, files).items() if key not in choosing} for name in files}
 
 
-def own_env(algo: str, env: str, folders: Iterable[Path] = ()) -> str:
-    """Return `env` if it is a file of the user's whose values win over the tuned settings of `algo`, else "_".
+def own_choice(group: str, name: str, algo: str, env: str, folders: Iterable[Path] = ()) -> str:
+    """Return `name` if it is a file of the user's whose values win over the tuned settings of the pair, else "_".
 
-    They do not win over tuned settings of the user's own, who wrote these for both together.
+    They do not win over tuned settings of the user's own for the same choice, who wrote these for both together.
     """
-    return _winning("env", env, algo, env, folders)
-
-
-def own_network(algo: str, env: str, network: str, folders: Iterable[Path] = ()) -> str:
-    """Return `network` if it is a file of the user's whose values win over the tuned settings of the pair, else "_"."""
-    return _winning("network", network, algo, env, folders)
-
-
-def _winning(group: str, name: str, algo: str, env: str, folders: Iterable[Path]) -> str:
     folders = list(folders)
-    tuned = tuned_env(algo, env, folders)
-    names = [f"hparams/{base}_{tuned}.yaml" for base in (algo, preset_of(algo, folders)) if base]
-    is_theirs = any(os.path.isfile(folder / tuned) for folder in folders for tuned in names)
-    is_own = any(os.path.isfile(folder / group / f"{name}.yaml") for folder in folders)
-    return name if is_own and not is_theirs else "_"
+    bases = (algo,) if group == "algo" else (algo, preset_of(algo, folders))
+    tuned = [f"{base}_{tuned_env(algo, env, folders)}" for base in bases if base]
+    is_theirs = any(os.path.isfile(folder / "hparams" / f"{file}.yaml") for folder in folders for file in tuned)
+    return name if name in _files(group, folders) and not is_theirs else "_"
 
 
-def _own(name: str, files: dict[str, Path], before: tuple[str, ...]) -> tuple[str, dict[str, Any]]:
-    """Return `like` and the own settings of one file; before: the files that lead to it."""
+def _files(group: str, folders: Iterable[Path]) -> dict[str, Path]:
+    """Return the files of a group in the user's config folders by their names."""
+    return {name: path for folder in folders for name, path in yaml_names(folder / group).items()}
+
+
+def _own(name: str, files: dict[str, Path], before: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Return the values of one file over those of the user's files that it is made from. before: what leads to it."""
     values = _mapping(files[name]) if name in files and name not in before else {}
-    like, own = "", dict[str, Any]()
+    own: dict[str, Any] = {}
     for base in _bases(values):
         if isinstance(base, str) and base != "_self_":
-            base_like, base_own = _own(base, files, (*before, name))
-            like, own = base_like or like, own | base_own
-    own |= {key: value for key, value in values.items() if key not in ("defaults", "like", "name")}
-    return str(values.get("like") or like), own
+            own |= _own(base, files, (*before, name))
+    return own | {key: value for key, value in values.items() if key != "defaults"}
 
 
 @inside.plain_numbers
 class _Loader(yaml.SafeLoader):
     """A SafeLoader that knows no dates, like Hydra's."""
 
-    yaml_implicit_resolvers: ClassVar = {
+    yaml_implicit_resolvers = {  # noqa: RUF012 (the base class's own form)
         first: [(tag, found) for tag, found in resolvers if not tag.endswith(":timestamp")]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }

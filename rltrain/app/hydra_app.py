@@ -26,7 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rltrain import plugins
 from rltrain.app import hydra_sweep
-from rltrain.app.hparams import own_algorithms, own_env, own_network, own_values, preset_of, tuned_env
+from rltrain.app.hparams import own_choice, own_values, preset_of, tuned_env
 from rltrain.app.overrides import accept_whole_floats, normalise, options_first, quote, replace_whole_mappings
 from rltrain.app.paths import CONFIGS, config_folders, schema_name, yaml_names
 from rltrain.app.resolve import SHORTHANDS, resolve
@@ -87,18 +87,14 @@ def register_schemas(argv: Sequence[str] = ()) -> None:
     OmegaConf.register_new_resolver("preset_of", functools.partial(preset_of, folders=folders), replace=True)
     # partial, so that a launcher's processes get the folders together with the resolver.
     OmegaConf.register_new_resolver("tuned_env", functools.partial(tuned_env, folders=folders), replace=True)
+    # Tuned settings are composed last. Values of the user's own files win, because they come again after them.
     chosen = _chosen(list(argv), "hparams")
     is_theirs = any((folder / "hparams" / f"{name}.yaml").is_file() for folder in folders for name in chosen)
-    for group, resolver in (("env", own_env), ("network", own_network)):
-        winning = [] if is_theirs else folders
-        OmegaConf.register_new_resolver(f"own_{group}", functools.partial(resolver, folders=winning), replace=True)
+    winning = [] if is_theirs else folders
+    OmegaConf.register_new_resolver("own_choice", functools.partial(own_choice, folders=winning), replace=True)
+    for group in ("algo", "env", "network"):
         for name, values in own_values(group, winning).items():
             store.store(group=f"own_{group}", name=name, package="_global_", node={group: values})
-    for name, (like, values) in own_algorithms(folders).items():
-        # Tuned settings are composed after the algorithm's file. Its own values win, because they come again here.
-        for path in (path for folder in (CONFIGS, *folders) for path in (folder / "hparams").glob(f"{like}_*.yaml")):
-            env = path.stem.removeprefix(f"{like}_")
-            store.store(group="hparams", name=f"{name}_{env}", package="_global_", node={"algo": values})
 
 
 @functools.lru_cache(maxsize=1)  # a tenth of a second: once in a process, unless a plugin adds to them
