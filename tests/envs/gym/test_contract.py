@@ -23,13 +23,14 @@ from rltrain.app import sweep
 from rltrain.config.algorithms import A2CConfig
 from rltrain.config.environments import GymConfig
 from rltrain.config.run import RunConfig
+from rltrain.config.user_code import place_of
 from rltrain.envs import global_random, registry
 from rltrain.envs.gym import contract, guard
 from rltrain.envs.gym.contract import ContractBreach
 from rltrain.envs.gym.guard import environment_code
 from rltrain.errors import EnvironmentFailure, OutOfMemory
 from rltrain.run.evaluation import play_episodes
-from rltrain.system import signals, terminal
+from rltrain.system import out_of_memory, signals, terminal
 
 ID = "wayward:Wayward-v0"
 
@@ -207,6 +208,20 @@ def test_the_text_of_an_error_is_shortened():
     with pytest.raises(EnvironmentFailure) as caught, environment_code("x"):
         raise ValueError("data " * 1_000_000)
     assert len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize("kind", [FileNotFoundError, ImportError, ValueError])
+def test_an_error_that_is_its_own_cause_is_the_environments_own(kind):
+    """Bugs: RecursionError, told as a bug of rltrain, for `raise error from error`; a sweep that never ends."""
+    first, second = kind("no map"), kind("no level")
+    first.__cause__, second.__cause__ = second, first
+    with fails_after(20):
+        for error in (first, kind("no map")):
+            error.__cause__ = error.__cause__ or error
+            with pytest.raises(EnvironmentFailure, match=rf"'x' raised {kind.__name__}: no map"), environment_code("x"):
+                raise error
+            assert not out_of_memory.is_shortage(error) and place_of(error.with_traceback(None)) == ""
+            sweep.let_go(error)
 
 
 def test_a_breach_in_a_worker_ends_the_run_at_once():
