@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import threading
+import weakref
 from typing import Any, NoReturn
 
 import gymnasium
@@ -94,16 +95,26 @@ def _refuse_exit(status: int) -> NoReturn:
 os._exit = _refuse_exit
 
 
+living: weakref.WeakValueDictionary[int, gymnasium.Env] = weakref.WeakValueDictionary()
+"""The environments that were made and are not closed, without their wrappers, by identity."""
+
+
+def layers(env: gymnasium.Env) -> list[gymnasium.Env]:
+    """Return an environment and what its wrappers hold, the innermost last."""
+    found = [env]
+    while isinstance(found[-1], gymnasium.Wrapper):
+        found.append(found[-1].env)
+    return found
+
+
 def close(env: gymnasium.Env, env_id: str) -> None:
     """Close an environment. An error is only a warning: what the environment gave before is right.
 
     One with a destructor of its own is kept, as nobody could end a destructor that hangs.
     """
-    layers = [env]
-    while isinstance(layers[-1], gymnasium.Wrapper):
-        layers.append(layers[-1].env)
-    if any(hasattr(type(layer), "__del__") for layer in layers):
+    if any(hasattr(type(layer), "__del__") for layer in layers(env)):
         process.undead.append(env)
+    living.pop(id(layers(env)[-1]), None)
     try:
         with environment_code(env_id), interruptible(CLOSING_S):
             env.close()

@@ -25,10 +25,10 @@ from rltrain.config.environments import GymConfig
 from rltrain.config.run import RunConfig
 from rltrain.config.user_code import place_of
 from rltrain.envs import global_random, registry
-from rltrain.envs.gym import contract, guard
+from rltrain.envs.gym import contract, guard, make
 from rltrain.envs.gym.contract import ContractBreach
 from rltrain.envs.gym.guard import environment_code
-from rltrain.errors import EnvironmentFailure, OutOfMemory
+from rltrain.errors import ConfigError, EnvironmentFailure, OutOfMemory
 from rltrain.run.evaluation import play_episodes
 from rltrain.system import out_of_memory, signals, terminal
 
@@ -138,7 +138,7 @@ def test_numbers_that_float32_cannot_tell_apart_are_told(number, words, capsys, 
     """Bug: seconds since 1970 trained in silence, all of two minutes the same."""
     monkeypatch.setattr(contract, "_told", set())
     space = spaces.Box(-np.inf, np.inf, (2,), np.float64)
-    env = SimpleNamespace(observation_space=space, unwrapped=None)
+    env = SimpleNamespace(observation_space=space, action_space=None, unwrapped=None)
     checked = contract.Contract(env, "clock:Clock-v0")
     for _ in range(2):
         checked.reset((np.array([0.0, number + 1]), {}))
@@ -157,7 +157,7 @@ def test_memory_that_an_environment_wants_is_told_with_its_name():
 def test_pictures_of_small_numbers_are_told(high, num_warnings, capsys, monkeypatch):
     """Bug: planes of 0 and 1, which the networks divide by 255, train at a crawl in silence."""
     monkeypatch.setattr(contract, "_told", set())
-    env = SimpleNamespace(observation_space=spaces.Box(0, high, (9, 9, 4), np.uint8))
+    env = SimpleNamespace(observation_space=spaces.Box(0, high, (9, 9, 4), np.uint8), action_space=None)
     env.unwrapped = env
     for _ in range(2):
         contract.Contract(env, ID)
@@ -188,6 +188,52 @@ def test_an_environments_own_error_carries_its_name_and_place(how, words):
     if "space" in how and how != "changing space":
         with pytest.raises(EnvironmentFailure, match=words):
             registry.spaces(wayward(how))
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [("late actions", r"Discrete\(4\), not Discrete\(2\)"), ("more actions in place", r"Discrete\(4\), not "),
+     ("late bounds", r"Box\(-8.0, 8.0, .*, not Box\(-1.0, 1.0, ")],
+)  # fmt: skip
+def test_actions_that_a_reset_changes_are_told_with_both_spaces(how, words):
+    """Bug: two actions of four are trained, or forces of 1 instead of 8, and the score is that of another game."""
+    with pytest.raises(ContractBreach, match=f"another action_space after a reset: {words}"):
+        play(wayward(how), num_steps=11)
+    if how != "more actions in place":
+        with pytest.raises(ContractBreach, match=words):
+            registry.make_viewer(wayward(how)).reset(0)
+
+
+def test_an_environment_that_is_the_same_each_time_is_refused(command):
+    """Bug: a pool of two stepped one game twice, and an evaluation reset the game of the training."""
+    config = GymConfig("x", id="wayward:Single-v0")
+    words = "'wayward:Single-v0' is the same object each time"
+    with pytest.raises(EnvironmentFailure, match=words):
+        registry.make_pool(config, 2)
+    registry.make_pool(config, 1).close()  # it can be used again
+    outcome = command(*small("a2c", "gym"), "num_envs=1", "env.id=wayward:Single-v0", "total_steps=30")
+    assert outcome.code == 4 and words in outcome.last_line, outcome.err
+    outcome = command(*small("a2c", "gym"), "num_envs=1", "env.id=wayward:Single-v0", "env.workers=1", "total_steps=30")
+    assert outcome.code == 0, outcome.err
+
+
+@pytest.mark.parametrize(
+    ("what", "words"), [("observations", "observe other"), ("rewards", "score normalised rewards")]
+)
+def test_statistics_that_die_with_the_environment_are_told_once(what, words, capfd, monkeypatch):
+    """Bug: 10 of 10 points in the training and 5, chance, in the evaluation, without a word."""
+    monkeypatch.setattr(make, "_told", set())
+    for workers in (0, 0, 1):
+        config = GymConfig("x", id="wayward:Normalised-v0", kwargs={"what": what}, workers=workers)
+        play(config, num_envs=1)
+    err = capfd.readouterr().err
+    assert err.count("warning") == err.count(f"evaluations and resumed runs {words}") == 1, err
+
+
+def test_actions_without_a_choice_are_a_setting():
+    """Bug: a traceback of torch.stack and "a bug in rltrain"."""
+    with pytest.raises(ConfigError, match=r"not supported: MultiDiscrete\(\[\]\) without a choice"):
+        registry.spaces(wayward("no choice"))
 
 
 def test_ctrl_c_that_nobody_pressed_is_the_environments_own_error(monkeypatch):

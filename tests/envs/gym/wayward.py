@@ -3,6 +3,7 @@
 import asyncio
 import builtins
 import contextlib
+import functools
 import inspect
 import multiprocessing
 import os
@@ -14,6 +15,7 @@ import threading
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from gymnasium.wrappers import NormalizeObservation, NormalizeReward
 
 VECTOR = spaces.Box(-1, 1, (3,), np.float32)
 
@@ -61,7 +63,9 @@ class Wayward(gymnasium.Env):
         self.how, self.at, self.num_steps, self.render_mode = how, at, 0, render_mode
         bytes_, states = spaces.Box(0, 255, (9, 9, 1), np.uint8), spaces.Discrete(4, start=1)
         self.observation_space = {"byte": bytes_, "state": states}.get(how.split()[0] if how else "", VECTOR)
-        self.action_space = spaces.Discrete(2)
+        self.action_space = {
+            "late bounds": spaces.Box(-1, 1, (2,), np.float32), "no choice": spaces.MultiDiscrete([]),
+        }.get(how, spaces.Discrete(2))  # fmt: skip
         Wayward.num_made += 1
         if Wayward.num_made > Wayward.num_alike and how.startswith("other"):
             self.action_space = spaces.Discrete(7 if how == "other actions" else 2)
@@ -88,6 +92,12 @@ class Wayward(gymnasium.Env):
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
         self.t = 0
+        if self.how == "late actions":
+            self.action_space = spaces.Discrete(4)
+        elif self.how == "more actions in place" and self.num_steps >= 10:
+            self.action_space.n = np.int64(4)
+        elif self.how == "late bounds":
+            self.action_space = spaces.Box(-8, 8, (2,), np.float32)
         if self.how == "deletes the folder":
             with contextlib.suppress(FileNotFoundError):
                 os.rmdir(os.getcwd())
@@ -214,6 +224,19 @@ class Sloppy(gymnasium.Env):
         return [[1, 2], np.array([0.5, 1.0]), np.array([3, 4], np.int8), (1.0, 2.0)][self.t % 4]
 
 
+@functools.cache
+def single(render_mode=None):
+    """Return the connection to one simulator, as often as it is called."""
+    return Wayward()
+
+
+def normalised(what, render_mode=None):
+    """Return an environment in a wrapper that learns statistics."""
+    return {"observations": NormalizeObservation, "rewards": NormalizeReward}[what](Wayward())
+
+
+gymnasium.register("Single-v0", single)
+gymnasium.register("Normalised-v0", normalised)
 gymnasium.register("Wayward-v0", Wayward)
 gymnasium.register("Sloppy-v0", Sloppy)
 
