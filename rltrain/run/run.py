@@ -27,7 +27,7 @@ from rltrain.config import saved as saved_config
 from rltrain.config.network import NetworkConfig
 from rltrain.config.run import RunConfig
 from rltrain.envs import global_random, patience, registry
-from rltrain.envs.pool import Episode, Pool
+from rltrain.envs.pool import AnotherGame, Episode, Pool
 from rltrain.envs.spaces import in_words
 from rltrain.envs.stepper import merged, part_of
 from rltrain.errors import CheckpointError, ConfigError, EnvironmentFailure, Stopped, fitting
@@ -222,6 +222,7 @@ class Run:
         # A copy of a run may have its last checkpoint as a folder `last` alone.
         path = path if inside.is_folder(path) else checkpoint.find(self.folder)
         checkpoint.check_spaces(path, self._spaces_in_words)
+        cannot = "cannot save their state" if not self._restored.get("environments") else ""
         with fitting(self.folder):
             agent.load_state_dict(self._restored["agent"])
             for name, part in parts.items():
@@ -229,16 +230,19 @@ class Run:
                 state = self._restored.get(name, {})
                 if name == "environments" and not self.group.is_alone:
                     state = part_of(state, self.share.rows)
-                part.load_state_dict(state)
+                try:
+                    part.load_state_dict(state)
+                except AnotherGame:
+                    cannot = "are not those of the checkpoint, as their constructor draws numbers,"
             # After the parts, because making them may have drawn random numbers.
             self._streams.rewind(self._restored.get("generators", {}))
         message = f"resumed at step {self.step:,}"
         if self.config.runtime.name == "ray":
             message += ": the actors begin new episodes"
-        elif "environments" in parts and not self._restored.get("environments"):
+        elif "environments" in parts and cannot:
             message += (
-                ": networks, optimizer, replay and random generators are exact; these environments cannot save their"
-                " state and begin new episodes"
+                f": networks, optimizer, replay and random generators are exact; these environments {cannot} and begin"
+                " new episodes"
             )
         print(message, file=sys.stderr)
         self._show(agent, replay_bytes)
