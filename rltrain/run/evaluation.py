@@ -17,6 +17,7 @@ from rltrain.envs.pool import Pool
 from rltrain.envs.spaces import in_words
 from rltrain.envs.stepper import check_finite, check_finite_obs
 from rltrain.errors import EnvironmentFailure, NonFiniteError
+from rltrain.system import signals
 
 
 class Interrupted(Exception):
@@ -69,6 +70,7 @@ def play_episodes(
         check_made_for(pool, made_for)
         stack = FrameStack(num_envs, pool.frame_space, pool.stack_num)
         frame = pool.reset(seed)
+        signals.keep_process()
         check_finite_obs(frame)
         obs = stack.reset(frame)
         while any(len(done) < wanted for done, wanted in zip(played, share, strict=True)):

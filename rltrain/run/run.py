@@ -41,7 +41,7 @@ from rltrain.run.statistics import Statistics, progress_facts
 from rltrain.run.streams import Streams
 from rltrain.runtime.group import Alone, Group
 from rltrain.runtime.share import RowGenerator, Share
-from rltrain.system import atomic, inside, process
+from rltrain.system import atomic, inside, process, signals
 from rltrain.system.ram import peak_rss_mb
 
 _NO_HPARAMS = ("tuned_by", "chosen")
@@ -102,8 +102,6 @@ class Run:
         """In a group: the signal on which all processes stop, at the same step."""
         self._episodes: list[tuple[int, Episode]] = []
         """In a group: the episodes of this process since the last exchange, each with the step at which it ended."""
-        self._answered: list[int] = []
-        """The signals that `on_signal` handles."""
         self._status_s = time.monotonic()
         self._next_due_step = 0
         """The next step at which `after_step` must log, evaluate or save."""
@@ -147,17 +145,9 @@ class Run:
             # Constructors may read them. Each process has its own.
             global_random.seed(self.env_seed() + self.share.first)
             env = registry.bounded(self.config.env) if self.config.algo.plays_whole_episodes else self.config.env
-            self._answered = [number for number in signal.valid_signals() if signal.getsignal(number) == self.on_signal]
             self._pool = registry.make_pool(env, self.share.count, self.share.first)
-            self._keep_process()
+            signals.keep_process()
         return self._pool
-
-    def _keep_process(self) -> None:
-        """Take the stop signals, whose handlers pygame's SDL replaces, and the umask back from an environment."""
-        process.keep_umask()
-        for number in self._answered:
-            if signal.getsignal(number) != self.on_signal:
-                signal.signal(number, self.on_signal)
 
     @property
     def spaces(self) -> tuple[gymnasium.Space, gymnasium.Space]:
@@ -198,7 +188,7 @@ class Run:
         resumed run makes it now. Raises UnfitCheckpoint if the state does not fit the agent or its parts, and Stopped.
         """
         self._agent, self._parts = agent, parts
-        self._keep_process()
+        signals.keep_process()
         if not self.group.is_alone and getattr(getattr(agent, "learner", None), "group", None) is not self.group:
             what = f"{self.config.algo.name} does not join its learner to run.group"
             raise ConfigError(what, "runtime", "use runtime=local, or call `learner.join` as in rltrain/algos/a2c.py")
@@ -367,7 +357,7 @@ class Run:
             if time.monotonic() - self._status_s > STATUS_EVERY_S:
                 self.write_status("running")
             return
-        self._keep_process()
+        signals.keep_process()
         due = self._due_after(num_steps)
         config = self.config
         if due(config.log_every_steps) or self.finished:

@@ -22,7 +22,7 @@ from rltrain.envs.gym import guard
 from rltrain.envs.gym.conversion import Conversion, far_actions
 from rltrain.envs.patience import MAKING_S, StandsStill, interruptible, is_stopping
 from rltrain.errors import ConfigError, EnvironmentFailure, nearest, printable
-from rltrain.system import process
+from rltrain.system import signals
 
 
 def make_env(config: GymConfig) -> gymnasium.Env:
@@ -62,7 +62,7 @@ def make_env(config: GymConfig) -> gymnasium.Env:
             raise ConfigError(what, "env.id, env.kwargs", "correct env.id or env.kwargs") from error
         raise EnvironmentFailure(f"{failure.what} while it was made", failure.where, failure.fix) from error
     finally:
-        process.keep_umask()
+        signals.keep_process()
     inner = guard.layers(env)[-1]
     if id(inner) in guard.living:
         what = f"environment '{config.id}' is the same object each time, so two that play at once would play one game"

@@ -2,6 +2,7 @@
 
 import asyncio
 import builtins
+import faulthandler
 import gc
 import json
 import os
@@ -9,6 +10,7 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 from types import SimpleNamespace
 
 import numpy as np
@@ -29,7 +31,7 @@ from rltrain.envs.gym import contract, guard, make
 from rltrain.envs.gym.contract import ContractBreach
 from rltrain.envs.gym.guard import environment_code
 from rltrain.errors import ConfigError, EnvironmentFailure, OutOfMemory
-from rltrain.run.evaluation import play_episodes
+from rltrain.run.evaluation import Interrupted, play_episodes
 from rltrain.system import out_of_memory, signals, terminal
 
 ID = "wayward:Wayward-v0"
@@ -433,20 +435,63 @@ def test_a_stream_that_an_environment_replaces_is_used_with_care(how, command, m
 
 
 @pytest.mark.parametrize("algo", ["a2c", "dqn"])
-def test_the_default_dtype_of_an_environment_is_its_own(algo, command):
+def test_the_default_dtype_of_an_environment_is_its_own(algo, command, monkeypatch):
     """Bug: networks in float64 for observations in float32, told as a bug of rltrain."""
     import torch
 
     outcome = command(*small(algo, "gym"), f"env.id={ID}", "env.kwargs={how:float64}", "total_steps=100")
     assert outcome.code == 0 and torch.get_default_dtype() == torch.float32, outcome.err
-    guard._dtype = None
+    monkeypatch.setattr(guard, "_torch", guard._OURS)
     with environment_code(ID):
         torch.set_default_dtype(torch.float64)
         with environment_code(ID):
             pass
         assert torch.get_default_dtype() == torch.float64, "its code goes on"
-    assert (torch.get_default_dtype(), guard._dtype) == (torch.float32, torch.float64)
-    guard._dtype = None
+    assert (torch.get_default_dtype(), guard._torch) == (torch.float32, (torch.float64, None))
+
+
+@pytest.mark.parametrize("algo", ["a2c", "dqn"])
+def test_the_default_device_of_an_environment_is_its_own(algo, command, monkeypatch):
+    """Bug: networks on the device of the environment's simulator, told as a bug of rltrain."""
+    import torch
+
+    monkeypatch.setattr(guard, "_torch", guard._OURS)
+    outcome = command(*small(algo, "gym"), f"env.id={ID}", "env.kwargs={how:meta}", "total_steps=100")
+    assert outcome.code == 0 and torch.get_default_device().type == "cpu", outcome.err
+
+
+def test_the_folder_for_temporary_files_is_not_the_environments():
+    """Bug: A3C could not start its workers, as an environment had removed the folder; told as a bug of rltrain."""
+    before = tempfile.gettempdir()
+    play(wayward("temporary folder"), num_envs=1)
+    assert tempfile.tempdir == before and os.path.isdir(before)
+
+
+@pytest.mark.parametrize("how", ["handler in C", "blocks signals"])
+def test_an_evaluation_answers_a_signal_whatever_the_environment_does_to_it(how):
+    """Bug: SIGTERM was never answered, as Python does not know of handlers that a library sets in C."""
+    received = []
+
+    def policy(obs, greedy, generator):
+        signal.raise_signal(signal.SIGTERM)
+        return np.zeros(len(obs), np.int64)
+
+    config = RunConfig(algo=A2CConfig(), env=wayward(how))
+    try:
+        with signals.answering(lambda number, frame: received.append(number)), pytest.raises(Interrupted):
+            play_episodes(config, SimpleNamespace(policy=policy), 1, 0, True, lambda num_done: bool(received))
+    finally:
+        faulthandler.unregister(signal.SIGTERM)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+    assert received == [signal.SIGTERM]
+
+
+def test_the_ends_of_workers_are_told_whatever_the_environment_ignores():
+    """Bug: "Cannot close a process while it is still running", a bug of rltrain, with env.workers."""
+    before = signal.getsignal(signal.SIGCHLD)
+    with signals.answering(lambda number, frame: None):
+        registry.spaces(wayward("ignores its children"))
+        assert signal.getsignal(signal.SIGCHLD) == before != signal.SIG_IGN
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -3,13 +3,17 @@
 import asyncio
 import builtins
 import contextlib
+import faulthandler
 import functools
 import inspect
 import multiprocessing
 import os
 import random
+import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 import threading
 
 import gymnasium
@@ -74,6 +78,14 @@ class Wayward(gymnasium.Env):
             import torch
 
             torch.set_default_dtype(torch.float64)
+        if how == "meta":
+            import torch
+
+            torch.set_default_device("meta")
+        if how == "temporary folder":
+            self.folder = tempfile.tempdir = tempfile.mkdtemp()
+        if how == "ignores its children":
+            signal.signal(signal.SIGCHLD, signal.SIG_IGN)
         if how == "changes directory":
             os.chdir(os.path.dirname(__file__))
         if how == "missing space":
@@ -92,6 +104,10 @@ class Wayward(gymnasium.Env):
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
         self.t = 0
+        if self.how == "handler in C":
+            faulthandler.register(signal.SIGTERM)
+        elif self.how == "blocks signals":
+            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
         if self.how == "late actions":
             self.action_space = spaces.Discrete(4)
         elif self.how == "more actions in place" and self.num_steps >= 10:
@@ -156,6 +172,10 @@ class Wayward(gymnasium.Env):
                 import torch
 
                 assert torch.zeros(1).dtype == torch.float64, "it keeps its own"
+            if self.how == "meta":
+                import torch
+
+                assert torch.zeros(1).device.type == "meta", "it keeps its own"
             rewards = {"array": np.ones(1), "text": "1.0", "nothing": None, "pair": (1.0, 2.0), "complex": 1j}
             if self.how.startswith("reward "):
                 reward = rewards[self.how.split()[1]]
@@ -189,6 +209,8 @@ class Wayward(gymnasium.Env):
         return np.zeros((40, 40, 3), np.uint8)
 
     def close(self):
+        if self.how == "temporary folder":
+            shutil.rmtree(self.folder)
         if self.how == "close":
             raise AttributeError("never opened")
 
