@@ -8,6 +8,9 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from rltrain.envs.pool import Pool
+from rltrain.errors import EnvironmentFailure
+
 
 class PixelsAndVariables(spaces.Box):
     """A picture with game variables in extra rows below it: one array [C, height + rows, width] uint8.
@@ -49,6 +52,15 @@ def in_words(frame_space: gymnasium.Space, action_space: gymnasium.Space) -> lis
     if isinstance(frame_space, spaces.Box):
         return [f"{frame_space.dtype} of shape {list(frame_space.shape)}", _in_words(action_space)]
     return [_in_words(frame_space), _in_words(action_space)]
+
+
+def check_made_for(pool: Pool, made_for: list[str] | None) -> None:
+    """Raise EnvironmentFailure if a pool has other spaces than those that the agent was made for, if they are known."""
+    found = in_words(pool.frame_space, pool.action_space)
+    if made_for is not None and found != made_for:
+        now, then = (f"observations {obs} and actions {action}" for obs, action in (found, made_for))
+        what = f"a new environment has {now}, but the agent was made for {then}"
+        raise EnvironmentFailure(what, "env", "give all environments of one configuration the same spaces")
 
 
 _PRINTED: dict[str, Any] = {

@@ -156,17 +156,19 @@ class Run:
         The first access starts the environments, unless they are in actors.
         """
         if self.config.runtime.name == "ray":
-            return self._known_spaces()
+            return self.known_spaces
         return self.pool.frame_space, self.pool.action_space
 
-    def _known_spaces(self) -> tuple[gymnasium.Space, gymnasium.Space]:
-        """Return the spaces, but do not start environments only for them: A3C starts its own in its workers."""
+    @functools.cached_property
+    def known_spaces(self) -> tuple[gymnasium.Space, gymnasium.Space]:
+        """The spaces, as `spaces`, but do not start environments only for them: A3C starts its own in its workers."""
         with global_random.preserved():
             return self.spaces if self._pool is not None else registry.spaces(self.config.env)
 
     @functools.cached_property
-    def _spaces_in_words(self) -> list[str]:
-        return in_words(*self._known_spaces())
+    def spaces_in_words(self) -> list[str]:
+        """The spaces as text, of `in_words`."""
+        return in_words(*self.known_spaces)
 
     def _play_episodes(
         self,
@@ -177,7 +179,7 @@ class Run:
         greedy: bool,
         stopping: Callable[[int], bool],
     ) -> dict[str, Any]:
-        return play_episodes(config, agent, episodes, seed, greedy, stopping, self._spaces_in_words)
+        return play_episodes(config, agent, episodes, seed, greedy, stopping, self.spaces_in_words)
 
     def begin(self, agent: Agent, **parts: Stateful) -> bool:
         """Show the panel and, in a resumed run, load the saved state of the agent and its parts.
@@ -192,6 +194,8 @@ class Run:
         if not self.group.is_alone and getattr(getattr(agent, "learner", None), "group", None) is not self.group:
             what = f"{self.config.algo.name} does not join its learner to run.group"
             raise ConfigError(what, "runtime", "use runtime=local, or call `learner.join` as in rltrain/algos/a2c.py")
+        if not self.group.is_alone:
+            self._refuse_other_spaces()
         replay_bytes = getattr(parts.get("replay"), "nbytes", None)
         if replay_bytes is not None:
             self.record({"memory/replay_mb": replay_bytes / 1e6})
@@ -211,7 +215,7 @@ class Run:
         path = self.folder / "checkpoints" / f"step_{self.step:09d}"
         # A copy of a run may have its last checkpoint as a folder `last` alone.
         path = path if inside.is_folder(path) else checkpoint.find(self.folder)
-        checkpoint.check_spaces(path, self._spaces_in_words)
+        checkpoint.check_spaces(path, self.spaces_in_words)
         cannot = "cannot save their state" if not self._restored.get("environments") else ""
         with fitting(self.folder):
             agent.load_state_dict(self._restored["agent"])
@@ -243,12 +247,21 @@ class Run:
         self.stop_if_asked()
         return True
 
+    def _refuse_other_spaces(self) -> None:
+        """Raise EnvironmentFailure if the processes of a group have environments with different spaces."""
+        for rank, found in enumerate(self.group.gather(self.spaces_in_words)):
+            if found != self.spaces_in_words:
+                (obs, action), (own_obs, own_action) = found, self.spaces_in_words
+                what = f"process {rank} has observations {obs} and actions {action}, but process {self.group.rank} has"
+                fix = "give all environments of one configuration the same spaces"
+                raise EnvironmentFailure(f"{what} {own_obs} and {own_action}", "env", fix)
+
     def _take_weights(self, agent: Agent, path: Path) -> None:
         """Give a new agent the weights of a checkpoint of another run, but not its optimizer's state.
 
         Raises CheckpointError.
         """
-        checkpoint.check_spaces(path, self._spaces_in_words)
+        checkpoint.check_spaces(path, self.spaces_in_words)
         with fitting(path):
             own, saved = agent.state_dict(), checkpoint.read(path, without="replay")["agent"]
             weights = own.keys() - {"optimizer", "num_updates"}
@@ -284,7 +297,7 @@ class Run:
         else:
             from rltrain.run import agent_panel  # imports torch
 
-            facts = agent_panel.facts(self.config, *self._known_spaces(), agent, replay_bytes)
+            facts = agent_panel.facts(self.config, *self.known_spaces, agent, replay_bytes)
         if self.config.dry_run:
             panel.show_start(None, facts)
             return
@@ -470,7 +483,7 @@ class Run:
             seed=self.config.seed,
             previous=self._saved_step,
             best_step=self.evaluations.best_step,
-            spaces=self._spaces_in_words,
+            spaces=self.spaces_in_words,
             keep_every_steps=self.config.checkpoint_keep_every_steps,
         )
 

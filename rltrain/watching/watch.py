@@ -8,9 +8,9 @@ import numpy as np
 from rltrain.config.run import RunConfig
 from rltrain.envs import registry
 from rltrain.envs.pool import Episode
-from rltrain.envs.spaces import pixel_shape
+from rltrain.envs.spaces import check_made_for, pixel_shape
 from rltrain.envs.stepper import Stepper
-from rltrain.run.evaluation import Agent, check_made_for, ending_env
+from rltrain.run.evaluation import Agent, ending_env
 from rltrain.system import signals
 from rltrain.watching.canvas import compose
 from rltrain.watching.screens import Closed, Screen

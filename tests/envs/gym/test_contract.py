@@ -32,7 +32,7 @@ from rltrain.envs.gym.contract import ContractBreach
 from rltrain.envs.gym.guard import environment_code
 from rltrain.errors import ConfigError, EnvironmentFailure, OutOfMemory
 from rltrain.run.evaluation import Interrupted, play_episodes
-from rltrain.system import out_of_memory, signals, terminal
+from rltrain.system import out_of_memory, process, signals, terminal
 
 ID = "wayward:Wayward-v0"
 
@@ -277,6 +277,25 @@ def test_a_breach_in_a_worker_ends_the_run_at_once():
     with pytest.raises(EnvironmentFailure, match="step returned 4 values") as caught:
         play(wayward("four", workers=1, max_restarts=5))
     assert caught.value.exit_code == 4
+
+
+@pytest.mark.parametrize("how", ["worker bounds", "worker shape"])
+def test_workers_have_the_spaces_of_the_trainer(how):
+    """Bugs: forces scaled to other bounds in the workers, without a word; "a bug in rltrain" for another shape."""
+    words = (
+        r"\[5\] and .* was made for .*\[3\]" if "shape" in how else r"Box\(-2.0, 2.0.* was made for .*Box\(-1.0, 1.0"
+    )
+    with pytest.raises(EnvironmentFailure, match=words) as caught:
+        play(wayward(how, workers=1))
+    assert caught.value.exit_code == 4
+
+
+def test_workers_agree_on_the_order_of_a_set(monkeypatch):
+    """Bug: actions that an environment takes from a set had another order in each worker: two games in one training."""
+    monkeypatch.delenv("PYTHONHASHSEED", raising=False)
+    process.prepare()
+    _, steps = play(wayward("hash", workers=2))
+    assert steps[0].reward[0] == steps[0].reward[1] != 1.0
 
 
 def test_a_failing_close_is_a_warning(command, capfd):

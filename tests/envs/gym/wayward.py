@@ -68,8 +68,12 @@ class Wayward(gymnasium.Env):
         bytes_, states = spaces.Box(0, 255, (9, 9, 1), np.uint8), spaces.Discrete(4, start=1)
         self.observation_space = {"byte": bytes_, "state": states}.get(how.split()[0] if how else "", VECTOR)
         self.action_space = {
+            "worker bounds": spaces.Box(-1, 1, (1,), np.float32), "worker shape": spaces.Box(-2, 2, (1,), np.float32),
             "late bounds": spaces.Box(-1, 1, (2,), np.float32), "no choice": spaces.MultiDiscrete([]),
         }.get(how, spaces.Discrete(2))  # fmt: skip
+        if multiprocessing.parent_process() is not None and how.startswith("worker"):
+            self.action_space = spaces.Box(-2, 2, (1,), np.float32)
+            self.observation_space = spaces.Box(-1, 1, (5 if how == "worker shape" else 3,), np.float32)
         Wayward.num_made += 1
         if Wayward.num_made > Wayward.num_alike and how.startswith("other"):
             self.action_space = spaces.Discrete(7 if how == "other actions" else 2)
@@ -179,6 +183,8 @@ class Wayward(gymnasium.Env):
             rewards = {"array": np.ones(1), "text": "1.0", "nothing": None, "pair": (1.0, 2.0), "complex": 1j}
             if self.how.startswith("reward "):
                 reward = rewards[self.how.split()[1]]
+            if self.how == "hash":
+                reward = float(hash("up") % 100_000)
             if self.how == "flag":
                 terminated = {"done": False}
         return self._obs(), reward, terminated, truncated, info
