@@ -112,6 +112,19 @@ def disk_errors(what: str, where: object, fix: str = "free some space") -> Itera
         raise DiskError(f"{what} cannot be written: {error.strerror or error}", str(where), fix) from error
 
 
+def causes(error: BaseException, implicit: bool = True) -> Iterator[BaseException]:
+    """Yield an error, what caused it, what caused that, and so on. The chain may be a ring: `raise error from error`.
+
+    implicit: also follow an error to the one that was being handled when it was raised.
+    """
+    seen: set[int] = set()
+    found: BaseException | None = error
+    while found is not None and id(found) not in seen:
+        seen.add(id(found))
+        yield found
+        found = found.__cause__ or (found.__context__ if implicit else None)
+
+
 @contextlib.contextmanager
 def fitting(folder: Path) -> Iterator[None]:
     """Turn an error inside, while a saved state is loaded, into UnfitCheckpoint."""

@@ -32,6 +32,7 @@ from rltrain.buffers.rollout import Minibatch
 from rltrain.config.algorithms import A3CConfig
 from rltrain.config.run import RunConfig
 from rltrain.envs import global_random, registry
+from rltrain.envs.spaces import check_made_for
 from rltrain.math.losses import explained_variance, normalize, policy_gradient_loss, value_loss
 from rltrain.math.returns import gae
 from rltrain.math.schedules import linear_or_constant
@@ -74,12 +75,14 @@ make_agent = A3C
 
 
 class Start(NamedTuple):
-    """The random numbers of one worker."""
+    """The random numbers of one worker, and the spaces that its environments must have."""
 
     env_seed: int
     """The seed of the worker's environments."""
     generator: np.random.Generator
     """Samples the worker's actions."""
+    made_for: list[str]
+    """The spaces of the trainer's agent, of `in_words`."""
 
 
 def work(config: RunConfig, shared: Shared, trainer: Link, start: Start) -> None:
@@ -88,6 +91,7 @@ def work(config: RunConfig, shared: Shared, trainer: Link, start: Start) -> None
     global_random.seed(start.env_seed)  # constructors may read them
     pool = registry.make_pool(config.env, c.num_envs // c.num_workers)
     try:
+        check_made_for(pool, start.made_for)
         agent = A3C(config, pool.frame_space, pool.action_space, seed=0)  # copy_to overwrites these weights
         shared.attach(agent.learner.optimizer)
         collector = Collector(agent.actor, pool, trainer, start.generator, start.env_seed, c)
@@ -112,7 +116,7 @@ def work(config: RunConfig, shared: Shared, trainer: Link, start: Start) -> None
 def train(config: RunConfig, run: Run) -> None:
     """Train until `total_steps`: start the workers, count their steps, and let each play its next rollout."""
     c: A3CConfig = config.algo
-    agent = A3C(config, *registry.spaces(config.env), run.seed_of("network"))
+    agent = A3C(config, *run.known_spaces, run.seed_of("network"))
     run.begin(agent)
     shared = Shared(agent.network, agent.learner)
     with Workers(work, config, shared, [make_start(run, index) for index in range(c.num_workers)]) as workers:
@@ -140,8 +144,9 @@ def make_start(run: Run, index: int) -> Start:
     """Return the seed and the generator of worker `index`. Worker 0 has the same random numbers as A2C."""
     resumed = f"-{run.step}" if run.step else ""  # a resumed run has new random numbers
     if index == 0:
-        return Start(run.env_seed(), run.generator(f"actions{resumed}"))
-    return Start(run.seed_of(f"environments-{index}{resumed}"), run.generator(f"actions-{index}{resumed}"))
+        return Start(run.env_seed(), run.generator(f"actions{resumed}"), run.spaces_in_words)
+    env_seed, generator = run.seed_of(f"environments-{index}{resumed}"), run.generator(f"actions-{index}{resumed}")
+    return Start(env_seed, generator, run.spaces_in_words)
 
 
 def learning_rate(c: A3CConfig, run: Run) -> float:

@@ -29,7 +29,7 @@ from rltrain.app.resolve import check_environment, resolve
 from rltrain.config import saved as saved_config
 from rltrain.config.run import RunConfig
 from rltrain.config.runtime import RayLauncherConfig
-from rltrain.errors import CheckpointError, ConfigError, FolderInUse, Halt, RltrainError, Stopped, printable
+from rltrain.errors import CheckpointError, ConfigError, FolderInUse, Halt, RltrainError, Stopped, causes, printable
 from rltrain.math.statistics import bootstrap_interval, mean
 from rltrain.run import checkpoint
 from rltrain.run import folder as run_folder
@@ -412,9 +412,8 @@ def let_go(error: BaseException | None) -> None:
 
     error: the error of a failed job, or None. Its traceback references all local variables, so they are cleared.
     """
-    while error is not None:
-        traceback.clear_frames(error.__traceback__)
-        error = error.__cause__ or error.__context__
+    for each in causes(error) if error is not None else ():
+        traceback.clear_frames(each.__traceback__)
     gc.collect()
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():

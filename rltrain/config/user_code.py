@@ -5,6 +5,8 @@ import sysconfig
 import traceback
 from pathlib import Path
 
+from rltrain.errors import causes
+
 _RLTRAIN = str(Path(__file__).resolve().parents[1])
 LIBRARIES = tuple(sysconfig.get_paths()[kind] for kind in ("stdlib", "platstdlib", "purelib", "platlib"))
 """Folders of Python's own modules and of installed packages."""
@@ -33,8 +35,18 @@ def place_of(error: BaseException) -> str:
     The innermost frame outside of rltrain and of installed packages counts. Without one, it is the innermost frame of
     an installed package other than gymnasium and NumPy.
     """
+    place = ""
+    for each in causes(error, implicit=False):  # a library may have raised the user's error again
+        place, is_users = _place_in(each)
+        if is_users:
+            break
+    return place
+
+
+def _place_in(error: BaseException) -> tuple[str, bool]:
+    """Return the place of `place_of` in the traceback of one error, and whether it is in the user's own code."""
     if isinstance(error, SyntaxError) and error.filename:
-        return f"{_short(error.filename)}, line {error.lineno}"
+        return f"{_short(error.filename)}, line {error.lineno}", True
     frames = list(traceback.walk_tb(error.__traceback__))
     files = [(frame.f_code.co_filename, frame.f_globals.get("__name__") or "") for frame, _ in frames]
     users = [i for i, (file, _) in enumerate(files) if not file.startswith(("<", _RLTRAIN, *LIBRARIES))]
@@ -46,13 +58,11 @@ def place_of(error: BaseException) -> str:
         and not file.startswith("<")
         and (not file.startswith(stdlib) or "site-packages" in file)
     ]
-    if not users and error.__cause__ is not None:  # a library has raised the user's error again
-        return place_of(error.__cause__)
     found = users or packages
     if not found:
-        return ""
+        return "", False
     frame, line = frames[found[-1]]
-    return f"{_short(frame.f_code.co_filename)}, line {line}, in {frame.f_code.co_name}"
+    return f"{_short(frame.f_code.co_filename)}, line {line}, in {frame.f_code.co_name}", bool(users)
 
 
 def _short(file: str) -> str:

@@ -26,6 +26,8 @@ def check_spaces(found: Any, family: str) -> tuple[gymnasium.Space, gymnasium.Sp
     if not is_pair:
         raise _breach(family, f"spaces returned {_shown(found)}", "(observation space, action space) of gymnasium")
     frame, action = found
+    if empty := [space for space in found if 0 in (space.shape or ())]:
+        raise _breach(family, f"the space {empty[0]} has no numbers", "spaces with at least one")
     is_box = isinstance(frame, spaces.Box) and (
         (len(frame.shape) == 3 and frame.dtype == np.uint8) or (len(frame.shape) == 1 and frame.dtype == np.float32)
     )

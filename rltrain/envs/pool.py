@@ -45,6 +45,10 @@ class TimeStep:
     """The episodes that ended in this step."""
 
 
+class AnotherGame(Exception):
+    """A saved state is of other environments than those of the pool, such as those with another random map."""
+
+
 class Pool(Protocol):
     """`num_envs` environments stepped in parallel."""
 
@@ -88,7 +92,7 @@ class Pool(Protocol):
         ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the state that `state_dict` returned."""
+        """Restore the state that `state_dict` returned. Raises AnotherGame, and then has changed nothing."""
         ...
 
     def close(self) -> None:

@@ -2,10 +2,14 @@
 
 import hashlib
 import math
+from typing import Any
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+
+from rltrain.envs.pool import Pool
+from rltrain.errors import EnvironmentFailure
 
 
 class PixelsAndVariables(spaces.Box):
@@ -40,7 +44,7 @@ class ScaledActions(spaces.Box):
         return super().__eq__(other) and isinstance(other, ScaledActions) and self.theirs == other.theirs
 
     def __repr__(self) -> str:
-        return f"{super().__repr__()} for {_in_words(self.theirs)}"
+        return f"{_box_in_words(self)} for {_in_words(self.theirs)}"
 
 
 def in_words(frame_space: gymnasium.Space, action_space: gymnasium.Space) -> list[str]:
@@ -50,14 +54,37 @@ def in_words(frame_space: gymnasium.Space, action_space: gymnasium.Space) -> lis
     return [_in_words(frame_space), _in_words(action_space)]
 
 
+def check_made_for(pool: Pool, made_for: list[str] | None) -> None:
+    """Raise EnvironmentFailure if a pool has other spaces than those that the agent was made for, if they are known."""
+    found = in_words(pool.frame_space, pool.action_space)
+    if made_for is not None and found != made_for:
+        now, then = (f"observations {obs} and actions {action}" for obs, action in (found, made_for))
+        what = f"a new environment has {now}, but the agent was made for {then}"
+        raise EnvironmentFailure(what, "env", "give all environments of one configuration the same spaces")
+
+
+_PRINTED: dict[str, Any] = {
+    "precision": 8, "threshold": 1000, "edgeitems": 3, "linewidth": 75, "suppress": False, "nanstr": "nan",
+    "infstr": "inf", "formatter": None, "sign": "-", "floatmode": "maxprec", "legacy": False,
+}  # fmt: skip
+"""NumPy's default print options. An environment may change them, between a training and its evaluation too."""
+
+
 def _in_words(space: gymnasium.Space) -> str:
     """Return a space as text, with a hash of its arrays if NumPy leaves out numbers of theirs ("...")."""
-    words = str(space)
+    with np.printoptions(**_PRINTED):
+        words = _box_in_words(space) if type(space) is spaces.Box else str(space)
     if "..." in words:
         arrays = [getattr(space, name, None) for name in ("low", "high", "nvec", "start")]
         numbers = b"".join(array.tobytes() for array in arrays if isinstance(array, np.ndarray))
         words += f" {hashlib.sha256(numbers).hexdigest()[:16]}"
     return words
+
+
+def _box_in_words(space: spaces.Box) -> str:
+    """Return what `Box.__repr__` does, which keeps its first text for good, whatever the print options were then."""
+    low, high = (str(end.min() if end.size and end.min() == end.max() else end) for end in (space.low, space.high))
+    return f"Box({low}, {high}, {space.shape}, {space.dtype})"
 
 
 def pixel_shape(frame_space: gymnasium.Space) -> tuple[int, ...]:

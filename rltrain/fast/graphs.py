@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from rltrain.config.run import RunConfig
-from rltrain.errors import ConfigError
+from rltrain.errors import ConfigError, causes
 from rltrain.math import returns
 from rltrain.nn import device as devices
 from rltrain.nn import recording
@@ -203,9 +203,8 @@ def _copy_to_static(static: Any, value: Any, device: torch.device) -> None:
 
 def _reason(error: BaseException) -> str:
     """Describe the first error of a chain: the end of a failed recording raises another error."""
-    while error.__context__ is not None:
-        error = error.__context__
-    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    *_, first = causes(error)
+    return " ".join(f"{type(first).__name__}: {first}".split())[:200]
 
 
 def _copies(outputs: Any) -> Any:

@@ -13,10 +13,10 @@ from rltrain.config.environments import EnvironmentConfig
 from rltrain.config.run import RunConfig
 from rltrain.envs import global_random, registry
 from rltrain.envs.frame_stack import FrameStack
-from rltrain.envs.pool import Pool
-from rltrain.envs.spaces import in_words
+from rltrain.envs.spaces import check_made_for
 from rltrain.envs.stepper import check_finite, check_finite_obs
-from rltrain.errors import EnvironmentFailure, NonFiniteError
+from rltrain.errors import NonFiniteError
+from rltrain.system import signals
 
 
 class Interrupted(Exception):
@@ -69,6 +69,7 @@ def play_episodes(
         check_made_for(pool, made_for)
         stack = FrameStack(num_envs, pool.frame_space, pool.stack_num)
         frame = pool.reset(seed)
+        signals.keep_process()
         check_finite_obs(frame)
         obs = stack.reset(frame)
         while any(len(done) < wanted for done, wanted in zip(played, share, strict=True)):
@@ -103,15 +104,6 @@ def ending_env(config: RunConfig) -> Any:
     """
     env = config.env.scored() if isinstance(config.env, EnvironmentConfig) else config.env  # a plugin's may not be one
     return registry.bounded(env, registry.TABLE_STEPS if config.algo.is_tabular else registry.NO_END_STEPS)
-
-
-def check_made_for(pool: Pool, made_for: list[str] | None) -> None:
-    """Raise EnvironmentFailure if a pool has other spaces than those that the agent was made for, if they are known."""
-    found = in_words(pool.frame_space, pool.action_space)
-    if made_for is not None and found != made_for:
-        now, then = (f"observations {obs} and actions {action}" for obs, action in (found, made_for))
-        what = f"a new environment has {now}, but the agent was made for {then}"
-        raise EnvironmentFailure(what, "env", "give all environments of one configuration the same spaces")
 
 
 def planned_episodes(config: Any, after_step: int = -1) -> int:

@@ -37,7 +37,8 @@ def copy(config: RunConfig, folder: Path) -> None:
         name, file = getattr(module, "__name__", ""), getattr(module, "__file__", None)
         if not isinstance(file, str) or not file.endswith(".py") or str(name).split(".")[0] == "rltrain":
             continue
-        path = Path(file)
+        # Python leaves `..` in the places of its search path: only a real path tells what lies below a folder.
+        path = Path(os.path.realpath(file))
         for root in roots:
             if path.is_relative_to(root) and not plugin_modules.is_library(file):
                 files[path] = path.relative_to(root)

@@ -27,7 +27,7 @@ from rltrain.config import saved as saved_config
 from rltrain.config.network import NetworkConfig
 from rltrain.config.run import RunConfig
 from rltrain.envs import global_random, patience, registry
-from rltrain.envs.pool import Episode, Pool
+from rltrain.envs.pool import AnotherGame, Episode, Pool
 from rltrain.envs.spaces import in_words
 from rltrain.envs.stepper import merged, part_of
 from rltrain.errors import CheckpointError, ConfigError, EnvironmentFailure, Stopped, fitting
@@ -41,7 +41,7 @@ from rltrain.run.statistics import Statistics, progress_facts
 from rltrain.run.streams import Streams
 from rltrain.runtime.group import Alone, Group
 from rltrain.runtime.share import RowGenerator, Share
-from rltrain.system import atomic, inside, process
+from rltrain.system import atomic, inside, process, signals
 from rltrain.system.ram import peak_rss_mb
 
 _NO_HPARAMS = ("tuned_by", "chosen")
@@ -102,8 +102,6 @@ class Run:
         """In a group: the signal on which all processes stop, at the same step."""
         self._episodes: list[tuple[int, Episode]] = []
         """In a group: the episodes of this process since the last exchange, each with the step at which it ended."""
-        self._answered: list[int] = []
-        """The signals that `on_signal` handles."""
         self._status_s = time.monotonic()
         self._next_due_step = 0
         """The next step at which `after_step` must log, evaluate or save."""
@@ -147,17 +145,9 @@ class Run:
             # Constructors may read them. Each process has its own.
             global_random.seed(self.env_seed() + self.share.first)
             env = registry.bounded(self.config.env) if self.config.algo.plays_whole_episodes else self.config.env
-            self._answered = [number for number in signal.valid_signals() if signal.getsignal(number) == self.on_signal]
             self._pool = registry.make_pool(env, self.share.count, self.share.first)
-            self._keep_process()
+            signals.keep_process()
         return self._pool
-
-    def _keep_process(self) -> None:
-        """Take the stop signals, whose handlers pygame's SDL replaces, and the umask back from an environment."""
-        process.keep_umask()
-        for number in self._answered:
-            if signal.getsignal(number) != self.on_signal:
-                signal.signal(number, self.on_signal)
 
     @property
     def spaces(self) -> tuple[gymnasium.Space, gymnasium.Space]:
@@ -166,17 +156,19 @@ class Run:
         The first access starts the environments, unless they are in actors.
         """
         if self.config.runtime.name == "ray":
-            return self._known_spaces()
+            return self.known_spaces
         return self.pool.frame_space, self.pool.action_space
 
-    def _known_spaces(self) -> tuple[gymnasium.Space, gymnasium.Space]:
-        """Return the spaces, but do not start environments only for them: A3C starts its own in its workers."""
+    @functools.cached_property
+    def known_spaces(self) -> tuple[gymnasium.Space, gymnasium.Space]:
+        """The spaces, as `spaces`, but do not start environments only for them: A3C starts its own in its workers."""
         with global_random.preserved():
             return self.spaces if self._pool is not None else registry.spaces(self.config.env)
 
     @functools.cached_property
-    def _spaces_in_words(self) -> list[str]:
-        return in_words(*self._known_spaces())
+    def spaces_in_words(self) -> list[str]:
+        """The spaces as text, of `in_words`."""
+        return in_words(*self.known_spaces)
 
     def _play_episodes(
         self,
@@ -187,7 +179,7 @@ class Run:
         greedy: bool,
         stopping: Callable[[int], bool],
     ) -> dict[str, Any]:
-        return play_episodes(config, agent, episodes, seed, greedy, stopping, self._spaces_in_words)
+        return play_episodes(config, agent, episodes, seed, greedy, stopping, self.spaces_in_words)
 
     def begin(self, agent: Agent, **parts: Stateful) -> bool:
         """Show the panel and, in a resumed run, load the saved state of the agent and its parts.
@@ -198,10 +190,12 @@ class Run:
         resumed run makes it now. Raises UnfitCheckpoint if the state does not fit the agent or its parts, and Stopped.
         """
         self._agent, self._parts = agent, parts
-        self._keep_process()
+        signals.keep_process()
         if not self.group.is_alone and getattr(getattr(agent, "learner", None), "group", None) is not self.group:
             what = f"{self.config.algo.name} does not join its learner to run.group"
             raise ConfigError(what, "runtime", "use runtime=local, or call `learner.join` as in rltrain/algos/a2c.py")
+        if not self.group.is_alone:
+            self._refuse_other_spaces()
         replay_bytes = getattr(parts.get("replay"), "nbytes", None)
         if replay_bytes is not None:
             self.record({"memory/replay_mb": replay_bytes / 1e6})
@@ -221,7 +215,8 @@ class Run:
         path = self.folder / "checkpoints" / f"step_{self.step:09d}"
         # A copy of a run may have its last checkpoint as a folder `last` alone.
         path = path if inside.is_folder(path) else checkpoint.find(self.folder)
-        checkpoint.check_spaces(path, self._spaces_in_words)
+        checkpoint.check_spaces(path, self.spaces_in_words)
+        cannot = "cannot save their state" if not self._restored.get("environments") else ""
         with fitting(self.folder):
             agent.load_state_dict(self._restored["agent"])
             for name, part in parts.items():
@@ -229,16 +224,19 @@ class Run:
                 state = self._restored.get(name, {})
                 if name == "environments" and not self.group.is_alone:
                     state = part_of(state, self.share.rows)
-                part.load_state_dict(state)
+                try:
+                    part.load_state_dict(state)
+                except AnotherGame:
+                    cannot = "are not those of the checkpoint, as their constructor draws numbers,"
             # After the parts, because making them may have drawn random numbers.
             self._streams.rewind(self._restored.get("generators", {}))
         message = f"resumed at step {self.step:,}"
         if self.config.runtime.name == "ray":
             message += ": the actors begin new episodes"
-        elif "environments" in parts and not self._restored.get("environments"):
+        elif "environments" in parts and cannot:
             message += (
-                ": networks, optimizer, replay and random generators are exact; these environments cannot save their"
-                " state and begin new episodes"
+                f": networks, optimizer, replay and random generators are exact; these environments {cannot} and begin"
+                " new episodes"
             )
         print(message, file=sys.stderr)
         self._show(agent, replay_bytes)
@@ -249,12 +247,21 @@ class Run:
         self.stop_if_asked()
         return True
 
+    def _refuse_other_spaces(self) -> None:
+        """Raise EnvironmentFailure if the processes of a group have environments with different spaces."""
+        for rank, found in enumerate(self.group.gather(self.spaces_in_words)):
+            if found != self.spaces_in_words:
+                (obs, action), (own_obs, own_action) = found, self.spaces_in_words
+                what = f"process {rank} has observations {obs} and actions {action}, but process {self.group.rank} has"
+                fix = "give all environments of one configuration the same spaces"
+                raise EnvironmentFailure(f"{what} {own_obs} and {own_action}", "env", fix)
+
     def _take_weights(self, agent: Agent, path: Path) -> None:
         """Give a new agent the weights of a checkpoint of another run, but not its optimizer's state.
 
         Raises CheckpointError.
         """
-        checkpoint.check_spaces(path, self._spaces_in_words)
+        checkpoint.check_spaces(path, self.spaces_in_words)
         with fitting(path):
             own, saved = agent.state_dict(), checkpoint.read(path, without="replay")["agent"]
             weights = own.keys() - {"optimizer", "num_updates"}
@@ -290,7 +297,7 @@ class Run:
         else:
             from rltrain.run import agent_panel  # imports torch
 
-            facts = agent_panel.facts(self.config, *self._known_spaces(), agent, replay_bytes)
+            facts = agent_panel.facts(self.config, *self.known_spaces, agent, replay_bytes)
         if self.config.dry_run:
             panel.show_start(None, facts)
             return
@@ -363,7 +370,7 @@ class Run:
             if time.monotonic() - self._status_s > STATUS_EVERY_S:
                 self.write_status("running")
             return
-        self._keep_process()
+        signals.keep_process()
         due = self._due_after(num_steps)
         config = self.config
         if due(config.log_every_steps) or self.finished:
@@ -476,7 +483,7 @@ class Run:
             seed=self.config.seed,
             previous=self._saved_step,
             best_step=self.evaluations.best_step,
-            spaces=self._spaces_in_words,
+            spaces=self.spaces_in_words,
             keep_every_steps=self.config.checkpoint_keep_every_steps,
         )
 

@@ -8,6 +8,7 @@ import errno
 import re
 import sys
 
+from rltrain.errors import causes
 from rltrain.system.ram import free_bytes
 
 _WORDS = ("DefaultCPUAllocator", "_STATUS_ALLOC_FAILED", "CUDA error: out of memory", "MPS backend out of memory")
@@ -21,13 +22,11 @@ def is_shortage(error: BaseException) -> bool:
     torch = sys.modules.get("torch")
     if isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError)):
         return True
-    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
-        return True
-    if isinstance(error, ImportError | OSError):
-        if any(word in str(error) for word in _LOADING):
+    for each in causes(error):  # llvmlite raises another error without the reason
+        if not isinstance(each, ImportError | OSError):
+            break
+        if getattr(each, "errno", None) == errno.ENOMEM or any(word in str(each) for word in _LOADING):
             return True
-        cause = error.__cause__ or error.__context__  # llvmlite raises another error without the reason
-        return isinstance(cause, ImportError | OSError) and is_shortage(cause)
     return isinstance(error, RuntimeError) and any(word in str(error) for word in (*_WORDS, "can't start new thread"))
 
 

@@ -141,7 +141,8 @@ def _compiler_cache() -> str | None:
 
 
 def prepare() -> None:
-    """Set short spin waits, one BLAS thread for NumPy, a place for compiled code, an allocator that keeps memory."""
+    """Set short spin waits, one BLAS thread for NumPy, the same hashes in all workers, a place for compiled code, an
+    allocator that keeps memory."""
     atexit.register(_at_the_end)  # first, so that it comes after all other exit hooks
     # Waiting threads spin only briefly before they sleep. With OpenMP's default, a second busy process slowed one
     # update from 27 to 434 ms. Some spinning must stay: between two layers of an update of 32 samples one thread works
@@ -149,6 +150,8 @@ def prepare() -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     # NumPy multiplies only the small matrices of small networks, where a second thread does not help.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # Worker processes must agree on the order of a set, from which an environment may take its actions.
+    os.environ.setdefault("PYTHONHASHSEED", "0")
     if cache := _compiler_cache():
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", cache)
     # Every update allocates and frees megabytes of gradients and activations. By default glibc returns their pages to

@@ -1,10 +1,12 @@
-"""Answer the signals that ask a run, a sweep or a command to stop."""
+"""Answer the signals that ask a run, a sweep or a command to stop, whatever an environment does to their handlers."""
 
 import contextlib
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import Any
 
 from rltrain.system import process
 
@@ -33,15 +35,35 @@ def no_answer(number: int, frame: FrameType | None) -> None:
 @contextlib.contextmanager
 def answering(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     """Handle the stop signals inside with `handler`. nohup makes a process ignore SIGHUP: it stays ignored."""
+    global _kept
     if interrupts:
         raise KeyboardInterrupt
     ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else set()
     before = {number: signal.signal(number, handler) for number in STOP_SIGNALS if number not in ignored}
+    outer, _kept = _kept, dict.fromkeys(before, handler)
+    _kept[signal.SIGCHLD] = signal.getsignal(signal.SIGCHLD) or signal.SIG_DFL
     try:
         yield
     finally:
+        _kept = outer
         for number, earlier in before.items():
             signal.signal(number, earlier)
+
+
+_kept: dict[int, Any] = {}
+"""The handlers inside `answering`. While SIGCHLD is ignored, the ends of worker processes are not told."""
+
+
+def keep_process() -> None:
+    """Take the signals and the umask back from an environment: call it after environments were made or reset.
+
+    The handlers are set in any case, because Python does not know of those that a library has set in C.
+    """
+    process.keep_umask()
+    if _kept and threading.current_thread() is threading.main_thread():
+        for number, handler in _kept.items():
+            signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _kept)
 
 
 def _give_back() -> None:

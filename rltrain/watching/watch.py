@@ -8,9 +8,10 @@ import numpy as np
 from rltrain.config.run import RunConfig
 from rltrain.envs import registry
 from rltrain.envs.pool import Episode
-from rltrain.envs.spaces import pixel_shape
+from rltrain.envs.spaces import check_made_for, pixel_shape
 from rltrain.envs.stepper import Stepper
-from rltrain.run.evaluation import Agent, check_made_for, ending_env
+from rltrain.run.evaluation import Agent, ending_env
+from rltrain.system import signals
 from rltrain.watching.canvas import compose
 from rltrain.watching.screens import Closed, Screen
 
@@ -49,6 +50,7 @@ def watch(
         shape = pixel_shape(pool.frame_space)
         stepper = Stepper(pool, seed)
         picture, score, step, doing = viewer.reset(seed), 0.0, 0, ""
+        signals.keep_process()
 
         def show(picture: np.ndarray) -> None:
             part = f"   episode {len(played) + 1} of {episodes}" if episodes > 1 else ""

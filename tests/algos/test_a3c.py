@@ -56,6 +56,14 @@ def test_an_environment_that_raises_in_a_worker_ends_the_run(config, monkeypatch
     assert (status["state"], status["exit_code"]) == ("failed", 4)
 
 
+def test_workers_have_the_spaces_of_the_trainer(config, monkeypatch, tmp_path):
+    """Bug: "The size of tensor a must match", told as a bug of rltrain."""
+    monkeypatch.syspath_prepend(os.path.join(os.path.dirname(__file__), "..", "envs", "gym"))
+    given = {"env": "wayward:Wayward-v0", "kwargs": {"how": "worker shape"}}
+    with pytest.raises(EnvironmentFailure, match=r"worker 0: .*\[5\] and .* but the agent was made for .*\[3\]"):
+        train(config("a3c", **given, num_workers=1, num_envs=2, steps=10**6), tmp_path / "run")
+
+
 def test_a_signal_to_the_whole_group_saves_and_leaves_no_process(tmp_path):
     argv = ["algo=a3c", "env=cartpole", "total_steps=1e7", "log_every_steps=100", "eval_every_steps=0"]
     argv += ["algo.num_workers=2", "num_envs=2", "algo.num_steps=20", "checkpoint_every_steps=100", "progress=false"]

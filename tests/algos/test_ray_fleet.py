@@ -43,7 +43,7 @@ class Ray:
         return lambda cls: SimpleNamespace(remote=self._actor)
 
     def _actor(self, make):
-        _, _, _, share, seed, _ = make.args
+        _, _, _, share, seed, *_ = make.args
         handle = SimpleNamespace(share=share, seed=seed, count=0)
 
         def play(reference, version):

@@ -121,6 +121,7 @@ def test_a_step_that_breaks_it_is_code_4(play, field, value, words):
         ({"spaces": (gymnasium.spaces.Discrete(5, start=1), OwnPool.action_space)}, "starts at 0"),
         ({"spaces": (gymnasium.spaces.Box(0, 1, (2, 2)), OwnPool.action_space)}, "observation space is Box"),
         ({"spaces": (OwnPool.frame_space, gymnasium.spaces.Discrete(2, start=1))}, "action space is Discrete"),
+        ({"spaces": (OwnPool.frame_space, gymnasium.spaces.MultiDiscrete([]))}, "no numbers"),
         ({"pool": {"num_envs": 3}}, "make_pool made 3 environments, but must be 2"),
         ({"pool": {"recv": None}}, "its pool has no recv"),
         ({"obs": np.zeros(B, np.float32)}, "obs of reset is an array"),

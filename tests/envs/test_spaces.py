@@ -1,9 +1,11 @@
 """Frames with variables below their pixels."""
 
+import copy
+
 import numpy as np
 from gymnasium import spaces
 
-from rltrain.envs.spaces import PixelsAndVariables, in_words, pixel_shape
+from rltrain.envs.spaces import PixelsAndVariables, ScaledActions, in_words, pixel_shape
 
 
 def test_variables_stand_below_the_picture():
@@ -34,3 +36,23 @@ def test_words_tell_large_spaces_apart():
     words, again, changed = (in_words(frame, spaces.Box(low, each)) for each in (high, high.copy(), other))
     assert words == again != changed
     assert in_words(frame, spaces.Discrete(4)) == ["Discrete(3)", "Discrete(4)"]
+
+
+def test_a_space_in_words_does_not_depend_on_numpys_print_options():
+    """Bug: a run whose environment sets them in `reset` was refused for good: its spaces had changed, as a text."""
+    low, high = np.array([-1.2345, -0.5], np.float32), np.array([1.2345, np.inf], np.float32)
+    box, long = spaces.Box(low, high), spaces.Box(np.linspace(-1, 0, 2000, dtype=np.float32), np.float32(2))
+    scaled = ScaledActions(np.full(2, -1, np.float32), np.ones(2, np.float32), box)
+    one = spaces.Box(-1, 1, (3,), np.float32)
+    cases = [box, long, scaled, one, spaces.MultiDiscrete(np.arange(2, 50)), spaces.Discrete(3, start=-1)]
+    usual = [in_words(one, copy.deepcopy(space))[1] for space in cases]
+    assert usual[:2] == [str(copy.deepcopy(box)), usual[1]] and usual[3:] == list(map(str, cases[3:])), "as gymnasium"
+    assert usual[0] == "Box([-1.2345 -0.5   ], [1.2345    inf], (2,), float32)" and "..." in usual[1]
+    assert usual[2] == f"Box(-1.0, 1.0, (2,), float32) for {usual[0]}"
+    with np.printoptions(
+        precision=1, threshold=3, linewidth=20, infstr="much", formatter={"float": "about {:.0f}".format}
+    ):
+        assert all("about" in str(copy.deepcopy(space)) for space in cases[:1]), "the control"
+        str(box)  # which keeps the text
+        assert [in_words(one, space)[1] for space in cases] == usual
+    assert [in_words(one, space)[1] for space in cases] == usual

@@ -1,6 +1,7 @@
 """Environments that never work, never close, leave processes behind, or take the signals away."""
 
 import dataclasses
+import faulthandler
 import os
 import signal
 import subprocess
@@ -41,6 +42,8 @@ class Restless(gymnasium.Env):
             Path(note).write_text(str(child.pid))
         if what == "takes the signals":
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if what == "takes them in C":
+            faulthandler.register(signal.SIGTERM)
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
@@ -186,12 +189,14 @@ def test_one_that_does_not_close_is_left_after_a_time(monkeypatch, capsys):
     assert "does not close" in capsys.readouterr().err
 
 
-def test_one_that_takes_the_signals_does_not_take_the_stop(command, stop_at):
+@pytest.mark.parametrize("what", ["takes the signals", "takes them in C"])
+def test_one_that_takes_the_signals_does_not_take_the_stop(what, command, stop_at):
     """Bug: SIGTERM is ignored, or ends the run without saving, because an environment set a handler of its own."""
     stop_at(400)
     done = command(
         *("algo=dqn", "env=gym", "env.id=test_wayward_environments:Restless-v0", "total_steps=3000", "num_envs=1"),
-        *("++env.kwargs.what='takes the signals'", "algo.learning_starts=2000", "progress=false", "eval_every_steps=0"),
+        *(f"++env.kwargs.what='{what}'", "algo.learning_starts=2000", "progress=false", "eval_every_steps=0"),
     )
+    faulthandler.unregister(signal.SIGTERM)
     assert done.code == 143, done.err
     assert "all is saved" in done.last_line

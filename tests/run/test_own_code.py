@@ -1,9 +1,11 @@
 """A run's copy of the user's own modules shows whether a command uses other code than the run began with."""
 
+import importlib
 import json
 import os
 import shutil
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -106,3 +108,18 @@ def test_a_place_that_no_path_can_have_is_none(tmp_path):
     """Bug: a zero byte in somebody else's meta.json, a bug in rltrain."""
     (tmp_path / "meta.json").write_text(json.dumps({"modules": {"mine": "/tmp/\0x"}}))
     assert own_code.place_of("mine", tmp_path) is None
+
+
+def test_nothing_is_copied_to_outside_of_the_copy(run, tmp_path, monkeypatch):
+    """Bug: a helper found by `sys.path.append("..")` was written over a file of the user's beside the runs."""
+    shutil.rmtree(run / "code")
+    project = write(tmp_path / "project", {"helper_of_mine.py": "X = 1", "x/deep_of_mine.py": "import helper_of_mine"})
+    monkeypatch.syspath_prepend(project / "x")
+    sys.path.append(str(project / "x" / ".."))
+    before = {path for path in tmp_path.rglob("*") if path.suffix == ".py"}
+    for name in ("deep_of_mine", "helper_of_mine"):
+        monkeypatch.setitem(sys.modules, name, importlib.import_module(name))
+    config = SimpleNamespace(env=SimpleNamespace(id="deep_of_mine:X-v0"), plugins=[])
+    assert ".." in sys.modules["helper_of_mine"].__file__, "the control"
+    own_code.copy(config, run)
+    assert {path for path in tmp_path.rglob("*.py")} - before == {run / "code" / "deep_of_mine.py"}

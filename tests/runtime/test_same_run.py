@@ -19,7 +19,7 @@ from rltrain.config.environments import GymConfig
 from rltrain.config.network import NetworkConfig
 from rltrain.config.run import RunConfig
 from rltrain.config.runtime import TorchrunConfig
-from rltrain.errors import Stopped
+from rltrain.errors import EnvironmentFailure, Stopped
 from rltrain.nn import networks
 from rltrain.run import checkpoint
 from rltrain.run import folder as run_folder
@@ -123,6 +123,13 @@ def test_one_and_several_processes_play_the_same_episodes_and_learn_the_same(alg
                 assert same(ours[key], theirs[key]), key
     again = state(train("again", algo, 2))
     assert all(same(value, again[key]) for key, value in state(two).items()), "two by two is bitwise"
+
+
+def test_processes_with_other_spaces_are_told(train, monkeypatch):
+    """Bug: one process scales the actions of its environments to other bounds than the others, without a word."""
+    monkeypatch.setattr(Run, "spaces_in_words", property(lambda self: ["pixels", f"{self.group.rank} actions"]))
+    with pytest.raises(EnvironmentFailure, match=r"process . has observations pixels and actions . actions, but"):
+        train("other", "a2c", 2)
 
 
 @pytest.mark.parametrize("size", [2, 1, 3])

@@ -29,6 +29,7 @@ from rltrain.config.runtime import RayConfig
 from rltrain.config.user_code import describe
 from rltrain.envs import global_random, registry
 from rltrain.envs.seeding import env_seed
+from rltrain.envs.spaces import check_made_for
 from rltrain.envs.workers.process import Failure
 from rltrain.errors import EnvironmentFailure, OutOfMemory, ProcessLost, RltrainError
 from rltrain.run.checkpoint import Stateful
@@ -78,11 +79,13 @@ def _make_player(
     share: Share,
     seed: int,
     surroundings: tuple[str, list[str], list[str]],
+    made_for: list[str] | None,
 ) -> Player:
     """Make the player of an actor, in its process.
 
     saved: settings as `dataclasses.asdict` gives them, because their classes may be those of a plugin. share: the
     environments of this player. surroundings: the learner's working directory, search path and plugins.
+    made_for: as of `RayFleet`.
     """
     working_directory, search_path, plugins = surroundings
     process.prepare()
@@ -99,6 +102,7 @@ def _make_player(
     set_up(config)
     global_random.seed(seed + share.first)  # constructors may read the generators
     pool = registry.make_pool(config.env, share.count, share.first)
+    check_made_for(pool, made_for)
     policy = make_policy(config, pool.frame_space, pool.action_space, share)
     return Player(policy, pool, num_steps, np.random.default_rng([seed, share.first]), seed, share.first)
 
@@ -149,15 +153,18 @@ class RayFleet:
         seed: int,
         stopping: Callable[[], bool],
         drops: bool,
+        made_for: list[str] | None = None,
     ) -> None:
         """Start or join Ray, and start the actors, without waiting for them.
 
         num_steps: the length of a chunk. seed: of the environments. stopping: true if a signal has asked the run to
         stop. drops: join the chunks of `num_envs` environments and drop old ones; false: return every chunk by itself.
+        made_for: the spaces of the learner's agent, as of `check_made_for`.
         Raises ConfigError, EnvironmentFailure.
         """
         runtime: RayConfig = config.runtime
         self._runtime, self._stopping, self._seed, self._make_policy = runtime, stopping, seed, make_policy
+        self._made_for = made_for
         self._config, self._num_steps = config, num_steps
         in_flight = runtime.actors * runtime.chunks_in_flight
         self._max_lag = math.inf if not drops else runtime.max_lag or 4 * in_flight
@@ -264,7 +271,8 @@ class RayFleet:
         seed = env_seed(env_seed(self._seed, share.first), actor.restarts) if actor.restarts else self._seed
         surroundings = (os.getcwd(), [folder for folder in sys.path if folder], list(plugin_modules.LOADED))
         settings = dataclasses.asdict(self._config)
-        make = functools.partial(_make_player, self._make_policy, settings, self._num_steps, share, seed, surroundings)
+        given = (self._make_policy, settings, self._num_steps, share, seed, surroundings, self._made_for)
+        make = functools.partial(_make_player, *given)
         actor.handle = self._remote.remote(make)
         actor.works = False
 

@@ -46,13 +46,18 @@ class Contract:
         if isinstance(space, spaces.Discrete):  # kept, because the environment can change its space
             self._states, self._declared = range(int(space.start), int(space.start + space.n)), str(space)
         self._shape, self._dtype = space.shape, space.dtype
+        self._env, self._actions, self._actions_declared = env, _numbers(env.action_space), str(env.action_space)
         self._num_steps = 0
         if isinstance(space, spaces.Box) and space.dtype == np.uint8 and len(space.shape) > 1 and space.high.max() < 32:
             what = f"has pictures of {space}; networks divide pixels by 255 and learn slowly from numbers this small:"
             self._tell("dark pictures", f"{what} multiply them in the environment, so that they go up to 255")
 
     def reset(self, result: Any) -> Any:
-        """Return the observation of a result of `reset`."""
+        """Return the observation of a result of `reset`, after which the actions must be those that were declared."""
+        if _numbers(self._env.action_space) != self._actions:
+            what = f"has another action_space after a reset: {self._env.action_space}, not {self._actions_declared}"
+            fix = "set self.action_space in the environment's constructor, and leave it"
+            raise ContractBreach(f"environment '{self._id}' {what}", "env.id", fix)
         if not isinstance(result, tuple | list) or len(result) != 2:
             raise self._breach("reset", _shown(result), "(observation, info)")
         obs, info = result
@@ -171,6 +176,12 @@ class Contract:
     def _breach(self, method: str, returned: str, wanted: str) -> ContractBreach:
         what = f"environment '{self._id}': {method} returned {returned}, but must return {wanted}"
         return ContractBreach(what, "env.id", "correct the environment: gymnasium.utils.env_checker.check_env helps")
+
+
+def _numbers(space: gymnasium.Space) -> tuple[Any, ...]:
+    """Return what tells a space of actions from others: 1 us, where comparing two Boxes takes 50 us."""
+    values = [getattr(space, name, None) for name in ("n", "start", "nvec", "low", "high")]
+    return (type(space), *(value.tobytes() if isinstance(value, np.ndarray) else value for value in values))
 
 
 def _type(value: Any) -> str:

@@ -138,7 +138,7 @@ def _refusal(space: Any) -> tuple[str, str]:
 def _action_space(space: Any, env_id: str) -> gymnasium.Space:
     if isinstance(space, gym_spaces.Discrete):
         return gym_spaces.Discrete(int(space.n))
-    if isinstance(space, gym_spaces.MultiDiscrete) and space.nvec.ndim == 1:
+    if isinstance(space, gym_spaces.MultiDiscrete) and space.nvec.ndim == 1 and space.nvec.size:
         return gym_spaces.MultiDiscrete(space.nvec.tolist())
     if isinstance(space, gym_spaces.MultiBinary) and isinstance(space.n, int):
         return gym_spaces.MultiDiscrete([2] * space.n)
@@ -148,7 +148,7 @@ def _action_space(space: Any, env_id: str) -> gymnasium.Space:
         low = np.where(low < space.low, np.nextafter(low, np.float32(np.inf)), low)
         high = np.where(high > space.high, np.nextafter(high, np.float32(-np.inf)), high)
         return gym_spaces.Box(low, high, dtype=np.float32)
-    what = str(space)
+    what = f"{space}{' without a choice' if 0 in (space.shape or ()) else ''}"
     fix = "use an environment with Discrete, MultiDiscrete, MultiBinary or Box actions"
     if isinstance(space, gym_spaces.Box):
         what = f"a {space.dtype} Box of shape {space.shape}"

@@ -1,10 +1,13 @@
 """Run the code of a gymnasium environment, so that whatever it raises carries the environment's name."""
 
+import contextlib
 import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import threading
+import weakref
 from typing import Any, NoReturn
 
 import gymnasium
@@ -30,9 +33,10 @@ class environment_code:
 
     def __enter__(self) -> None:
         global _is_inside
-        if _dtype is not None:
-            sys.modules["torch"].set_default_dtype(_dtype)
+        if _torch is not _OURS:
+            _set_torch(_torch)
         self._before, self._process, self._streams = _is_inside, os.getpid(), (sys.stdout, sys.stderr)
+        self._temporary = tempfile.tempdir
         _is_inside = _is_inside or threading.get_ident() == _main
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
@@ -42,7 +46,9 @@ class environment_code:
         if os.getpid() != self._process:  # the environment has forked: the trainer's copy must not train, too
             process.exit_now(0)
         if not self._before:  # else the environment's code goes on
-            _keep_dtype()
+            _keep_torch()
+        if tempfile.tempdir is not self._temporary:
+            tempfile.tempdir = self._temporary  # the environment's own may be gone when it is closed
         if sys.stdout is not self._streams[0] or sys.stderr is not self._streams[1]:
             terminal.guard()  # what it was replaced by may have less than a stream has
         if error is None or isinstance(error, RltrainError | Halt):
@@ -57,21 +63,35 @@ class environment_code:
         raise EnvironmentFailure(f"environment '{self._id}' raised {describe(error)}", "env.id", self._fix) from error
 
 
-_dtype: Any = None
-"""torch's default dtype while the code of an environment runs, if it has set one that is not ours."""
+_OURS: tuple[Any, Any] = (None, None)
+_torch = _OURS
+"""torch's default dtype and device while the code of an environment runs, None where it has set none of its own."""
 
 
-def _keep_dtype() -> None:
-    """Put torch's default dtype back, in which networks are made. The environment finds its own there next time."""
-    global _dtype
+def _keep_torch() -> None:
+    """Put torch's defaults back, with which networks are made. The environment finds its own there next time."""
+    global _torch
     torch: Any = sys.modules.get("torch")
     if not hasattr(torch, "get_default_dtype"):  # not imported, or not yet whole
         return
-    found = torch.get_default_dtype()
-    _dtype = None if found is torch.float32 else found
-    if _dtype is not None:
-        torch.set_default_dtype(torch.float32)
+    dtype = torch.get_default_dtype()
+    # torch.get_default_device would take 1 us.
+    device = getattr(getattr(torch, "_GLOBAL_DEVICE_CONTEXT", None), "device_context", None)
+    if dtype is torch.float32 and device is None:
+        _torch = _OURS
+        return
+    _torch = (None if dtype is torch.float32 else dtype, device and device.device)
+    _set_torch((torch.float32, None))
 
+
+def _set_torch(defaults: tuple[Any, Any]) -> None:
+    torch: Any = sys.modules["torch"]
+    torch.set_default_dtype(defaults[0] or torch.float32)
+    torch.set_default_device(defaults[1])
+
+
+with contextlib.suppress(OSError):  # there is no folder for temporary files
+    tempfile.gettempdir()  # now, because an environment may change TMPDIR, too
 
 _is_inside = False
 """True while the main thread runs the code of an environment."""
@@ -94,16 +114,26 @@ def _refuse_exit(status: int) -> NoReturn:
 os._exit = _refuse_exit
 
 
+living: weakref.WeakValueDictionary[int, gymnasium.Env] = weakref.WeakValueDictionary()
+"""The environments that were made and are not closed, without their wrappers, by identity."""
+
+
+def layers(env: gymnasium.Env) -> list[gymnasium.Env]:
+    """Return an environment and what its wrappers hold, the innermost last."""
+    found = [env]
+    while isinstance(found[-1], gymnasium.Wrapper):
+        found.append(found[-1].env)
+    return found
+
+
 def close(env: gymnasium.Env, env_id: str) -> None:
     """Close an environment. An error is only a warning: what the environment gave before is right.
 
     One with a destructor of its own is kept, as nobody could end a destructor that hangs.
     """
-    layers = [env]
-    while isinstance(layers[-1], gymnasium.Wrapper):
-        layers.append(layers[-1].env)
-    if any(hasattr(type(layer), "__del__") for layer in layers):
+    if any(hasattr(type(layer), "__del__") for layer in layers(env)):
         process.undead.append(env)
+    living.pop(id(layers(env)[-1]), None)
     try:
         with environment_code(env_id), interruptible(CLOSING_S):
             env.close()
@@ -111,4 +141,4 @@ def close(env: gymnasium.Env, env_id: str) -> None:
         print(printable(f"rltrain: warning: environment '{env_id}' does not close"), file=sys.stderr)
     except EnvironmentFailure as failure:
         print(f"rltrain: warning: {failure.what} while it was closed", file=sys.stderr)
-    process.keep_umask()
+    signals.keep_process()

@@ -4,6 +4,7 @@ import contextlib
 import copy
 import dataclasses
 import importlib.util
+import multiprocessing
 import re
 import sys
 import warnings
@@ -21,14 +22,14 @@ from rltrain.envs.gym import guard
 from rltrain.envs.gym.conversion import Conversion, far_actions
 from rltrain.envs.patience import MAKING_S, StandsStill, interruptible, is_stopping
 from rltrain.errors import ConfigError, EnvironmentFailure, nearest, printable
-from rltrain.system import process
+from rltrain.system import signals
 
 
 def make_env(config: GymConfig) -> gymnasium.Env:
     """Return an environment from `gymnasium.make`.
 
-    Raises ConfigError for an unknown id or wrong kwargs, and EnvironmentFailure if a package is missing or the code of
-    the environment raises an error or does not return in time.
+    Raises ConfigError for an unknown id or wrong kwargs, and EnvironmentFailure if a package is missing, if the code of
+    the environment raises an error or does not return in time, or if it returns an environment that is in use.
     """
     if ":" in config.id:  # gymnasium imports the module
         plugin_modules.look_in_working_directory()
@@ -38,7 +39,7 @@ def make_env(config: GymConfig) -> gymnasium.Env:
         with guard.environment_code(config.id), warnings.catch_warnings(), interruptible(limit_s):
             warnings.simplefilter("ignore")
             kwargs = copy.deepcopy(config.kwargs)  # a constructor may take entries out of a mapping that it is given
-            return gymnasium.make(
+            env = gymnasium.make(
                 config.id, max_episode_steps=config.max_episode_steps, disable_env_checker=True, **kwargs
             )
     except StandsStill as hang:
@@ -61,7 +62,39 @@ def make_env(config: GymConfig) -> gymnasium.Env:
             raise ConfigError(what, "env.id, env.kwargs", "correct env.id or env.kwargs") from error
         raise EnvironmentFailure(f"{failure.what} while it was made", failure.where, failure.fix) from error
     finally:
-        process.keep_umask()
+        signals.keep_process()
+    inner = guard.layers(env)[-1]
+    if id(inner) in guard.living:
+        what = f"environment '{config.id}' is the same object each time, so two that play at once would play one game"
+        raise EnvironmentFailure(what, "env.id", "make a new environment in each call of its factory")
+    guard.living[id(inner)] = inner
+    _tell_of_statistics(env, config.id)
+    return env
+
+
+_STATISTICS = {
+    "obs_rms": ("observations", "observe other numbers", "with fixed numbers, in the environment"),
+    "return_rms": ("rewards", "score normalised rewards", "with algo.normalize_reward=true (PPO) or algo.reward_scale"),
+}
+"""What wrappers normalise with a mean and deviation that they learn, by the attribute's name as in gymnasium."""
+
+_told: set[str] = set()
+"""The warnings about statistics that were printed."""
+
+
+def _tell_of_statistics(env: gymnasium.Env, env_id: str) -> None:
+    """Warn once about wrappers whose statistics are lost with the environment."""
+    if multiprocessing.parent_process() is not None:  # the trainer has told it
+        return
+    for layer in guard.layers(env):
+        for name in vars(layer).keys() & _STATISTICS.keys():
+            of, result, instead = _STATISTICS[name]
+            what = f"environment '{env_id}' normalises {of} with statistics that each new one learns anew"
+            why = f"so evaluations and resumed runs {result}"
+            text = f"rltrain: warning: {what} ({type(layer).__name__}), {why}; normalise {instead}"
+            if text not in _told:
+                _told.add(text)
+                print(printable(text), file=sys.stderr)
 
 
 @contextlib.contextmanager

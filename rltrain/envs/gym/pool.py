@@ -14,7 +14,7 @@ from rltrain.envs.gym.contract import Contract, ContractBreach
 from rltrain.envs.gym.conversion import Conversion
 from rltrain.envs.gym.make import make_env, without_limit
 from rltrain.envs.patience import StandsStill, interruptible
-from rltrain.envs.pool import Episode, TimeStep
+from rltrain.envs.pool import AnotherGame, Episode, TimeStep
 from rltrain.envs.seeding import env_seed
 from rltrain.errors import printable
 
@@ -147,7 +147,12 @@ class GymPool:
         return state | {"reward_sum": list(self._reward_sum), "length_steps": list(self._length_steps)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the state that `state_dict` returned. Raises ValueError for values that no state has."""
+        """Restore the state that `state_dict` returned.
+
+        Raises AnotherGame, and ValueError for values that no state has.
+        """
+        if not all(gym_state.is_same_game(env, state[str(i)]) for i, env in enumerate(self._inner)):
+            raise AnotherGame
         for i, env in enumerate(self._inner):
             gym_state.restore(env, state[str(i)])
         rewards, lengths = list(state["reward_sum"]), list(state["length_steps"])

@@ -1,5 +1,8 @@
 """Save and restore the state of toy-text and classic-control environments as plain data, for exact resumes."""
 
+import contextlib
+import hashlib
+import json
 from typing import Any
 
 import gymnasium
@@ -28,12 +31,33 @@ def save(env: gymnasium.Env) -> dict[str, Any]:
             value = getattr(env, name)
             # Arrays keep the precision of NumPy numbers.
             state[name] = np.asarray(value) if isinstance(value, np.generic | np.ndarray | tuple | list) else value
-    return state
+    return state | {"game": _game(env)}
+
+
+def _game(env: gymnasium.Env) -> str:
+    """Return a hash of all numbers, texts and tables of an environment that a step does not change."""
+    found = hashlib.sha256()
+    for name, value in sorted(vars(env).items()):
+        if name not in _ATTRIBUTES and not name.startswith("_np_random"):
+            with contextlib.suppress(TypeError, ValueError):  # an object, such as a window
+                found.update(f"{name}: {json.dumps(value, default=_plain)}\n".encode())
+    return found.hexdigest()[:16]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray | np.generic):
+        return value.astype(str).tolist() if value.dtype.kind == "S" else value.tolist()
+    raise TypeError
+
+
+def is_same_game(env: gymnasium.Env, state: dict[str, Any]) -> bool:
+    """Return false if the constructor of the saved environment drew something else, such as another random map."""
+    return "game" not in state or state["game"] == _game(env)  # older checkpoints do not have it
 
 
 def restore(env: gymnasium.Env, state: dict[str, Any]) -> None:
     """Restore the state that `save` returned. Raises ValueError for what is not the environment's state."""
-    own = save(env)
+    own, state = ({key: value for key, value in each.items() if key != "game"} for each in (save(env), state))
     if state.keys() != own.keys():
         raise ValueError(f"the saved environment has {', '.join(sorted(state))}, not {', '.join(sorted(own))}")
     for name, value in state.items():

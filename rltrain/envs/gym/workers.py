@@ -9,7 +9,19 @@ from rltrain.config.environments import GymConfig
 from rltrain.envs.gym.make import spaces
 from rltrain.envs.gym.pool import GymPool
 from rltrain.envs.pool import Episode, TimeStep
+from rltrain.envs.spaces import check_made_for, in_words
 from rltrain.envs.workers.pool import Lost, Workers
+
+
+def make_share(config: GymConfig, num_envs: int, first_index: int, made_for: list[str]) -> GymPool:
+    """Make the pool of a worker. Raises EnvironmentFailure for other spaces than the trainer's, of `in_words`."""
+    pool = GymPool(config, num_envs, first_index)
+    try:
+        check_made_for(pool, made_for)
+    except BaseException:
+        pool.close()
+        raise
+    return pool
 
 
 class WorkerPool:
@@ -30,8 +42,9 @@ class WorkerPool:
         num_workers = min(config.workers, num_envs)
         bounds = np.linspace(0, num_envs, num_workers + 1).astype(int).tolist()
         self._shares = list(itertools.pairwise(bounds))
-        arguments = [(config, end - begin, first_index + begin) for begin, end in self._shares]
-        self._workers = Workers(GymPool, arguments, "env.workers", config.step_timeout_s, config.max_restarts)
+        made_for = in_words(self.frame_space, self.action_space)
+        arguments = [(config, end - begin, first_index + begin, made_for) for begin, end in self._shares]
+        self._workers = Workers(make_share, arguments, "env.workers", config.step_timeout_s, config.max_restarts)
 
     @property
     def num_restarts(self) -> int:

@@ -2,6 +2,7 @@
 
 import asyncio
 import builtins
+import faulthandler
 import gc
 import json
 import os
@@ -9,6 +10,7 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 from types import SimpleNamespace
 
 import numpy as np
@@ -23,13 +25,14 @@ from rltrain.app import sweep
 from rltrain.config.algorithms import A2CConfig
 from rltrain.config.environments import GymConfig
 from rltrain.config.run import RunConfig
+from rltrain.config.user_code import place_of
 from rltrain.envs import global_random, registry
-from rltrain.envs.gym import contract, guard
+from rltrain.envs.gym import contract, guard, make
 from rltrain.envs.gym.contract import ContractBreach
 from rltrain.envs.gym.guard import environment_code
-from rltrain.errors import EnvironmentFailure, OutOfMemory
-from rltrain.run.evaluation import play_episodes
-from rltrain.system import signals, terminal
+from rltrain.errors import ConfigError, EnvironmentFailure, OutOfMemory
+from rltrain.run.evaluation import Interrupted, play_episodes
+from rltrain.system import out_of_memory, process, signals, terminal
 
 ID = "wayward:Wayward-v0"
 
@@ -137,7 +140,7 @@ def test_numbers_that_float32_cannot_tell_apart_are_told(number, words, capsys, 
     """Bug: seconds since 1970 trained in silence, all of two minutes the same."""
     monkeypatch.setattr(contract, "_told", set())
     space = spaces.Box(-np.inf, np.inf, (2,), np.float64)
-    env = SimpleNamespace(observation_space=space, unwrapped=None)
+    env = SimpleNamespace(observation_space=space, action_space=None, unwrapped=None)
     checked = contract.Contract(env, "clock:Clock-v0")
     for _ in range(2):
         checked.reset((np.array([0.0, number + 1]), {}))
@@ -156,7 +159,7 @@ def test_memory_that_an_environment_wants_is_told_with_its_name():
 def test_pictures_of_small_numbers_are_told(high, num_warnings, capsys, monkeypatch):
     """Bug: planes of 0 and 1, which the networks divide by 255, train at a crawl in silence."""
     monkeypatch.setattr(contract, "_told", set())
-    env = SimpleNamespace(observation_space=spaces.Box(0, high, (9, 9, 4), np.uint8))
+    env = SimpleNamespace(observation_space=spaces.Box(0, high, (9, 9, 4), np.uint8), action_space=None)
     env.unwrapped = env
     for _ in range(2):
         contract.Contract(env, ID)
@@ -189,6 +192,52 @@ def test_an_environments_own_error_carries_its_name_and_place(how, words):
             registry.spaces(wayward(how))
 
 
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [("late actions", r"Discrete\(4\), not Discrete\(2\)"), ("more actions in place", r"Discrete\(4\), not "),
+     ("late bounds", r"Box\(-8.0, 8.0, .*, not Box\(-1.0, 1.0, ")],
+)  # fmt: skip
+def test_actions_that_a_reset_changes_are_told_with_both_spaces(how, words):
+    """Bug: two actions of four are trained, or forces of 1 instead of 8, and the score is that of another game."""
+    with pytest.raises(ContractBreach, match=f"another action_space after a reset: {words}"):
+        play(wayward(how), num_steps=11)
+    if how != "more actions in place":
+        with pytest.raises(ContractBreach, match=words):
+            registry.make_viewer(wayward(how)).reset(0)
+
+
+def test_an_environment_that_is_the_same_each_time_is_refused(command):
+    """Bug: a pool of two stepped one game twice, and an evaluation reset the game of the training."""
+    config = GymConfig("x", id="wayward:Single-v0")
+    words = "'wayward:Single-v0' is the same object each time"
+    with pytest.raises(EnvironmentFailure, match=words):
+        registry.make_pool(config, 2)
+    registry.make_pool(config, 1).close()  # it can be used again
+    outcome = command(*small("a2c", "gym"), "num_envs=1", "env.id=wayward:Single-v0", "total_steps=30")
+    assert outcome.code == 4 and words in outcome.last_line, outcome.err
+    outcome = command(*small("a2c", "gym"), "num_envs=1", "env.id=wayward:Single-v0", "env.workers=1", "total_steps=30")
+    assert outcome.code == 0, outcome.err
+
+
+@pytest.mark.parametrize(
+    ("what", "words"), [("observations", "observe other"), ("rewards", "score normalised rewards")]
+)
+def test_statistics_that_die_with_the_environment_are_told_once(what, words, capfd, monkeypatch):
+    """Bug: 10 of 10 points in the training and 5, chance, in the evaluation, without a word."""
+    monkeypatch.setattr(make, "_told", set())
+    for workers in (0, 0, 1):
+        config = GymConfig("x", id="wayward:Normalised-v0", kwargs={"what": what}, workers=workers)
+        play(config, num_envs=1)
+    err = capfd.readouterr().err
+    assert err.count("warning") == err.count(f"evaluations and resumed runs {words}") == 1, err
+
+
+def test_actions_without_a_choice_are_a_setting():
+    """Bug: a traceback of torch.stack and "a bug in rltrain"."""
+    with pytest.raises(ConfigError, match=r"not supported: MultiDiscrete\(\[\]\) without a choice"):
+        registry.spaces(wayward("no choice"))
+
+
 def test_ctrl_c_that_nobody_pressed_is_the_environments_own_error(monkeypatch):
     """Bug: KeyboardInterrupt raised by an environment was told as "stopped by Ctrl-C before the run began"."""
     monkeypatch.setattr(signals, "interrupts", [])
@@ -209,11 +258,44 @@ def test_the_text_of_an_error_is_shortened():
     assert len(str(caught.value)) < 600
 
 
+@pytest.mark.parametrize("kind", [FileNotFoundError, ImportError, ValueError])
+def test_an_error_that_is_its_own_cause_is_the_environments_own(kind):
+    """Bugs: RecursionError, told as a bug of rltrain, for `raise error from error`; a sweep that never ends."""
+    first, second = kind("no map"), kind("no level")
+    first.__cause__, second.__cause__ = second, first
+    with fails_after(20):
+        for error in (first, kind("no map")):
+            error.__cause__ = error.__cause__ or error
+            with pytest.raises(EnvironmentFailure, match=rf"'x' raised {kind.__name__}: no map"), environment_code("x"):
+                raise error
+            assert not out_of_memory.is_shortage(error) and place_of(error.with_traceback(None)) == ""
+            sweep.let_go(error)
+
+
 def test_a_breach_in_a_worker_ends_the_run_at_once():
     """Bug: ten workers replaced for a fault that each of them has, and code 0 if the run is short."""
     with pytest.raises(EnvironmentFailure, match="step returned 4 values") as caught:
         play(wayward("four", workers=1, max_restarts=5))
     assert caught.value.exit_code == 4
+
+
+@pytest.mark.parametrize("how", ["worker bounds", "worker shape"])
+def test_workers_have_the_spaces_of_the_trainer(how):
+    """Bugs: forces scaled to other bounds in the workers, without a word; "a bug in rltrain" for another shape."""
+    words = (
+        r"\[5\] and .* was made for .*\[3\]" if "shape" in how else r"Box\(-2.0, 2.0.* was made for .*Box\(-1.0, 1.0"
+    )
+    with pytest.raises(EnvironmentFailure, match=words) as caught:
+        play(wayward(how, workers=1))
+    assert caught.value.exit_code == 4
+
+
+def test_workers_agree_on_the_order_of_a_set(monkeypatch):
+    """Bug: actions that an environment takes from a set had another order in each worker: two games in one training."""
+    monkeypatch.delenv("PYTHONHASHSEED", raising=False)
+    process.prepare()
+    _, steps = play(wayward("hash", workers=2))
+    assert steps[0].reward[0] == steps[0].reward[1] != 1.0
 
 
 def test_a_failing_close_is_a_warning(command, capfd):
@@ -372,20 +454,63 @@ def test_a_stream_that_an_environment_replaces_is_used_with_care(how, command, m
 
 
 @pytest.mark.parametrize("algo", ["a2c", "dqn"])
-def test_the_default_dtype_of_an_environment_is_its_own(algo, command):
+def test_the_default_dtype_of_an_environment_is_its_own(algo, command, monkeypatch):
     """Bug: networks in float64 for observations in float32, told as a bug of rltrain."""
     import torch
 
     outcome = command(*small(algo, "gym"), f"env.id={ID}", "env.kwargs={how:float64}", "total_steps=100")
     assert outcome.code == 0 and torch.get_default_dtype() == torch.float32, outcome.err
-    guard._dtype = None
+    monkeypatch.setattr(guard, "_torch", guard._OURS)
     with environment_code(ID):
         torch.set_default_dtype(torch.float64)
         with environment_code(ID):
             pass
         assert torch.get_default_dtype() == torch.float64, "its code goes on"
-    assert (torch.get_default_dtype(), guard._dtype) == (torch.float32, torch.float64)
-    guard._dtype = None
+    assert (torch.get_default_dtype(), guard._torch) == (torch.float32, (torch.float64, None))
+
+
+@pytest.mark.parametrize("algo", ["a2c", "dqn"])
+def test_the_default_device_of_an_environment_is_its_own(algo, command, monkeypatch):
+    """Bug: networks on the device of the environment's simulator, told as a bug of rltrain."""
+    import torch
+
+    monkeypatch.setattr(guard, "_torch", guard._OURS)
+    outcome = command(*small(algo, "gym"), f"env.id={ID}", "env.kwargs={how:meta}", "total_steps=100")
+    assert outcome.code == 0 and torch.get_default_device().type == "cpu", outcome.err
+
+
+def test_the_folder_for_temporary_files_is_not_the_environments():
+    """Bug: A3C could not start its workers, as an environment had removed the folder; told as a bug of rltrain."""
+    before = tempfile.gettempdir()
+    play(wayward("temporary folder"), num_envs=1)
+    assert tempfile.tempdir == before and os.path.isdir(before)
+
+
+@pytest.mark.parametrize("how", ["handler in C", "blocks signals"])
+def test_an_evaluation_answers_a_signal_whatever_the_environment_does_to_it(how):
+    """Bug: SIGTERM was never answered, as Python does not know of handlers that a library sets in C."""
+    received = []
+
+    def policy(obs, greedy, generator):
+        signal.raise_signal(signal.SIGTERM)
+        return np.zeros(len(obs), np.int64)
+
+    config = RunConfig(algo=A2CConfig(), env=wayward(how))
+    try:
+        with signals.answering(lambda number, frame: received.append(number)), pytest.raises(Interrupted):
+            play_episodes(config, SimpleNamespace(policy=policy), 1, 0, True, lambda num_done: bool(received))
+    finally:
+        faulthandler.unregister(signal.SIGTERM)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+    assert received == [signal.SIGTERM]
+
+
+def test_the_ends_of_workers_are_told_whatever_the_environment_ignores():
+    """Bug: "Cannot close a process while it is still running", a bug of rltrain, with env.workers."""
+    before = signal.getsignal(signal.SIGCHLD)
+    with signals.answering(lambda number, frame: None):
+        registry.spaces(wayward("ignores its children"))
+        assert signal.getsignal(signal.SIGCHLD) == before != signal.SIG_IGN
 
 
 @pytest.mark.parametrize("workers", [0, 1])

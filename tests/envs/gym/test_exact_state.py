@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 import yaml
 from exact import differences, lines
+from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 from small_runs import small
 
 from rltrain.app.paths import CONFIGS
 from rltrain.config.environments import GymConfig
 from rltrain.envs.gym.family import make_pool
 from rltrain.envs.gym.make import make_env
+from rltrain.envs.pool import AnotherGame
 
 INEXACT = ("gymnasium.envs.box2d.",)
 """Whose state is a physics engine's."""
@@ -132,3 +134,44 @@ def test_a_state_that_no_environment_has_is_refused(change, words):
     lake.load_state_dict(copy.deepcopy(of_lake))
     with pytest.raises(ValueError, match="the saved environment has the s 16"):
         lake.load_state_dict(of_lake | {"0": of_lake["0"] | {"s": 16}})
+
+
+def make_random(render_mode=None):
+    env = CartPoleEnv()
+    env.force_mag = float(np.random.uniform(3, 30))
+    return env
+
+
+gymnasium.register("RandomPole-v0", make_random, max_episode_steps=60)
+
+
+@pytest.mark.parametrize("algo", ["a2c", "dqn"])
+@pytest.mark.parametrize("env", ["frozen_lake", "RandomPole-v0"])
+def test_a_state_of_another_game_is_not_put_into_this_one(algo, env, command, stop_at, monkeypatch, request):
+    """Bug: the agent stood at its square of another random map, in a hole, and that was called exact."""
+    monkeypatch.syspath_prepend(request.path.parent)
+    is_lake = env == "frozen_lake"
+    named = [] if is_lake else [f"env.id=test_exact_state:{env}"]
+    args = [*small(algo, env if is_lake else "gym"), *named, *(["env.kwargs.map_name=null"] if is_lake else [])]
+    args += ["total_steps=400", "eval_every_steps=0"]
+    stop_at(101)
+    stopped = command(*args)
+    monkeypatch.undo()
+    monkeypatch.syspath_prepend(request.path.parent)
+    assert stopped.code == 143, stopped.err
+    resumed = command("resume", stopped.folder, *named, "progress=false")
+    assert resumed.code == 0, resumed.err
+    assert "as their constructor draws numbers, and begin new episodes" in resumed.err
+
+
+def test_a_state_without_a_mark_of_its_game_is_of_an_older_checkpoint():
+    """Bug: runs of earlier versions could not be resumed exactly."""
+    pool = make_pool(GymConfig("cartpole", id="CartPole-v1"), 1)
+    pool.reset(0)
+    state = pool.state_dict()
+    del state["0"]["game"]
+    pool.load_state_dict(state)
+    pool._envs[0].unwrapped.gravity = 3.0
+    pool.load_state_dict(state)
+    with pytest.raises(AnotherGame):
+        pool.load_state_dict(state | {"0": state["0"] | {"game": "0"}})

@@ -3,17 +3,23 @@
 import asyncio
 import builtins
 import contextlib
+import faulthandler
+import functools
 import inspect
 import multiprocessing
 import os
 import random
+import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 import threading
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from gymnasium.wrappers import NormalizeObservation, NormalizeReward
 
 VECTOR = spaces.Box(-1, 1, (3,), np.float32)
 
@@ -61,7 +67,13 @@ class Wayward(gymnasium.Env):
         self.how, self.at, self.num_steps, self.render_mode = how, at, 0, render_mode
         bytes_, states = spaces.Box(0, 255, (9, 9, 1), np.uint8), spaces.Discrete(4, start=1)
         self.observation_space = {"byte": bytes_, "state": states}.get(how.split()[0] if how else "", VECTOR)
-        self.action_space = spaces.Discrete(2)
+        self.action_space = {
+            "worker bounds": spaces.Box(-1, 1, (1,), np.float32), "worker shape": spaces.Box(-2, 2, (1,), np.float32),
+            "late bounds": spaces.Box(-1, 1, (2,), np.float32), "no choice": spaces.MultiDiscrete([]),
+        }.get(how, spaces.Discrete(2))  # fmt: skip
+        if multiprocessing.parent_process() is not None and how.startswith("worker"):
+            self.action_space = spaces.Box(-2, 2, (1,), np.float32)
+            self.observation_space = spaces.Box(-1, 1, (5 if how == "worker shape" else 3,), np.float32)
         Wayward.num_made += 1
         if Wayward.num_made > Wayward.num_alike and how.startswith("other"):
             self.action_space = spaces.Discrete(7 if how == "other actions" else 2)
@@ -70,6 +82,14 @@ class Wayward(gymnasium.Env):
             import torch
 
             torch.set_default_dtype(torch.float64)
+        if how == "meta":
+            import torch
+
+            torch.set_default_device("meta")
+        if how == "temporary folder":
+            self.folder = tempfile.tempdir = tempfile.mkdtemp()
+        if how == "ignores its children":
+            signal.signal(signal.SIGCHLD, signal.SIG_IGN)
         if how == "changes directory":
             os.chdir(os.path.dirname(__file__))
         if how == "missing space":
@@ -88,6 +108,16 @@ class Wayward(gymnasium.Env):
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
         self.t = 0
+        if self.how == "handler in C":
+            faulthandler.register(signal.SIGTERM)
+        elif self.how == "blocks signals":
+            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        if self.how == "late actions":
+            self.action_space = spaces.Discrete(4)
+        elif self.how == "more actions in place" and self.num_steps >= 10:
+            self.action_space.n = np.int64(4)
+        elif self.how == "late bounds":
+            self.action_space = spaces.Box(-8, 8, (2,), np.float32)
         if self.how == "deletes the folder":
             with contextlib.suppress(FileNotFoundError):
                 os.rmdir(os.getcwd())
@@ -146,9 +176,15 @@ class Wayward(gymnasium.Env):
                 import torch
 
                 assert torch.zeros(1).dtype == torch.float64, "it keeps its own"
+            if self.how == "meta":
+                import torch
+
+                assert torch.zeros(1).device.type == "meta", "it keeps its own"
             rewards = {"array": np.ones(1), "text": "1.0", "nothing": None, "pair": (1.0, 2.0), "complex": 1j}
             if self.how.startswith("reward "):
                 reward = rewards[self.how.split()[1]]
+            if self.how == "hash":
+                reward = float(hash("up") % 100_000)
             if self.how == "flag":
                 terminated = {"done": False}
         return self._obs(), reward, terminated, truncated, info
@@ -179,6 +215,8 @@ class Wayward(gymnasium.Env):
         return np.zeros((40, 40, 3), np.uint8)
 
     def close(self):
+        if self.how == "temporary folder":
+            shutil.rmtree(self.folder)
         if self.how == "close":
             raise AttributeError("never opened")
 
@@ -214,6 +252,19 @@ class Sloppy(gymnasium.Env):
         return [[1, 2], np.array([0.5, 1.0]), np.array([3, 4], np.int8), (1.0, 2.0)][self.t % 4]
 
 
+@functools.cache
+def single(render_mode=None):
+    """Return the connection to one simulator, as often as it is called."""
+    return Wayward()
+
+
+def normalised(what, render_mode=None):
+    """Return an environment in a wrapper that learns statistics."""
+    return {"observations": NormalizeObservation, "rewards": NormalizeReward}[what](Wayward())
+
+
+gymnasium.register("Single-v0", single)
+gymnasium.register("Normalised-v0", normalised)
 gymnasium.register("Wayward-v0", Wayward)
 gymnasium.register("Sloppy-v0", Sloppy)
 
