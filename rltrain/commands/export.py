@@ -135,6 +135,11 @@ def describe(config: RunConfig, network: Any, example: Any) -> dict[str, Any]:
     about = "give pixels unscaled, 0 to 255: the network scales them; stack frames with the oldest first"
     if env.get("scale_actions"):
         about += "; actions from -1 to 1 stand for the finite bounds of the environment's action space"
+    first_state, first_action = registry.counted_from(config.env)
+    if first_state:
+        about += f"; subtract {first_state} from the environment's states, which the network counts from 0"
+    if np.any(first_action):
+        about += f"; add {first_action} to the network's actions, which it counts from 0"
     return {
         "algo": config.algo.name,
         "env": env,

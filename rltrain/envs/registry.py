@@ -23,7 +23,8 @@ MODULES: dict[str, str] = {
 }
 """The module of each family. It has `spaces`, `make_pool` and, if it can render, `make_viewer`.
 
-It may have `settle(config, action_space)` and `action_names(config)`, which the functions below describe, and
+It may have `settle(config, action_space)`, `action_names(config)` and `counted_from(config)`, which the functions below
+describe, and
 `missing_limit(config)`: what is missing, in words, if episodes have no time limit, or None.
 """
 
@@ -100,6 +101,14 @@ def action_names(config: Any) -> list[str]:
     """Return the names of the environment's discrete actions in order, or [] if they have no names."""
     names = getattr(_module(config), "action_names", None)
     return list(names(config)) if names else []
+
+
+def counted_from(config: Any) -> tuple[int, Any]:
+    """Return the numbers of the environment's first state and first action, or a list of actions, which algorithms
+    count from 0.
+    """
+    counted = getattr(_module(config), "counted_from", None)
+    return counted(config) if counted else (0, 0)
 
 
 def _module(config: Any) -> ModuleType:

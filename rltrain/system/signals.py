@@ -40,8 +40,7 @@ def answering(handler: Callable[[int, FrameType | None], None]) -> Iterator[None
         raise KeyboardInterrupt
     ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else set()
     before = {number: signal.signal(number, handler) for number in STOP_SIGNALS if number not in ignored}
-    outer, _kept = _kept, dict.fromkeys(before, handler)
-    _kept[signal.SIGCHLD] = signal.getsignal(signal.SIGCHLD) or signal.SIG_DFL
+    outer, _kept = _kept, _kept | dict.fromkeys(before, handler)
     try:
         yield
     finally:
@@ -50,8 +49,8 @@ def answering(handler: Callable[[int, FrameType | None], None]) -> Iterator[None
             signal.signal(number, earlier)
 
 
-_kept: dict[int, Any] = {}
-"""The handlers inside `answering`. While SIGCHLD is ignored, the ends of worker processes are not told."""
+_kept: dict[int, Any] = {signal.SIGCHLD: signal.SIG_DFL}
+"""The handlers inside `answering`, and of SIGCHLD: while it is ignored, the ends of worker processes are not told."""
 
 
 def keep_process() -> None:
@@ -60,7 +59,7 @@ def keep_process() -> None:
     The handlers are set in any case, because Python does not know of those that a library has set in C.
     """
     process.keep_umask()
-    if _kept and threading.current_thread() is threading.main_thread():
+    if threading.current_thread() is threading.main_thread():
         for number, handler in _kept.items():
             signal.signal(number, handler)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _kept)

@@ -15,6 +15,9 @@ import torch
 from rltrain.algos.registry import load_agent
 from rltrain.commands import export
 from rltrain.config import saved as saved_config
+from rltrain.config.algorithms import A2CConfig
+from rltrain.config.environments import GymConfig
+from rltrain.config.run import RunConfig
 from rltrain.run import checkpoint
 
 
@@ -98,6 +101,20 @@ def test_an_onnx_file_says_what_its_outputs_are(name, outputs, actions, made, co
     assert "run" not in told, "a path of this machine"
     facts = json.loads((tmp_path / "a.onnx.json").read_text())
     assert facts["actions"]["names"] == actions and facts["run"]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("Lever", "add -1 to the network's actions"), ("Stairs", "subtract 1 from the environment's states"),
+     ("Stairs", "add 7 to the network's actions"), ("Switches", "add [4, -1] to the network's actions")],
+)  # fmt: skip
+def test_what_an_environment_counts_from_another_number_is_described(name, words, monkeypatch, request):
+    """Bug: the exported network's action 0 was taken for the environment's 0, where it means -1."""
+    monkeypatch.syspath_prepend(request.path.parents[1] / "envs" / "gym")
+    config = RunConfig(algo=A2CConfig(), env=GymConfig("x", id=f"offsets:{name}-v0"))
+    usual = RunConfig(algo=A2CConfig(), env=GymConfig("x", id="CartPole-v1"))
+    own, plain = (export.describe(each, lambda obs: obs, torch.zeros(2, 3))["about"] for each in (config, usual))
+    assert words in own and "count" not in plain
 
 
 def test_a_table_is_refused_and_its_file_named(made, command):

@@ -54,6 +54,11 @@ class Conversion:
                 )
                 self.action_space = ScaledActions(low, high, action_space)
 
+    @property
+    def counted_from(self) -> tuple[int, Any]:
+        """The environment's first state and first action, or a list of actions; 0 where it does not count."""
+        return int(self._first_state), np.asarray(self._first_action).tolist()
+
     def actions(self, action: np.ndarray) -> Sequence[Any] | np.ndarray:
         """Return the argument of each environment's `step` for actions [B] or [B, K] int64 or [B, A] float32."""
         if self._shifts_actions:

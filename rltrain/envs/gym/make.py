@@ -115,6 +115,12 @@ def spaces(config: GymConfig) -> tuple[gymnasium.Space, gymnasium.Space]:
         return conversion.frame_space, conversion.action_space
 
 
+def counted_from(config: GymConfig) -> tuple[int, Any]:
+    """Return `Conversion.counted_from` of the environment. Raises what `make_env` raises."""
+    with opened(config) as env:
+        return Conversion(env, config).counted_from
+
+
 def settle(config: GymConfig, action_space: gymnasium.Space) -> GymConfig:
     """Return the configuration of a new run with `scale_actions` decided, and tell what is unusual about the actions.
 

@@ -1,4 +1,4 @@
-"""Environments that do not count from 0; importing this registers `Lever-v0` and `Stairs-v0`."""
+"""Environments that do not count from 0; importing this registers `Lever-v0`, `Switches-v0` and `Stairs-v0`."""
 
 import gymnasium
 import numpy as np
@@ -54,5 +54,12 @@ class Stairs(gymnasium.Env):
         return self.stair, reward, terminated, False, {}
 
 
+class Switches(Lever):
+    """Two choices that begin at 4 and at -1."""
+
+    action_space = spaces.MultiDiscrete([2, 3], start=[4, -1])
+
+
 gymnasium.register("Lever-v0", Lever)
+gymnasium.register("Switches-v0", Switches)
 gymnasium.register("Stairs-v0", Stairs, max_episode_steps=50)
