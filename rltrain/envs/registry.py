@@ -104,9 +104,7 @@ def action_names(config: Any) -> list[str]:
 
 
 def counted_from(config: Any) -> tuple[int, Any]:
-    """Return the numbers of the environment's first state and first action, or a list of actions, which algorithms
-    count from 0.
-    """
+    """Return the environment's first state and first action, or a list of actions. Algorithms count them from 0."""
     counted = getattr(_module(config), "counted_from", None)
     return counted(config) if counted else (0, 0)
 

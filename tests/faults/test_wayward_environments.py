@@ -42,11 +42,11 @@ class Restless(gymnasium.Env):
             Path(note).write_text(str(child.pid))
         if what == "takes the signals":
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        if what == "takes them in C":
-            faulthandler.register(signal.SIGTERM)
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
+        if self.what == "takes them in C":
+            faulthandler.register(signal.SIGTERM)
         if self.what == "has an alarm":
             signal.signal(signal.SIGALRM, lambda number, frame: rings())
             signal.alarm(1)

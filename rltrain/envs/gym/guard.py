@@ -114,8 +114,10 @@ def _refuse_exit(status: int) -> NoReturn:
 os._exit = _refuse_exit
 
 
+made: weakref.WeakValueDictionary[int, gymnasium.Env] = weakref.WeakValueDictionary()
+"""The environments that were made and still exist, without their wrappers, by identity."""
 living: weakref.WeakValueDictionary[int, gymnasium.Env] = weakref.WeakValueDictionary()
-"""The environments that were made and are not closed, without their wrappers, by identity."""
+"""Those of `made` that are not closed."""
 
 
 def layers(env: gymnasium.Env) -> list[gymnasium.Env]:

@@ -29,7 +29,7 @@ def make_env(config: GymConfig) -> gymnasium.Env:
     """Return an environment from `gymnasium.make`.
 
     Raises ConfigError for an unknown id or wrong kwargs, and EnvironmentFailure if a package is missing, if the code of
-    the environment raises an error or does not return in time, or if it returns an environment that is in use.
+    the environment raises an error or does not return in time, or if it returns an environment again.
     """
     if ":" in config.id:  # gymnasium imports the module
         plugin_modules.look_in_working_directory()
@@ -64,10 +64,11 @@ def make_env(config: GymConfig) -> gymnasium.Env:
     finally:
         signals.keep_process()
     inner = guard.layers(env)[-1]
-    if id(inner) in guard.living:
-        what = f"environment '{config.id}' is the same object each time, so two that play at once would play one game"
+    # With workers, this process makes environments one after another, for a look at them: one object will do.
+    if id(inner) in (guard.living if config.workers else guard.made):
+        what = f"environment '{config.id}' is the same object each time: training and evaluation would play one game"
         raise EnvironmentFailure(what, "env.id", "make a new environment in each call of its factory")
-    guard.living[id(inner)] = inner
+    guard.living[id(inner)] = guard.made[id(inner)] = inner
     _tell_of_statistics(env, config.id)
     return env
 

@@ -20,7 +20,7 @@ from gymnasium import spaces
 from gymnasium.wrappers import OrderEnforcing
 from in_time import fails_after
 from small_runs import small
-from wayward import Clinging
+from wayward import Clinging, single
 
 from rltrain.app import sweep
 from rltrain.config.algorithms import A2CConfig
@@ -213,10 +213,12 @@ def test_an_environment_that_is_the_same_each_time_is_refused(command):
     words = "'wayward:Single-v0' is the same object each time"
     with pytest.raises(EnvironmentFailure, match=words):
         registry.make_pool(config, 2)
-    registry.make_pool(config, 1).close()  # it can be used again
-    outcome = command(*small("a2c", "gym"), "num_envs=1", "env.id=wayward:Single-v0", "total_steps=30")
+    args = [*small("a2c", "gym"), "num_envs=1", "env.id=wayward:Single-v0", "total_steps=30", "eval_every_steps=0"]
+    single.cache_clear()
+    outcome = command(*args)
     assert outcome.code == 4 and words in outcome.last_line, outcome.err
-    outcome = command(*small("a2c", "gym"), "num_envs=1", "env.id=wayward:Single-v0", "env.workers=1", "total_steps=30")
+    assert outcome.json("status.json")["step"] == 0, "before the training, not at its end"
+    outcome = command(*args, "env.workers=1")
     assert outcome.code == 0, outcome.err
 
 
