@@ -200,10 +200,17 @@ def _check_form(argv: list[str]) -> None:
         dashed = re.fullmatch(r"--?([a-z_]+(?:\.\w+)*)=(.*)", word)
         if dashed and dashed[1] not in _HYDRA_OPTIONS:
             raise ConfigError("settings take no dashes", word, f"write {dashed[1]}={dashed[2]}")
+        shortened = re.fullmatch(r"--([a-z-]+)(=.*)?", word)
+        meant = [known for known in _HYDRA_WORDS if shortened and known.startswith(shortened[1])]
+        if shortened and meant and shortened[1] not in meant:  # Hydra would take it, and rltrain not see it
+            raise ConfigError(f"'{word}' is not written in full", word, f"write --{meant[0]}{shortened[2] or ''}")
         option = re.fullmatch(r"--([a-z][\w.-]*)", word)
         if option and not any(known.startswith(option[1]) for known in _HYDRA_WORDS):
             value = after if re.fullmatch(r"[^-+~=][^=]*", after) else "VALUE"
             raise ConfigError("settings take no dashes", word, f"write {option[1].replace('-', '_')}={value}")
+    if len(places := [word for word in argv if re.fullmatch(r"-cd|--config-dir(=.*)?", word)]) > 1:
+        fix = "give one, or hydra.searchpath=[A,B]"
+        raise ConfigError("--config-dir is given twice, and Hydra takes the last one alone", " ".join(places), fix)
     first = argv[0]
     if first == "train":
         settings = " ".join(argv[1:]) or "algo=ppo env=cartpole"

@@ -12,6 +12,9 @@ from rltrain.app.paths import CONFIGS, yaml_names
 from rltrain.config.algorithms import ALGOS, base_name
 from rltrain.system import inside
 
+SAVED = "saved"
+"""The environment of an earlier run, for `reproduce`. Its settings are complete, so no tuned ones are taken."""
+
 
 def preset_of(algo: str, folders: Iterable[Path] = ()) -> str:
     """Return the algorithm whose tuned settings `algo` takes before its own, or "" if there is none.
@@ -51,7 +54,7 @@ def _files(group: str, folders: Iterable[Path]) -> dict[str, Path]:
 
 def _own(name: str, files: dict[str, Path], before: tuple[str, ...] = ()) -> dict[str, Any]:
     """Return the values of one file over those of the user's files that it is made from. before: what leads to it."""
-    values = _mapping(files[name]) if name in files and name not in before else {}
+    values = mapping_in(files[name]) if name in files and name not in before else {}
     own: dict[str, Any] = {}
     for base in _bases(values):
         if isinstance(base, str) and base != "_self_":
@@ -69,7 +72,7 @@ class _Loader(yaml.SafeLoader):
     }
 
 
-def _mapping(path: Path) -> dict[str, Any]:
+def mapping_in(path: Path) -> dict[str, Any]:
     """Return the content of a YAML file, or {} for one that cannot be read: Hydra reads it too and reports why."""
     try:
         values: Any = _Loader(path.read_text()).get_single_data()
@@ -105,9 +108,9 @@ def tuned_as(env: str, folders: Iterable[Path] = (CONFIGS,)) -> str | None:
     folders = list(folders)
     path = next((path for folder in folders if os.path.isfile(path := folder / "env" / f"{env}.yaml")), None)
     if path is None:
-        option = plugins.OPTIONS.get(("env", env))
+        option = plugins.OPTIONS.get(("env", env)) if env != SAVED else None
         return getattr(option.settings, "tuned_as", None) if option else None
-    values = _mapping(path)
+    values = mapping_in(path)
     bases = _bases(values)
     if "_self_" not in bases:
         bases = ["_self_", *bases]  # as Hydra does

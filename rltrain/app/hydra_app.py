@@ -26,7 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rltrain import plugins
 from rltrain.app import hydra_sweep
-from rltrain.app.hparams import own_choice, own_values, preset_of, tuned_env
+from rltrain.app.hparams import mapping_in, own_choice, own_values, preset_of, tuned_env
 from rltrain.app.overrides import accept_whole_floats, normalise, options_first, quote, replace_whole_mappings
 from rltrain.app.paths import CONFIGS, config_folders, schema_name, yaml_names
 from rltrain.app.resolve import SHORTHANDS, resolve
@@ -36,6 +36,7 @@ from rltrain.config.environments import ENVIRONMENTS, config_class
 from rltrain.config.network import NetworkConfig
 from rltrain.config.run import RunConfig
 from rltrain.config.runtime import RUNTIMES, LocalConfig, RayLauncherConfig
+from rltrain.config.saved import is_plain
 from rltrain.errors import ConfigError, DiskError, nearest
 from rltrain.system import inside
 
@@ -118,6 +119,7 @@ def run(argv: list[str], typed: list[str] | None = None) -> int:
     """
     plugin_modules.load(plugin_modules.given(argv))
     refuse_unknown_choices(argv, groups=["hparams"])  # hparams are optional: Hydra would ignore a misspelt name
+    _refuse_schemas(argv)
     _refuse_no_names(argv)
     _refuse_tuned_as(argv)
     _refuse_two_sizes(argv)
@@ -133,6 +135,9 @@ def run(argv: list[str], typed: list[str] | None = None) -> int:
         hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")(_job)()
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise _config_error(error, argv) from error
+    except yaml.YAMLError as error:
+        what = " ".join(f"a file of settings is no YAML: {error}".split())[:300]
+        raise ConfigError(what, "--config-dir", "correct the file: indent with spaces, and close brackets") from error
     except (AttributeError, LookupError, TypeError) as error:  # of values that Hydra does not expect
         module = [str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(error.__traceback__)][-1]
         if module.split(".")[0] not in ("hydra", "omegaconf"):
@@ -174,6 +179,9 @@ def settings(composed: DictConfig, argv: list[str]) -> RunConfig:
         raise _config_error(error, argv) from error
     _refuse_additions(values, argv)
     config = cast(RunConfig, values)
+    if not is_plain(dataclasses.asdict(config.env)):  # no command could read the run's own config.yaml
+        what = "a name in a mapping is no text and no whole number"
+        raise ConfigError(what, "env.kwargs", "use texts as names, or whole numbers for all")
     # `reproduce` gives the files of the earlier run, whose settings win over those of the files that are composed here.
     given = any(word.startswith("tuned_by=") for word in HydraConfig.get().overrides.task)
     config = dataclasses.replace(config, tuned_by=config.tuned_by if given else _tuned_files(argv))
@@ -194,7 +202,7 @@ def _renamed(env: Any, argv: list[str]) -> Any:
     path = next((path for folder in (CONFIGS, *config_folders(argv)) if (path := folder / file).is_file()), None)
     if not keys or "env.name" in given or path is None:
         return env
-    own: dict[str, Any] = yaml.safe_load(path.read_text())
+    own = mapping_in(path)
     is_another = any(own.get(key) != getattr(env, key) for key in keys)
     return dataclasses.replace(env, name=env.family) if is_another else env  # `resolve` makes a name of the family's
 
@@ -235,6 +243,13 @@ def _refuse_no_names(argv: list[str]) -> None:
             raise ConfigError(f"'{typed}' would take away what every run needs", group, f"leave it out; {lists}")
 
 
+def _refuse_schemas(argv: list[str]) -> None:
+    """Raise ConfigError for a settings class as a choice, which Hydra has beside the files: it has nothing tuned."""
+    for group in ("algo", "env", "network", "runtime"):
+        if wrong := next((name for name in _chosen(argv, group) if name.endswith("_schema")), None):
+            raise ConfigError(f"'{wrong}' is no choice", group, f"use {group}={wrong.removesuffix('_schema')}")
+
+
 def _refuse_tuned_as(argv: list[str]) -> None:
     """Raise ConfigError for env.tuned_as and algo.like: Hydra chooses tuned settings before the typed ones."""
     for key, file in (("env.tuned_as", "the environment's"), ("algo.like", "your algorithm's")):
@@ -265,7 +280,7 @@ def _refuse_files(argv: list[str]) -> None:
                 if path.is_file() and b"*" in path.read_bytes():
                     _refuse_many_values(path)
             ours = CONFIGS / path.relative_to(folder)
-            if ours.is_file() and ours.resolve() != path.resolve() and ours.read_bytes() != path.read_bytes():
+            if ours.is_file() and not (path.is_file() and ours.read_bytes() == path.read_bytes()):
                 what = f"rltrain has a {path.relative_to(folder)} of its own, so yours would not be read"
                 raise ConfigError(what, str(path), f"rename it: {path.stem}_mine.yaml, and choose it by that name")
 
@@ -443,8 +458,13 @@ def refuse_unknown_choices(argv: list[str], groups: Iterable[str] = ("algo", "en
 
 def _chosen(argv: list[str], group: str) -> list[str]:
     """Return the names that a command line gives for a group; a sweep gives several. The last argument wins."""
-    given = [arg.partition("=")[2] for arg in argv if arg.startswith(f"{group}=")]
-    return given[-1].split(",") if given else []
+    given = [arg.partition("=")[2] for arg in argv if re.match(rf"\+*{group}=", arg)]
+    if not given:
+        return []
+    value = given[-1].strip("'\"")
+    listed = re.fullmatch(r"\[(.*)\]|choice\((.*)\)", value)
+    names = (listed[1] or listed[2] or "") if listed else value
+    return [name.strip(" '\"") for name in names.split(",")]
 
 
 def _unknown_choice(group: str, name: str, names: Iterable[str]) -> ConfigError:

@@ -126,6 +126,9 @@ class Sweeper(HydraSweeper):
         parsed = parser.parse_overrides([*(f"{key}={value}" for key, value in self._params.items()), *arguments])
         _refuse_endless(parsed)
         (batch,) = BasicSweeper.split_arguments(parsed, None)
+        # glob() finds the settings classes beside the files.
+        is_schema = re.compile(r"\+*(algo|env|network|runtime)=\w+_schema").fullmatch
+        batch = [overrides for overrides in batch if not any(map(is_schema, overrides))]
         folder = process.absolute(Path(str(self.config.hydra.sweep.dir)).expanduser())
         ray = _ray_settings(self.config.hydra.launcher)
         if not batch:
@@ -188,7 +191,11 @@ class Sweeper(HydraSweeper):
                 )
                 try:
                     config = dataclasses.replace(_settings[0](plain, _command), skip_done=False, fail_fast=False)
-                    job.config = json.loads(json.dumps(dataclasses.asdict(config)))
+                    values = dataclasses.asdict(config)
+                    if not all(isinstance(name, str) for name in _names(values)):  # JSON would make texts of them
+                        what = "the plan of a sweep holds no mapping with numbers as names"
+                        raise ConfigError(what, "env.kwargs", "use texts as names, or train each job by itself")
+                    job.config = json.loads(json.dumps(values))
                 except ConfigError as error:
                     job.reason = str(error)
             jobs.append(job)
@@ -301,6 +308,16 @@ def _current(composed: DictConfig) -> Iterator[None]:
         yield
     finally:
         HydraConfig.instance().cfg = before
+
+
+def _names(value: Any) -> Iterator[Any]:
+    """Yield the names in all mappings of a plain value."""
+    if isinstance(value, dict):
+        yield from value
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from _names(item)
 
 
 def _pairs(overrides: list[str]) -> list[tuple[str, str]]:

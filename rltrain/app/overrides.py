@@ -40,9 +40,14 @@ def normalise(argv: list[str]) -> list[str]:
     mappings = "|".join(sorted(_mappings()))
     argv = [f"++{arg}" if re.match(rf"env\.({mappings})[.=]", arg) else arg for arg in argv]
     for general, key, prefix in (("env=doom", "env.scenario=", "doom_"), ("env=atari", "env.game=", "")):
-        chosen = [arg.removeprefix(key) for arg in argv if arg.startswith(key)]
-        if general in argv and chosen and os.path.isfile(CONFIGS / "env" / f"{prefix}{chosen[-1]}.yaml"):
-            argv[argv.index(general)] = f"env={prefix}{chosen[-1]}"
+        chosen = [arg.removeprefix(key).strip("'\"") for arg in argv if arg.startswith(key)]
+        names = [f"{prefix}{name}" for name in re.findall(r"\w+", chosen[-1])] if general in argv and chosen else []
+        named = [name for name in names if os.path.isfile(CONFIGS / "env" / f"{name}.yaml")]
+        if named and chosen[-1].isidentifier():
+            argv[argv.index(general)] = f"env={named[0]}"
+        elif named:  # several: each has a file and tuned settings of its own, which this would not take
+            what = f"{key}{chosen[-1]} would leave out the settings of env={named[0]}"
+            raise ConfigError(what, key.rstrip("="), f"vary the environment: env={','.join(names)}")
     return argv
 
 
@@ -89,7 +94,7 @@ def written_under(key: str, value: Any) -> list[str]:
             return [override]
     except HydraException:
         pass
-    if not isinstance(value, dict) or not value:
+    if not isinstance(value, dict) or not value or any("." in str(name) for name in value):  # it would be two keys
         what = f"the setting {key} cannot be handed on: a name in it is no plain word"
         raise ConfigError(what, key, "use names of letters, digits, - and _, which begin with a letter")
     return [f"{key}={{}}", *(word for name, item in value.items() for word in written_under(f"{key}.{name}", item))]

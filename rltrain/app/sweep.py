@@ -163,6 +163,16 @@ class Sweep:
                     label.setdefault(key, settings[number].get(key, ""))
         return labels
 
+    def extended_to(self, job: Job) -> int | None:
+        """Return the total steps of a job that was resumed by itself to more than its plan says, else None."""
+        place = self.place(job)
+        with contextlib.suppress(OSError, CheckpointError):
+            path, resumes = saved_config.newest(place)
+            steps = saved_config.read(path).get("total_steps") if resumes else None
+            if isinstance(steps, int) and steps != (job.config or {}).get("total_steps"):
+                return steps
+        return None
+
     def finished(self, job: Job) -> bool:
         """Return True if the newest attempt at a job has its final evaluation."""
         place = self.place(job)
@@ -206,13 +216,15 @@ def load(folder: Path) -> Sweep:
                 for values_of in values["jobs"]]  # fmt: skip
         sweep = Sweep(folder.resolve(), jobs, int(values["at_once"]))
         sound = all(_is_sound(job, sweep.folder) for job in jobs) and sweep.at_once >= 0
+        for job in jobs:
+            dataclasses.asdict(job)  # which an extended sweep saves; too deep nesting is a RecursionError
         places = {(sweep.folder / job.folder).resolve() for job in jobs}
         inside_another = any(parent in places for place in places for parent in place.parents)
         sound = sound and len(places) == len(jobs) == len({job.number for job in jobs}) and not inside_another
         for job in jobs if sound else ():
             with contextlib.suppress(FileNotFoundError):
                 os.lstat(sweep._again(job, 99))  # a name that is too long is an OSError
-    except (OSError, OverflowError, KeyError, TypeError, ValueError) as error:
+    except (OSError, OverflowError, KeyError, TypeError, ValueError, RecursionError) as error:
         what = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise CheckpointError(f"the plan of the sweep cannot be read: {what}", str(path), fix) from error
     if not sound:
@@ -528,6 +540,10 @@ def report(sweep: Sweep, jobs: list[Job], interrupted: bool = False, fix: str | 
         writer.writerow([rank if row.done else "", *values, len(row.jobs), len(row.done), *numbers, places])
         if row.done:
             print(printable(f"{rank:>3}  {_line(sweep, row)}"), file=sys.stderr)
+    for job in sweep.jobs:
+        if (steps := sweep.extended_to(job)) is not None:
+            told = f"{sweep.place(job).name} was trained on by itself to {steps:,} steps, which its plan does not say"
+            print(printable(f"  -  {told}"), file=sys.stderr)
     for job in jobs:
         state, reason = states[job.number]
         if state == "failed":

@@ -162,6 +162,8 @@ def _torchscript(network: Any, example: Any) -> bytes:
     """Return TorchScript, which C++ and mobile runtimes can load. torch deprecates its tracer but still has it."""
     import torch
 
+    if os.environ.get("PYTORCH_JIT") == "0":
+        raise ConfigError("PYTORCH_JIT=0 switches TorchScript off", "PYTORCH_JIT", "unset it, or use format=pt2")
     buffer = io.BytesIO()
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")

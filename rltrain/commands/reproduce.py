@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 from rltrain import plugins
 from rltrain.app import hydra_app
+from rltrain.app.hparams import SAVED
 from rltrain.app.overrides import written, written_under
 from rltrain.app.resolve import SHORTHANDS
 from rltrain.commands.arguments import note_repeated, refuse_imports
@@ -22,6 +24,8 @@ from rltrain.run import folder as run_folder
 USAGE = "rltrain reproduce RUN [key=value...] (a new run with the settings of RUN; what is typed wins)"
 
 _GROUPS = ("algo", "env", "network", "runtime")
+_OF_A_RUN = ("meta.json", "command.txt", "checkpoints", "status.json")
+"""Names that lie beside the config.yaml of a run."""
 _NOT_TAKEN = ("plugins", "dry_run", "skip_done", "fail_fast")
 """Keys of a run's own configuration that say how it was started."""
 
@@ -36,7 +40,8 @@ def main(argv: list[str]) -> int:
     rest = [word for word in argv if word != words[0]]
     note_repeated(rest)
     path = folder / "config.yaml"
-    return _train(path, _is_complete(path), rest, ["reproduce", *argv])
+    _require_complete(path)
+    return _train(path, True, rest, ["reproduce", *argv])
 
 
 def from_file(argv: list[str]) -> int:
@@ -48,15 +53,28 @@ def from_file(argv: list[str]) -> int:
     is_run = os.path.isdir(path)  # unlike Path.is_dir, it takes any name
     if is_run:
         path = path / "config.yaml"
+    is_run |= path.name == "config.yaml" and any(os.path.lexists(path.parent / name) for name in _OF_A_RUN)
     if not os.path.isfile(path):
         raise ConfigError(f"there is no file '{path}'", "config", "give a YAML file of settings: config=FILE")
     try:
+        if is_run:
+            _require_complete(path)
         is_complete = _is_complete(path)
     except CheckpointError:
         if is_run:
             raise
         is_complete = False  # a user's own file may be a link or have aliases; `file_values` tells what is wrong
     return _train(path, is_complete, [arg for arg in argv if arg != given[0]], argv)
+
+
+def _require_complete(path: Path) -> None:
+    """Raise CheckpointError unless a run's configuration is one that rltrain wrote.
+
+    It may be somebody else's. Read as a file of the user's, it could name plugins, which would be imported.
+    """
+    if not _is_complete(path):
+        what = "the run's configuration is not as rltrain wrote it: it lacks the family of the environment"
+        raise CheckpointError(what, str(path), "use another run; copy what you trust to a file of your own")
 
 
 def _is_complete(path: Path) -> bool:
@@ -88,8 +106,8 @@ def _of_a_run(path: Path, typed: list[str]) -> list[str]:
         raise CheckpointError(what, str(path), "replace it in the file by its value")
     if "runtime" not in given:
         refuse_places(config.runtime, typed)
-    plugins.OPTIONS["env", "saved"] = plugins.Option(config.env, "the environment of an earlier run")
-    found = [f"algo={config.algo.name}", "env=saved", f"network={config.network.name}"]
+    plugins.OPTIONS["env", SAVED] = plugins.Option(config.env, "the environment of an earlier run")
+    found = [f"algo={config.algo.name}", f"env={SAVED}", f"network={config.network.name}"]
     found += [f"runtime={config.runtime.name}"]
     for group in ("algo", "network", "runtime"):
         found += [f"{group}.{key}={written(value)}" for key, value in dataclasses.asdict(getattr(config, group)).items()
@@ -120,8 +138,9 @@ def _may_lie_in(run_dir: Path, folder: Path) -> bool:
 
     The file may be somebody else's, and must not choose where a run is written.
     """
-    is_inside = not run_dir.is_absolute() and ".." not in run_dir.parts
-    return is_inside or folder.resolve().is_relative_to(run_dir.resolve())
+    place, run = run_dir.resolve(), folder.resolve()  # without links, which may lead anywhere
+    is_inside = not run_dir.is_absolute() and place.is_relative_to(Path.cwd().resolve())
+    return is_inside or place in run.parents[2:3]  # run_dir/ENV/ALGO/RUN or run_dir/sweeps/SWEEP/JOB
 
 
 def _of_the_user(values: dict[str, Any], path: Path) -> list[str]:
@@ -129,9 +148,12 @@ def _of_the_user(values: dict[str, Any], path: Path) -> list[str]:
     if "defaults" in values:
         fix = "leave out `defaults`, and choose with algo: and env:; or use --config-dir"
         raise ConfigError("a file of settings has no list of defaults", str(path), fix)
-    if "hydra" in values:
-        what = "a file of settings has no settings of Hydra"
-        raise ConfigError(what, str(path), "leave `hydra` out, and give such settings on the command line")
+    for key in values:
+        if re.match(r"[+~]*hydra\b", key):
+            what = "a file of settings has no settings of Hydra"
+            raise ConfigError(what, str(path), f"leave `{key}` out, and give such settings on the command line")
+        if not re.match(r"\+{0,2}[A-Za-z_]", key):  # Hydra would take it for an option
+            raise ConfigError(f"'{printable(key)}' is no setting", str(path), "write lines such as `total_steps: 1e6`")
     modules = values.get("plugins") or []
     if not isinstance(modules, list):
         raise ConfigError(f"plugins is no list in {path}", "plugins", "write plugins: [my_module]")

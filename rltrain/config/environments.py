@@ -262,6 +262,10 @@ class RetroConfig(EnvironmentConfig):
     current episode of a replaced emulator is cut and not counted."""
 
     def __post_init__(self) -> None:
+        for key in ("game", "scenario"):  # a saved path could lead to a script, which the emulator would run
+            name = getattr(self, key)
+            if not name or "/" in name or "\0" in name or name in (".", ".."):
+                raise ConfigError(f"'{name}' is no name", f"env.{key}", "give a name that stable-retro knows")
         for key in ("frame_skip", "height", "width", "stack_num"):
             at_least(f"env.{key}", getattr(self, key), 1)
         in_range("env.step_timeout_s", self.step_timeout_s, 0.1, 1e9)

@@ -181,7 +181,7 @@ def _build(schema: Any, values: dict[str, Any], prefix: str) -> Any:
 def _matches(value: Any, hint: Any) -> bool:
     """Return True if plain data fits a type annotation. An int fits float; a bool fits neither int nor float."""
     if hint is Any:  # a free value of the user's, or a part that is built already
-        return dataclasses.is_dataclass(value) or _is_plain(value)
+        return dataclasses.is_dataclass(value) or is_plain(value)
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
         return any(_matches(value, option) for option in typing.get_args(hint))
     origin = typing.get_origin(hint)
@@ -198,11 +198,11 @@ def _matches(value: Any, hint: Any) -> bool:
     return isinstance(value, hint)
 
 
-def _is_plain(value: Any) -> bool:
+def is_plain(value: Any) -> bool:
     """Return True for a value of JSON. YAML also knows dates, bytes and sets, which no setting takes."""
     if isinstance(value, dict):
         kinds = {type(key) for key in value}
-        return len(kinds) <= 1 and kinds <= {str, int} and all(map(_is_plain, value.values()))
+        return len(kinds) <= 1 and kinds <= {str, int} and all(map(is_plain, value.values()))
     if isinstance(value, list):
-        return all(map(_is_plain, value))
+        return all(map(is_plain, value))
     return value is None or isinstance(value, bool | int | float | str)

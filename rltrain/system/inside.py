@@ -162,7 +162,10 @@ def parse_yaml(text: str) -> Any:
     return _PlainLoader(text).get_single_data()
 
 
-_NUMBERS = {"tag:yaml.org,2002:int": r"[-+]?(0|[1-9](_?[0-9])*)$", "tag:yaml.org,2002:bool": r"(?i:true|false)$"}
+_NUMBERS = {
+    "tag:yaml.org,2002:int": r"[-+]?(0|[1-9](_?[0-9])*)$",
+    "tag:yaml.org,2002:bool": r"(true|True|TRUE|false|False|FALSE)$",
+}
 """What is a whole number or a truth value on Hydra's command line, by YAML's tag."""
 
 

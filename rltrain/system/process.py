@@ -151,7 +151,8 @@ def prepare() -> None:
     # NumPy multiplies only the small matrices of small networks, where a second thread does not help.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # Worker processes must agree on the order of a set, from which an environment may take its actions.
-    os.environ.setdefault("PYTHONHASHSEED", "0")
+    if os.environ.get("PYTHONHASHSEED", "random") == "random":
+        os.environ["PYTHONHASHSEED"] = "0"
     if cache := _compiler_cache():
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", cache)
     # Every update allocates and frees megabytes of gradients and activations. By default glibc returns their pages to

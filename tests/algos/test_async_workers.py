@@ -1,9 +1,12 @@
 """Worker processes on shared parameters: no update lost, one set of statistics, and every way in which one can end."""
 
+import multiprocessing
+import multiprocessing.util
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from types import SimpleNamespace
 
@@ -186,3 +189,19 @@ def test_workers_of_a_network_with_many_tensors_are_started_one_by_one():
     few, many = (SimpleNamespace(tensors=[0] * count, state=[{"step": 0}] * count) for count in (10, 101))
     assert async_workers._context(work, few).get_start_method() == "forkserver"
     assert async_workers._context(work, many).get_start_method() == "spawn"
+
+
+def test_sockets_have_a_short_path_where_temporary_files_have_a_long_one(monkeypatch, tmp_path):
+    """Bug: "AF_UNIX path too long" with the TMPDIR of a cluster's job."""
+    config = multiprocessing.current_process()._config
+    before = config.pop("tempdir", None)
+    long = tmp_path / ("x" * 60)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    try:
+        async_workers._shorten_temporary_folder()
+        assert multiprocessing.util.get_temp_dir().startswith("/tmp/") and tempfile.gettempdir() == str(long)
+    finally:
+        config.pop("tempdir")
+        if before is not None:
+            config["tempdir"] = before

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 from pathlib import Path
 
 import gymnasium
@@ -197,7 +198,7 @@ def test_names_in_a_mapping_of_a_file_stay_texts(mapping, compose, tmp_path):
     assert compose(f"config={path}").env.kwargs == {"m": yaml.safe_load(mapping)}
 
 
-@pytest.mark.parametrize("mapping", ['{"x,y": 1}', '[{"1": 5}]'])
+@pytest.mark.parametrize("mapping", ['{"x,y": 1}', '[{"1": 5}]', '{"0.5": 1}', '{"1": 5, "a.b": 6}'])
 def test_names_in_a_file_that_cannot_be_handed_on_are_refused(mapping, compose, tmp_path):
     path = tmp_path / "my.yaml"
     path.write_text(f"algo: dqn\nenv: {{name: gym, id: Taking-v0, kwargs: {{m: {mapping}}}}}\n")
@@ -219,6 +220,125 @@ def test_files_of_ones_own_win_over_tuned_settings(compose, mine):
     mine("hparams/dqn_cartpole_mine.yaml", "# @package _global_\nnetwork: {hidden_sizes: [16]}\n")
     both = compose(*folder, *pair, "network=tiny", "hparams=dqn_cartpole_mine")
     assert both.network.hidden_sizes == [16], "tuned settings of one's own win over one's own network"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--config-d", "conf", *TABLE],
+        ["--config-di=conf", *TABLE],
+        ["--config-dir", "conf", "--config-dir=conf", *TABLE],
+        ["-cd", "conf", "--config-dir", "conf", *TABLE],
+    ],
+)
+def test_folders_of_settings_are_named_in_full_and_once(words, compose, mine):
+    """Bug: files that Hydra read and rltrain did not, or the other way round: tuned settings lost in silence."""
+    mine("hparams/mine.yaml", "# @package _global_\n")
+    assert compose(*words).code == 2
+
+
+@pytest.mark.parametrize("text", ["\tgamma: 3\n", "gamma: =\n", "x: [1\n"])
+def test_a_chosen_file_that_is_no_yaml_is_told(text, compose, mine):
+    """Bug: the traceback of a tab before a key."""
+    mine("algo/bad.yaml", f"defaults: [dqn, _self_]\n{text}")
+    outcome = compose("--config-dir", "conf", "algo=bad", "env=cartpole")
+    assert outcome.code == 2 and "is no YAML" in outcome.last_line and "bad.yaml" in outcome.last_line
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
+def test_what_has_the_name_of_a_file_of_ours_is_refused(kind, compose, mine, tmp_path):
+    """Bugs: a traceback for a dangling link; a pipe hung for ever."""
+    mine("env/mine.yaml", "defaults: [cartpole, _self_]\n")
+    path = tmp_path / "conf" / "env" / "cartpole.yaml"
+    {"link": lambda: path.symlink_to("/nowhere"), "pipe": lambda: os.mkfifo(path), "folder": path.mkdir}[kind]()
+    with fails_after(20):
+        assert compose("--config-dir", "conf", *TABLE).code == 2
+
+
+@pytest.mark.parametrize("value", ["misspelt", "[misspelt]", "'misspelt'", "[dqn_cartpole,misspelt]"])
+@pytest.mark.parametrize("prefix", ["", "++"])
+def test_tuned_settings_that_do_not_exist_are_refused_in_every_form(prefix, value, compose):
+    """Bug: hparams=[misspelt] trained without tuned settings."""
+    outcome = compose("algo=dqn", "env=cartpole", f"{prefix}hparams={value}")
+    assert outcome.code == 2 and "unknown hparams 'misspelt'" in outcome.last_line
+
+
+def test_classes_of_settings_are_no_choices(compose, command):
+    """Bug: glob() trained a3c_schema, an algorithm without its tuned settings, beside a3c."""
+    outcome = command("-m", "algo=glob(sarsa*)", "env=maze", "total_steps=50", *QUICK)
+    assert outcome.code == 0 and "1 of 1 jobs done" in outcome.err, outcome.err
+    assert compose("algo=sarsa_schema", "env=maze").code == 2
+
+
+def test_a_game_has_one_meaning_in_every_form(compose, tmp_path):
+    """Bug: env=doom env.scenario=X took X's tuned settings when typed, but not in a file or a sweep."""
+    path = tmp_path / "my.yaml"
+    path.write_text("algo: ppo\nenv: {name: doom, scenario: health_gathering}\n")
+    typed = compose("algo=ppo", "env=doom", "env.scenario=health_gathering")
+    assert typed.env.shaping == {"HEALTH": 1.0} and compose(f"config={path}") == typed
+    outcome = compose("-m", "algo=ppo", "env=doom", "env.scenario=health_gathering,take_cover")
+    assert outcome.code == 2 and "env=doom_health_gathering,doom_take_cover" in outcome.last_line
+
+
+def test_an_own_file_with_a_date_that_does_not_exist_can_be_changed(compose, mine):
+    """Bug: "month must be in 1..12", a bug in rltrain."""
+    mine("env/mine.yaml", "defaults: [gym_schema, _self_]\nid: Taking-v0\nname: mine\nkwargs: {version: 2026-13-01}\n")
+    config = compose("--config-dir", "conf", "algo=dqn", "env=mine", "env.id=Taking-v0")
+    assert config.env.kwargs == {"version": "2026-13-01"}
+
+
+@pytest.mark.parametrize("text", ["tRue", "FaLse", "true", "on"])
+def test_a_text_is_read_back_from_the_run_as_a_text(text, command):
+    """Bug: name=tRue came back as the truth value True, and no command took the run any more."""
+    folder = command(*TABLE, f"name='{text}'", "total_steps=50", *QUICK).folder
+    assert command("eval", folder, "episodes=1").code == 0
+    assert saved.load(folder / "config.yaml").name == text
+
+
+def test_names_that_are_numbers_are_the_same_in_a_sweep_or_refused(compose, command):
+    """Bugs: {1: 5} was {"1": 5} in each job of a sweep; a run with {0.5: 1} could not be read any more."""
+    words = ["algo=dqn", "env=gym", "env.id=Taking-v0"]
+    outcome = command("-m", *words, "seed=0,1", "env.kwargs.prices={1:5,2:7}")
+    assert outcome.code == 2 and "numbers as names; env.kwargs" in outcome.last_line, outcome.err
+    assert compose(*words, "env.kwargs.prices={1:5,2:7}").env.kwargs == {"prices": {1: 5, 2: 7}}
+    assert compose(*words, "env.kwargs.prices={0.5:1}").code == 2
+
+
+HOSTILE = [
+    '"+hydra.callbacks.x": {_target_: os.system, command: "touch HERE"}\n',
+    "plugins: [planted]\n",
+    '"--config-dir": x\n',
+]
+
+
+@pytest.mark.parametrize("line", HOSTILE)
+@pytest.mark.parametrize("way", ["reproduce", "folder", "file"])
+def test_a_run_that_poses_as_a_file_of_ones_own_runs_nothing(way, line, command, tmp_path, monkeypatch):
+    """Bug: a config.yaml without `family` was read as the user's own: it imported modules and called any function."""
+    folder = command(*TABLE, "total_steps=50", *QUICK).folder
+    (folder / "config.yaml").write_text(f"algo: q_learning\nenv: maze\ntotal_steps: 50\n{line}")
+    (tmp_path / "planted.py").write_text("open('HERE', 'w').close()")
+    monkeypatch.delitem(sys.modules, "planted", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    path = {"reproduce": folder, "folder": f"config={folder}", "file": f"config={folder / 'config.yaml'}"}[way]
+    outcome = command(*(["reproduce", path] if way == "reproduce" else [path]))
+    assert outcome.code == 3 and not (tmp_path / "HERE").exists(), outcome.err
+    (tmp_path / "my.yaml").write_text((folder / "config.yaml").read_text())
+    mine = command("config=my.yaml", *QUICK)
+    assert mine.code == (0 if "plugins" in line else 2) and (tmp_path / "HERE").exists() == ("plugins" in line), "mine"
+
+
+def test_a_reproduced_run_has_the_values_of_the_run_and_no_tuned_ones(command, mine):
+    """Bug: the shaping of the family's tuned settings won over that of the run."""
+    mine("env/mine.yaml", "defaults: [doom_health_gathering, _self_]\nname: mine\ntuned_as: doom_health_gathering\n")
+    words = ["algo=dqn", "env=frozen_lake", "total_steps=50", "algo.learning_starts=10", *QUICK]
+    folder = command(*words).folder
+    values = plain(folder)
+    values["env"]["tuned_as"] = "cartpole"
+    values["total_steps"] = 40
+    (folder / "config.yaml").write_text(yaml.safe_dump(values))
+    again = plain(command("reproduce", folder).folder)
+    assert again["network"] == values["network"] and again["env"] == values["env"] and again["total_steps"] == 40
 
 
 def test_tuned_settings_beside_a_whole_run_are_refused(command):
@@ -432,6 +552,11 @@ def test_a_file_does_not_choose_a_place_outside_of_the_working_directory(command
         outcome = command("reproduce", folder)
         assert outcome.code == 0 and f"not made in '{run_dir}', which only a file says" in outcome.err, outcome.err
         assert not (tmp_path / "theirs").exists()
+    (tmp_path / "here" / "evil").symlink_to(tmp_path / "theirs")
+    for run_dir in ("evil", "evil/runs", str(tmp_path), str(folder.parent)):
+        (folder / "config.yaml").write_text(yaml.safe_dump(values | {"run_dir": run_dir}))
+        outcome = command("reproduce", folder)
+        assert outcome.code == 0 and f"not made in '{run_dir}', which only a file says" in outcome.err, outcome.err
     values["env"]["name"] = "../../theirs"
     (folder / "config.yaml").write_text(yaml.safe_dump(values))
     outcome = command("reproduce", folder)

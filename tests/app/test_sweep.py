@@ -331,6 +331,25 @@ def test_runs_in_each_others_folders_are_refused(command):
     assert outcome.code == 3 and "00_seed-0 holds the run of another command" in outcome.last_line
 
 
+def test_a_job_that_was_trained_on_by_itself_is_told(command):
+    """Bug: a job of 300 steps and one of 600 were one row "over 2 seeds", without a word."""
+    place = only_sweep(command(*JOBS))
+    assert command("resume", place / "00_seed-0", "total_steps=600", "progress=false").code == 0
+    outcome = command("resume", place)
+    assert outcome.code == 0 and "00_seed-0 was trained on by itself to 600 steps" in outcome.err
+
+
+def test_a_plan_that_is_nested_too_deep_is_damaged(tmp_path):
+    """Bug: RecursionError, a bug in rltrain, when such a sweep was extended."""
+    theirs = plan(tmp_path, {"x": "1"})
+    theirs.save()
+    path = tmp_path / sweep.PLAN
+    text = json.dumps(json.loads(path.read_text()))
+    path.write_text(text.replace('"env": {}', '"env": ' + "[" * 600 + "]" * 600).replace('"digest"', '"other"'))
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        sweep.load(tmp_path)
+
+
 def test_jobs_with_other_settings_are_other_rows_of_an_extended_sweep(command, tmp_path):
     """Bug: taxi and maze, or two learning rates, as one row "over 4 runs"; the rows of the first command were lost."""
     words = ["-m", "algo=q_learning", "seed=0,1", "total_steps=300", "hydra.sweep.dir=all", *QUICK]

@@ -222,3 +222,10 @@ def test_no_file_of_a_run_or_of_somebody_else_is_overwritten(made, command, tmp_
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
     for _ in range(2):  # what it wrote itself is replaced
         assert command("export", run, "format=torchscript", "out=run/export/a.pt").code == 0
+
+
+def test_torchscript_that_is_switched_off_is_told(made, command, monkeypatch):
+    """Bug: an AttributeError of torch, a bug in rltrain."""
+    monkeypatch.setenv("PYTORCH_JIT", "0")
+    outcome = command("export", made("cartpole"), "format=torchscript")
+    assert outcome.code == 2 and "switches TorchScript off; PYTORCH_JIT" in outcome.last_line

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from rltrain.config.environments import AtariConfig, DoomConfig, GymConfig, RetroConfig, folder_name
+from rltrain.errors import ConfigError
 
 
 @pytest.mark.parametrize(
@@ -23,3 +24,11 @@ from rltrain.config.environments import AtariConfig, DoomConfig, GymConfig, Retr
 )
 def test_the_folders_of_two_environments_of_a_family_are_apart(env, name):
     assert folder_name(env) == name
+
+
+@pytest.mark.parametrize("key", ["game", "scenario"])
+@pytest.mark.parametrize("name", ["/proc/self/cwd/evil", "../evil", "..", ""])
+def test_a_console_game_is_a_name_and_no_path(key, name):
+    """Bug: the scenario of a run folder led to a script, which the emulator ran."""
+    with pytest.raises(ConfigError, match=f"env.{key}"):
+        RetroConfig("x", **{key: name})

@@ -2,8 +2,10 @@
 
 import contextlib
 import multiprocessing
+import multiprocessing.util
 import os
 import signal
+import tempfile
 import threading
 import time
 import traceback
@@ -31,6 +33,7 @@ from rltrain.system import ram
 from rltrain.system.process import exit_now
 from rltrain.system.signals import STOP_SIGNALS, no_answer
 
+_LONG_BYTES = 60
 _MOST_TENSORS = 200
 """The server process takes at most 250 shared tensors for each worker."""
 
@@ -239,10 +242,21 @@ def _context(work: Callable[..., None], shared: Shared) -> Any:
     if num_tensors > _MOST_TENSORS or "forkserver" not in multiprocessing.get_all_start_methods():
         return torch.multiprocessing.get_context("spawn")
     context = torch.multiprocessing.get_context("forkserver")
+    _shorten_temporary_folder()
     # A module of the user's is imported by the worker, so that its error is the worker's.
     ours = [work.__module__] if work.__module__.startswith("rltrain.") else []
     context.set_forkserver_preload([__name__, *ours])
     return context
+
+
+def _shorten_temporary_folder() -> None:
+    """Let multiprocessing have its sockets in /tmp if TMPDIR is long: the path of a socket has at most 108 bytes."""
+    if len(os.fsencode(tempfile.gettempdir())) > _LONG_BYTES and os.access("/tmp", os.W_OK):
+        before, tempfile.tempdir = tempfile.tempdir, "/tmp"
+        try:
+            multiprocessing.util.get_temp_dir()  # makes the folder, for good
+        finally:
+            tempfile.tempdir = before
 
 
 @contextmanager
