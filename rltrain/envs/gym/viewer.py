@@ -26,7 +26,7 @@ _ACTION_NAMES = {
     "LunarLander": ("nothing", "left engine", "main engine", "right engine"),
     "MountainCarEnv": ("left", "nothing", "right"),
 }
-"""The names of actions, by the class of the environment (`known_class`). Other environments show their actions as numbers."""
+"""The names of actions, by the class of the environment (`known_class`). Others show their actions as numbers."""
 
 
 _FIX = "use `rltrain eval`: it cannot be watched or filmed"

@@ -97,7 +97,7 @@ def turned(kind):
 
 @pytest.mark.parametrize("entry", [FrozenLakeEnv, lambda: turned("theirs"), lambda: turned(Turned)])
 def test_what_only_looks_like_a_known_environment_has_numbers_and_no_picture(entry, monkeypatch):
-    """Bugs: "left" for an action that goes up, in pictures, CSV, captions and exports; a maze of the user's own ended the
+    """Bugs: "left" for an action that goes up, in pictures, CSV, captions and exports; a maze of one's own ended the
     training with an IndexError, after its last step."""
     monkeypatch.setitem(gymnasium.registry, "Own-v0", gymnasium.envs.registration.EnvSpec("Own-v0", entry))
     config = GymConfig("x", id="Own-v0")
