@@ -1,5 +1,7 @@
 """Check that the pool of a plugin's own environment family returns what the protocol of pools says."""
 
+import dataclasses
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -7,6 +9,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from rltrain.envs.patience import is_stopping
 from rltrain.envs.pool import Episode, Pool, TimeStep
 from rltrain.errors import EnvironmentFailure
 
@@ -43,12 +46,14 @@ def check_spaces(found: Any, family: str) -> tuple[gymnasium.Space, gymnasium.Sp
 
 
 class CheckedPool:
-    """A pool whose every result is checked: types, shapes and dtypes, states, and flags that exclude each other.
+    """A pool whose every result is checked: types, shapes and dtypes, states, flags, and the episodes that have ended.
 
-    A check takes some microseconds. What is not finite passes: `Stepper` stops it with an error of its own.
+    A check takes some microseconds. What is not finite passes: `Stepper` stops it with an error of its own. Observations
+    are copied, because a pool may fill the same array in each step.
     """
 
-    def __init__(self, pool: Pool, family: str, num_envs: int) -> None:
+    def __init__(self, pool: Pool, family: str, num_envs: int, stack_num: int | None = None) -> None:
+        """stack_num: the frames of an observation in the settings of the family; None if these have none."""
         self._pool, self._family = pool, family
         missing = [name for name in _METHODS if not callable(getattr(pool, name, None))]
         missing += [name for name in ("num_envs", "stack_num", "num_restarts") if not hasattr(pool, name)]
@@ -56,9 +61,14 @@ class CheckedPool:
             raise _breach(family, f"its pool has no {', '.join(missing)}", "what rltrain/envs/pool.py describes")
         if pool.num_envs != num_envs:
             raise _breach(family, f"make_pool made {pool.num_envs} environments", f"{num_envs}")
+        if stack_num is not None and pool.stack_num != stack_num:
+            raise _breach(family, f"the stack_num of its pool is {pool.stack_num}", f"env.stack_num={stack_num}")
         self.frame_space, self.action_space = check_spaces((pool.frame_space, pool.action_space), family)
         self.num_envs, self.stack_num = num_envs, pool.stack_num
         self._num_states = getattr(self.frame_space, "n", None)
+        self._is_tried = False
+        """True once the pool was asked for its state."""
+        self._num_restarts = 0
 
     @property
     def num_restarts(self) -> int:
@@ -69,7 +79,11 @@ class CheckedPool:
         """Start a new episode in every environment and return obs [B, *frame_shape]. Raises PoolBreach."""
         obs = self._pool.reset(seed)
         self._check_obs(obs, "obs of reset")
-        return obs
+        if not self._is_tried:
+            self.state_dict()  # now, and not at the first checkpoint, with all that was trained until then
+            self._is_tried = True
+        self._num_restarts = self.num_restarts
+        return obs.copy()
 
     def send(self, action: np.ndarray) -> None:
         """Start one step and return at once."""
@@ -84,8 +98,12 @@ class CheckedPool:
         return self._checked(lambda: self._pool.step(action))
 
     def state_dict(self) -> dict[str, Any] | None:
-        """Return the exact state of the environments, or None."""
-        return self._pool.state_dict()
+        """Return the exact state of the environments, or None. Raises PoolBreach for what no checkpoint can hold."""
+        state = self._pool.state_dict()
+        if state is not None and (wrong := _unsaveable(state, "")):
+            wanted = "a dict with arrays and JSON values, or None if the state cannot be saved"
+            raise _breach(self._family, f"state_dict returned {wrong}", wanted)
+        return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the state that `state_dict` returned."""
@@ -106,16 +124,38 @@ class CheckedPool:
             self._check_array(getattr(step, name), name, (self.num_envs,), np.dtype(bool))
         if (step.terminated & step.truncated).any():
             raise _breach(self._family, "an episode is terminated and truncated at once", "one of the two at most")
+        if (step.first & ~(step.terminated | step.truncated)).any():
+            raise _breach(
+                self._family, "an episode is reset without an end", "terminated or truncated where it is first"
+            )
         if (step.truncated & ~step.first).any():
             raise _breach(self._family, "an episode is truncated without first", "first where a reset followed")
         changed = (step.obs != step.next_obs).reshape(self.num_envs, -1).any(axis=1) & ~step.first
         if changed.any() and not np.isnan(step.obs[changed]).any():
             raise _breach(self._family, "obs differs from next_obs without first", "the same where no reset followed")
-        for episode in step.episodes:
-            if not isinstance(episode, Episode) or not 0 <= episode.env_index < self.num_envs:
-                wanted = f"an Episode with env_index from 0 to {self.num_envs - 1}"
-                raise _breach(self._family, f"episodes has {_shown(episode)}", wanted)
-        return step
+        episodes = [self._episode(episode) for episode in step.episodes]
+        restarts, self._num_restarts = self._num_restarts, self.num_restarts
+        missing = set(np.flatnonzero(step.first).tolist()) - {episode.env_index for episode in episodes}
+        # The episode of an environment that was replaced, or hangs while the run stops, is not in the statistics.
+        if missing and self._num_restarts == restarts and not is_stopping():
+            raise _breach(
+                self._family, f"environment {min(missing)} is reset without an Episode in episodes", "one each"
+            )
+        return dataclasses.replace(step, obs=step.obs.copy(), next_obs=step.next_obs.copy(), episodes=episodes)
+
+    def _episode(self, episode: Any) -> Episode:
+        """Return an Episode with Python's numbers, which metrics and checkpoints can hold."""
+        index = getattr(episode, "env_index", None)
+        if not (isinstance(episode, Episode) and isinstance(index, int | np.integer) and 0 <= index < self.num_envs):
+            wanted = f"an Episode with env_index from 0 to {self.num_envs - 1}"
+            raise _breach(self._family, f"episodes has {_shown(episode)}", wanted)
+        try:
+            reward, steps, frames = float(episode.reward), int(episode.length_steps), int(episode.length_frames)
+        except (TypeError, ValueError, OverflowError):
+            steps = 0
+        if steps < 1:
+            raise _breach(self._family, f"episodes has {episode}", "an Episode of numbers, with 1 step or more")
+        return Episode(int(index), reward, steps, frames)
 
     def _check_obs(self, obs: Any, name: str) -> None:
         dtype = self.frame_space.dtype
@@ -133,6 +173,23 @@ class CheckedPool:
 
 def _breach(family: str, what: str, wanted: str) -> PoolBreach:
     return PoolBreach(f"environment family '{family}': {what}, but must be {wanted}", "plugins", "correct its pool")
+
+
+def _unsaveable(value: Any, where: str) -> str:
+    """Return what of a state is neither an array nor JSON, and where it is; empty if nothing is."""
+    if isinstance(value, dict):
+        if wrong := [key for key in value if not isinstance(key, str) or "/" in key or "~" in key]:
+            return f"the key {wrong[0]!r}{where}"
+        return next(filter(None, (_unsaveable(each, f"{where}[{key!r}]") for key, each in value.items())), "")
+    if isinstance(value, np.ndarray):
+        return f"{_shown(value)} at {where}" if value.dtype.hasobject else ""
+    if hasattr(value, "untyped_storage"):  # a tensor
+        return ""
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError):
+        return f"{_shown(value)} at {where}"
+    return "" if where else _shown(value)
 
 
 def _shown(value: Any) -> str:

@@ -85,7 +85,7 @@ def make_pool(config: Any, num_envs: int, first_index: int = 0) -> Pool:
     if config.family in _OURS:
         return pool
     try:
-        return checked.CheckedPool(pool, config.family, num_envs)
+        return checked.CheckedPool(pool, config.family, num_envs, getattr(config, "stack_num", None))
     except EnvironmentFailure:
         with contextlib.suppress(Exception):  # what is told is what is wrong with it
             pool.close()

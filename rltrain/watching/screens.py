@@ -9,10 +9,16 @@ import sys
 from pathlib import Path
 from typing import Any, Protocol
 
+import cv2
 import numpy as np
 
 from rltrain.errors import DiskError, disk_errors
 from rltrain.system import atomic
+
+
+SLOWEST_FPS = 1.0
+"""The fewest pictures per second of a screen. An environment whose steps are hours asks for fewer, which no GIF can say
+and nobody would watch."""
 
 
 class Closed(Exception):
@@ -56,8 +62,15 @@ def film_path(path: Path) -> Path:
 
 def film(path: Path, fps: float) -> Screen:
     """Return a screen that writes a video file, of the type given by the path's ending."""
-    program = ffmpeg()
+    program, fps = ffmpeg(), max(fps, SLOWEST_FPS)
     return Mp4(path, fps, program) if path.suffix == ".mp4" and program else Gif(path, fps)
+
+
+def _of_size(picture: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return a picture scaled to a film's size: an environment may draw each of its levels in another size."""
+    if picture.shape == shape:
+        return picture
+    return cv2.resize(picture, (shape[1], shape[0]), interpolation=cv2.INTER_AREA)
 
 
 class Mp4:
@@ -67,11 +80,15 @@ class Mp4:
         self._path, self._fps, self._program = path, fps, program
         self._partial = path.with_name(f".partial-{path.name}")
         self._process: subprocess.Popen[bytes] | None = None
+        self._shape: tuple[int, ...] = ()
+        """The shape of the first picture."""
 
     def show(self, picture: np.ndarray) -> None:
         """Add a picture. The first picture determines the size. Raises DiskError."""
         if self._process is None:
+            self._shape = picture.shape
             self._process = self._start(*picture.shape[:2])
+        picture = _of_size(picture, self._shape)
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(picture.tobytes())
@@ -113,12 +130,17 @@ class Gif:
         self._every = max(1, round(fps / 12.5))
         self._count = 0
         self._pictures: list[Any] = []
+        self._shape: tuple[int, ...] = ()
+        """The shape of the first picture."""
 
     def show(self, picture: np.ndarray) -> None:
         """Add one of `_every` pictures."""
         from PIL import Image
 
+        if self._count == 0:
+            self._shape = picture.shape
         if self._count % self._every == 0:
+            picture = _of_size(picture, self._shape)
             # Now and by the fastest method: at the end, the colours of a long film would keep a stop waiting.
             small = Image.fromarray(picture[::2, ::2] if picture.shape[0] > 300 else picture)
             self._pictures.append(small.quantize(128, Image.Quantize.FASTOCTREE))
@@ -141,13 +163,13 @@ class Gif:
 
 
 class Window:
-    """A pygame window that shows pictures at the given speed. Escape or closing the window ends the play."""
+    """A pygame window that shows pictures at the given speed, but not below SLOWEST_FPS. Escape or closing the window ends the play."""
 
     def __init__(self, title: str, fps: float) -> None:
         os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
         import pygame
 
-        self._pygame, self._fps = pygame, fps
+        self._pygame, self._fps = pygame, max(fps, SLOWEST_FPS)
         pygame.display.init()
         pygame.display.set_caption(title)
         self._clock = pygame.time.Clock()

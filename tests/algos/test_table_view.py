@@ -51,3 +51,14 @@ def test_a_terminal_without_arrows_gets_ascii(monkeypatch):
 def test_a_table_that_cannot_be_written_is_a_disk_error(tmp_path):
     with pytest.raises(DiskError, match=r"q\.csv"):
         table_view.write_csv(GymConfig("x", id="Taxi-v4"), np.zeros((500, 6)), tmp_path / "nowhere" / "q.csv")
+
+
+def test_what_cannot_be_shown_ends_no_training(command, monkeypatch):
+    """Bug: code 1 after the last step, each time anew in `resume`."""
+    monkeypatch.delattr(table_view.toy_text, "state_names")
+    monkeypatch.setattr(table_view.toy_text, "_maze", lambda base, arrows: base.no_map)
+    outcome = command("algo=q_learning", "env=maze")
+    assert outcome.code == 0, outcome.err
+    assert "warning: the step is not shown: AttributeError: " in outcome.err
+    assert "warning: the policy is not drawn: AttributeError: " in outcome.err
+    assert (outcome.folder / "result.json").exists()

@@ -1,6 +1,7 @@
 """The pool of a plugin's own family of environments is held to the protocol of pools."""
 
-from dataclasses import dataclass, replace
+import json
+from dataclasses import astuple, dataclass, replace
 
 import gymnasium
 import numpy as np
@@ -103,7 +104,11 @@ def test_a_pool_that_keeps_the_protocol_is_let_alone(play):
         ("reward", [1.0, 1.0], "reward is a list"),
         ("terminated", np.ones(B), "terminated"),
         ("truncated", np.ones(B, bool), "truncated without first"),
+        ("first", np.ones(B, bool), "reset without an end"),
         ("episodes", [Episode(B, 1.0, 1, 1)], "env_index from 0 to 1"),
+        ("episodes", [Episode(0, None, 1, 1)], r"episodes has Episode\(env_index=0, reward=None"),
+        ("episodes", [Episode(0, np.ones(2), 1, 1)], "an Episode of numbers"),
+        ("episodes", [Episode(0, 1.0, 0, 0)], "with 1 step or more"),
         ("episodes", [(0, 1.0)], "episodes has a tuple"),
     ],
 )
@@ -123,6 +128,11 @@ def test_a_step_that_breaks_it_is_code_4(play, field, value, words):
         ({"spaces": (OwnPool.frame_space, gymnasium.spaces.Discrete(2, start=1))}, "action space is Discrete"),
         ({"spaces": (OwnPool.frame_space, gymnasium.spaces.MultiDiscrete([]))}, "no numbers"),
         ({"pool": {"num_envs": 3}}, "make_pool made 3 environments, but must be 2"),
+        ({"pool": {"stack_num": 4}}, "the stack_num of its pool is 4, but must be env.stack_num=1"),
+        ({"pool": {"state_dict": lambda: {"rng": np.random.default_rng(0)}}}, r"a Generator at \['rng'\]"),
+        ({"pool": {"state_dict": lambda: {"x": {1: 2}}}}, r"the key 1\['x'\]"),
+        ({"pool": {"state_dict": lambda: {"x": np.array([None])}}}, "dtype object"),
+        ({"pool": {"state_dict": lambda: [1]}}, "state_dict returned a list"),
         ({"pool": {"recv": None}}, "its pool has no recv"),
         ({"obs": np.zeros(B, np.float32)}, "obs of reset is an array"),
         ({"change": lambda step: None}, "a step returned a NoneType"),
@@ -133,4 +143,39 @@ def test_a_family_that_breaks_it_is_code_4_and_its_pool_is_closed(play, monkeypa
     monkeypatch.setattr(OwnPool, "closed", False)
     with pytest.raises(PoolBreach, match=f"family 'own': .*{words}"):
         play(**how)
-    assert OwnPool.closed == ("pool" in how)
+    assert OwnPool.closed == ("pool" in how and "state_dict" not in how["pool"]), "a run closes a pool that was made"
+
+
+def test_numbers_of_numpy_become_pythons(play):
+    """Bug: the first line of metrics or checkpoint ended with "float32 is not JSON serializable; a bug in rltrain"."""
+    episode = Episode(np.int64(0), np.float32(1), np.int64(2), np.array(4))
+    yes = np.array([True, False])
+    step, _ = play(change=lambda step: replace(step, truncated=yes, first=yes, episodes=[episode]))
+    assert json.dumps(astuple(step.episodes[0])) == "[0, 1.0, 2, 4]"
+
+
+def test_an_end_without_an_episode_is_code_4_unless_the_environment_was_replaced(play):
+    """Bug: an evaluation waits for ever for episodes that a pool does not list."""
+    yes = np.array([False, True])
+    ends = {"change": lambda step: replace(step, terminated=yes, first=yes)}
+    with pytest.raises(PoolBreach, match="environment 1 is reset without an Episode"):
+        play(**ends)
+
+    class Replacing(OwnPool):
+        def recv(self):
+            self.num_restarts += 1
+            return super().recv()
+
+    play(**ends, pool={"__class__": Replacing})
+
+
+def test_a_pool_may_fill_the_same_array_each_time(play):
+    """Bug: the replay held the second frame of every episode in the place of its first."""
+    state = np.zeros(B, np.int64)
+
+    def change(step):
+        state[:] += 1
+        return replace(step, obs=state, next_obs=state)
+
+    first, second = play(obs=state, change=change)
+    assert (first.obs[0], first.next_obs[0], second.obs[0]) == (1, 1, 2)

@@ -35,6 +35,39 @@ def test_an_mp4_has_the_size_the_speed_and_every_picture(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
 
 
+@pytest.mark.parametrize("name", ["a.mp4", "a.gif"])
+def test_pictures_of_another_size_are_scaled_to_the_first(name, tmp_path):
+    """Bug: the film was noise from the first picture on that had another size. Here the left half is always white."""
+    film = screens.film(tmp_path / name, 10)
+    for size in (40, 56, 30):
+        picture = np.zeros((size, size + 4, 3), np.uint8)
+        picture[:, : size // 2] = 255
+        film.show(picture)
+    film.close()
+    if name == "a.mp4":
+        frames, _ = read_film(tmp_path / name)
+    else:
+        with Image.open(tmp_path / name) as gif:
+            frames = [np.asarray(gif.convert("RGB")) for n in range(gif.n_frames) if gif.seek(n) is None]
+    assert len(frames) == 3
+    for frame in frames:
+        assert frame.shape == (40, 44, 3) and frame[:, :15].min() > 200 and frame[:, 25:].max() < 50
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.gif"])
+def test_a_step_of_an_hour_is_shown_for_a_second(name, tmp_path):
+    """Bug: OverflowError, "a bug in rltrain", for an environment with `render_fps` 1 / 3600."""
+    film = screens.film(tmp_path / name, 1 / 3600)
+    for picture in pictures(3):
+        film.show(picture)
+    film.close()
+    if name == "a.mp4":
+        assert read_film(tmp_path / name)[1] == 1
+    else:
+        with Image.open(tmp_path / name) as gif:
+            assert gif.info["duration"] == 1000
+
+
 def test_a_film_that_cannot_be_written_is_a_disk_error_and_leaves_nothing(tmp_path):
     (tmp_path / ".partial-a.mp4").mkdir()
     film = screens.film(tmp_path / "a.mp4", 30)

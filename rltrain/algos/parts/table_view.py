@@ -1,19 +1,35 @@
 """Show a table of action values: after each step, as a policy on the environment's grid, and as CSV."""
 
+import contextlib
 import csv
 import io
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from rltrain.config.environments import GymConfig
+from rltrain.config.user_code import describe
 from rltrain.envs.tabular import toy_text
-from rltrain.errors import printable
+from rltrain.errors import DiskError, RltrainError, printable
 from rltrain.system import atomic
 
 
+@contextlib.contextmanager
+def _told(what: str) -> Iterator[None]:
+    """Tell an error in one line, because the training does not depend on what is shown. A DiskError stays an error."""
+    try:
+        yield
+    except DiskError:
+        raise
+    except Exception as error:
+        why = error.what if isinstance(error, RltrainError) else describe(error)
+        print(printable(f"rltrain: warning: {what}: {why}"), file=sys.stderr)
+
+
+@_told("the step is not shown")
 def show_step(env: GymConfig, step: int, before: Any, q: np.ndarray) -> None:
     """Print the last action, and the rows of q [S, A] that are not all 0.
 
@@ -28,6 +44,7 @@ def show_step(env: GymConfig, step: int, before: Any, q: np.ndarray) -> None:
     print("\n".join(map(printable, lines)), file=sys.stderr)
 
 
+@_told("the policy is not drawn")
 def show_policy(env: GymConfig, q: np.ndarray) -> None:
     """Print the greedy policy of q [S, A] on the environment's grid, if the environment has one."""
     picture = toy_text.policy_picture(env, q.argmax(axis=1))
@@ -39,6 +56,7 @@ def show_policy(env: GymConfig, q: np.ndarray) -> None:
         print("\n".join(["the greedy policy", *map(printable, picture.split("\n"))]), file=sys.stderr)
 
 
+@_told("q_table.csv is not written")
 def write_csv(env: GymConfig, q: np.ndarray, path: Path) -> None:
     """Write q [S, A] as CSV: one line for each state, one column for each action. Raises DiskError."""
     text = io.StringIO(newline="")

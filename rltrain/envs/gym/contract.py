@@ -44,7 +44,7 @@ class Contract:
         self._space = space = env.observation_space
         self._is_state = isinstance(space, spaces.Discrete)
         if isinstance(space, spaces.Discrete):  # kept, because the environment can change its space
-            self._states, self._declared = range(int(space.start), int(space.start + space.n)), str(space)
+            self._states, self._declared = range(int(space.start), int(space.start) + int(space.n)), str(space)
         self._shape, self._dtype = space.shape, space.dtype
         self._env, self._actions, self._actions_declared = env, _numbers(env.action_space), str(env.action_space)
         self._num_steps = 0

@@ -36,8 +36,9 @@ class Conversion:
         self.frame_space = self._frame_space(observation_space, config.id)
         self.action_space = _action_space(action_space, config.id)
         self._discrete = isinstance(action_space, gym_spaces.Discrete)
-        self._first_action = getattr(action_space, "start", 0)
-        self._first_state = getattr(observation_space, "start", 0)
+        # int64, as algorithms count: int64 and uint64 make float64, which is no index.
+        self._first_action = np.asarray(getattr(action_space, "start", 0)).astype(np.int64)
+        self._first_state = int(getattr(observation_space, "start", 0))
         self._shifts_actions, self._shifts_states = bool(np.any(self._first_action)), bool(self._first_state)
         self._moves_channels = _is_pixels(observation_space) and not self._has_channels_first
         self._scaled = np.zeros(0, bool)
@@ -57,7 +58,7 @@ class Conversion:
     @property
     def counted_from(self) -> tuple[int, Any]:
         """The environment's first state and first action, or a list of actions; 0 where it does not count."""
-        return int(self._first_state), np.asarray(self._first_action).tolist()
+        return self._first_state, self._first_action.tolist()
 
     def actions(self, action: np.ndarray) -> Sequence[Any] | np.ndarray:
         """Return the argument of each environment's `step` for actions [B] or [B, K] int64 or [B, A] float32."""
@@ -68,7 +69,7 @@ class Conversion:
             return action.tolist()
         if self._scaled.any():
             low, high = self._theirs.low.astype(np.float64), self._theirs.high.astype(np.float64)
-            with np.errstate(invalid="ignore"):  # infinite bounds, which are not scaled
+            with np.errstate(over="ignore", invalid="ignore"):  # dimensions without bounds, which are not scaled
                 scaled = low + (action.astype(np.float64) + 1) / 2 * (high - low)
             action = np.where(self._scaled, np.clip(scaled, low, high), action)
         return action.astype(self._theirs.dtype)  # a copy, because an environment may change it in place
@@ -89,7 +90,7 @@ class Conversion:
                 low, high = _channels_first(space.low[None])[0], _channels_first(space.high[None])[0]
                 return gym_spaces.Box(low, high, dtype=np.uint8)
             if len(space.shape) == 1:
-                return gym_spaces.Box(space.low.astype(np.float32), space.high.astype(np.float32), dtype=np.float32)
+                return gym_spaces.Box(_float32(space.low), _float32(space.high), dtype=np.float32)
         what, fix = _refusal(space)
         raise ConfigError(f"the observations of '{env_id}' are not supported: {what}", "env.id", fix)
 
@@ -109,8 +110,12 @@ def far_actions(space: gymnasium.Space) -> bool:
 
 
 def _scalable(space: Any) -> np.ndarray:
-    """Return which dimensions have two finite bounds that differ, [A] bool."""
-    return np.isfinite(space.low) & np.isfinite(space.high) & (space.low < space.high)
+    """Return which dimensions have two finite bounds that differ, [A] bool.
+
+    The largest number of a dtype stands for no bound: the difference of two such bounds is not finite.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.isfinite(space.high - space.low) & (space.low < space.high)
 
 
 def _declared(env: gymnasium.Env, name: str, env_id: str) -> gymnasium.Space:
@@ -148,7 +153,7 @@ def _action_space(space: Any, env_id: str) -> gymnasium.Space:
     if isinstance(space, gym_spaces.MultiBinary) and isinstance(space.n, int):
         return gym_spaces.MultiDiscrete([2] * space.n)
     if isinstance(space, gym_spaces.Box) and len(space.shape) == 1 and 0 not in space.shape and space.dtype.kind == "f":
-        low, high = space.low.astype(np.float32), space.high.astype(np.float32)
+        low, high = _float32(space.low), _float32(space.high)
         # Round inward: the float32 next to 0.1 is above 0.1, which an environment may refuse.
         low = np.where(low < space.low, np.nextafter(low, np.float32(np.inf)), low)
         high = np.where(high > space.high, np.nextafter(high, np.float32(-np.inf)), high)
@@ -159,6 +164,12 @@ def _action_space(space: Any, env_id: str) -> gymnasium.Space:
         what = f"a {space.dtype} Box of shape {space.shape}"
         fix = "use a Box of floats with one dimension; gymnasium.wrappers.TransformAction reshapes and rounds"
     raise ConfigError(f"the actions of '{env_id}' are not supported: {what}", "env.id", fix)
+
+
+def _float32(bounds: np.ndarray) -> np.ndarray:
+    """Return bounds as float32, in which those that are too large are infinite."""
+    with np.errstate(over="ignore"):
+        return bounds.astype(np.float32)
 
 
 def _is_pixels(space: gymnasium.Space) -> bool:

@@ -62,7 +62,7 @@ class GymPool:
     def reset(self, seed: int) -> np.ndarray:
         """Start a new episode in every environment and return obs [B, *frame_shape].
 
-        Also seeds the global generators of NumPy and Python and the environments' spaces, which their code may read.
+        Also seeds the generators of `global_random` and the environments' spaces, which their code may read.
         Raises EnvironmentFailure if an environment raises an error or breaks its contract.
         """
         obs = np.zeros(self._shape, self._dtype)

@@ -15,7 +15,7 @@ from rltrain.envs.gym.conversion import Conversion
 from rltrain.envs.gym.make import make_env, opened
 from rltrain.envs.seeding import env_seed
 from rltrain.envs.spaces import in_words
-from rltrain.envs.tabular.toy_text import ACTION_NAMES
+from rltrain.envs.tabular.toy_text import ACTION_NAMES, known_class
 from rltrain.envs.viewer import Shown, action_name
 from rltrain.errors import ConfigError, EnvironmentFailure
 
@@ -26,7 +26,7 @@ _ACTION_NAMES = {
     "LunarLander": ("nothing", "left engine", "main engine", "right engine"),
     "MountainCarEnv": ("left", "nothing", "right"),
 }
-"""The names of actions, by the class of the environment. Other environments show their actions as numbers."""
+"""The names of actions, by the class of the environment (`known_class`). Others show their actions as numbers."""
 
 
 _FIX = "use `rltrain eval`: it cannot be watched or filmed"
@@ -35,7 +35,7 @@ _FIX = "use `rltrain eval`: it cannot be watched or filmed"
 def action_names(config: GymConfig) -> tuple[str, ...]:
     """Return the names of the environment's actions, or () if they are not known."""
     with opened(config) as env:
-        return _ACTION_NAMES.get(type(env.unwrapped).__name__, ())
+        return _ACTION_NAMES.get(known_class(env), ())
 
 
 class GymViewer:
@@ -70,7 +70,7 @@ class GymViewer:
             what = f"'{config.id}' has {drawn} when it draws, but {plain_words} otherwise"
             raise EnvironmentFailure(what, "env.id", _FIX)
         self._conversion = Conversion(self._env, config)
-        self._action_names = _ACTION_NAMES.get(type(self._env.unwrapped).__name__, ())
+        self._action_names = _ACTION_NAMES.get(known_class(self._env), ())
 
     def reset(self, seed: int) -> np.ndarray:
         """Start an episode with the seed of environment 0 of a pool. Return its first picture, [H, W, 3] uint8."""

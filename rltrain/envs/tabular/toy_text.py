@@ -2,9 +2,11 @@
 
 from typing import Any
 
+import gymnasium
 import numpy as np
 
 from rltrain.config.environments import GymConfig
+from rltrain.envs.gym.guard import layers
 from rltrain.envs.gym.make import opened
 
 ACTION_NAMES = {
@@ -13,7 +15,7 @@ ACTION_NAMES = {
     "CliffWalkingEnv": ("up", "right", "down", "left"),
     "MazeEnv": ("left", "right", "up", "down"),
 }
-"""The names of the actions in order, by the class of the environment."""
+"""The names of the actions in order, by the class of the environment (`known_class`)."""
 
 SYMBOLS = {
     **{"left": "←", "right": "→", "up": "↑", "down": "↓"},
@@ -23,6 +25,18 @@ SYMBOLS = {
 
 TAXI_START, TAXI_GOAL, IN_TAXI = 0, 3, 4
 """The passenger and the destination in the picture of Taxi: from R to B."""
+
+
+def known_class(env: gymnasium.Env) -> str:
+    """Return the name of an environment's class if it is Gymnasium's or rltrain's own, else an empty text.
+
+    A class of somebody else's may have the same name, and a wrapper may change what an action does.
+    """
+    are_own = all(
+        type(layer).__module__.startswith(("gymnasium.", "rltrain.")) and not isinstance(layer, gymnasium.ActionWrapper)
+        for layer in layers(env)
+    )
+    return type(env.unwrapped).__name__ if are_own else ""
 
 
 def action_names(config: GymConfig, num_actions: int) -> tuple[str, ...]:
@@ -43,7 +57,7 @@ def policy_picture(config: GymConfig, policy: np.ndarray) -> str:
     """Return the actions of a policy, [S] int, drawn on the environment's grid. Empty if the grid is not known."""
     with opened(config) as env:
         base: Any = env.unwrapped
-        kind = type(base).__name__
+        kind = known_class(env)
         if kind not in ACTION_NAMES:
             return ""
         arrows = np.array([SYMBOLS[name] for name in ACTION_NAMES[kind]])[policy]
@@ -54,7 +68,7 @@ def policy_picture(config: GymConfig, policy: np.ndarray) -> str:
 
 def _kind(config: GymConfig) -> str:
     with opened(config) as env:
-        return type(env.unwrapped).__name__
+        return known_class(env)
 
 
 def _lake(base: Any, arrows: np.ndarray) -> str:

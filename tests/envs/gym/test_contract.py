@@ -16,6 +16,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from gymnasium import spaces
 from gymnasium.wrappers import OrderEnforcing
 from in_time import fails_after
@@ -311,13 +312,16 @@ def test_a_failing_close_is_a_warning(command, capfd):
         assert words in str(caught.value) and ID in str(caught.value)
 
 
+@pytest.mark.parametrize("kind", ["float", "torch"])
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_seed_reaches_the_global_generators_and_the_spaces(workers):
-    """Bug: seed=7 twice gives other episodes, as the environment draws from `random`, in its constructor too."""
+def test_a_seed_reaches_the_global_generators_and_the_spaces(workers, kind):
+    """Bug: seed=7 twice gives other episodes, as the environment draws from `random`, in its constructor too, or from
+    torch."""
 
     def rewards(seed):
         global_random.seed(seed)  # as a run does before it makes its environments
-        pool = registry.make_pool(GymConfig("x", id="wayward:Sloppy-v0", workers=workers), 2)
+        config = GymConfig("x", id="wayward:Sloppy-v0", kwargs={"kind": kind}, workers=workers)
+        pool = registry.make_pool(config, 2)
         pool.reset(seed)
         found = [pool.step(np.zeros(2, np.int64)).reward.tolist() for _ in range(9)]
         pool.close()
@@ -326,19 +330,25 @@ def test_a_seed_reaches_the_global_generators_and_the_spaces(workers):
     assert rewards(3) == rewards(3) != rewards(4)
 
 
-def test_an_evaluation_leaves_the_global_generators_as_they_were():
+@pytest.mark.parametrize("kind", ["float", "torch"])
+def test_an_evaluation_leaves_the_global_generators_as_they_were(kind):
     """Bug: training goes on with other numbers after an evaluation, so a run depends on how often it is evaluated."""
     states = []
 
     def policy(obs, greedy, generator):
-        states.append(random.getstate())
+        states.append(state())
         return np.zeros(len(obs), np.int64)
 
-    config = RunConfig(algo=A2CConfig(), env=GymConfig("x", id="wayward:Sloppy-v0"))
-    before = random.getstate(), np.random.get_state()[2]
+    def state():
+        if kind == "torch":
+            return torch.get_rng_state().numpy().tobytes()
+        return random.getstate(), np.random.get_state()[2]
+
+    config = RunConfig(algo=A2CConfig(), env=GymConfig("x", id="wayward:Sloppy-v0", kwargs={"kind": kind}))
+    before = state()
     play_episodes(config, SimpleNamespace(policy=policy), 2, 0, True)
     assert len(set(states)) == len(states) > 1, "the control: the environment draws from them"
-    assert (random.getstate(), np.random.get_state()[2]) == before
+    assert state() == before
 
 
 @pytest.mark.parametrize("how", ["other actions", "other shape"])

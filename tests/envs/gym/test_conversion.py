@@ -10,6 +10,7 @@ from small_runs import small
 
 from rltrain.config.environments import GymConfig
 from rltrain.envs import registry
+from rltrain.envs.gym.contract import Contract
 from rltrain.envs.gym.conversion import Conversion, far_actions
 from rltrain.envs.spaces import in_words
 from rltrain.envs.tabular.table import transition_table
@@ -174,6 +175,34 @@ def test_each_dimension_is_scaled_by_itself():
     found = conversion(action_space=space, scale_actions=None)
     assert found.action_space.low.tolist() == [-1, -np.inf, -1] and found.action_space.high.tolist() == [1, 3, 1]
     assert found.actions(np.array([[0.5, -7.0, 1.0]], np.float32)).tolist() == [[5.5, -7.0, 0.5]]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.filterwarnings("error")
+def test_the_largest_number_is_no_bound(dtype):
+    """Bug: high - low is infinite, so every scaled action was the upper bound."""
+    largest = np.finfo(dtype).max
+    widest = spaces.Box(-largest, largest, (2,), dtype)
+    assert not far_actions(widest)
+    found = conversion(observation_space=widest, action_space=widest, scale_actions=True)
+    assert found.actions(np.array([[0.5, -2]], np.float32)).tolist() == [[0.5, -2]]
+
+
+@pytest.mark.parametrize("dtype", [np.uint64, np.uint8, np.int8])
+def test_whole_numbers_of_any_dtype_stay_whole(dtype):
+    """Bugs: int64 + uint64 is a float64, so environments got the action 101.0; 100 + 100 is not an int8."""
+    theirs, several = (
+        spaces.Discrete(100, start=100, dtype=dtype), spaces.MultiDiscrete(np.full(2, 3, dtype), dtype, start=[1, 1])
+    )  # fmt: skip
+    found = conversion(observation_space=theirs, action_space=theirs)
+    (action,) = found.actions(np.array([1]))
+    assert (action, type(action)) == (101, int)
+    assert found.frames(np.array([101])).dtype == np.int64 and found.counted_from == (100, 100)
+    given = conversion(action_space=several).actions(np.array([[0, 2]]))
+    assert given.tolist() == [[1, 3]] and given.dtype == dtype
+    env = gymnasium.Env()
+    env.observation_space, env.action_space = theirs, theirs
+    assert Contract(env, "x").reset((dtype(100), {})) == 100
 
 
 @pytest.mark.parametrize("workers", [0, 2])

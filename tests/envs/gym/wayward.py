@@ -223,7 +223,7 @@ class Wayward(gymnasium.Env):
 
 class Sloppy(gymnasium.Env):
     """Right by value, not by type: everything that gymnasium allows and that is harmless. Reads the global generators
-    and the generator of its space."""
+    (of the kind torch, torch's alone) and the generator of its space."""
 
     def __init__(self, kind: str = "float") -> None:
         box = spaces.Box(-100, 100, (2,), np.float32)
@@ -231,6 +231,10 @@ class Sloppy(gymnasium.Env):
         self.kind, self.observation_space = kind, of_kind.get(kind, box)
         self.action_space = spaces.Discrete(2)
         self.world = random.random()
+        if kind == "torch":
+            import torch
+
+            self.torch = torch
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
@@ -240,6 +244,8 @@ class Sloppy(gymnasium.Env):
     def step(self, action):
         self.t += 1
         drawn = self.world + random.random() + np.random.random() + float(self.action_space.sample())
+        if self.kind == "torch":
+            drawn = float(self.torch.rand(1))
         rewards = [1, np.float32(drawn), np.array(2.0), np.bool_(True)]
         ended = np.array(self.t == 8) if self.t % 2 else np.bool_(self.t == 8)
         return self._obs(), rewards[self.t % 4], ended, int(self.t == 9), {}

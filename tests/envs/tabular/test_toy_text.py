@@ -1,10 +1,12 @@
 """Names and pictures, checked against the environments: what an arrow says must be what the action does."""
 
+import gymnasium
 import numpy as np
 import pytest
 
 from rltrain.config.environments import GymConfig
 from rltrain.envs.gym.make import make_env
+from rltrain.envs.gym.viewer import action_names as captions
 from rltrain.envs.tabular.table import optimal_q, transition_table
 from rltrain.envs.tabular.toy_text import action_names, policy_picture, state_names
 
@@ -76,3 +78,29 @@ def test_an_unknown_environment_has_numbers_and_no_picture():
     assert action_names(config, 2) == ("action_0", "action_1")
     assert state_names(config, 2) == ["0", "1"]
     assert policy_picture(config, np.zeros(2, int)) == ""
+
+
+class FrozenLakeEnv(gymnasium.Env):
+    """Somebody's own lake, whose actions are up, down, left and right."""
+
+    observation_space, action_space = gymnasium.spaces.Discrete(16), gymnasium.spaces.Discrete(4)
+
+
+class Turned(gymnasium.Wrapper):
+    """Turns the actions around."""
+
+
+def turned(kind):
+    lake = gymnasium.make("FrozenLake-v1")
+    return gymnasium.wrappers.TransformAction(lake, lambda action: 3 - action, None) if kind == "theirs" else kind(lake)
+
+
+@pytest.mark.parametrize("entry", [FrozenLakeEnv, lambda: turned("theirs"), lambda: turned(Turned)])
+def test_what_only_looks_like_a_known_environment_has_numbers_and_no_picture(entry, monkeypatch):
+    """Bugs: "left" for an action that goes up, in pictures, CSV, captions and exports; a maze of one's own ended the
+    training with an IndexError, after its last step."""
+    monkeypatch.setitem(gymnasium.registry, "Own-v0", gymnasium.envs.registration.EnvSpec("Own-v0", entry))
+    config = GymConfig("x", id="Own-v0")
+    assert action_names(config, 4) == ("action_0", "action_1", "action_2", "action_3") and captions(config) == ()
+    assert state_names(config, 2) == ["0", "1"] and policy_picture(config, np.zeros(16, int)) == ""
+    assert captions(LAKE) == ("left", "down", "right", "up"), "the control"
