@@ -15,7 +15,6 @@ import numpy as np
 from rltrain.errors import DiskError, disk_errors
 from rltrain.system import atomic
 
-
 SLOWEST_FPS = 1.0
 """The fewest pictures per second of a screen. An environment whose steps are hours asks for fewer, which no GIF can say
 and nobody would watch."""
