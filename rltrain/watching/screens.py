@@ -162,7 +162,10 @@ class Gif:
 
 
 class Window:
-    """A pygame window that shows pictures at the given speed, but not below SLOWEST_FPS. Escape or closing the window ends the play."""
+    """A pygame window that shows pictures at the given speed, if it is not below SLOWEST_FPS.
+
+    Escape or closing the window ends the play.
+    """
 
     def __init__(self, title: str, fps: float) -> None:
         os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
