@@ -136,7 +136,8 @@ class CheckedPool:
         # The episode of an environment that was replaced, or hangs while the run stops, is not in the statistics.
         if missing and self._num_restarts == restarts and not is_stopping():
             raise _breach(self._family, f"environment {min(missing)} is reset without an Episode", "in episodes")
-        return TimeStep(*(getattr(step, name).copy() for name in ("obs", "next_obs", "reward", *_FLAGS)), episodes)
+        copies = {name: getattr(step, name).copy() for name in ("obs", "next_obs", "reward", *_FLAGS)}
+        return TimeStep(**copies, episodes=episodes)
 
     def _episode(self, episode: Any) -> Episode:
         """Return an Episode with Python's numbers, which metrics and checkpoints can hold."""
