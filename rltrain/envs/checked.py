@@ -1,6 +1,5 @@
 """Check that the pool of a plugin's own environment family returns what the protocol of pools says."""
 
-import dataclasses
 import json
 from collections.abc import Callable
 from typing import Any
@@ -48,8 +47,8 @@ def check_spaces(found: Any, family: str) -> tuple[gymnasium.Space, gymnasium.Sp
 class CheckedPool:
     """A pool whose every result is checked: types, shapes and dtypes, states, flags, and the episodes that have ended.
 
-    A check takes some microseconds. What is not finite passes: `Stepper` stops it with an error of its own. Observations
-    are copied, because a pool may fill the same array in each step.
+    A check takes some microseconds. What is not finite passes: `Stepper` stops it with an error of its own. Arrays are
+    copied, because a pool may fill the same ones in each step.
     """
 
     def __init__(self, pool: Pool, family: str, num_envs: int, stack_num: int | None = None) -> None:
@@ -125,9 +124,7 @@ class CheckedPool:
         if (step.terminated & step.truncated).any():
             raise _breach(self._family, "an episode is terminated and truncated at once", "one of the two at most")
         if (step.first & ~(step.terminated | step.truncated)).any():
-            raise _breach(
-                self._family, "an episode is reset without an end", "terminated or truncated where it is first"
-            )
+            raise _breach(self._family, "an episode is reset without an end", "terminated or truncated with first")
         if (step.truncated & ~step.first).any():
             raise _breach(self._family, "an episode is truncated without first", "first where a reset followed")
         changed = (step.obs != step.next_obs).reshape(self.num_envs, -1).any(axis=1) & ~step.first
@@ -138,10 +135,9 @@ class CheckedPool:
         missing = set(np.flatnonzero(step.first).tolist()) - {episode.env_index for episode in episodes}
         # The episode of an environment that was replaced, or hangs while the run stops, is not in the statistics.
         if missing and self._num_restarts == restarts and not is_stopping():
-            raise _breach(
-                self._family, f"environment {min(missing)} is reset without an Episode in episodes", "one each"
-            )
-        return dataclasses.replace(step, obs=step.obs.copy(), next_obs=step.next_obs.copy(), episodes=episodes)
+            raise _breach(self._family, f"environment {min(missing)} is reset without an Episode", "in episodes")
+        copies = {name: getattr(step, name).copy() for name in ("obs", "next_obs", "reward", *_FLAGS)}
+        return TimeStep(**copies, episodes=episodes)
 
     def _episode(self, episode: Any) -> Episode:
         """Return an Episode with Python's numbers, which metrics and checkpoints can hold."""

@@ -11,6 +11,7 @@ import gymnasium
 
 from rltrain.config.environments import config_class
 from rltrain.envs import checked
+from rltrain.envs.ending import EndingPool
 from rltrain.envs.pool import Pool
 from rltrain.envs.viewer import Viewer
 from rltrain.errors import ConfigError, EnvironmentFailure, printable
@@ -25,7 +26,8 @@ MODULES: dict[str, str] = {
 
 It may have `settle(config, action_space)`, `action_names(config)` and `counted_from(config)`, which the functions below
 describe, and
-`missing_limit(config)`: what is missing, in words, if episodes have no time limit, or None.
+`missing_limit(config)`: what is missing, in words, if episodes have no time limit, or None. `known_limit(config)`: a
+time limit in agent steps that is declared, but that a wrapper of the environment's own may hide, or None.
 """
 
 _OURS = frozenset(MODULES)
@@ -90,6 +92,19 @@ def make_pool(config: Any, num_envs: int, first_index: int = 0) -> Pool:
         with contextlib.suppress(Exception):  # what is told is what is wrong with it
             pool.close()
         raise
+
+
+def make_ending_pool(config: Any, num_envs: int, first_index: int = 0) -> Pool:
+    """`make_pool` for episodes that must end. config: of `bounded`.
+
+    An episode that goes on past the known limit and NO_END_STEPS is cut.
+    """
+    pool = make_pool(config, num_envs, first_index)
+    known_limit = getattr(_module(config), "known_limit", None)
+    if known_limit is None and config.family in _OURS:
+        return pool  # these families count the steps or frames themselves
+    known = known_limit(config) if known_limit else getattr(config, "max_episode_steps", None)
+    return EndingPool(pool, max(known or 0, NO_END_STEPS), config.name)
 
 
 def make_viewer(config: Any) -> Viewer:

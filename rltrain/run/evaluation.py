@@ -64,7 +64,7 @@ def play_episodes(
     played: list[list[tuple[float, int]]] = [[] for _ in range(num_envs)]
     generator = np.random.default_rng([seed, 1])
     global_random.seed(seed)  # constructors may read them
-    pool = registry.make_pool(ending_env(config), num_envs)
+    pool = registry.make_ending_pool(ending_env(config), num_envs)
     try:
         check_made_for(pool, made_for)
         stack = FrameStack(num_envs, pool.frame_space, pool.stack_num)

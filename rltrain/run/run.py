@@ -144,8 +144,11 @@ class Run:
         if self._pool is None:
             # Constructors may read them. Each process has its own.
             global_random.seed(self.env_seed() + self.share.first)
-            env = registry.bounded(self.config.env) if self.config.algo.plays_whole_episodes else self.config.env
-            self._pool = registry.make_pool(env, self.share.count, self.share.first)
+            if self.config.algo.plays_whole_episodes:
+                env, make = registry.bounded(self.config.env), registry.make_ending_pool
+            else:
+                env, make = self.config.env, registry.make_pool
+            self._pool = make(env, self.share.count, self.share.first)
             signals.keep_process()
         return self._pool
 

@@ -15,7 +15,6 @@ import numpy as np
 from rltrain.errors import DiskError, disk_errors
 from rltrain.system import atomic
 
-
 SLOWEST_FPS = 1.0
 """The fewest pictures per second of a screen. An environment whose steps are hours asks for fewer, which no GIF can say
 and nobody would watch."""
@@ -163,7 +162,10 @@ class Gif:
 
 
 class Window:
-    """A pygame window that shows pictures at the given speed, but not below SLOWEST_FPS. Escape or closing the window ends the play."""
+    """A pygame window that shows pictures at the given speed, if it is not below SLOWEST_FPS.
+
+    Escape or closing the window ends the play.
+    """
 
     def __init__(self, title: str, fps: float) -> None:
         os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")

@@ -42,7 +42,7 @@ def watch(
     is_true = True
     env = ending_env(config)
     with (
-        closing(registry.make_pool(env, 1)) as pool,
+        closing(registry.make_ending_pool(env, 1)) as pool,
         closing(registry.make_viewer(env)) as viewer,
         closing(make_screen(viewer.fps)) as screen,
     ):

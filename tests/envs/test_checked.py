@@ -171,11 +171,12 @@ def test_an_end_without_an_episode_is_code_4_unless_the_environment_was_replaced
 
 def test_a_pool_may_fill_the_same_array_each_time(play):
     """Bug: the replay held the second frame of every episode in the place of its first."""
-    state = np.zeros(B, np.int64)
+    state, reward = np.zeros(B, np.int64), np.zeros(B, np.float32)
 
     def change(step):
         state[:] += 1
-        return replace(step, obs=state, next_obs=state)
+        reward[:] += 1
+        return replace(step, obs=state, next_obs=state, reward=reward)
 
     first, second = play(obs=state, change=change)
-    assert (first.obs[0], first.next_obs[0], second.obs[0]) == (1, 1, 2)
+    assert (first.obs[0], first.next_obs[0], first.reward[0], second.obs[0], second.reward[0]) == (1, 1, 1, 2, 2)

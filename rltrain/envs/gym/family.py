@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 
 from rltrain.config.environments import GymConfig
-from rltrain.envs.gym.make import counted_from, missing_limit, settle, spaces
+from rltrain.envs.gym.make import counted_from, known_limit, missing_limit, settle, spaces
 from rltrain.envs.pool import Pool
 from rltrain.envs.viewer import Viewer
 
-__all__ = ["action_names", "counted_from", "make_pool", "make_viewer", "missing_limit", "settle", "spaces"]
+__all__ = [
+    "action_names", "counted_from", "known_limit", "make_pool", "make_viewer", "missing_limit", "settle", "spaces",
+]  # fmt: skip
 
 
 def make_pool(config: GymConfig, num_envs: int, first_index: int = 0) -> Pool:

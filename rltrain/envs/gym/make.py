@@ -171,18 +171,24 @@ def missing_limit(config: GymConfig) -> str | None:
 
     Raises what `make_env` raises.
     """
+    return None if known_limit(config) else f"'{config.id}' has no time limit"
+
+
+def known_limit(config: GymConfig) -> int | None:
+    """Return the time limit of the configuration, the registration or a wrapper, in agent steps; None without one.
+
+    Raises what `make_env` raises.
+    """
     spec = gymnasium.registry.get(config.id.rpartition(":")[2])
-    is_registered = spec is not None and spec.max_episode_steps is not None
-    if config.max_episode_steps is not None or is_registered or _facts(config).has_limit:
-        return None
-    return f"'{config.id}' has no time limit"
+    registered = spec.max_episode_steps if spec is not None else None
+    return config.max_episode_steps or registered or _facts(config).limit
 
 
 class _Facts(NamedTuple):
     """What an environment declares."""
 
     actions: gymnasium.Space
-    has_limit: bool
+    limit: int | None
 
 
 _seen: dict[str, _Facts] = {}
@@ -202,7 +208,7 @@ def _facts(config: GymConfig) -> _Facts:
 
 def _note(env: gymnasium.Env, config: GymConfig) -> None:
     with guard.environment_code(config.id):
-        _seen[_key(config)] = _Facts(env.action_space, time_limit(env) is not None)
+        _seen[_key(config)] = _Facts(env.action_space, time_limit(env))
 
 
 def _hint(env_id: str) -> str:

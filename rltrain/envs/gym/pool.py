@@ -49,7 +49,9 @@ class GymPool:
         self.frame_space, self.action_space = self._conversion.frame_space, self._conversion.action_space
         self.stack_num = config.stack_num
         unwrapped = [without_limit(env) for env in self._envs]
-        self._inner, self._limits = [inner for inner, _ in unwrapped], [limit for _, limit in unwrapped]
+        self._inner = [inner for inner, _ in unwrapped]
+        # gymnasium puts the wrappers of a registration around the time limit, which they may hide.
+        self._limits = [limit or config.max_episode_steps or 0 for _, limit in unwrapped]
         self._first_index = first_index
         # The shape and dtype of raw observations, before the conversion to frames.
         raw_shape = env.observation_space.shape or ()

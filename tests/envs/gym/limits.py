@@ -31,6 +31,16 @@ class Walk(gymnasium.Env):
         return np.zeros((40, 40, 3), np.uint8)
 
 
+class Continuing(gymnasium.Wrapper):
+    """Starts the next round by itself, and hides the end of each."""
+
+    def step(self, action):
+        obs, reward, terminated, truncated, info = self.env.step(action)
+        if terminated or truncated:
+            obs, _ = self.env.reset()
+        return obs, reward, False, False, info
+
+
 class Paid(TimeLimit):
     """A time limit that also pays for the way."""
 
@@ -47,3 +57,7 @@ gymnasium.register("Varied-v0", lambda: TimeLimit(Walk(), next(_lengths)), order
 gymnasium.register("Outer-v0", Walk, max_episode_steps=7)
 gymnasium.register("Paid-v0", lambda: Paid(Walk(), 5), max_episode_steps=20)
 gymnasium.register("Twice-v0", lambda: gymnasium.make("Outer-v0"), max_episode_steps=20)
+gymnasium.register("Continuing-v0", lambda **given: Continuing(TimeLimit(Walk(**given), 5)))
+gymnasium.register(
+    "Around-v0", Walk, additional_wrappers=(gymnasium.envs.registration.WrapperSpec("x", "limits:Continuing", {}),)
+)

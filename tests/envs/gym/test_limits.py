@@ -8,7 +8,7 @@ import pytest
 from small_runs import small
 
 from rltrain.config.environments import DoomConfig, GymConfig
-from rltrain.envs import registry
+from rltrain.envs import ending, registry
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +35,7 @@ def episode(config):
         ("Inner", None, [(5, 5.0)]), ("Inner", 3, [(3, 3.0)]), ("Inner", 50, [(5, 5.0)]), ("Factory", None, [(5, 5.0)]),
         ("Outer", None, [(7, 7.0)]), ("Outer", 30, [(30, 30.0)]), ("Paid", None, [(5, 15.0)]),
         ("Twice", None, [(7, 7.0)]),
-        ("Endless", None, []), ("Endless", 4, [(4, 4.0)]),
+        ("Endless", None, []), ("Endless", 4, [(4, 4.0)]), ("Continuing", 8, [(8, 8.0)]), ("Around", 8, [(8, 8.0)]),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("workers", [0])
@@ -99,6 +99,35 @@ def test_a_run_without_end_ends(algo, command, monkeypatch):
     if algo == "ppo":
         assert len((trained.folder / "episodes.csv").read_text().splitlines()) == 1, "training itself has no limit"
         assert "score 25 in 25 steps" in command("play", "last", "env.id=limits:Endless-v0", "video=true").out
+
+
+@pytest.mark.parametrize("algo", ["ppo", "reinforce"])
+def test_a_limit_that_a_wrapper_hides_is_no_end(algo, command, monkeypatch):
+    """Bug: the first evaluation, REINFORCE's first batch or `play` goes on for ever."""
+    monkeypatch.setattr(registry, "NO_END_STEPS", 25)
+    monkeypatch.setattr(ending, "_told", set())
+    args = [*small(algo, "gym"), "env.id=limits:Continuing-v0", "total_steps=128", "eval_every_steps=0"]
+    trained = command(*args)
+    assert trained.code == 0, trained.err
+    assert trained.err.count("had no end after 25 steps and was cut") == 1
+    assert trained.json("result.json")["final"]["mean_reward"] == 25
+    if algo == "ppo":
+        assert "score 25 in 25 steps" in command("play", "last", "env.id=limits:Continuing-v0", "video=true").out
+
+
+def test_what_follows_on_a_cut_is_counted_from_there():
+    """Bugs: an episode that is counted twice; one that ends at its limit is cut as well."""
+
+    def reached(steps):
+        pool = ending.EndingPool(registry.make_pool(GymConfig("x", id="limits:Outer-v0"), 2), steps, "x")
+        pool.reset(0)
+        taken = [pool.step(np.zeros(2, np.int64)) for _ in range(14)]
+        pool.close()
+        assert all(((step.terminated | step.truncated) == step.first).all() for step in taken)
+        return [(each.length_steps, each.reward) for step in taken for each in step.episodes if each.env_index]
+
+    assert reached(7) == [(7, 7.0), (7, 7.0)]
+    assert reached(3) == [(3, 3.0), (3, 3.0), (1, 1.0)] * 2
 
 
 @pytest.mark.parametrize("reward", ["nan", "inf"])
