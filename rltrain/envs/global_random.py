@@ -4,9 +4,12 @@ import contextlib
 import random
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+
+_numpy: Any = np.random
+"""Its types do not tell of bit generators."""
 
 
 def seed(number: int) -> None:
@@ -42,16 +45,32 @@ def preserved() -> Iterator[None]:
         _restore(states)
 
 
-def _states() -> tuple[Any, Any, Any]:
+class _States(NamedTuple):
+    python: Any
+    bits: Any
+    """NumPy's bit generator, which an environment may have set."""
+    numpy: Any
+    torch: Any
+    """None if torch was not imported."""
+
+
+def _states() -> _States:
     generator = _of_torch()
-    return random.getstate(), np.random.get_state(), None if generator is None else generator.get_state()
+    return _States(
+        random.getstate(),
+        _numpy.get_bit_generator(),
+        _numpy.get_state(legacy=False),
+        None if generator is None else generator.get_state(),
+    )
 
 
-def _restore(states: tuple[Any, Any, Any]) -> None:
-    random.setstate(states[0])
-    np.random.set_state(states[1])
-    if states[2] is not None:  # else torch was not imported then
-        _of_torch().set_state(states[2])
+def _restore(states: _States) -> None:
+    random.setstate(states.python)
+    if _numpy.get_bit_generator() is not states.bits:
+        _numpy.set_bit_generator(states.bits)
+    _numpy.set_state(states.numpy)
+    if states.torch is not None:
+        _of_torch().set_state(states.torch)
 
 
 def _of_torch() -> Any:

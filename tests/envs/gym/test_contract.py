@@ -654,3 +654,21 @@ def test_a_plugin_that_raises_is_named_with_its_place(command, monkeypatch, tmp_
             f"your module '{name}' raised" in outcome.last_line and f"{name}.py, line 10, in train" in outcome.last_line
         )
         assert outcome.json("status.json")["exit_code"] == 4
+
+
+def test_another_bit_generator_of_numpy_is_put_back():
+    """Bug: "state must be for a PCG64 RNG", a bug in rltrain, after an evaluation whose environment had set one."""
+    ours, before = np.random.get_bit_generator(), np.random.get_state(legacy=False)
+    try:
+        wanted = np.random.random(3)
+        np.random.set_state(before)
+        with global_random.preserved():
+            np.random.set_bit_generator(np.random.PCG64(1))
+            with global_random.preserved():
+                global_random.seed(3)
+                inside = np.random.random()
+            global_random.seed(3)
+            assert np.random.random() == inside, "the environment's own is seeded, too"
+        assert (np.random.random(3) == wanted).all()
+    finally:
+        np.random.set_bit_generator(ours)
