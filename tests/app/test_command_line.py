@@ -19,7 +19,7 @@ from rltrain.config import saved
 from rltrain.system import inside
 
 TABLE = ["algo=q_learning", "env=maze"]
-gymnasium.register("Taking-v0", lambda **kwargs: gymnasium.make("CartPole-v1"), max_episode_steps=9)
+gymnasium.register("Any-v0", lambda **kwargs: gymnasium.make("CartPole-v1"), max_episode_steps=9)
 
 
 @pytest.fixture
@@ -168,7 +168,7 @@ def test_a_text_is_not_read_as_a_number(key, text, compose):
 
 def test_a_number_with_an_exponent_stays_a_fraction_for_an_environment(compose, tmp_path):
     """Bug: env.kwargs.start=1e3 was the integer 1000, and an array of it lost its fractions."""
-    kwargs = compose("algo=dqn", "env=gym", "env.id=Taking-v0", "env.kwargs.a=1e3", "env.kwargs.b='x,1e3'").env.kwargs
+    kwargs = compose("algo=dqn", "env=gym", "env.id=Any-v0", "env.kwargs.a=1e3", "env.kwargs.b='x,1e3'").env.kwargs
     assert repr(kwargs) == "{'a': 1000.0, 'b': 'x,1e3'}"
 
 
@@ -194,14 +194,14 @@ def test_a_shaping_that_is_typed_replaces_that_of_the_tuned_settings(compose, tm
 def test_names_in_a_mapping_of_a_file_stay_texts(mapping, compose, tmp_path):
     """Bug: {"1": 5} reached the environment as {1: 5}, in which it found no "1"."""
     path = tmp_path / "my.yaml"
-    path.write_text(f"algo: dqn\nenv: {{name: gym, id: Taking-v0, kwargs: {{m: {mapping}}}}}\n")
+    path.write_text(f"algo: dqn\nenv: {{name: gym, id: Any-v0, kwargs: {{m: {mapping}}}}}\n")
     assert compose(f"config={path}").env.kwargs == {"m": yaml.safe_load(mapping)}
 
 
 @pytest.mark.parametrize("mapping", ['{"x,y": 1}', '[{"1": 5}]', '{"0.5": 1}', '{"1": 5, "a.b": 6}'])
 def test_names_in_a_file_that_cannot_be_handed_on_are_refused(mapping, compose, tmp_path):
     path = tmp_path / "my.yaml"
-    path.write_text(f"algo: dqn\nenv: {{name: gym, id: Taking-v0, kwargs: {{m: {mapping}}}}}\n")
+    path.write_text(f"algo: dqn\nenv: {{name: gym, id: Any-v0, kwargs: {{m: {mapping}}}}}\n")
     outcome = compose(f"config={path}")
     assert outcome.code == 2 and "a name in it is no plain word" in outcome.last_line
 
@@ -282,8 +282,8 @@ def test_a_game_has_one_meaning_in_every_form(compose, tmp_path):
 
 def test_an_own_file_with_a_date_that_does_not_exist_can_be_changed(compose, mine):
     """Bug: "month must be in 1..12", a bug in rltrain."""
-    mine("env/mine.yaml", "defaults: [gym_schema, _self_]\nid: Taking-v0\nname: mine\nkwargs: {version: 2026-13-01}\n")
-    config = compose("--config-dir", "conf", "algo=dqn", "env=mine", "env.id=Taking-v0")
+    mine("env/mine.yaml", "defaults: [gym_schema, _self_]\nid: Any-v0\nname: mine\nkwargs: {version: 2026-13-01}\n")
+    config = compose("--config-dir", "conf", "algo=dqn", "env=mine", "env.id=Any-v0")
     assert config.env.kwargs == {"version": "2026-13-01"}
 
 
@@ -297,7 +297,7 @@ def test_a_text_is_read_back_from_the_run_as_a_text(text, command):
 
 def test_names_that_are_numbers_are_the_same_in_a_sweep_or_refused(compose, command):
     """Bugs: {1: 5} was {"1": 5} in each job of a sweep; a run with {0.5: 1} could not be read any more."""
-    words = ["algo=dqn", "env=gym", "env.id=Taking-v0"]
+    words = ["algo=dqn", "env=gym", "env.id=Any-v0"]
     outcome = command("-m", *words, "seed=0,1", "env.kwargs.prices={1:5,2:7}")
     assert outcome.code == 2 and "numbers as names; env.kwargs" in outcome.last_line, outcome.err
     assert compose(*words, "env.kwargs.prices={1:5,2:7}").env.kwargs == {"prices": {1: 5, 2: 7}}
@@ -306,7 +306,7 @@ def test_names_that_are_numbers_are_the_same_in_a_sweep_or_refused(compose, comm
 
 HOSTILE = [
     '"+hydra.callbacks.x": {_target_: os.system, command: "touch HERE"}\n',
-    "plugins: [planted]\n",
+    "plugins: [posing]\n",
     '"--config-dir": x\n',
 ]
 
@@ -317,8 +317,8 @@ def test_a_run_that_poses_as_a_file_of_ones_own_runs_nothing(way, line, command,
     """Bug: a config.yaml without `family` was read as the user's own: it imported modules and called any function."""
     folder = command(*TABLE, "total_steps=50", *QUICK).folder
     (folder / "config.yaml").write_text(f"algo: q_learning\nenv: maze\ntotal_steps: 50\n{line}")
-    (tmp_path / "planted.py").write_text("open('HERE', 'w').close()")
-    monkeypatch.delitem(sys.modules, "planted", raising=False)
+    (tmp_path / "posing.py").write_text("open('HERE', 'w').close()")
+    monkeypatch.delitem(sys.modules, "posing", raising=False)
     monkeypatch.syspath_prepend(tmp_path)
     path = {"reproduce": folder, "folder": f"config={folder}", "file": f"config={folder / 'config.yaml'}"}[way]
     outcome = command(*(["reproduce", path] if way == "reproduce" else [path]))
