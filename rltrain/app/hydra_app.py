@@ -33,6 +33,7 @@ from rltrain.app.resolve import SHORTHANDS, resolve
 from rltrain.config import plugin_modules
 from rltrain.config.algorithms import ALGOS
 from rltrain.config.environments import ENVIRONMENTS, config_class
+from rltrain.config.groups import settings_classes
 from rltrain.config.network import NetworkConfig
 from rltrain.config.run import RunConfig
 from rltrain.config.runtime import RUNTIMES, LocalConfig, RayLauncherConfig
@@ -302,12 +303,7 @@ def _refuse_additions(values: Any, argv: list[str]) -> None:
 
 def _nearest_schema(group: str, values: dict[str, Any]) -> str:
     """Return the name of the schema that has the most of the given keys; of several, the one that they name."""
-    groups: dict[str, dict[str, Any]] = {
-        "algo": {**ALGOS},
-        "env": {family: config_class(family) for family in ENVIRONMENTS},
-        "network": {"network": NetworkConfig},
-    }
-    schemas = groups[group]
+    schemas = settings_classes()[group]
     named = {str(values.get(key)) for key in ("name", "family", "like")}
 
     def fit(name: str) -> tuple[int, bool]:

@@ -30,6 +30,7 @@ from rltrain.app.resolve import resolve
 from rltrain.config import plugin_modules
 from rltrain.config.run import RunConfig
 from rltrain.config.runtime import RayLauncherConfig
+from rltrain.config.saved import is_plain
 from rltrain.errors import ConfigError, RltrainError, disk_errors
 from rltrain.run import own_code
 from rltrain.system import atomic, inside, process, terminal
@@ -192,7 +193,7 @@ class Sweeper(HydraSweeper):
                 try:
                     config = dataclasses.replace(_settings[0](plain, _command), skip_done=False, fail_fast=False)
                     values = dataclasses.asdict(config)
-                    if not all(isinstance(name, str) for name in _names(values)):  # JSON would make texts of them
+                    if not is_plain(values, names=[str]):  # JSON would make texts of numbers
                         what = "the plan of a sweep holds no mapping with numbers as names"
                         raise ConfigError(what, "env.kwargs", "use texts as names, or train each job by itself")
                     job.config = json.loads(json.dumps(values))
@@ -308,16 +309,6 @@ def _current(composed: DictConfig) -> Iterator[None]:
         yield
     finally:
         HydraConfig.instance().cfg = before
-
-
-def _names(value: Any) -> Iterator[Any]:
-    """Yield the names in all mappings of a plain value."""
-    if isinstance(value, dict):
-        yield from value
-        value = list(value.values())
-    if isinstance(value, list | tuple):
-        for item in value:
-            yield from _names(item)
 
 
 def _pairs(overrides: list[str]) -> list[tuple[str, str]]:

@@ -13,11 +13,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, IntegerNode, OmegaConf
 
 from rltrain.app.paths import CONFIGS, FOLDER_OPTIONS
-from rltrain.config.algorithms import ALGOS
-from rltrain.config.environments import ENVIRONMENTS, config_class
-from rltrain.config.network import NetworkConfig
-from rltrain.config.run import RunConfig
-from rltrain.config.runtime import RUNTIMES
+from rltrain.config.groups import settings_classes
 from rltrain.errors import ConfigError
 
 _WITH_VALUE = (*FOLDER_OPTIONS, "--config-path", "-cp", "--config-name", "-cn", "--package", "-p", "--cfg", "-c")
@@ -185,17 +181,10 @@ def _is_number(text: str) -> bool:
 @functools.cache
 def _texts() -> set[str]:
     """Return the keys of the settings that are texts, such as `name` and `env.id`."""
-    groups = {
-        "": [RunConfig],
-        "algo.": ALGOS.values(),
-        "env.": [config_class(family) for family in ENVIRONMENTS],
-        "network.": [NetworkConfig],
-        "runtime.": RUNTIMES.values(),
-    }
     return {
-        prefix + name
-        for prefix, schemas in groups.items()
-        for schema in schemas
+        f"{group}.{name}" if group else name
+        for group, schemas in settings_classes().items()
+        for schema in schemas.values()
         for name, hint in typing.get_type_hints(schema).items()
         if hint in (str, str | None)
     }
@@ -203,6 +192,5 @@ def _texts() -> set[str]:
 
 def _mappings() -> set[str]:
     """Return the environment settings that are mappings: `shaping`, `kwargs`."""
-    schemas = [config_class(family) for family in ENVIRONMENTS]
-    hints = [item for schema in schemas for item in typing.get_type_hints(schema).items()]
+    hints = [item for schema in settings_classes()["env"].values() for item in typing.get_type_hints(schema).items()]
     return {name for name, hint in hints if typing.get_origin(hint) is dict}

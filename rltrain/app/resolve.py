@@ -188,8 +188,7 @@ def _check_network(config: RunConfig, frame_space: Any) -> None:
     num_bytes = _FLOAT_BYTES * num_parameters * 3  # the weights, their gradients, and a moment of the optimizer
     if num_bytes > ram.free_bytes() and _has_accelerator(config.device):
         num_bytes //= 3  # the weights alone are made in the computer's memory
-    what, fix = f"a network of {num_parameters:,} parameters", "use smaller layers: network.hidden_sizes=[64,64]"
-    ram.require(num_bytes, what, "network.hidden_sizes", fix)
+    ram.require(num_bytes, f"a network of {num_parameters:,} parameters", *network_config.SMALLER_LAYERS)
 
 
 def _frames_on_device(config: RunConfig, frame_space: Any) -> bool:

@@ -17,6 +17,7 @@ from typing import Any
 
 from rltrain.algos import registry as algorithms
 from rltrain.config import plugin_modules
+from rltrain.config.network import SMALLER_LAYERS
 from rltrain.config.run import RunConfig
 from rltrain.envs import patience
 from rltrain.errors import (
@@ -236,7 +237,7 @@ def _smaller(config: RunConfig, host: bool) -> tuple[str, str]:
     """Return the key that determines the memory use, and advice to halve it. host: host memory ran out."""
     algo, num_envs = config.algo, config.algo.num_envs
     if config.network.name == "mlp" and max(config.network.hidden_sizes) > _WIDE:
-        return "network.hidden_sizes", "use smaller layers: network.hidden_sizes=[64,64]"
+        return SMALLER_LAYERS
     if host and hasattr(algo, "replay_capacity"):
         return "algo.replay_capacity", f"use algo.replay_capacity={algo.replay_capacity // 2}"
     if num_envs == 1:

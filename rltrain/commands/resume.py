@@ -14,9 +14,7 @@ from rltrain.app.resolve import check_device, check_environment, check_runtime
 from rltrain.app.train import resume
 from rltrain.commands.arguments import RUN_KEYS, is_setting, load_config, refuse_imports, split, truth, whole_number
 from rltrain.config import saved as saved_config
-from rltrain.config.algorithms import ALGOS
-from rltrain.config.environments import ENVIRONMENTS
-from rltrain.config.network import NetworkConfig
+from rltrain.config.groups import settings_classes
 from rltrain.config.run import RunConfig
 from rltrain.config.runtime import RUNTIMES, RayLauncherConfig, refuse_places
 from rltrain.errors import ConfigError
@@ -171,11 +169,5 @@ def _plain(key: str, text: str) -> Any:
 def _is_setting(key: str) -> bool:
     """Return True if the key is a setting of some run."""
     group, _, name = key.rpartition(".")
-    schemas = {
-        "": [RunConfig],
-        "algo": ALGOS.values(),
-        "env": ENVIRONMENTS.values(),
-        "network": [NetworkConfig],
-        "runtime": RUNTIMES.values(),
-    }
-    return any(name in vars(owner)["__dataclass_fields__"] for owner in schemas.get(group, []))
+    schemas = settings_classes().get(group, {}).values()
+    return any(name == field.name for schema in schemas for field in dataclasses.fields(schema))

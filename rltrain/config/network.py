@@ -15,6 +15,10 @@ OWN: dict[str, Callable[..., Any]] = {}
 """Functions that return the layers of a plugin's network, by name. Networks for pixels are in SMALLEST_FRAME too."""
 
 
+SMALLER_LAYERS = "network.hidden_sizes", "use smaller layers: network.hidden_sizes=[64,64]"
+"""The key and the advice where an mlp is too large for the memory."""
+
+
 def names() -> tuple[str, ...]:
     """Return the names of all networks."""
     return tuple(dict.fromkeys(("auto", "table", "mlp", *SMALLEST_FRAME, *OWN)))

@@ -11,6 +11,7 @@ import re
 import shlex
 import types
 import typing
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
@@ -198,11 +199,14 @@ def _matches(value: Any, hint: Any) -> bool:
     return isinstance(value, hint)
 
 
-def is_plain(value: Any) -> bool:
-    """Return True for a value of JSON. YAML also knows dates, bytes and sets, which no setting takes."""
+def is_plain(value: Any, names: Collection[type] = (str, int)) -> bool:
+    """Return True for a value of JSON, or of YAML with whole numbers as names of a mapping, if all are numbers.
+
+    YAML also knows dates, bytes and sets, which no setting takes. names: the types that names may have.
+    """
     if isinstance(value, dict):
         kinds = {type(key) for key in value}
-        return len(kinds) <= 1 and kinds <= {str, int} and all(map(is_plain, value.values()))
+        return len(kinds) <= 1 and kinds <= {*names} and all(is_plain(item, names) for item in value.values())
     if isinstance(value, list):
-        return all(map(is_plain, value))
+        return all(is_plain(item, names) for item in value)
     return value is None or isinstance(value, bool | int | float | str)

@@ -93,7 +93,7 @@ def made(monkeypatch):
         env = GymConfig("cartpole", id="CartPole-v1")
         algo = IMPALAConfig(num_envs=4)
         config = RunConfig(algo, env, NetworkConfig("mlp"), device="cpu", runtime=runtime)
-        fleet = RayFleet(config, None, 20, 7, lambda: stopping, drops)
+        fleet = RayFleet(config, None, 20, 7, lambda: stopping, drops, None)
         fleet.publish(np.zeros(3, np.float32), 0)
         return fleet, ray
 

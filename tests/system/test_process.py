@@ -140,3 +140,18 @@ def test_too_little_address_space_is_code_6(tmp_path):
     assert done.returncode == 6, done.stderr
     assert done.stderr.splitlines()[-1].startswith("rltrain: error: out of memory")
     assert done.stderr.splitlines()[-1].endswith("raise the limit: ulimit -v unlimited")
+
+
+def test_every_command_has_the_same_hashes(tmp_path):
+    """Bug: an environment that takes its actions from a set of words had others in a resumed run, and in A3C's
+    evaluations others than in its workers."""
+    (tmp_path / "orders.py").write_text("print('order', *{f'word {i}' for i in range(20)})\n")
+
+    def order(hash_seed=None):
+        env = {key: value for key, value in os.environ.items() if key != "PYTHONHASHSEED"}
+        env |= {"PYTHONHASHSEED": hash_seed} if hash_seed else {}
+        command = [sys.executable, "-m", "rltrain", "list", "algos", "plugins=[orders]"]
+        told = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=True).stdout
+        return next(line for line in told.splitlines() if line.startswith("order"))
+
+    assert order() == order() == order("0") != order("3")

@@ -153,7 +153,7 @@ class RayFleet:
         seed: int,
         stopping: Callable[[], bool],
         drops: bool,
-        made_for: list[str] | None = None,
+        made_for: list[str] | None,
     ) -> None:
         """Start or join Ray, and start the actors, without waiting for them.
 
