@@ -104,7 +104,7 @@ class Contract:
             self._check_dtype(array, method)
         if in_space:
             self._look_at_bounds(array)
-            if array.itemsize > 4 and np.abs(array).max() > _EXACT:
+            if array.itemsize >= 4 and array.dtype != np.float32:
                 self._tell_of_rounding(array)
         return array
 
@@ -132,10 +132,12 @@ class Contract:
 
     def _tell_of_rounding(self, array: np.ndarray) -> None:
         """Warn once about numbers that float32, which networks compute in, cannot tell apart, such as time stamps."""
-        largest = np.float32(np.abs(array).max())
-        if np.isfinite(largest) and np.any(array.astype(np.float32) != array):
-            what = f"returned {array.max()} in an observation; networks compute in float32, where the next number is"
-            self._tell("rounding", f"{what} {np.spacing(largest):g} away: subtract a start, or scale it")
+        sizes = np.abs(array.astype(np.float64))
+        largest = np.float32(sizes.max())
+        if largest > _EXACT and np.isfinite(largest) and np.any(array.astype(np.float32) != array):
+            what = f"returned {array.flat[sizes.argmax()]} in an observation; networks compute in float32, where"
+            next_ = f"the next number is {np.spacing(largest):g} away"
+            self._tell("rounding", f"{what} {next_}: subtract a start, or scale it")
 
     def _state(self, obs: Any, method: str) -> int:
         wrong_type = not isinstance(obs, int | np.integer)

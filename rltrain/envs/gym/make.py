@@ -35,6 +35,7 @@ def make_env(config: GymConfig) -> gymnasium.Env:
         plugin_modules.look_in_working_directory()
         plugin_modules.NAMED.add(config.id.partition(":")[0])
     limit_s = max(MAKING_S, config.step_timeout_s)
+    _put_back_registration(config.id)
     try:
         with guard.environment_code(config.id), warnings.catch_warnings(), interruptible(limit_s):
             warnings.simplefilter("ignore")
@@ -63,6 +64,7 @@ def make_env(config: GymConfig) -> gymnasium.Env:
         raise EnvironmentFailure(f"{failure.what} while it was made", failure.where, failure.fix) from error
     finally:
         signals.keep_process()
+        _keep_registration(config.id)
     inner = guard.layers(env)[-1]
     # With workers, this process makes environments one after another, for a look at them: one object will do.
     if id(inner) in (guard.living if config.workers else guard.made):
@@ -71,6 +73,25 @@ def make_env(config: GymConfig) -> gymnasium.Env:
     guard.living[id(inner)] = guard.made[id(inner)] = inner
     _tell_of_statistics(env, config.id)
     return env
+
+
+_registrations: dict[str, Any] = {}
+"""What a module has registered under an id, by both: `module:Id-v0`."""
+
+
+def _put_back_registration(env_id: str) -> None:
+    """Let `module:Id-v0` mean what its module has registered, also after another module has taken the same id.
+
+    A sweep may compare the environments of two modules in one process, and Python imports each module once.
+    """
+    if env_id in _registrations:
+        gymnasium.registry[env_id.rpartition(":")[2]] = _registrations[env_id]
+
+
+def _keep_registration(env_id: str) -> None:
+    module, _, name = env_id.rpartition(":")
+    if module in sys.modules and name in gymnasium.registry:
+        _registrations.setdefault(env_id, gymnasium.registry[name])
 
 
 _STATISTICS = {
@@ -179,7 +200,8 @@ def known_limit(config: GymConfig) -> int | None:
 
     Raises what `make_env` raises.
     """
-    spec = gymnasium.registry.get(config.id.rpartition(":")[2])
+    known: dict[str, Any] = _registrations if ":" in config.id else gymnasium.registry
+    spec = known.get(config.id)
     registered = spec.max_episode_steps if spec is not None else None
     return config.max_episode_steps or registered or _facts(config).limit
 

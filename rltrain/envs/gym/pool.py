@@ -1,5 +1,6 @@
 """A pool of gymnasium environments in one process."""
 
+import random
 import sys
 from typing import Any
 
@@ -35,7 +36,10 @@ class GymPool:
             self._fix += "; with env.workers=1 or more rltrain replaces it and trains on"
         self._envs: list[gymnasium.Env] = []
         try:
-            for _ in range(num_envs):
+            # Constructors may read the generators, and draw the same in a worker as in a pool of all environments.
+            seed = random.getrandbits(63)
+            for i in range(num_envs):
+                global_random.seed(env_seed(seed, first_index + i))
                 self._envs.append(make_env(config))
             env = self._envs[0]
             self._conversion = Conversion(env, config)

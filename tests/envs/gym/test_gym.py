@@ -21,6 +21,23 @@ def _counter_importable(monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1]))
 
 
+def test_two_modules_may_have_the_same_id(tmp_path, monkeypatch):
+    """Bug: in a sweep over two modules, all jobs after the first of each played the game of the second."""
+    for name, start in (("twin_a", 0), ("twin_b", 1)):
+        code = (
+            "import gymnasium\n"
+            "class Twin(gymnasium.Env):\n"
+            f"    observation_space = gymnasium.spaces.Discrete(3 + {start})\n"
+            "    action_space = gymnasium.spaces.Discrete(2)\n"
+            f"gymnasium.register('Twin-v0', Twin, max_episode_steps=5 + {start})\n"
+        )
+        (tmp_path / f"{name}.py").write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    configs = [GymConfig("x", id=f"{name}:Twin-v0") for name in ("twin_a", "twin_b", "twin_a", "twin_b")]
+    assert [spaces(config)[0].n for config in configs] == [3, 4, 3, 4]
+    assert [make.known_limit(config) for config in configs] == [5, 6, 5, 6]
+
+
 def counter(**fields):
     return GymConfig("counter", id="counter:Counter-v0", **fields)
 

@@ -251,6 +251,8 @@ class Sloppy(gymnasium.Env):
         return self._obs(), rewards[self.t % 4], ended, int(self.t == 9), {}
 
     def _obs(self):
+        if self.kind == "world":
+            return np.full(2, self.world, np.float32)
         if self.kind == "state":
             return (-1, np.int32(0), np.array(1))[self.t % 3]
         if self.kind == "byte":
