@@ -15,9 +15,9 @@ from rltrain.errors import (
     Halt,
     OutOfMemory,
     RltrainError,
+    lacking,
     nearest,
     printable,
-    too_many_files,
 )
 from rltrain.system import process, signals, terminal
 
@@ -85,7 +85,7 @@ def run(argv: list[str]) -> int:
             fix = "raise the limit: ulimit -v unlimited" if is_limited else "use device=cpu, or stop other programs"
             print_error(OutOfMemory(out_of_memory.describe(error), argv[0], fix))
             return OutOfMemory.exit_code
-        fault = plugin_modules.fault_of(error) or too_many_files(error) or _library_fault(error) or _lost_directory()
+        fault = plugin_modules.fault_of(error) or lacking(error) or _library_fault(error) or _lost_directory()
         if fault:
             print_error(fault)
             return fault.exit_code

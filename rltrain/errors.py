@@ -135,12 +135,26 @@ def fitting(folder: Path) -> Iterator[None]:
         raise UnfitCheckpoint(f"the checkpoint does not fit: {what}", str(folder), "use another checkpoint") from error
 
 
-def too_many_files(error: BaseException) -> DiskError | None:
-    """Return the error line if this process or the machine may open no further file; None for another error."""
-    if not isinstance(error, OSError) or error.errno not in (errno.EMFILE, errno.ENFILE):
+def lacking(error: BaseException) -> RltrainError | None:
+    """Return the error line if the system has no further file, process or folder for temporary files; else None."""
+    if not isinstance(error, OSError):
         return None
-    fix = "raise it, e.g. ulimit -n 4096; an environment may also have lowered it, or leave files open"
-    return DiskError(f"no further file can be opened: {error.strerror}", "the limit of open files", fix)
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        fix = "raise it, e.g. ulimit -n 4096; an environment may also have lowered it, or leave files open"
+        return DiskError(f"no further file can be opened: {error.strerror}", "the limit of open files", fix)
+    # A write to a pipe that is full and does not wait has the same number, and counts what it has written.
+    if error.errno == errno.EAGAIN and not hasattr(error, "characters_written"):
+        return no_process(error.strerror)
+    if "No usable temporary directory" in str(error):
+        fix = "set TMPDIR to a folder that can be written to, on a disk with free space"
+        return DiskError("there is no folder for temporary files", "TMPDIR", fix)
+    return None
+
+
+def no_process(reason: object) -> OutOfMemory:
+    """Return the error line of a process that cannot be started."""
+    fix = "raise it, e.g. ulimit -u 4096, or start fewer: num_envs, env.workers, hydra.launcher.n_jobs"
+    return OutOfMemory(f"no further process can be started: {reason}", "the limit of processes", fix)
 
 
 class FolderInUse(RltrainError):

@@ -24,15 +24,18 @@ def preset_of(algo: str, folders: Iterable[Path] = ()) -> str:
     if algo in ALGOS:
         base = base_name(algo)
         return base if base != algo else ""
-    like = _own(algo, _files("algo", folders)).get("like", "")
+    like = _own("algo", algo, list(folders)).get("like", "")
     return base_name(like) if like in ALGOS else str(like)
 
 
 def own_values(group: str, folders: Iterable[Path]) -> dict[str, dict[str, Any]]:
     """Return the settings in each file of a group of the user's config folders: `algo`, `env` or `network`."""
-    files = _files(group, folders)
+    folders = list(folders)
     choosing = ("like", "name", "tuned_as")
-    return {name: {key: value for key, value in _own(name, files).items() if key not in choosing} for name in files}
+    return {
+        name: {key: value for key, value in _own(group, name, folders).items() if key not in choosing}
+        for name in _files(group, folders)
+    }
 
 
 def own_choice(group: str, name: str, algo: str, env: str, folders: Iterable[Path] = ()) -> str:
@@ -52,14 +55,37 @@ def _files(group: str, folders: Iterable[Path]) -> dict[str, Path]:
     return {name: path for folder in folders for name, path in yaml_names(folder / group).items()}
 
 
-def _own(name: str, files: dict[str, Path], before: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Return the values of one file over those of the user's files that it is made from. before: what leads to it."""
-    values = mapping_in(files[name]) if name in files and name not in before else {}
+def _own(group: str, name: str, folders: list[Path], before: tuple[tuple[str, str], ...] = ()) -> dict[str, Any]:
+    """Return the values of one file and of the user's files that it is made from; the last one wins, as in Hydra.
+
+    before: what leads to it.
+    """
+    files = _files(group, folders)
+    values = mapping_in(files[name]) if name in files and (group, name) not in before else {}
     own: dict[str, Any] = {}
     for base in _bases(values):
-        if isinstance(base, str) and base != "_self_":
-            own |= _own(base, files, (*before, name))
-    return own | {key: value for key, value in values.items() if key != "defaults"}
+        if base == "_self_":
+            own |= {key: value for key, value in values.items() if key != "defaults"}
+        elif mixed_in := _mixed_in(base, group):
+            own |= _own(*mixed_in, folders, (*before, (group, name)))
+    return own
+
+
+def _mixed_in(base: Any, group: str) -> tuple[str, str] | None:
+    """Return group and name of an entry of `defaults` whose values stand beside those of the file, else None.
+
+    That is a file of the same group, such as `ppo`, or any other as `/lr/high@_here_` or `/lr@_here_: high`.
+    """
+    if isinstance(base, dict) and len(base) == 1:
+        ((where, name),) = base.items()
+        where, at, package = str(where).removeprefix("optional ").partition("@")
+        place = f"{where}/{name}"
+    else:
+        place, at, package = str(base).removeprefix("optional ").partition("@")
+    if package != "_here_" and (at or "/" in place):
+        return None
+    of, _, name = (place.removeprefix("/") if place.startswith("/") else f"{group}/{place}").rpartition("/")
+    return of, name
 
 
 @inside.plain_numbers
@@ -82,9 +108,13 @@ def mapping_in(path: Path) -> dict[str, Any]:
 
 
 def _bases(values: dict[str, Any]) -> list[Any]:
-    """Return the list `defaults` of a file; empty if it is none, which Hydra reports where the file is chosen."""
+    """Return the list `defaults` of a file with the place of the file itself, which without a word comes first.
+
+    A list that is none is left out: Hydra reports it where the file is chosen.
+    """
     bases = values.get("defaults")
-    return bases if isinstance(bases, list) else []
+    bases = bases if isinstance(bases, list) else []
+    return bases if "_self_" in bases else ["_self_", *bases]
 
 
 def tuned_env(algo: str, env: str, folders: Iterable[Path] = ()) -> str:
@@ -111,11 +141,8 @@ def tuned_as(env: str, folders: Iterable[Path] = (CONFIGS,)) -> str | None:
         option = plugins.OPTIONS.get(("env", env)) if env != SAVED else None
         return getattr(option.settings, "tuned_as", None) if option else None
     values = mapping_in(path)
-    bases = _bases(values)
-    if "_self_" not in bases:
-        bases = ["_self_", *bases]  # as Hydra does
     found = None
-    for base in bases:  # the last one wins
+    for base in _bases(values):  # the last one wins
         if base == "_self_":
             found = values.get("tuned_as", found)
         elif isinstance(base, str) and base != env:

@@ -38,7 +38,7 @@ from rltrain.config.network import NetworkConfig
 from rltrain.config.run import RunConfig
 from rltrain.config.runtime import RUNTIMES, LocalConfig, RayLauncherConfig
 from rltrain.config.saved import is_plain
-from rltrain.errors import ConfigError, DiskError, nearest
+from rltrain.errors import ConfigError, DiskError, lacking, nearest
 from rltrain.system import inside
 
 _ELSEWHERE = {
@@ -144,7 +144,10 @@ def run(argv: list[str], typed: list[str] | None = None) -> int:
         if module.split(".")[0] not in ("hydra", "omegaconf"):
             raise
         raise _config_error(error, argv) from error
-    except OSError as error:  # Hydra makes a folder of its own; what a run cannot write is told by the run
+    except OSError as error:
+        if lack := lacking(error):
+            raise lack from error
+        # Hydra makes a folder of its own; what a run cannot write is told by the run
         fix = "leave hydra.run.dir and hydra.sweep.dir out, and say where runs go with run_dir=DIR"
         raise DiskError(f"a folder cannot be made: {error.strerror}", str(error.filename), fix) from error
     finally:

@@ -113,9 +113,9 @@ class Sweep:
     def place(self, job: Job) -> Path:
         """Return the folder of the newest attempt at a job, or the folder that its first attempt will get.
 
-        Raises CheckpointError if a link or a file has the name of an attempt.
+        Raises CheckpointError if a link or a file has the name of an attempt, the first included.
         """
-        attempts = [self.folder / job.folder]
+        attempts = [inside.folder(self.folder / job.folder)]
         while inside.is_folder(inside.folder(following := self._again(job, len(attempts) + 1))):
             attempts.append(following)
         return attempts[-1]

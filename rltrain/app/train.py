@@ -27,7 +27,7 @@ from rltrain.errors import (
     RltrainError,
     Stopped,
     UnfitCheckpoint,
-    too_many_files,
+    lacking,
 )
 from rltrain.run import folder as run_folder
 from rltrain.run import logger
@@ -220,13 +220,13 @@ def _write_error(run: Run, folder: Path, error: BaseException) -> None:
 def _shortages(config: RunConfig) -> Iterator[None]:
     """Turn a memory error outside of updates (acting, making a network or a replay buffer) into OutOfMemory.
 
-    A process that may open no further file becomes a DiskError.
+    What the system lacks, such as open files, becomes its own error.
     """
     try:
         yield
     except Exception as error:
-        if files := too_many_files(error):
-            raise files from error
+        if lack := lacking(error):
+            raise lack from error
         if not out_of_memory.is_shortage(error):
             raise
         where, fix = _smaller(config, isinstance(error, MemoryError))

@@ -61,7 +61,7 @@ def main(argv: list[str]) -> int:
         picture = io.BytesIO()
         figure.savefig(picture, dpi=150, format=out.suffix[1:])
         for path, content in ((out, picture.getvalue()), (numbers, _numbers(bands))):
-            atomic.write_parts(Path(os.path.realpath(path)), [content])
+            atomic.write_parts(path, [content])
     except OSError as error:
         raise DiskError(f"the figure cannot be written: {error.strerror}", str(out), "give another out=FILE") from error
     for drawn in bands:

@@ -113,6 +113,8 @@ def _of_a_run(path: Path, typed: list[str]) -> list[str]:
         found += [f"{group}.{key}={written(value)}" for key, value in dataclasses.asdict(getattr(config, group)).items()
                   if key not in ("name", "like")]  # fmt: skip
     not_taken = [*_GROUPS, *_NOT_TAKEN]
+    if given.get("algo", config.algo.name) != config.algo.name:
+        not_taken += SHORTHANDS  # they are the algorithm's own settings, under a second name
     if not _may_lie_in(Path(config.run_dir), path.parent):
         not_taken.append("run_dir")
         if "run_dir" not in given:

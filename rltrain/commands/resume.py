@@ -1,5 +1,6 @@
 """`rltrain resume RUN [total_steps=...]`: continue a run or a sweep in its own folder, with its own settings."""
 
+import contextlib
 import dataclasses
 import itertools
 import os
@@ -17,7 +18,7 @@ from rltrain.config import saved as saved_config
 from rltrain.config.groups import settings_classes
 from rltrain.config.run import RunConfig
 from rltrain.config.runtime import RUNTIMES, RayLauncherConfig, refuse_places
-from rltrain.errors import ConfigError
+from rltrain.errors import CheckpointError, ConfigError
 from rltrain.run import checkpoint
 from rltrain.run import folder as run_folder
 from rltrain.runtime import launch
@@ -86,8 +87,7 @@ def _resume(
     check_environment(config)
     candidates = checkpoint.candidates(folder, which, saved_config.fingerprints(config, folder), config.seed)
     step, state = next(candidates)
-    # Without result.json, the final evaluation is missing.
-    if step >= config.total_steps and inside.is_file(folder / "result.json"):
+    if step >= config.total_steps and _is_evaluated(folder, config.total_steps):
         raise ConfigError(
             f"the run is done at step {step:,} of {config.total_steps:,}",
             "total_steps",
@@ -96,6 +96,14 @@ def _resume(
     if changes.keys() - {"progress"} and lock is not None:
         saved_config.save(config, folder / f"config.resume-{resumes + 1}.yaml")
     resume(config, folder, itertools.chain([(step, state)], candidates), lock)
+
+
+def _is_evaluated(folder: Path, step: int) -> bool:
+    """Return True if the run has made its final evaluation at `step` or later, not only that of fewer total steps."""
+    with contextlib.suppress(FileNotFoundError, CheckpointError):
+        steps = inside.read_json(folder / "result.json").get("steps")
+        return isinstance(steps, int) and steps >= step
+    return False
 
 
 def _resume_sweep(word: str, values: dict[str, str]) -> int:

@@ -50,8 +50,10 @@ def _cache_root(chosen: str, beside: str) -> Path | None:
         if folder and _is_usable(Path(folder)):
             return Path(folder)
     # numba unpickles what is in its cache, so in a folder of all users it must be our own, whoever made it.
-    own = Path(tempfile.gettempdir()) / f"rltrain-compiled-{os.getuid()}"
-    return own if _is_usable(own, only_ours=True) else None
+    with contextlib.suppress(FileNotFoundError):  # there is no folder for temporary files
+        own = Path(tempfile.gettempdir()) / f"rltrain-compiled-{os.getuid()}"
+        return own if _is_usable(own, only_ours=True) else None
+    return None
 
 
 def _is_usable(folder: Path, only_ours: bool = False) -> bool:

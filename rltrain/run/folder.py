@@ -98,9 +98,11 @@ def _is_pointer(path: Path) -> bool:
 
 
 def _latest(run_dir: Path) -> Path:
-    """Return the run that `latest` points to. If that run was deleted, return the newest one, with a warning."""
+    """Return the run in `run_dir` that `latest` points to, else the newest one, with a warning.
+
+    The folder may be somebody else's, and its link must not choose a run of the user's."""
     latest = run_dir / "latest"
-    if latest.is_symlink() and latest.exists():
+    if latest.is_symlink() and latest.exists() and latest.resolve().is_relative_to(run_dir.resolve()):
         return latest
     runs = [path.parent for path in run_dir.rglob("config.yaml") if path.parent != latest]
     if not runs:
@@ -108,6 +110,7 @@ def _latest(run_dir: Path) -> Path:
     newest = max(runs, key=_created)
     if os.path.lexists(latest):
         why = "it points to a run that was deleted" if latest.is_symlink() else "it is no link"
+        why = "it leads out of this folder" if latest.exists() and latest.is_symlink() else why
         _tell_once(f"rltrain: warning: {latest}: {why}; `last` is now the newest run, {newest}")
     return newest
 

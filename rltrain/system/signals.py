@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
-from rltrain.system import process
+from rltrain.system import process, terminal
 
 STOP_SIGNALS = process.STOP_SIGNALS
 
@@ -22,6 +22,7 @@ def interrupt(number: int, frame: FrameType | None) -> None:
     The second one exits at once. Libraries may turn KeyboardInterrupt into another error, or ignore it in a destructor.
     So `answering` raises it again, before anything begins.
     """
+    terminal.give_up_full_streams()
     if interrupts:
         process.leave(128 + number)
     interrupts.append(number)
@@ -38,9 +39,14 @@ def answering(handler: Callable[[int, FrameType | None], None]) -> Iterator[None
     global _kept
     if interrupts:
         raise KeyboardInterrupt
+
+    def answer(number: int, frame: FrameType | None) -> None:
+        terminal.give_up_full_streams()
+        handler(number, frame)
+
     ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else set()
-    before = {number: signal.signal(number, handler) for number in STOP_SIGNALS if number not in ignored}
-    outer, _kept = _kept, _kept | dict.fromkeys(before, handler)
+    before = {number: signal.signal(number, answer) for number in STOP_SIGNALS if number not in ignored}
+    outer, _kept = _kept, _kept | dict.fromkeys(before, answer)
     try:
         yield
     finally:

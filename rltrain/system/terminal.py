@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import select
 import sys
 import textwrap
 from typing import Any
@@ -14,6 +15,9 @@ _NO_READER = (errno.EPIPE, errno.EIO)
 
 
 _STYLES = {"bold": 1, "red": 31, "green": 32, "yellow": 33}
+
+_READER_S = 1.0
+"""The time that the reader of a full pipe has at a stop signal."""
 
 _UNKNOWN_WIDTH = 1000
 """Columns of a terminal whose width is unknown."""
@@ -156,6 +160,19 @@ class _Guarded:
             pass  # a user's own stream, without a descriptor
         finally:
             os.close(null)
+
+
+def give_up_full_streams() -> None:
+    """Send stdout and stderr to /dev/null if nobody reads them for a second, as in `rltrain ... 2>&1 | less`.
+
+    A signal handler calls this. A write that waits for the reader goes on then, and the process can stop.
+    """
+    for descriptor in (1, 2):
+        with contextlib.suppress(OSError, ValueError):  # it is closed
+            if not select.select([], [descriptor], [], _READER_S)[1]:
+                null = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(null, descriptor)
+                os.close(null)
 
 
 _guarded: dict[str, _Guarded] = {}

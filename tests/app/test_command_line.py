@@ -223,6 +223,27 @@ def test_files_of_ones_own_win_over_tuned_settings(compose, mine):
 
 
 @pytest.mark.parametrize(
+    ("defaults", "own", "expected"),
+    [
+        ("[ppo, _self_]", "learning_rate: 0.05", 0.05),
+        ("[ppo, _self_, fallen]", "learning_rate: 0.05", 0.0001),  # bug: 0.05, against Hydra's order
+        ("[ppo, fallen]", "learning_rate: 0.05", 0.0001),
+        ("[ppo, fallen, _self_]", "learning_rate: 0.05", 0.05),
+        ("[ppo, fallen, _self_]", "num_epochs: 3", 0.0001),
+        ("[ppo, /rate/high@_here_, _self_]", "num_epochs: 3", 0.0123),  # bug: the tuned one
+        ("[ppo, {/rate@_here_: high}, _self_]", "num_epochs: 3", 0.0123),
+        ("[ppo, /rate/high@_here_, _self_, {rate@_here_: low}]", "learning_rate: 0.05", 0.002),
+    ],
+)
+def test_files_of_which_ones_own_file_is_made_win_in_hydras_order(defaults, own, expected, compose, mine):
+    mine("algo/fallen.yaml", "learning_rate: 0.0001\n")
+    mine("rate/high.yaml", "learning_rate: 0.0123\n")
+    mine("algo/rate/low.yaml", "learning_rate: 0.002\n")
+    mine("algo/mixed.yaml", f"defaults: {defaults}\nlike: ppo\n{own}\n")
+    assert compose("--config-dir", "conf", "algo=mixed", "env=cartpole").algo.learning_rate == expected
+
+
+@pytest.mark.parametrize(
     "words",
     [
         ["--config-d", "conf", *TABLE],
@@ -486,6 +507,20 @@ def test_a_run_is_reproduced_from_its_own_configuration(command):
     changed = command(f"config={folder / 'config.yaml'}", "seed=1", "total_steps=50")
     assert changed.code == 0, changed.err
     assert plain((Path("my runs=1") / "latest").resolve()) == plain(folder) | {"seed": 1, "total_steps": 50}
+
+
+def test_a_reproduced_run_with_another_algorithm_has_its_sizes(compose, command):
+    """Bug: the sizes of the earlier algorithm, which the run's config.yaml has under a second name."""
+    assert (
+        command(
+            "algo=ppo", "env=cartpole", "total_steps=64", "num_envs=2", "algo.num_steps=32", "batch_size=64", *QUICK
+        ).code
+        == 0
+    )
+    folder = Path("runs/latest").resolve()
+    own, other = (compose(f"config={folder}", *words) for words in ([], ["algo=dqn"]))
+    assert (own.algo.num_envs, other.algo.num_envs) == (2, 1)
+    assert (own.algo.batch_size, other.algo.batch_size) == (64, 32)
 
 
 def test_reproducing_a_run_imports_no_module_that_is_not_named(command, tmp_path):

@@ -502,6 +502,18 @@ def test_files_of_the_users_own_are_not_overwritten(name, command, tmp_path, mon
     assert path.read_text() == "mine" and len(list(path.parent.iterdir())) == 1
 
 
+def test_a_file_in_the_place_of_a_job_is_told_before_the_first_begins(command, tmp_path):
+    """Bugs: "0 failed, 1 not begun" without a reason; `resume SWEEP`: "a bug in rltrain", and no later job ran."""
+    place = tmp_path / "mine"
+    place.mkdir()
+    path = place / "00_seed-0"
+    path.write_text("mine")
+    for words in ([*JOBS, f"hydra.sweep.dir={place}"], ["resume", place]):
+        outcome = command(*words)
+        assert outcome.code == 3 and "00_seed-0 in the run folder is a file instead of a folder" in outcome.last_line
+    assert path.read_text() == "mine" and not (place / "01_seed-1").exists()
+
+
 @pytest.mark.parametrize("kind", ["link", "pipe"])
 def test_multirun_yaml_of_somebody_else_is_replaced(kind, command, tmp_path, monkeypatch):
     """Bugs: `skip_done=true` overwrites the file outside that multirun.yaml links to, or waits for a pipe for ever."""

@@ -186,6 +186,12 @@ def test_a_picture_of_ones_own_is_kept(command, tmp_path):
     assert outcome.code == 2 and "replace it with out=curves.png" in outcome.last_line
     assert (tmp_path / "curves.png").read_text() == "mine"
     assert command("plot", "sweep", "out=curves.png").code == 0
+    (tmp_path / "outside").mkdir()
+    outside = (tmp_path / "curves.png").rename(tmp_path / "outside" / "mine.png")
+    outside.write_text("mine")
+    (tmp_path / "curves.png").symlink_to(outside)  # bug: `plot` in a folder of somebody else's wrote through the link
+    assert command("plot", "sweep").code == 0
+    assert outside.read_text() == "mine" and not (tmp_path / "curves.png").is_symlink()
 
 
 def test_plot_overwrites_its_own_numbers(tmp_path):

@@ -1,7 +1,12 @@
 """`eval` and `play` answer signals: between two steps, in one line, and a film up to then is kept."""
 
+import contextlib
 import os
 import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -37,3 +42,27 @@ def test_a_signal_ends_the_command_after_the_step(command, tmp_path, monkeypatch
     assert done.last_line.endswith(f"; {kept}") and done.last_line.count(";") == kept.count(";") + 1
     assert (done.out.strip().splitlines()[-1:] == ["film.gif"]) == (words[0] == "play")
     assert not (tmp_path / "latest" / "eval").exists()
+
+
+def test_a_pipe_that_nobody_reads_does_not_keep_a_run_from_stopping(tmp_path):
+    """Bug: `rltrain ... 2>&1 | less` at its first page answered no signal, as the handler itself waited."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writer, bytes(4096))
+    os.set_blocking(writer, True)
+    words = ["algo=q_learning", "env=maze", "algo.show_steps=1000", "total_steps=1e9", f"run_dir={tmp_path}"]
+    process = subprocess.Popen([sys.executable, "-m", "rltrain", *words], stdin=subprocess.DEVNULL, stderr=writer)
+    try:
+        fails_at_s = time.monotonic() + 120
+        while "write" not in Path(f"/proc/{process.pid}/wchan").read_text():
+            assert process.poll() is None and time.monotonic() < fails_at_s, "it does not wait for the reader"
+            time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 143
+    finally:
+        process.kill()
+        process.wait()
+        os.close(reader)
+        os.close(writer)

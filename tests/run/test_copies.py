@@ -83,6 +83,19 @@ def test_last_is_the_newest_run_if_the_one_it_points_to_was_deleted(command, tmp
     assert json.loads(done.out.splitlines()[-1])["run"].endswith("-one")
 
 
+def test_last_does_not_lead_out_of_the_folder(command, tmp_path):
+    """Bug: in a folder of runs from somebody else, `resume last` went on with a run of the user's elsewhere."""
+    for place in ("mine", "runs"):
+        assert command(*TABLE, f"run_dir={place}").code == 0
+    latest = tmp_path / "runs" / "latest"
+    theirs = latest.resolve()
+    latest.unlink()
+    latest.symlink_to((tmp_path / "mine" / "latest").resolve())
+    done = command("eval", "last", "episodes=1")
+    assert done.code == 0 and "latest: it leads out of this folder; `last` is now the newest run" in done.err, done.err
+    assert json.loads(done.out.splitlines()[-1])["run"] == str(theirs)
+
+
 @pytest.mark.parametrize("place", ["~/one", "checkpoints/one"])
 def test_a_run_is_found_by_its_path(place, command, tmp_path, monkeypatch):
     """Bugs: `~`, which a shell leaves alone after `=`; a run in a folder `checkpoints` was taken for a checkpoint."""

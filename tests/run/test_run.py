@@ -287,6 +287,16 @@ def test_a_run_stopped_at_its_last_step_can_still_be_concluded(run, command):
     assert json.loads((folder / "result.json").read_text())["steps"] == 100
 
 
+def test_an_extended_run_stopped_in_its_final_evaluation_can_still_be_concluded(run, command):
+    """Bug: "the run is done", as there was the result of fewer steps. It stayed for ever."""
+    folder = run("q_learning", "total_steps=100")
+    before = (folder / "result.json").read_bytes()
+    assert command("resume", folder, "total_steps=200", "progress=false").code == 0
+    (folder / "result.json").write_bytes(before)
+    assert command("resume", folder, "progress=false").code == 0
+    assert json.loads((folder / "result.json").read_text())["steps"] == 200
+
+
 def test_a_loss_that_is_not_finite_does_not_end_as_done(command):
     arguments = ["algo=dqn", "env=cartpole", "total_steps=2000", "progress=false"]
     outcome = command(*arguments, "algo.reward_scale=3e38")

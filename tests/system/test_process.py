@@ -54,16 +54,31 @@ def test_what_must_not_be_destroyed_is_not_when_the_process_ends(tmp_path):
     assert (done.returncode, done.stdout) == (5, "hook\n")
 
 
-def test_a_process_that_may_open_no_file_is_told(command, monkeypatch):
-    """Bug: "a bug in rltrain" when an environment, or the shell, had lowered the limit of open files."""
+@pytest.mark.parametrize(
+    ("number", "code", "words"),
+    [
+        (errno.EMFILE, 7, "no further file can be opened: Too many open files; the limit of open files; raise it"),
+        (
+            errno.EAGAIN,
+            6,
+            "no further process can be started: Resource temporarily unavailable; the limit of processes",
+        ),
+    ],
+)
+@pytest.mark.parametrize(
+    "where", ["rltrain.algos.q_learning.train", "rltrain.app.hydra_app.resolve", "rltrain.cli._compose"]
+)
+def test_a_limit_of_the_system_is_told(where, number, code, words, command, monkeypatch):
+    """Bug: "a bug in rltrain" where an environment or the shell had lowered the limit of open files or processes."""
 
-    def refuse(config, run):
-        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), "/proc/1/stat")
+    def refuse(*args):
+        raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr("rltrain.algos.q_learning.train", refuse)
+    monkeypatch.setattr(where, refuse)
     outcome = command("algo=q_learning", "env=maze", "total_steps=60", "progress=false")
-    assert outcome.code == 7 and "no further file can be opened: Too many open files; the limit" in outcome.last_line
-    assert outcome.json("status.json")["exit_code"] == 7
+    assert outcome.code == code and words in outcome.last_line
+    if where.endswith("train"):
+        assert outcome.json("status.json")["exit_code"] == code
 
 
 def test_a_working_directory_that_was_deleted_is_one_line(command, tmp_path, monkeypatch):

@@ -24,7 +24,7 @@ from rltrain import errors
 from rltrain.config import plugin_modules
 from rltrain.config.run import RunConfig
 from rltrain.envs.pool import Episode
-from rltrain.errors import EnvironmentFailure, RltrainError
+from rltrain.errors import EnvironmentFailure, RltrainError, no_process
 from rltrain.fast.accelerate import set_up
 from rltrain.nn import optimizers
 from rltrain.nn.learner import Learner
@@ -149,7 +149,10 @@ class Workers:
                     self._pipes.append(ours)
                     what = (work, run_config, shared, theirs, argument, dict(os.environ))
                     process = context.Process(target=_run_worker, args=what)
-                    process.start()
+                    try:
+                        process.start()
+                    except (EOFError, ConnectionError) as error:  # the server process cannot start it
+                        raise no_process(error) from error
                     self._processes.append(process)
                     theirs.close()
         except BaseException:

@@ -35,7 +35,7 @@ def make_env(config: GymConfig) -> gymnasium.Env:
         plugin_modules.look_in_working_directory()
         plugin_modules.NAMED.add(config.id.partition(":")[0])
     limit_s = max(MAKING_S, config.step_timeout_s)
-    _put_back_registration(config.id)
+    _prepare_registry(config.id)
     try:
         with guard.environment_code(config.id), warnings.catch_warnings(), interruptible(limit_s):
             warnings.simplefilter("ignore")
@@ -76,16 +76,19 @@ def make_env(config: GymConfig) -> gymnasium.Env:
 
 
 _registrations: dict[str, Any] = {}
-"""What a module has registered under an id, by both: `module:Id-v0`."""
+"""What a module has registered under an id, by both: `module:Id-v0`; by the id alone what it meant before."""
 
 
-def _put_back_registration(env_id: str) -> None:
-    """Let `module:Id-v0` mean what its module has registered, also after another module has taken the same id.
+def _prepare_registry(env_id: str) -> None:
+    """Let `module:Id-v0` mean what its module has registered, and `Id-v0` what it meant before that.
 
     A sweep may compare the environments of two modules in one process, and Python imports each module once.
     """
+    module, _, name = env_id.rpartition(":")
+    if module not in sys.modules and name in gymnasium.registry:  # the module may register it again
+        _registrations.setdefault(name, gymnasium.registry[name])
     if env_id in _registrations:
-        gymnasium.registry[env_id.rpartition(":")[2]] = _registrations[env_id]
+        gymnasium.registry[name] = _registrations[env_id]
 
 
 def _keep_registration(env_id: str) -> None:
@@ -200,8 +203,7 @@ def known_limit(config: GymConfig) -> int | None:
 
     Raises what `make_env` raises.
     """
-    known: dict[str, Any] = _registrations if ":" in config.id else gymnasium.registry
-    spec = known.get(config.id)
+    spec = _registrations.get(config.id) or gymnasium.registry.get(config.id)
     registered = spec.max_episode_steps if spec is not None else None
     return config.max_episode_steps or registered or _facts(config).limit
 

@@ -204,7 +204,9 @@ def _chi_square(counts: list[int], probabilities: list[float]) -> tuple[float, i
 
     Outcomes that are expected fewer than five times count together, because the sum would depend on single ones.
     """
-    pairs = sorted((sum(counts) * probability, count) for count, probability in zip(counts, probabilities, strict=True))
+    pairs = [(sum(counts) * probability, count) for count, probability in zip(counts, probabilities, strict=True)]
+    # By the chance alone: the counts must not decide which of equal chances stand together.
+    pairs.sort(key=lambda pair: pair[0])
     groups: list[tuple[float, int]] = []
     expected = seen = 0.0
     for chance, count in pairs:

@@ -567,14 +567,16 @@ def test_a_forked_process_has_no_handler_of_rltrains(module):
     def handler(number, frame):
         pass
 
-    handler.__module__ = module
-    with signals.answering(handler):
+    with signals.answering(lambda number, frame: None):
+        if module == "mine":
+            signal.signal(signal.SIGTERM, handler)
+        installed = signal.getsignal(signal.SIGTERM)
         child = os.fork()
         if not child:
-            kept = signal.getsignal(signal.SIGTERM) is handler
+            kept = signal.getsignal(signal.SIGTERM) is installed
             os._exit(3 if kept else 4)
         _, status = os.waitpid(child, 0)
-        assert signal.getsignal(signal.SIGTERM) is handler
+        assert signal.getsignal(signal.SIGTERM) is installed
     assert os.waitstatus_to_exitcode(status) == (4 if module.startswith("rltrain") else 3)
 
 

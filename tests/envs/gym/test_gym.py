@@ -3,6 +3,7 @@
 import multiprocessing
 from pathlib import Path
 
+import gymnasium
 import numpy as np
 import pytest
 from gymnasium.spaces import Discrete, MultiBinary, MultiDiscrete
@@ -33,9 +34,11 @@ def test_two_modules_may_have_the_same_id(tmp_path, monkeypatch):
         )
         (tmp_path / f"{name}.py").write_text(code)
     monkeypatch.syspath_prepend(str(tmp_path))
-    configs = [GymConfig("x", id=f"{name}:Twin-v0") for name in ("twin_a", "twin_b", "twin_a", "twin_b")]
-    assert [spaces(config)[0].n for config in configs] == [3, 4, 3, 4]
-    assert [make.known_limit(config) for config in configs] == [5, 6, 5, 6]
+    gymnasium.register("Twin-v0", lambda: gymnasium.make("Taxi-v4").unwrapped, max_episode_steps=4)
+    names = ("twin_a:", "twin_b:", "twin_a:", "", "twin_b:", "")
+    configs = [GymConfig("x", id=f"{name}Twin-v0") for name in names]
+    assert [spaces(config)[0].n for config in configs] == [3, 4, 3, 500, 4, 500]
+    assert [make.known_limit(config) for config in configs] == [5, 6, 5, 4, 6, 4]
 
 
 def counter(**fields):

@@ -6,7 +6,7 @@ import pytest
 from gymnasium import spaces
 
 from rltrain.config.environments import GymConfig
-from rltrain.envs.tabular.table import check_table, transition_table
+from rltrain.envs.tabular.table import _chi_square, _is_unlikely, check_table, transition_table
 from rltrain.errors import ConfigError, EnvironmentFailure
 
 
@@ -144,3 +144,16 @@ def test_an_environment_that_has_changed_since_is_refused_by_resume(command, mon
     done = command("resume", run, "total_steps=600", "progress=false")
     assert done.code == 2 and "does not behave as its transition table P says" in done.last_line, done.err
     assert not (run / "config.resume-1.yaml").exists()
+
+
+def test_many_equal_chances_are_no_reason_to_refuse_a_table():
+    """Bug: Taxi was refused when the machine was so busy that only 20 episodes were compared. Sorted by what was seen,
+    the 300 equal first states fell into groups that were never seen and groups that always were."""
+    chances = [1 / 300] * 300
+    generator = np.random.default_rng(0)
+    for num_episodes in (15, 20, 50, 60, 100, 300, 2000):
+        for _ in range(20):
+            counts = generator.multinomial(num_episodes, chances).tolist()
+            assert not _is_unlikely([_chi_square(counts, chances)])
+    half = generator.multinomial(300, [1 / 150] * 150 + [0.0] * 150).tolist()
+    assert _is_unlikely([_chi_square(half, chances)])
