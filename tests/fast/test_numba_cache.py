@@ -74,6 +74,12 @@ def test_a_package_that_cannot_be_written_falls_back_to_a_folder_of_ones_own_or_
     own.symlink_to(tmp_path / "planted")
     assert root_of("", beside) is None
 
+    def no_folder():
+        raise FileNotFoundError("No usable temporary directory")
+
+    monkeypatch.setattr(tempfile, "gettempdir", no_folder)  # bug: "a bug in rltrain" where no disk can be written
+    assert root_of("", beside) is None
+
     monkeypatch.setattr(numba_cache, "_cache_root", lambda *folders: None)
     assert compiled(_twice)(2) == 4
 

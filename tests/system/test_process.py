@@ -58,11 +58,8 @@ def test_what_must_not_be_destroyed_is_not_when_the_process_ends(tmp_path):
     ("number", "code", "words"),
     [
         (errno.EMFILE, 7, "no further file can be opened: Too many open files; the limit of open files; raise it"),
-        (
-            errno.EAGAIN,
-            6,
-            "no further process can be started: Resource temporarily unavailable; the limit of processes",
-        ),
+        (errno.EAGAIN, 6, "no further process can be started: Resource temporarily unavailable; the limit of proc"),
+        (errno.ENOENT, 7, "there is no folder for temporary files; TMPDIR; set TMPDIR to a folder"),
     ],
 )
 @pytest.mark.parametrize(
@@ -72,7 +69,7 @@ def test_a_limit_of_the_system_is_told(where, number, code, words, command, monk
     """Bug: "a bug in rltrain" where an environment or the shell had lowered the limit of open files or processes."""
 
     def refuse(*args):
-        raise OSError(number, os.strerror(number))
+        raise OSError(number, "No usable temporary directory" if number == errno.ENOENT else os.strerror(number))
 
     monkeypatch.setattr(where, refuse)
     outcome = command("algo=q_learning", "env=maze", "total_steps=60", "progress=false")
