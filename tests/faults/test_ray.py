@@ -5,6 +5,8 @@ import importlib.util
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -136,6 +138,34 @@ def test_an_environments_error_has_the_line_and_the_code_of_a_plain_run(start, t
         code, error = start(*args, "env=gym", "env.id=fragile:Fragile-v0", fails, *ENDLESS, *runtime).end()
         ends.append((code, error.strip().splitlines()[-1]))
     assert ends[0] == ends[1] and ends[0][0] == 4, ends
+
+
+def test_actors_of_a_cluster_have_the_hashes_of_the_learner(cluster, start, tmp_path, monkeypatch):
+    """Bug: an environment that takes its actions from a set of words gave each actor another order."""
+    monkeypatch.delenv("PYTHONHASHSEED", raising=False)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    (tmp_path / "hashing.py").write_text(
+        "import gymnasium, numpy as np\n"
+        "class Hashing(gymnasium.Env):\n"
+        "    observation_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)\n"
+        "    action_space = gymnasium.spaces.Discrete(2)\n"
+        "    def reset(self, *, seed=None, options=None):\n"
+        "        super().reset(seed=seed)\n"
+        "        return np.zeros(2, np.float32), {}\n"
+        "    def step(self, action):\n"
+        "        return np.zeros(2, np.float32), float(hash('up') % 1000), True, False, {}\n"
+        "gymnasium.register('Hashing-v0', Hashing)\n"
+    )
+    args = [arg for arg in small("impala", "gym") if arg != "env=gym"]
+    process = start(*args, "env=gym", "env.id=hashing:Hashing-v0", "total_steps=640", *TWO, cluster[1])
+    code, error = process.end()
+    assert code == 0, error
+    (episodes,) = Path(process.cwd).rglob("episodes.csv")
+    paid = {float(line.split(",")[1]) for line in episodes.read_text().splitlines()[1:]}
+    own = subprocess.run(
+        [sys.executable, "-c", "print(hash('up') % 1000)"], env={"PYTHONHASHSEED": "0"}, capture_output=True, text=True
+    )
+    assert paid == {float(own.stdout)}
 
 
 def test_nothing_runs_on_after_the_learner_was_killed(start):

@@ -23,6 +23,8 @@ def test_health_gathering(algo, final):
     assert final(f"algo={algo}", "env=doom_health_gathering") >= 700
 
 
-@pytest.mark.parametrize("algo", ["reinforce", "a2c", "ppo"])
-def test_defend_the_center(algo, final):
-    assert final(f"algo={algo}", "env=doom_defend_the_center") >= 5
+@pytest.mark.parametrize(
+    ("algo", "settings"), [("reinforce", []), ("a2c", []), ("ppo", ["hparams=quick/ppo_doom_defend_the_center"])]
+)
+def test_defend_the_center(algo, settings, final):
+    assert final(f"algo={algo}", "env=doom_defend_the_center", *settings) >= 5

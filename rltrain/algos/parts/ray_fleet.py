@@ -175,9 +175,16 @@ class RayFleet:
         import ray
 
         self._ray = ray
+        # An environment may take its actions from a set. Only Ray itself can give its processes the learner's hashes.
+        hashes = (
+            {"env_vars": {"PYTHONHASHSEED": os.environ.get("PYTHONHASHSEED", "random")}}
+            if runtime.address != "local"
+            else None
+        )
         # Spread over the nodes: the loss of one then costs few actors.
-        remote = ray.remote(num_cpus=runtime.cpus_per_actor, max_restarts=0, scheduling_strategy="SPREAD")
-        self._remote = remote(Host)
+        self._remote = ray.remote(
+            num_cpus=runtime.cpus_per_actor, max_restarts=0, scheduling_strategy="SPREAD", runtime_env=hashes
+        )(Host)
         self._actors = [_Actor(number) for number in range(runtime.actors)]
         self._queue: deque[tuple[Chunk, int, int]] = deque()
         """Chunks that have arrived, each with the `published` of its task and the number of its actor."""
