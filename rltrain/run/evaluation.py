@@ -3,8 +3,9 @@
 An evaluation does not change the agent, the training environments or their random numbers.
 """
 
+import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -24,7 +25,10 @@ class Interrupted(Exception):
 
 
 class Agent(Protocol):
-    """An agent that can be evaluated and saved in a checkpoint."""
+    """An agent that can be evaluated and saved in a checkpoint.
+
+    An agent with a network has it as its attribute `network`: it is exported, and evaluated without dropout.
+    """
 
     def policy(self, obs: np.ndarray, greedy: bool, generator: np.random.Generator) -> np.ndarray:
         """Return actions [B] int64 or [B, A] float32 for observations [B, *obs_shape]."""
@@ -37,6 +41,25 @@ class Agent(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore a state that `state_dict` returned."""
         ...
+
+
+def network_of(agent: Agent) -> Any:
+    """Return the agent's torch module, or None for a tabular agent."""
+    return getattr(agent, "network", None)
+
+
+@contextlib.contextmanager
+def evaluated(agent: Agent) -> Iterator[None]:
+    """Switch off what the layers of the agent's network do in trainings only, such as dropout, in the `with` block."""
+    network = network_of(agent)
+    training = [module for module in network.modules() if module.training] if hasattr(network, "modules") else []
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 @global_random.preserved()
@@ -65,7 +88,7 @@ def play_episodes(
     generator = np.random.default_rng([seed, 1])
     global_random.seed(seed)  # constructors may read them
     pool = registry.make_ending_pool(ending_env(config), num_envs)
-    try:
+    with contextlib.closing(pool), evaluated(agent):
         check_made_for(pool, made_for)
         stack = FrameStack(num_envs, pool.frame_space, pool.stack_num)
         frame = pool.reset(seed)
@@ -81,8 +104,6 @@ def play_episodes(
                 if len(played[episode.env_index]) < share[episode.env_index]:
                     played[episode.env_index].append((episode.reward, episode.length_steps))
             obs = stack.push(timestep.obs, timestep.first)
-    finally:
-        pool.close()
     returns = [reward for done in played for reward, _ in done]
     lengths = [length for done in played for _, length in done]
     return {

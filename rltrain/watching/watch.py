@@ -10,7 +10,7 @@ from rltrain.envs import registry
 from rltrain.envs.pool import Episode
 from rltrain.envs.spaces import check_made_for, pixel_shape
 from rltrain.envs.stepper import Stepper
-from rltrain.run.evaluation import Agent, ending_env
+from rltrain.run.evaluation import Agent, ending_env, evaluated
 from rltrain.system import signals
 from rltrain.watching.canvas import compose
 from rltrain.watching.screens import Closed, Screen
@@ -45,6 +45,7 @@ def watch(
         closing(registry.make_ending_pool(env, 1)) as pool,
         closing(registry.make_viewer(env)) as viewer,
         closing(make_screen(viewer.fps)) as screen,
+        evaluated(agent),
     ):
         check_made_for(pool, made_for)
         shape = pixel_shape(pool.frame_space)

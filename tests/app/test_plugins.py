@@ -1,5 +1,6 @@
 """Parts of a user's own: chosen like built-in ones, in every process, imported because of the command line alone."""
 
+import itertools
 import json
 import os
 import shlex
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 from hydra.core.global_hydra import GlobalHydra
+from small_runs import small
 
 from rltrain import cli
 
@@ -256,3 +258,34 @@ def test_a_network_for_pixels_is_checked_like_ours(folder):
     assert code == 2 and "patches needs pixels" in err
     code, _, err = rltrain(folder, *args, "env=doom", "network=flat")
     assert code == 2 and "flat does not begin with a convolution" in err
+
+
+PROBED = """
+from torch import nn
+from rltrain import plugins
+class Probe(nn.Dropout):
+    def forward(self, x):
+        with open("modes", "a") as file:
+            file.write("T" if self.training else "F")
+        return super().forward(x)
+def make(num_inputs):
+    return [nn.Linear(num_inputs, 8), nn.Tanh(), Probe(0.5)]
+plugins.register_network("probed", make)
+"""
+
+
+@pytest.mark.parametrize("algo", ["ppo", "dqn"])
+def test_evaluations_and_films_have_no_dropout_and_trainings_have(algo, folder):
+    """Bug: evaluations score a network with half of its units, and an exported network scores more."""
+
+    def modes(*args):
+        (folder / "modes").unlink(missing_ok=True)
+        code, _, err = rltrain(folder, *args, "plugins=[own_parts]")
+        assert code == 0, err
+        return "".join(mode for mode, _ in itertools.groupby((folder / "modes").read_text()))
+
+    (folder / "own_parts.py").write_text(PROBED)
+    args = [*small(algo, "cartpole")[2:], "network=probed", "total_steps=200", "final_eval_episodes=1"]
+    assert modes(f"algo={algo}", "env=cartpole", *args, "eval_every_steps=200", "eval_episodes=1") == "FTF"
+    if algo == "ppo":
+        assert modes("eval", "last", "episodes=1") == modes("play", "last", "video=true") == "F"
