@@ -8,15 +8,17 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
+import gymnasium
 import numpy as np
 
 from rltrain.config.environments import EnvironmentConfig
 from rltrain.config.run import RunConfig
 from rltrain.envs import global_random, registry
 from rltrain.envs.frame_stack import FrameStack
+from rltrain.envs.pool import Pool
 from rltrain.envs.spaces import check_made_for
 from rltrain.envs.stepper import check_finite, check_finite_obs
-from rltrain.errors import NonFiniteError
+from rltrain.errors import EnvironmentFailure, NonFiniteError
 from rltrain.system import signals
 
 
@@ -62,6 +64,26 @@ def evaluated(agent: Agent) -> Iterator[None]:
             module.training = True
 
 
+def policy_of(
+    config: RunConfig, agent: Agent, pool: Pool, greedy: bool, generator: np.random.Generator
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Return the function from observations to actions. It raises EnvironmentFailure for what no pool can step."""
+    shape = (pool.num_envs, *(pool.action_space.shape or ()))
+    kinds = "biuf" if isinstance(pool.action_space, gymnasium.spaces.Box) else "biu"
+
+    def act(obs: np.ndarray) -> np.ndarray:
+        action = agent.policy(obs, greedy, generator)
+        if not isinstance(action, np.ndarray) or action.shape != shape or action.dtype.kind not in kinds:
+            is_array = isinstance(action, np.ndarray)
+            found = f"an array of shape {action.shape} and dtype {action.dtype}" if is_array else type(action).__name__
+            what = f"algorithm '{config.algo.name}': the policy of its agent returned {found}"
+            dtype = "float32" if "f" in kinds else "int64"
+            raise EnvironmentFailure(what, "plugins", f"return an array of shape {shape} and dtype {dtype}")
+        return action
+
+    return act
+
+
 @global_random.preserved()
 def play_episodes(
     config: RunConfig,
@@ -95,10 +117,11 @@ def play_episodes(
         signals.keep_process()
         check_finite_obs(frame)
         obs = stack.reset(frame)
+        act = policy_of(config, agent, pool, greedy, generator)
         while any(len(done) < wanted for done, wanted in zip(played, share, strict=True)):
             if stopping(sum(map(len, played))):
                 raise Interrupted
-            timestep = pool.step(agent.policy(obs, greedy, generator))
+            timestep = pool.step(act(obs))
             check_finite(timestep)
             for episode in timestep.episodes:
                 if len(played[episode.env_index]) < share[episode.env_index]:

@@ -289,3 +289,62 @@ def test_evaluations_and_films_have_no_dropout_and_trainings_have(algo, folder):
     assert modes(f"algo={algo}", "env=cartpole", *args, "eval_every_steps=200", "eval_episodes=1") == "FTF"
     if algo == "ppo":
         assert modes("eval", "last", "episodes=1") == modes("play", "last", "video=true") == "F"
+
+
+STRAY = """
+from dataclasses import dataclass
+import numpy as np
+from rltrain import plugins
+from rltrain.config.algorithms import DQNConfig
+from rltrain.envs.stepper import Stepper
+@dataclass
+class Stray(DQNConfig):
+    name: str = "stray"
+class StrayAgent:
+    w = np.zeros(3)
+    def policy(self, obs, greedy, generator):
+        return np.zeros(len(obs), np.int64)
+    def state_dict(self):
+        return {"w": self.w}
+    def load_state_dict(self, state):
+        pass
+def make_agent(config, frame_space, action_space, seed):
+    return StrayAgent()
+def train(config, run):
+    agent, envs = StrayAgent(), Stepper(run.pool, run.env_seed())
+    run.begin(agent, environments=envs)
+    while not run.finished:
+        step, _ = envs.step(np.zeros(1, np.int64))
+        run.advance(1, step.episodes)
+        run.after_step(1)
+plugins.register_algorithm(Stray)
+"""
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "code", "said"),
+    [
+        ("    run.begin(agent, environments=envs)", "", 4, "train has not called run.begin; plugins; "),
+        ("def policy", "def act", 4, "the agent that it gives to run.begin (StrayAgent) has no policy; plugins; "),
+        ("return np.zeros(len(obs), np.int64)", "return [0]", 4, "the policy of its agent returned list; plugins; "),
+        ("(len(obs), np.int64)", "(len(obs))", 4, "returned an array of shape (1,) and dtype float64; plugins; "),
+        ("w = np.zeros(3)", "w = {1, 2}", 4, "state_dict of its agent returned a set at 'w', which no checkpoint"),
+        ("        run.after_step(1)", "        agent.w = len", 4, "returned a builtin_function_or_method at 'w'"),
+        ("def train(", "def learn(", 2, "the module 'own_parts' of algo=stray has no train; plugins; "),
+        ("def make_agent(", "def make(", 2, "the module 'own_parts' of algo=stray has no make_agent; plugins; "),
+    ],
+)
+def test_an_algorithm_of_ones_own_that_does_not_keep_to_the_protocol_is_named(right, wrong, code, said, folder):
+    """Bug: it ends as a bug of rltrain."""
+    assert STRAY.count(right) == 1
+    (folder / "own_parts.py").write_text(STRAY.replace(right, wrong))
+    args = ["plugins=[own_parts]", "algo=stray", "env=mountain_car", "total_steps=50", "algo.replay_capacity=100"]
+    args += ["device=cpu", "progress=false", "eval_every_steps=0", "final_eval_episodes=1"]
+    found, _, err = rltrain(folder, *args)
+    assert found == code and said in err.splitlines()[-1] and "stray" in err.splitlines()[-1], err
+
+
+def test_the_module_of_an_algorithm_that_does_not_exist_is_named(folder):
+    (folder / "own_config.py").write_text(STRAY)
+    code, _, err = rltrain(folder, "plugins=[own_config]", "algo=stray", "env=mountain_car", "progress=false")
+    assert code == 2 and "the module 'own' of algo=stray does not exist; plugins; " in err.splitlines()[-1], err
