@@ -119,6 +119,28 @@ def test_a_sweep_and_the_lists_know_them(folder):
     assert code == 2 and "did you mean 'corridor'" in err
 
 
+WITH_VALUE = """
+import numpy as np
+from pathlib import Path
+from rltrain import plugins
+from rltrain.config.environments import GymConfig
+plugins.register_environment(GymConfig({name!r}, id="CartPole-v1", kwargs=dict(x={value})))
+"""
+WITH_FIELD = """
+import numpy as np
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from rltrain import plugins
+from rltrain.config.algorithms import A2CConfig
+@dataclass
+class Mine(A2CConfig):
+    name: str = "mine"
+    x: Any = field(default_factory=lambda: {value})
+plugins.register_algorithm(Mine)
+"""
+
+
 @pytest.mark.parametrize(
     ("source", "words"),
     [
@@ -131,6 +153,14 @@ def test_a_sweep_and_the_lists_know_them(folder):
          "    name: str = 'mine'\nplugins.register_algorithm(Mine)", "Mine is not derived from AlgorithmConfig"),
         ("from rltrain import plugins\nfrom rltrain.config.environments import GymConfig\n"
          "plugins.register_environment(GymConfig('x', family='gim', id='y'))", "did you mean 'gym'"),
+        (WITH_VALUE.format(name="mine", value="[{'a': (2, 0)}]"), "of env=mine have a tuple; plugins, kwargs.x.0.a; "),
+        (WITH_VALUE.format(name="mine", value="print"), "of env=mine have a builtin_function_or_method; plugins, "),
+        (WITH_VALUE.format(name="mine", value="np.int64(3)"), "of env=mine have a int64; plugins, kwargs.x; use texts"),
+        (WITH_VALUE.format(name="mine", value="{1, 2}"), "of env=mine have a set; plugins, kwargs.x; use texts"),
+        (WITH_VALUE.format(name="mine", value="Path('a')"), "of env=mine have a PosixPath; plugins, kwargs.x; "),
+        (WITH_VALUE.format(name="cartpole", value="1"), "env=cartpole already exists as a file; plugins; "),
+        (WITH_FIELD.format(value="np.zeros(3)"), "of algo=mine: Value 'ndarray' is not a supported primitive type; "),
+        (WITH_FIELD.format(value="Path('a')"), "of algo=mine have a PosixPath; plugins, x; use texts, numbers"),
     ],
 )  # fmt: skip
 def test_a_plugin_that_does_not_work_is_code_2_and_leaves_no_folder(source, words, folder):
