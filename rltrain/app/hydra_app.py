@@ -116,7 +116,7 @@ def _check_registered(group: str, name: str, settings: Any, folders: Sequence[Pa
     if foreign is not None:
         key, kind = foreign
         fix = _PLAIN + ("; gymnasium.register(..., kwargs=...) takes any object" if key.startswith("kwargs") else "")
-        raise ConfigError(f"the settings of {choice} have a {kind}", f"plugins, {key}", fix)
+        raise ConfigError(f"the settings of {choice} have a value of type {kind}", f"plugins, {key}", fix)
 
 
 _PLAIN = "use texts, numbers, lists and mappings, which config.yaml can hold"

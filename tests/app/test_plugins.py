@@ -153,14 +153,14 @@ plugins.register_algorithm(Mine)
          "    name: str = 'mine'\nplugins.register_algorithm(Mine)", "Mine is not derived from AlgorithmConfig"),
         ("from rltrain import plugins\nfrom rltrain.config.environments import GymConfig\n"
          "plugins.register_environment(GymConfig('x', family='gim', id='y'))", "did you mean 'gym'"),
-        (WITH_VALUE.format(name="mine", value="[{'a': (2, 0)}]"), "of env=mine have a tuple; plugins, kwargs.x.0.a; "),
-        (WITH_VALUE.format(name="mine", value="print"), "of env=mine have a builtin_function_or_method; plugins, "),
-        (WITH_VALUE.format(name="mine", value="np.int64(3)"), "of env=mine have a int64; plugins, kwargs.x; use texts"),
-        (WITH_VALUE.format(name="mine", value="{1, 2}"), "of env=mine have a set; plugins, kwargs.x; use texts"),
-        (WITH_VALUE.format(name="mine", value="Path('a')"), "of env=mine have a PosixPath; plugins, kwargs.x; "),
+        (WITH_VALUE.format(name="mine", value="[{'a': (2, 0)}]"), "a value of type tuple; plugins, kwargs.x.0.a; "),
+        (WITH_VALUE.format(name="mine", value="print"), "a value of type builtin_function_or_method; plugins, "),
+        (WITH_VALUE.format(name="mine", value="np.int64(3)"), "a value of type int64; plugins, kwargs.x; use texts"),
+        (WITH_VALUE.format(name="mine", value="{1, 2}"), "a value of type set; plugins, kwargs.x; use texts"),
+        (WITH_VALUE.format(name="mine", value="Path('a')"), "a value of type PosixPath; plugins, kwargs.x; "),
         (WITH_VALUE.format(name="cartpole", value="1"), "env=cartpole already exists as a file; plugins; "),
         (WITH_FIELD.format(value="np.zeros(3)"), "of algo=mine: Value 'ndarray' is not a supported primitive type; "),
-        (WITH_FIELD.format(value="Path('a')"), "of algo=mine have a PosixPath; plugins, x; use texts, numbers"),
+        (WITH_FIELD.format(value="Path('a')"), "a value of type PosixPath; plugins, x; use texts, numbers"),
     ],
 )  # fmt: skip
 def test_a_plugin_that_does_not_work_is_code_2_and_leaves_no_folder(source, words, folder):
