@@ -8,7 +8,7 @@ from rltrain.config.algorithms import base_name
 from rltrain.config.run import RunConfig
 from rltrain.envs import registry
 from rltrain.envs.spaces import in_words
-from rltrain.errors import fitting
+from rltrain.errors import ConfigError, fitting
 from rltrain.run import checkpoint
 from rltrain.run.evaluation import Agent
 
@@ -17,8 +17,24 @@ PLUGIN_MODULES: dict[str, str] = {}
 
 
 def module_of(name: str) -> ModuleType:
-    """Return the module of an algorithm, which has `train(config, run)` and `make_agent(config, ...)`."""
-    return importlib.import_module(PLUGIN_MODULES.get(name) or f"rltrain.algos.{base_name(name)}")
+    """Return the module of an algorithm, which has `train(config, run)` and `make_agent(config, ...)`.
+
+    Raises ConfigError if a plugin has no such module or functions.
+    """
+    own = PLUGIN_MODULES.get(name)
+    if own is None:
+        return importlib.import_module(f"rltrain.algos.{base_name(name)}")
+    fix = "write train and make_agent there, as in rltrain/algos/a2c.py"
+    try:
+        module = importlib.import_module(own)
+    except ModuleNotFoundError as error:
+        if error.name != own:
+            raise
+        raise ConfigError(f"the module '{own}' of algo={name} does not exist", "plugins", fix) from error
+    for function in ("train", "make_agent"):
+        if not callable(getattr(module, function, None)):
+            raise ConfigError(f"the module '{own}' of algo={name} has no {function}", "plugins", fix)
+    return module
 
 
 def load_agent(config: RunConfig, path: Path) -> Agent:

@@ -79,11 +79,13 @@ def register_schemas(argv: Sequence[str] = ()) -> None:
 
     argv: the command line; its `--config-dir` may have tuned settings too.
     """
+    folders = [folder.absolute() for folder in config_folders(argv)]
+    for (group, name), option in plugins.OPTIONS.items():
+        _check_registered(group, name, option.settings, folders)
     _register_schemas(tuple(ALGOS.items()), tuple(ENVIRONMENTS))
     store = ConfigStore.instance()
     for (group, name), option in plugins.OPTIONS.items():
         store.store(group=group, name=name, node=option.settings)
-    folders = [folder.absolute() for folder in config_folders(argv)]
     accept_whole_floats()
     replace_whole_mappings()
     OmegaConf.register_new_resolver("preset_of", functools.partial(preset_of, folders=folders), replace=True)
@@ -97,6 +99,35 @@ def register_schemas(argv: Sequence[str] = ()) -> None:
     for group in ("algo", "env", "network"):
         for name, values in own_values(group, winning).items():
             store.store(group=f"own_{group}", name=name, package="_global_", node={group: values})
+
+
+def _check_registered(group: str, name: str, settings: Any, folders: Sequence[Path]) -> None:
+    """Raise ConfigError for a choice of a plugin that a file shadows, or with values that no file can hold."""
+    choice = f"{group}={name}"
+    if any(os.path.isfile(folder / group / f"{name}.yaml") for folder in (CONFIGS, *folders)):
+        raise ConfigError(f"{choice} already exists as a file", "plugins", "register it by another name")
+    foreign = _foreign(getattr(settings, "kwargs", None), "kwargs") if group == "env" else None
+    if foreign is None:
+        try:
+            foreign = _foreign(OmegaConf.to_container(OmegaConf.structured(settings)), "")
+        except OmegaConfBaseException as error:
+            reason = str(error).partition("\n")[0]
+            raise ConfigError(f"the settings of {choice}: {reason}", f"plugins, {error.full_key}", _PLAIN) from error
+    if foreign is not None:
+        key, kind = foreign
+        fix = _PLAIN + ("; gymnasium.register(..., kwargs=...) takes any object" if key.startswith("kwargs") else "")
+        raise ConfigError(f"the settings of {choice} have a value of type {kind}", f"plugins, {key}", fix)
+
+
+_PLAIN = "use texts, numbers, lists and mappings, which config.yaml can hold"
+
+
+def _foreign(value: Any, key: str) -> tuple[str, str] | None:
+    """Return key and type of the first value that config.yaml cannot hold as it is, such as a tuple; None without."""
+    if type(value) in (dict, list):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        return next(filter(None, (_foreign(each, f"{key}.{name}".lstrip(".")) for name, each in items)), None)
+    return None if type(value) in (type(None), bool, int, float, str) else (key, type(value).__name__)
 
 
 @functools.lru_cache(maxsize=1)  # a tenth of a second: once in a process, unless a plugin adds to them

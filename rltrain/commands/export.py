@@ -21,7 +21,7 @@ from rltrain.config.validate import one_of
 from rltrain.envs import registry
 from rltrain.errors import CheckpointError, ConfigError, DiskError, EnvironmentFailure, printable
 from rltrain.run import folder as run_folder
-from rltrain.run.evaluation import Agent
+from rltrain.run.evaluation import network_of
 from rltrain.system import atomic, inside
 
 USAGE = (
@@ -103,11 +103,6 @@ def _is_ours(path: Path) -> bool:
     with contextlib.suppress(OSError, CheckpointError):
         return {"checkpoint", "format", "outputs"} <= inside.read_json(path).keys()
     return False
-
-
-def network_of(agent: Agent) -> Any:
-    """Return the agent's torch module, or None for a tabular agent."""
-    return getattr(agent, "network", None)
 
 
 def example_obs(config: RunConfig) -> Any:

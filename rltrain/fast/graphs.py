@@ -100,7 +100,8 @@ class Graphed:
         Tensors, arrays, floats and dataclasses of them are copied into the graph's memory. Another shape or dtype, or
         another value of any other type, needs another graph.
         """
-        signature = tuple(_signature(value) for value in inputs.values())
+        # A network has dropout in trainings only.
+        signature = (getattr(self._function, "training", None), *(_signature(value) for value in inputs.values()))
         if self._failed or _broken or (signature not in self._known and len(self._known) == MOST):
             return self._function(**inputs)
         known = self._known.get(signature)

@@ -6,14 +6,16 @@ the run's precision. Heads stay in fp32: bf16 loses too much precision in values
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
+from weakref import WeakSet
 
 import gymnasium
 import torch
 from torch import Tensor, nn
 
 from rltrain.config.network import OWN, NetworkConfig
+from rltrain.config.user_code import describe
 from rltrain.envs.spaces import PixelsAndVariables, pixel_shape
 from rltrain.errors import ConfigError
 from rltrain.nn.cnns import CNNS, Activation
@@ -21,6 +23,7 @@ from rltrain.nn.distributions import Distribution
 from rltrain.nn.layout import channels_last
 from rltrain.nn.trained import FlatParameters
 from rltrain.system.accelerable import accelerable
+from rltrain.system.out_of_memory import is_shortage
 
 VARIABLE_SCALE = 100.0
 """Divides the game variables of an observation: health, armour and ammunition go up to 100 or 200."""
@@ -68,14 +71,14 @@ class Torso(nn.Module):
         self.pixels = len(shape) == 3
         self.num_states = int(frame_space.n) if isinstance(frame_space, gymnasium.spaces.Discrete) else 0
         self.name = config.name
-        if self.pixels:
-            layers = (CNNS | OWN)[self.name]((shape[0], *pixel_shape(frame_space)[1:]))
-        elif self.name in OWN:
-            layers = OWN[self.name](self.num_states or math.prod(shape))
-        else:
-            layers = mlp(self.num_states or math.prod(shape), config)
+        num_inputs = self.num_states or math.prod(shape)
+        inputs: Any = (shape[0], *pixel_shape(frame_space)[1:]) if self.pixels else num_inputs
         if self.name in OWN:
-            _check_own(self.name, layers, self.pixels)
+            layers = _own_layers(self.name, inputs)
+        elif self.pixels:
+            layers = CNNS[self.name](inputs)
+        else:
+            layers = mlp(num_inputs, config)
         if layer_norm:
             layers = [part for layer in layers for part in (layer, *normalisation(layer))]
         linears = [index for index, layer in enumerate(layers) if isinstance(layer, nn.Linear)]
@@ -87,6 +90,8 @@ class Torso(nn.Module):
             num_inputs = last.in_features + stack_num * self.variable_space.num_variables
             layers[self.last_linear] = nn.Linear(num_inputs, self.num_features)
         self.layers = nn.Sequential(*layers)
+        if self.name in OWN:
+            self._check_features(shape)
         if init:
             for layer in self.layers.modules():
                 if isinstance(layer, nn.Linear | nn.Conv2d):
@@ -127,12 +132,35 @@ class Torso(nn.Module):
         first = layers[0]
         assert isinstance(first, nn.Conv2d)
         weight = first.weight if scaling else first.weight / 255
-        features = nn.functional.conv2d(inputs, weight, first.bias, first.stride, first.padding)
+        features = first._conv_forward(inputs, weight, first.bias)
         for index, layer in itertools.islice(enumerate(layers), 1, None):
             if variables is not None and index == self.last_linear:
                 features = torch.cat([features, variables.to(features.dtype)], dim=1)
             features = layer(features)
         return features
+
+    def _check_features(self, shape: tuple[int, ...]) -> None:
+        """Raise ConfigError if the layers of a plugin do not turn observations [B, *shape] into features."""
+        dtype = torch.uint8 if self.pixels else torch.int64 if self.num_states else torch.float32
+        training = [module for module in self.layers.modules() if module.training]
+        for num_obs in (1, 2):
+            try:
+                self.layers.eval()
+                with torch.random.fork_rng(devices=[]), torch.no_grad():
+                    found = self(torch.zeros((num_obs, *shape), dtype=dtype))
+                fits = found.shape == (num_obs, self.num_features) and found.dtype == torch.float32
+                wrong = "" if fits else f"returns {found.dtype} of shape {list(found.shape)}"
+            except Exception as error:
+                if is_shortage(error):
+                    raise
+                wrong = f"does not compute: {describe(error)}"
+            finally:
+                for module in training:
+                    module.training = True
+            if wrong:
+                where = f"for observations of shape {[num_obs, *shape]}"
+                fix = f"let it return float32 of shape {[num_obs, self.num_features]}, as its last linear layer does"
+                raise ConfigError(f"the network {self.name} {wrong}, {where}", "network, plugins", fix)
 
     def _variables(self, obs: Tensor, space: PixelsAndVariables) -> Tensor:
         """Return the scaled game variables, oldest frame first, [B, stack_num * num_variables] float32."""
@@ -160,18 +188,33 @@ def mlp(num_inputs: int, config: NetworkConfig) -> list[nn.Module]:
     return layers
 
 
-def _check_own(name: str, layers: list[nn.Module], pixels: bool) -> None:
-    """Raise ConfigError if a torso cannot use the layers of a plugin's network."""
+_given: WeakSet[nn.Module] = WeakSet()
+"""The layers that networks of plugins have got."""
+
+
+def _own_layers(name: str, inputs: Any) -> list[nn.Module]:
+    """Return the layers that a plugin's function makes for `inputs`. Raises ConfigError for layers of no torso."""
+    where = "network, plugins"
+    made: Any = OWN[name](inputs)
+    layers = list(made) if isinstance(made, Iterable) else [made]
+    if wrong := [layer for layer in layers if not isinstance(layer, nn.Module)]:
+        what = f"the function of the network {name} returns {wrong[0]!r} instead of a torch module"
+        raise ConfigError(what, where, "return a list of modules: [nn.Linear(num_inputs, 64), nn.ReLU()]")
     if not any(isinstance(layer, nn.Linear) for layer in layers):
-        raise ConfigError(
-            f"the network {name} has no linear layer",
-            "network, plugins",
-            "let the layers end with a linear layer and its activation",
-        )
-    if pixels and not isinstance(layers[0], nn.Conv2d):  # its weights take over the scaling of pixels
-        raise ConfigError(
-            f"the network {name} does not begin with a convolution", "network, plugins", "put a nn.Conv2d first"
-        )
+        fix = "let the layers end with a linear layer and its activation"
+        raise ConfigError(f"the network {name} has no linear layer", where, fix)
+    if not isinstance(inputs, int) and not isinstance(layers[0], nn.Conv2d):  # its weights take over the scaling
+        raise ConfigError(f"the network {name} does not begin with a convolution", where, "put a nn.Conv2d first")
+    modules = [module for layer in layers for module in layer.modules()]
+    if norms := [module for module in modules if isinstance(module, nn.modules.batchnorm._BatchNorm)]:
+        kind = type(norms[0]).__name__
+        what = f"the network {name} has {kind}, with which a value depends on the other samples of its batch"
+        raise ConfigError(what, where, "use nn.LayerNorm or nn.GroupNorm")
+    if any(layer in _given and any(each.requires_grad for each in layer.parameters()) for layer in layers):
+        what = f"the function of the network {name} returns the same layers each time, which networks would share"
+        raise ConfigError(what, where, "make new layers in each call")
+    _given.update(layers)
+    return layers
 
 
 class QNetwork(nn.Module):

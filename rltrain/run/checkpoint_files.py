@@ -68,6 +68,20 @@ def write(folder: Path, state: dict[str, Any], facts: dict[str, Any], links: dic
     sync(folder)
 
 
+def unsaveable(state: Any) -> str:
+    """Return what of a state no checkpoint can hold, in words; empty for nested dicts of tensors, arrays and JSON."""
+    if not isinstance(state, dict):
+        return f"a {type(state).__name__}"
+    _, arrays, values = _split(state)
+    for name, value in values.items():
+        try:
+            json.dumps(value)
+        except (TypeError, ValueError):
+            return f"a {type(value).__name__} at '{name}'"
+    objects = [name for name, array in arrays.items() if isinstance(array, np.ndarray) and array.dtype.hasobject]
+    return f"an array of objects at '{objects[0]}'" if objects else ""
+
+
 def manifest(folder: Path) -> dict[str, Any]:
     """Return the manifest after checking its structure. Raises CheckpointError."""
     try:

@@ -3,19 +3,22 @@
 An evaluation does not change the agent, the training environments or their random numbers.
 """
 
+import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
+import gymnasium
 import numpy as np
 
 from rltrain.config.environments import EnvironmentConfig
 from rltrain.config.run import RunConfig
 from rltrain.envs import global_random, registry
 from rltrain.envs.frame_stack import FrameStack
+from rltrain.envs.pool import Pool
 from rltrain.envs.spaces import check_made_for
 from rltrain.envs.stepper import check_finite, check_finite_obs
-from rltrain.errors import NonFiniteError
+from rltrain.errors import EnvironmentFailure, NonFiniteError
 from rltrain.system import signals
 
 
@@ -24,7 +27,10 @@ class Interrupted(Exception):
 
 
 class Agent(Protocol):
-    """An agent that can be evaluated and saved in a checkpoint."""
+    """An agent that can be evaluated and saved in a checkpoint.
+
+    An agent with a network has it as its attribute `network`: it is exported, and evaluated without dropout.
+    """
 
     def policy(self, obs: np.ndarray, greedy: bool, generator: np.random.Generator) -> np.ndarray:
         """Return actions [B] int64 or [B, A] float32 for observations [B, *obs_shape]."""
@@ -37,6 +43,45 @@ class Agent(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore a state that `state_dict` returned."""
         ...
+
+
+def network_of(agent: Agent) -> Any:
+    """Return the agent's torch module, or None for a tabular agent."""
+    return getattr(agent, "network", None)
+
+
+@contextlib.contextmanager
+def evaluated(agent: Agent) -> Iterator[None]:
+    """Switch off what the layers of the agent's network do in trainings only, such as dropout, in the `with` block."""
+    network = network_of(agent)
+    training = [module for module in network.modules() if module.training] if hasattr(network, "modules") else []
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def policy_of(
+    config: RunConfig, agent: Agent, pool: Pool, greedy: bool, generator: np.random.Generator
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Return the function from observations to actions. It raises EnvironmentFailure for what no pool can step."""
+    shape = (pool.num_envs, *(pool.action_space.shape or ()))
+    kinds = "biuf" if isinstance(pool.action_space, gymnasium.spaces.Box) else "biu"
+
+    def act(obs: np.ndarray) -> np.ndarray:
+        action = agent.policy(obs, greedy, generator)
+        if not isinstance(action, np.ndarray) or action.shape != shape or action.dtype.kind not in kinds:
+            is_array = isinstance(action, np.ndarray)
+            found = f"an array of shape {action.shape} and dtype {action.dtype}" if is_array else type(action).__name__
+            what = f"algorithm '{config.algo.name}': the policy of its agent returned {found}"
+            dtype = "float32" if "f" in kinds else "int64"
+            raise EnvironmentFailure(what, "plugins", f"return an array of shape {shape} and dtype {dtype}")
+        return action
+
+    return act
 
 
 @global_random.preserved()
@@ -65,24 +110,23 @@ def play_episodes(
     generator = np.random.default_rng([seed, 1])
     global_random.seed(seed)  # constructors may read them
     pool = registry.make_ending_pool(ending_env(config), num_envs)
-    try:
+    with contextlib.closing(pool), evaluated(agent):
         check_made_for(pool, made_for)
         stack = FrameStack(num_envs, pool.frame_space, pool.stack_num)
         frame = pool.reset(seed)
         signals.keep_process()
         check_finite_obs(frame)
         obs = stack.reset(frame)
+        act = policy_of(config, agent, pool, greedy, generator)
         while any(len(done) < wanted for done, wanted in zip(played, share, strict=True)):
             if stopping(sum(map(len, played))):
                 raise Interrupted
-            timestep = pool.step(agent.policy(obs, greedy, generator))
+            timestep = pool.step(act(obs))
             check_finite(timestep)
             for episode in timestep.episodes:
                 if len(played[episode.env_index]) < share[episode.env_index]:
                     played[episode.env_index].append((episode.reward, episode.length_steps))
             obs = stack.push(timestep.obs, timestep.first)
-    finally:
-        pool.close()
     returns = [reward for done in played for reward, _ in done]
     lengths = [length for done in played for _, length in done]
     return {

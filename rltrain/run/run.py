@@ -31,7 +31,7 @@ from rltrain.envs.pool import AnotherGame, Episode, Pool
 from rltrain.envs.spaces import in_words
 from rltrain.envs.stepper import merged, part_of
 from rltrain.errors import CheckpointError, ConfigError, EnvironmentFailure, Stopped, fitting
-from rltrain.run import checkpoint, own_code, panel
+from rltrain.run import checkpoint, checkpoint_files, own_code, panel
 from rltrain.run import folder as run_folder
 from rltrain.run.checkpoint import Stateful
 from rltrain.run.clock import Clock
@@ -190,8 +190,11 @@ class Run:
         Returns True in a resumed run. `parts`: all that a checkpoint saves besides the agent and the random numbers.
         Call the environments (a `Stepper` or `Collector`) `environments` and a replay buffer `replay`. A new run
         evaluates the untrained agent, unless `eval_every_steps` is 0. If a signal interrupted an evaluation, the
-        resumed run makes it now. Raises UnfitCheckpoint if the state does not fit the agent or its parts, and Stopped.
+        resumed run makes it now. Raises UnfitCheckpoint if the state does not fit the agent or its parts, Stopped, and
+        EnvironmentFailure if a plugin's agent or part lacks a method or has a state that no checkpoint can hold.
         """
+        for name, part in {"agent": agent, **parts}.items():
+            self._check_part(name, part)
         self._agent, self._parts = agent, parts
         signals.keep_process()
         if not self.group.is_alone and getattr(getattr(agent, "learner", None), "group", None) is not self.group:
@@ -249,6 +252,24 @@ class Run:
         self._evaluate_if_due()
         self.stop_if_asked()
         return True
+
+    def _check_part(self, name: str, part: Any) -> None:
+        """Raise EnvironmentFailure if no checkpoint can save a part. rltrain's own parts are tested instead."""
+        if type(part).__module__.split(".")[0] == "rltrain":
+            return
+        methods = ("policy", "state_dict", "load_state_dict") if name == "agent" else ("state_dict", "load_state_dict")
+        if missing := [method for method in methods if not callable(getattr(part, method, None))]:
+            what = f"the {name} that it gives to run.begin ({type(part).__name__}) has no {', '.join(missing)}"
+            raise self._fault(what, "add what `Agent` of rltrain/run/evaluation.py describes")
+        self._check_state(name, part.state_dict())
+
+    def _check_state(self, name: str, state: Any) -> None:
+        if wrong := checkpoint_files.unsaveable(state):
+            what = f"state_dict of its {name} returned {wrong}, which no checkpoint can hold"
+            raise self._fault(what, "return nested dicts of tensors, arrays and JSON values")
+
+    def _fault(self, what: str, fix: str) -> EnvironmentFailure:
+        return EnvironmentFailure(f"algorithm '{self.config.algo.name}': {what}", "plugins", fix)
 
     def _refuse_other_spaces(self) -> None:
         """Raise EnvironmentFailure if the processes of a group have environments with different spaces."""
@@ -322,8 +343,11 @@ class Run:
 
     @property
     def agent(self) -> Agent:
-        """The agent that `begin` was called with."""
-        assert self._agent is not None, "the algorithm has not called run.begin"
+        """The agent that `begin` was called with. Raises EnvironmentFailure if a plugin has not called it."""
+        if self._agent is None:
+            raise self._fault(
+                "train has not called run.begin", "call run.begin(agent, environments=...) before its loop"
+            )
         return self._agent
 
     @property
@@ -477,18 +501,23 @@ class Run:
         self.write_status("running")
 
     def _commit(self, state: dict[str, Any], complete: bool) -> Path:
-        return checkpoint.save(
-            self.folder,
-            self.step,
-            state,
-            complete=complete,
-            made_for=saved_config.fingerprint(self.config),
-            seed=self.config.seed,
-            previous=self._saved_step,
-            best_step=self.evaluations.best_step,
-            spaces=self.spaces_in_words,
-            keep_every_steps=self.config.checkpoint_keep_every_steps,
-        )
+        try:
+            return checkpoint.save(
+                self.folder,
+                self.step,
+                state,
+                complete=complete,
+                made_for=saved_config.fingerprint(self.config),
+                seed=self.config.seed,
+                previous=self._saved_step,
+                best_step=self.evaluations.best_step,
+                spaces=self.spaces_in_words,
+                keep_every_steps=self.config.checkpoint_keep_every_steps,
+            )
+        except (TypeError, ValueError):
+            for name, part in state.items():
+                self._check_state(name, part)
+            raise
 
     def conclude(self) -> None:
         """Make the final evaluation, save, and write result.json. Raises Stopped; a resumed run concludes again."""

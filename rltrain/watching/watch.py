@@ -10,7 +10,7 @@ from rltrain.envs import registry
 from rltrain.envs.pool import Episode
 from rltrain.envs.spaces import check_made_for, pixel_shape
 from rltrain.envs.stepper import Stepper
-from rltrain.run.evaluation import Agent, ending_env
+from rltrain.run.evaluation import Agent, ending_env, evaluated, policy_of
 from rltrain.system import signals
 from rltrain.watching.canvas import compose
 from rltrain.watching.screens import Closed, Screen
@@ -45,10 +45,12 @@ def watch(
         closing(registry.make_ending_pool(env, 1)) as pool,
         closing(registry.make_viewer(env)) as viewer,
         closing(make_screen(viewer.fps)) as screen,
+        evaluated(agent),
     ):
         check_made_for(pool, made_for)
         shape = pixel_shape(pool.frame_space)
         stepper = Stepper(pool, seed)
+        act = policy_of(config, agent, pool, greedy, generator)
         picture, score, step, doing = viewer.reset(seed), 0.0, 0, ""
         signals.keep_process()
 
@@ -63,7 +65,7 @@ def watch(
                 seen = stepper.obs[0]  # shown next to all pictures of the action that was chosen from it
                 if step == 0:
                     show(picture)
-                action = agent.policy(stepper.obs, greedy, generator)
+                action = act(stepper.obs)
                 timestep, _ = stepper.step(action)
                 shown = viewer.step(action[0])
                 is_true &= shown.ended == bool(timestep.first[0]) and bool(np.isclose(shown.reward, timestep.reward[0]))

@@ -1,5 +1,6 @@
 """Parts of a user's own: chosen like built-in ones, in every process, imported because of the command line alone."""
 
+import itertools
 import json
 import os
 import shlex
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 from hydra.core.global_hydra import GlobalHydra
+from small_runs import small
 
 from rltrain import cli
 
@@ -117,6 +119,28 @@ def test_a_sweep_and_the_lists_know_them(folder):
     assert code == 2 and "did you mean 'corridor'" in err
 
 
+WITH_VALUE = """
+import numpy as np
+from pathlib import Path
+from rltrain import plugins
+from rltrain.config.environments import GymConfig
+plugins.register_environment(GymConfig({name!r}, id="CartPole-v1", kwargs=dict(x={value})))
+"""
+WITH_FIELD = """
+import numpy as np
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from rltrain import plugins
+from rltrain.config.algorithms import A2CConfig
+@dataclass
+class Mine(A2CConfig):
+    name: str = "mine"
+    x: Any = field(default_factory=lambda: {value})
+plugins.register_algorithm(Mine)
+"""
+
+
 @pytest.mark.parametrize(
     ("source", "words"),
     [
@@ -129,6 +153,14 @@ def test_a_sweep_and_the_lists_know_them(folder):
          "    name: str = 'mine'\nplugins.register_algorithm(Mine)", "Mine is not derived from AlgorithmConfig"),
         ("from rltrain import plugins\nfrom rltrain.config.environments import GymConfig\n"
          "plugins.register_environment(GymConfig('x', family='gim', id='y'))", "did you mean 'gym'"),
+        (WITH_VALUE.format(name="mine", value="[{'a': (2, 0)}]"), "a value of type tuple; plugins, kwargs.x.0.a; "),
+        (WITH_VALUE.format(name="mine", value="print"), "a value of type builtin_function_or_method; plugins, "),
+        (WITH_VALUE.format(name="mine", value="np.int64(3)"), "a value of type int64; plugins, kwargs.x; use texts"),
+        (WITH_VALUE.format(name="mine", value="{1, 2}"), "a value of type set; plugins, kwargs.x; use texts"),
+        (WITH_VALUE.format(name="mine", value="Path('a')"), "a value of type PosixPath; plugins, kwargs.x; "),
+        (WITH_VALUE.format(name="cartpole", value="1"), "env=cartpole already exists as a file; plugins; "),
+        (WITH_FIELD.format(value="np.zeros(3)"), "of algo=mine: Value 'ndarray' is not a supported primitive type; "),
+        (WITH_FIELD.format(value="Path('a')"), "a value of type PosixPath; plugins, x; use texts, numbers"),
     ],
 )  # fmt: skip
 def test_a_plugin_that_does_not_work_is_code_2_and_leaves_no_folder(source, words, folder):
@@ -256,3 +288,93 @@ def test_a_network_for_pixels_is_checked_like_ours(folder):
     assert code == 2 and "patches needs pixels" in err
     code, _, err = rltrain(folder, *args, "env=doom", "network=flat")
     assert code == 2 and "flat does not begin with a convolution" in err
+
+
+PROBED = """
+from torch import nn
+from rltrain import plugins
+class Probe(nn.Dropout):
+    def forward(self, x):
+        with open("modes", "a") as file:
+            file.write("T" if self.training else "F")
+        return super().forward(x)
+def make(num_inputs):
+    return [nn.Linear(num_inputs, 8), nn.Tanh(), Probe(0.5)]
+plugins.register_network("probed", make)
+"""
+
+
+@pytest.mark.parametrize("algo", ["ppo", "dqn"])
+def test_evaluations_and_films_have_no_dropout_and_trainings_have(algo, folder):
+    """Bug: evaluations score a network with half of its units, and an exported network scores more."""
+
+    def modes(*args):
+        (folder / "modes").unlink(missing_ok=True)
+        code, _, err = rltrain(folder, *args, "plugins=[own_parts]")
+        assert code == 0, err
+        return "".join(mode for mode, _ in itertools.groupby((folder / "modes").read_text()))
+
+    (folder / "own_parts.py").write_text(PROBED)
+    args = [*small(algo, "cartpole")[2:], "network=probed", "total_steps=200", "final_eval_episodes=1"]
+    assert modes(f"algo={algo}", "env=cartpole", *args, "eval_every_steps=200", "eval_episodes=1") == "FTF"
+    if algo == "ppo":
+        assert modes("eval", "last", "episodes=1") == modes("play", "last", "video=true") == "F"
+
+
+STRAY = """
+from dataclasses import dataclass
+import numpy as np
+from rltrain import plugins
+from rltrain.config.algorithms import DQNConfig
+from rltrain.envs.stepper import Stepper
+@dataclass
+class Stray(DQNConfig):
+    name: str = "stray"
+class StrayAgent:
+    w = np.zeros(3)
+    def policy(self, obs, greedy, generator):
+        return np.zeros(len(obs), np.int64)
+    def state_dict(self):
+        return {"w": self.w}
+    def load_state_dict(self, state):
+        pass
+def make_agent(config, frame_space, action_space, seed):
+    return StrayAgent()
+def train(config, run):
+    agent, envs = StrayAgent(), Stepper(run.pool, run.env_seed())
+    run.begin(agent, environments=envs)
+    while not run.finished:
+        step, _ = envs.step(np.zeros(1, np.int64))
+        run.advance(1, step.episodes)
+        run.after_step(1)
+plugins.register_algorithm(Stray)
+"""
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "code", "said"),
+    [
+        ("    run.begin(agent, environments=envs)", "", 4, "train has not called run.begin; plugins; "),
+        ("def policy", "def act", 4, "the agent that it gives to run.begin (StrayAgent) has no policy; plugins; "),
+        ("return np.zeros(len(obs), np.int64)", "return [0]", 4, "the policy of its agent returned list; plugins; "),
+        ("(len(obs), np.int64)", "(len(obs))", 4, "returned an array of shape (1,) and dtype float64; plugins; "),
+        ("w = np.zeros(3)", "w = {1, 2}", 4, "state_dict of its agent returned a set at 'w', which no checkpoint"),
+        ("        run.after_step(1)", "        agent.w = len", 4, "returned a builtin_function_or_method at 'w'"),
+        ("def train(", "def learn(", 2, "the module 'own_parts' of algo=stray has no train; plugins; "),
+        ("def make_agent(", "def make(", 2, "the module 'own_parts' of algo=stray has no make_agent; plugins; "),
+    ],
+)
+def test_an_algorithm_of_ones_own_that_does_not_keep_to_the_protocol_is_named(right, wrong, code, said, folder):
+    """Bug: it ends as a bug of rltrain."""
+    assert STRAY.count(right) == 1
+    (folder / "own_parts.py").write_text(STRAY.replace(right, wrong))
+    args = ["plugins=[own_parts]", "algo=stray", "env=mountain_car", "total_steps=50", "algo.replay_capacity=100"]
+    args += ["device=cpu", "progress=false", "eval_every_steps=0", "final_eval_episodes=1"]
+    found, _, err = rltrain(folder, *args)
+    assert found == code and said in err.splitlines()[-1] and "stray" in err.splitlines()[-1], err
+
+
+def test_the_module_of_an_algorithm_that_does_not_exist_is_named(folder):
+    (folder / "own_config.py").write_text(STRAY)
+    code, _, err = rltrain(folder, "plugins=[own_config]", "algo=stray", "env=mountain_car", "progress=false")
+    assert code == 2 and "the module 'own' of algo=stray does not exist; plugins; " in err.splitlines()[-1], err

@@ -77,6 +77,21 @@ def test_inputs_of_other_shapes_get_other_graphs_up_to_a_number(recorded):
     assert len(recorded) == MOST
 
 
+def test_a_network_has_other_graphs_in_trainings_than_in_evaluations(recorded):
+    """Bug: the graph of a training, with dropout, acts in evaluations."""
+
+    class Mode(torch.nn.Module):
+        def forward(self, x):
+            return x + self.training
+
+    network = Mode()
+    graph = Graphed(network, CPU)
+    for number in range(2 * WARM_UPS + 6):
+        network.train(number % 2 == 1)
+        assert graph(x=torch.zeros(1)) == number % 2
+    assert len(recorded) == 2
+
+
 def test_each_call_is_one_call_also_while_warming_up_and_recording(recorded):
     """Bugs: an update too many where a graph is made; one too few where it is only recorded."""
     counter = torch.zeros(())

@@ -1,17 +1,19 @@
 """Networks: pixels scaled once, the right torso, the dueling head, first weights that only the seed decides."""
 
 import itertools
+from unittest.mock import Mock
 
 import gymnasium
 import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from torch import nn
 
 from rltrain.app import resolve
 from rltrain.config.algorithms import DQNConfig
 from rltrain.config.environments import GymConfig
-from rltrain.config.network import SMALLEST_FRAME, NetworkConfig
+from rltrain.config.network import OWN, SMALLEST_FRAME, NetworkConfig
 from rltrain.config.run import RunConfig
 from rltrain.envs.spaces import PixelsAndVariables
 from rltrain.errors import ConfigError
@@ -348,3 +350,59 @@ def test_weights_of_another_dtype_are_refused(dtype):
     with pytest.raises(ValueError, match=r"layers.*not torch.float32"):
         weights.load(network, state)
     weights.load(network, network.state_dict())
+
+
+class Recurrent(nn.GRU):
+    """A layer that returns a tuple."""
+
+
+SHARED = nn.Linear(4, 8)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda n: [nn.Linear(n, 8), nn.BatchNorm1d(8)], "has BatchNorm1d, with which a value depends on the other"),
+        (lambda n: [nn.Linear(n, 8), nn.AvgPool1d(2)], r"returns torch.float32 of shape \[1, 4\].*shape \[1, 8\]"),
+        (lambda n: [nn.Linear(n, 8), nn.Flatten(0)], r"returns torch.float32 of shape \[8\]"),
+        (lambda n: [nn.Linear(n, 8), Recurrent(8, 8)], "does not compute: AttributeError"),
+        (lambda n: [nn.Linear(n + 1, 8)], "does not compute: RuntimeError: mat1 and mat2 shapes cannot be multiplied"),
+        (lambda n: None, "returns None instead of a torch module"),
+        (lambda n: [nn.Linear(n, 8), torch.relu], "returns <built-in method relu .* instead of a torch module"),
+        (lambda n: [SHARED, nn.ReLU()], "returns the same layers each time"),
+    ],
+)
+def test_layers_of_a_plugin_that_no_torso_can_use_are_refused(make, said, monkeypatch):
+    """Bug: they end as a bug of rltrain; those that all networks share make the target network learn."""
+    monkeypatch.setitem(OWN, "wrong", make)
+    with pytest.raises(ConfigError, match=said) as refused:
+        for _ in range(2):
+            torso(VECTOR, name="wrong")
+    assert "the network wrong" in str(refused.value) or "the function of the network wrong" in str(refused.value)
+
+
+def test_layers_of_a_plugin_are_tried_without_a_trace(monkeypatch):
+    """Its modes, its first weights and those of the heads are what they were without the try."""
+    frozen = nn.Dropout().eval()
+    monkeypatch.setitem(OWN, "tried", lambda n: [nn.Linear(n, 8), nn.Dropout(), frozen])
+    monkeypatch.setattr(networks.Torso, "_check_features", plain := Mock(wraps=lambda shape: None))
+    made = [networks.build(3, lambda: networks.QNetwork(torso(VECTOR, name="tried"), 2, False), CPU)]
+    monkeypatch.undo()
+    monkeypatch.setitem(OWN, "tried", lambda n: [nn.Linear(n, 8), nn.Dropout(), frozen])
+    made.append(networks.build(3, lambda: networks.QNetwork(torso(VECTOR, name="tried"), 2, False), CPU))
+    assert plain.call_count == 1
+    for left, right in zip(*(network.state_dict().values() for network in made), strict=True):
+        assert torch.equal(left, right)
+    assert [layer.training for layer in made[1].torso.layers] == [True, True, False]
+
+
+@pytest.mark.parametrize("options", [{"dilation": 2}, {"padding": 1, "padding_mode": "circular"}, {"groups": 2}])
+def test_the_first_convolution_of_a_plugin_has_all_its_options(options, monkeypatch):
+    """Bug: it is computed without its dilation, in silence."""
+    space = spaces.Box(0, 255, (2, 10, 10), np.uint8)
+    first = nn.Conv2d(2, 4, 3, **options)
+    size = first(torch.zeros(1, 2, 10, 10)).numel()
+    monkeypatch.setitem(OWN, "wide", lambda shape: [first, nn.Flatten(), nn.Linear(size, 8)])
+    pixels = torch.randint(0, 256, (3, 2, 10, 10), dtype=torch.uint8)
+    network = torso(space, name="wide")
+    assert torch.allclose(network(pixels), network.layers(pixels / 255), atol=1e-5)

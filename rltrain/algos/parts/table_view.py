@@ -58,9 +58,13 @@ def show_policy(env: GymConfig, q: np.ndarray) -> None:
 
 @_told("q_table.csv is not written")
 def write_csv(env: GymConfig, q: np.ndarray, path: Path) -> None:
-    """Write q [S, A] as CSV: one line for each state, one column for each action. Raises DiskError."""
+    """Write q [S, A] as CSV: one line for each state, one column for each action. Raises DiskError.
+
+    Without names, states and actions have the numbers that the environment has for them.
+    """
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(["state", *toy_text.action_names(env, q.shape[1])])
-    writer.writerows([state, *values] for state, values in enumerate(q.tolist()))
+    states = toy_text.state_numbers(env, len(q))
+    writer.writerows([state, *values] for state, values in zip(states, q.tolist(), strict=True))
     atomic.write_text(path, text.getvalue())

@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import gymnasium
+import numpy as np
 from gymnasium.spaces import Box
+from gymnasium.utils import seeding
 from gymnasium.wrappers import OrderEnforcing, TimeLimit
 
 from rltrain.config import plugin_modules
@@ -71,8 +73,22 @@ def make_env(config: GymConfig) -> gymnasium.Env:
         what = f"environment '{config.id}' is the same object each time: training and evaluation would play one game"
         raise EnvironmentFailure(what, "env.id", "make a new environment in each call of its factory")
     guard.living[id(inner)] = guard.made[id(inner)] = inner
-    _tell_of_statistics(env, config.id)
+    if multiprocessing.parent_process() is None:  # a worker's trainer has told it
+        _tell_of_statistics(env, config.id)
+        _tell_of_inner_limit(env, config)
     return env
+
+
+def seed_generators(env: gymnasium.Env, number: int) -> None:
+    """Seed the spaces of an environment, and its `np_random`, which its `reset` may forget to seed.
+
+    `reset(seed=number)` makes the same generator if it passes the seed on to gymnasium, as it should.
+    """
+    env.action_space.seed(number)
+    env.observation_space.seed(number)
+    base: Any = env.unwrapped
+    if isinstance(getattr(base, "_np_random", None), np.random.Generator | None):  # else one of the environment's own
+        base._np_random, base._np_random_seed = seeding.np_random(number)
 
 
 _registrations: dict[str, Any] = {}
@@ -104,22 +120,31 @@ _STATISTICS = {
 """What wrappers normalise with a mean and deviation that they learn, by the attribute's name as in gymnasium."""
 
 _told: set[str] = set()
-"""The warnings about statistics that were printed."""
+"""The warnings that were printed."""
 
 
 def _tell_of_statistics(env: gymnasium.Env, env_id: str) -> None:
     """Warn once about wrappers whose statistics are lost with the environment."""
-    if multiprocessing.parent_process() is not None:  # the trainer has told it
-        return
     for layer in guard.layers(env):
         for name in vars(layer).keys() & _STATISTICS.keys():
             of, result, instead = _STATISTICS[name]
             what = f"environment '{env_id}' normalises {of} with statistics that each new one learns anew"
             why = f"so evaluations and resumed runs {result}"
-            text = f"rltrain: warning: {what} ({type(layer).__name__}), {why}; normalise {instead}"
-            if text not in _told:
-                _told.add(text)
-                print(printable(text), file=sys.stderr)
+            _tell(f"{what} ({type(layer).__name__}), {why}; normalise {instead}")
+
+
+def _tell_of_inner_limit(env: gymnasium.Env, config: GymConfig) -> None:
+    """Warn once about a time limit in the factory that is smaller than the one of the configuration."""
+    limit = time_limit(env)
+    if config.max_episode_steps and limit and limit < config.max_episode_steps:
+        what = f"environment '{config.id}' has a time limit of {limit} steps inside, and its episodes end there"
+        _tell(f"{what}: env.max_episode_steps={config.max_episode_steps} replaces that of the registration only")
+
+
+def _tell(text: str) -> None:
+    if text not in _told:
+        _told.add(text)
+        print(printable(f"rltrain: warning: {text}"), file=sys.stderr)
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from rltrain.envs.gym import guard
 from rltrain.envs.gym import state as gym_state
 from rltrain.envs.gym.contract import Contract, ContractBreach
 from rltrain.envs.gym.conversion import Conversion
-from rltrain.envs.gym.make import make_env, without_limit
+from rltrain.envs.gym.make import make_env, seed_generators, without_limit
 from rltrain.envs.patience import StandsStill, interruptible
 from rltrain.envs.pool import AnotherGame, Episode, TimeStep
 from rltrain.envs.seeding import env_seed
@@ -77,8 +77,7 @@ class GymPool:
             with guard.environment_code(self._id, self._fix), interruptible():
                 for i, env in enumerate(self._inner):
                     number = env_seed(seed, self._first_index + i)
-                    env.action_space.seed(number)
-                    env.observation_space.seed(number)
+                    seed_generators(env, number)
                     obs[i] = self._contracts[i].reset(env.reset(seed=number))
         except StandsStill:
             self._note_hang()

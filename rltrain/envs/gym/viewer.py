@@ -12,7 +12,7 @@ from rltrain.envs import global_random
 from rltrain.envs.gym import guard
 from rltrain.envs.gym.contract import Contract
 from rltrain.envs.gym.conversion import Conversion
-from rltrain.envs.gym.make import make_env, opened
+from rltrain.envs.gym.make import make_env, opened, seed_generators
 from rltrain.envs.seeding import env_seed
 from rltrain.envs.spaces import in_words
 from rltrain.envs.tabular.toy_text import ACTION_NAMES, known_class
@@ -77,8 +77,7 @@ class GymViewer:
         number = env_seed(seed, 0)
         with self._environment(), self._random:
             global_random.seed(number)  # as in the pool
-            self._env.action_space.seed(number)
-            self._env.observation_space.seed(number)
+            seed_generators(self._env, number)
             self._contract.reset(self._env.reset(seed=number))
         return self._picture()
 

@@ -6,6 +6,7 @@ import gymnasium
 import numpy as np
 
 from rltrain.config.environments import GymConfig
+from rltrain.envs.gym.conversion import Conversion
 from rltrain.envs.gym.guard import layers
 from rltrain.envs.gym.make import opened
 
@@ -40,17 +41,25 @@ def known_class(env: gymnasium.Env) -> str:
 
 
 def action_names(config: GymConfig, num_actions: int) -> tuple[str, ...]:
-    """Return the names of the actions if they are known, else action_0, action_1, ..."""
-    return ACTION_NAMES.get(_kind(config), tuple(f"action_{action}" for action in range(num_actions)))
+    """Return the names of the actions if they are known, else action_0, action_1, ... as the environment counts."""
+    kind, (_, first) = _look(config)
+    return ACTION_NAMES.get(kind, tuple(f"action_{first + action}" for action in range(num_actions)))
 
 
 def state_names(config: GymConfig, num_states: int) -> list[str]:
-    """Return the names of the states if they are known, else their numbers."""
-    if _kind(config) == "MazeEnv":
+    """Return the names of the states if they are known, else their numbers as the environment counts them."""
+    kind, (first, _) = _look(config)
+    if kind == "MazeEnv":
         from rltrain.envs.maze import CELLS
 
         return [*CELLS, *(f"{cell}, cheese eaten" for cell in CELLS)]
-    return [str(state) for state in range(num_states)]
+    return [str(first + state) for state in range(num_states)]
+
+
+def state_numbers(config: GymConfig, num_states: int) -> range:
+    """Return the numbers of the states as the environment counts them."""
+    _, (first, _) = _look(config)
+    return range(first, first + num_states)
 
 
 def policy_picture(config: GymConfig, policy: np.ndarray) -> str:
@@ -66,9 +75,10 @@ def policy_picture(config: GymConfig, policy: np.ndarray) -> str:
         )
 
 
-def _kind(config: GymConfig) -> str:
+def _look(config: GymConfig) -> tuple[str, tuple[int, Any]]:
+    """Return `known_class` and `Conversion.counted_from` of the environment."""
     with opened(config) as env:
-        return known_class(env)
+        return known_class(env), Conversion(env, config).counted_from
 
 
 def _lake(base: Any, arrows: np.ndarray) -> str:

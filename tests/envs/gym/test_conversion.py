@@ -8,6 +8,7 @@ import pytest
 from gymnasium import spaces
 from small_runs import small
 
+from rltrain.algos.parts import table_view
 from rltrain.config.environments import GymConfig
 from rltrain.envs import registry
 from rltrain.envs.gym.contract import Contract
@@ -257,3 +258,14 @@ def test_an_environment_that_counts_actions_from_minus_one_can_be_filmed(command
     played = command("play", "last", f"env.id={LEVER.id}", "video=true")
     assert played.code == 0, played.err
     assert "warning" not in played.err
+
+
+def test_a_table_is_shown_with_the_numbers_of_its_environment(tmp_path, capsys):
+    """Bug: q_table.csv and the steps count from 0, so its action_1 is the environment's action 2."""
+    table_view.write_csv(STAIRS, np.eye(5, 2), tmp_path / "q.csv")
+    rows = [line.split(",") for line in (tmp_path / "q.csv").read_text().splitlines()]
+    assert rows[0] == ["state", "action_7", "action_8"]
+    assert [row[0] for row in rows[1:]] == ["1", "2", "3", "4", "5"] and rows[2] == ["2", "0.0", "1.0"]
+    table_view.show_step(STAIRS, 3, {"state": 1, "action": 1}, np.eye(5, 2))
+    shown = capsys.readouterr().err.splitlines()
+    assert shown[0] == "step 3: action_8 in 2" and [line.split()[0] for line in shown[2:]] == ["1", "2"]

@@ -6,11 +6,11 @@ from pathlib import Path
 import gymnasium
 import numpy as np
 import pytest
-from gymnasium.spaces import Discrete, MultiBinary, MultiDiscrete
+from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
 from rltrain.config.environments import GymConfig
 from rltrain.envs.gym import make
-from rltrain.envs.gym.family import make_pool
+from rltrain.envs.gym.family import make_pool, make_viewer
 from rltrain.envs.gym.make import make_env, spaces
 from rltrain.errors import ConfigError, EnvironmentFailure
 
@@ -122,6 +122,38 @@ def test_environment_i_depends_on_seed_and_i_alone():
             lengths[seed, num_envs, i] = tuple(np.flatnonzero([step.first[i] for _, step in taken]))
     assert lengths[0, 2, 0] == lengths[0, 4, 0] and lengths[0, 2, 1] == lengths[0, 4, 1]
     assert len({lengths[seed, 4, i] for seed in (0, 1) for i in range(4)}) == 8
+
+
+class Unseeded(gymnasium.Env):
+    """Its `reset` does not pass the seed on."""
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012 (gymnasium's own name and form)
+    observation_space = Box(0, 256, (1,), np.float32)
+    action_space = Discrete(2)
+
+    def __init__(self, own=False, render_mode=None):
+        if own:
+            self._np_random = np.random.RandomState(5)
+        self.render_mode = render_mode
+
+    def reset(self, *, seed=None, options=None):
+        number = self._np_random.randint(256) if self._np_random.__class__ is np.random.RandomState else None
+        self.number = self.np_random.integers(256) if number is None else number
+        return np.full(1, self.number, np.float32), {}
+
+    def render(self):
+        return np.full((40, 40, 3), self.number, np.uint8)
+
+
+def test_the_seed_reaches_an_environment_that_does_not_pass_it_on():
+    """Bug: two runs with one seed have other episodes, and a film shows another game than the scored one."""
+    gymnasium.register("Unseeded-v0", Unseeded)
+    config = GymConfig("x", id="Unseeded-v0")
+    first, same, other = (make_pool(config, 4).reset(seed)[:, 0] for seed in (0, 0, 1))
+    assert (first == same).all() and len(set(first.tolist()) | set(other.tolist())) > 4
+    assert make_viewer(config).reset(0)[0, 0, 0] == first[0]
+    own = [make_pool(GymConfig("x", id="Unseeded-v0", kwargs={"own": True}), 1).reset(seed) for seed in (0, 1)]
+    assert own[0] == own[1] == np.random.RandomState(5).randint(256), "a generator of its own was replaced"
 
 
 def test_arrays_belong_to_the_receiver():

@@ -9,6 +9,7 @@ from small_runs import small
 
 from rltrain.config.environments import DoomConfig, GymConfig
 from rltrain.envs import ending, registry
+from rltrain.envs.gym import make
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +43,16 @@ def episode(config):
 def test_only_the_limit_that_gymnasium_adds_is_replaced(name, given, ends, workers):
     """Bugs: 200 steps where the factory says 50; a subclass of TimeLimit taken off with what it does."""
     assert episode(GymConfig("x", id=f"limits:{name}-v0", max_episode_steps=given, workers=workers)) == ends
+
+
+@pytest.mark.parametrize(("given", "words"), [(50, "has a time limit of 5 steps inside, and its episodes"), (3, "")])
+def test_a_limit_that_cuts_shorter_than_the_one_that_was_given_is_told_once(given, words, capsys, monkeypatch):
+    """Bug: config.yaml says 50 steps, and episodes of 5 are trained and scored without a word."""
+    monkeypatch.setattr(make, "_told", set())
+    for _ in range(2):
+        episode(GymConfig("x", id="limits:Inner-v0", max_episode_steps=given))
+    err = capsys.readouterr().err
+    assert err.count("warning") == bool(words) and words in err
 
 
 def test_environments_that_differ_in_their_limits_keep_them():
