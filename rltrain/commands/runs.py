@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -177,22 +177,27 @@ def _died(status: dict[str, Any], meta: dict[str, Any], folder: Path) -> bool:
 
 
 def _newest(path: Path) -> tuple[dict[str, Any], float | None]:
-    """Return the newest value of each tag in the last part of metrics.jsonl, and the best evaluation there.
+    """Return the newest value of each tag in the last part of metrics.jsonl, and the best evaluation in all of it.
 
     The evaluation of the untrained agent, at step 0, is left out.
     """
     newest: dict[str, Any] = {}
-    best: float | None = None
+    scores: list[float | None] = []
     with contextlib.suppress(FileNotFoundError):
-        for text in inside.tail(path, _TAIL_BYTES):
-            with contextlib.suppress(ValueError, RecursionError):
-                line = json.loads(text)
-                if isinstance(line, dict) and line.get("step"):  # step 0 has the score of the untrained agent
-                    score = _number(line, "eval/mean_reward")
-                    newest |= line
-                    if score is not None:
-                        best = score if best is None else max(score, best)
-    return newest, best
+        for line in _parsed(inside.tail(path, _TAIL_BYTES)):
+            newest |= line
+        evaluations = (text for text in inside.lines(path) if '"eval/mean_reward"' in text)
+        scores = [_number(line, "eval/mean_reward") for line in _parsed(evaluations)]
+    return newest, max((score for score in scores if score is not None), default=None)
+
+
+def _parsed(texts: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """Yield the lines of metrics.jsonl that can be read, without those of step 0."""
+    for text in texts:
+        with contextlib.suppress(ValueError, RecursionError):
+            line = json.loads(text)
+            if isinstance(line, dict) and line.get("step"):
+                yield line
 
 
 def _total_steps(folder: Path) -> int | None:

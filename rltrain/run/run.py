@@ -544,8 +544,19 @@ class Run:
         self.logger.result(self.step, final, self.evaluations.best)
         atomic.write_json(self.folder / "result.json", result)
         self._progress.end()
+        self._tell_of_no_update()
         if self.config.progress and not self.config.dry_run:
             panel.show_end(self._shown, self.config, result)
+
+    def _tell_of_no_update(self) -> None:
+        """Warn if the agent is as it began: an agent without a learner has no number of updates."""
+        learner = getattr(self.agent, "learner", None)
+        if getattr(learner, "num_updates", None) == 0:
+            what = f"no update was made in {self.step:,} steps, so the agent is as it began"
+            keys = [key for key in ("learning_starts", "replay_capacity") if hasattr(self.config.algo, key)]
+            where = ", ".join(["total_steps", *(f"algo.{key}={getattr(self.config.algo, key)}" for key in keys)])
+            fix = "train longer, or let the replay buffer hold more" if keys else "train longer"
+            print(f"rltrain: warning: {what}; {where}; {fix}", file=sys.stderr)
 
     def write_status(self, state: str, reason: str = "", exit_code: int | None = None) -> None:
         """Write status.json. A write error prints a warning and does not end the training."""

@@ -191,3 +191,14 @@ def test_a_huge_number_does_not_widen_the_table(tmp_path, command):
     outcome = command("runs")
     assert outcome.code == 0, outcome.err
     assert "1.7e+308" in outcome.out and max(map(len, outcome.out.splitlines())) < 120
+
+
+def test_the_best_evaluation_of_a_long_log_is_found(command, tmp_path):
+    """Bug: while a run trained, the best of the last 64 kB stood in the column `best`."""
+    folder = write_status(write_run(tmp_path / "runs" / "a" / "ppo" / "long", {}), "stopped")
+    lines = [{"step": 1, "eval/mean_reward": 9.0}, *({"step": 2 + i, "train/loss": 0.1} for i in range(3000))]
+    lines += [{"step": 4000, "eval/mean_reward": 3.0}]
+    (folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
+    assert (folder / "metrics.jsonl").stat().st_size > 100_000
+    (row,) = table(command("runs").out).values()
+    assert ("3.00" in row, row[row.index("3.00") + 2]) == (True, "9.00")

@@ -459,3 +459,17 @@ def test_an_environment_that_freezes_the_time_does_not_freeze_that_of_a_run(monk
     monkeypatch.setattr(time, "perf_counter", lambda: -60_000.0)
     assert 0 <= clock.train_s <= clock.wall_s < 60
     assert 0 < clock.end_window(512)["time/fps"] < 1e9
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        (["total_steps=60"], True),  # fewer than algo.learning_starts
+        (["total_steps=200", "algo.learning_starts=64", "batch_size=64", "algo.replay_capacity=200"], False),
+    ],
+)
+def test_a_run_without_an_update_says_so(keys, told, command):
+    """Bug: "reached 20 +- 5", and the agent was as it began."""
+    outcome = command("algo=dqn", "env=cartpole", *QUICK, "eval_every_steps=0", *keys)
+    assert outcome.code == 0, outcome.err
+    assert ("no update was made in 60 steps, so the agent is as it began" in outcome.err) == told, outcome.err
