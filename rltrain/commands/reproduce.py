@@ -91,8 +91,18 @@ def _train(path: Path, is_complete: bool, typed: list[str], command: list[str]) 
     if is_complete and (tuned := next((word for word in typed if word.startswith("hparams=")), None)):
         what = f"'{tuned}' would change nothing: a run's own settings are complete, and win over tuned ones"
         raise ConfigError(what, "hparams", "leave it out; or start a run with it: rltrain algo=... env=... hparams=...")
+    if is_complete:
+        _tell_of_extension(path, typed)
     settings = _of_a_run(path, typed) if is_complete else _of_the_user(hydra_app.file_values(path), path)
     return hydra_app.run([*_without_what_is_typed(settings, typed), *typed], command)
+
+
+def _tell_of_extension(path: Path, typed: list[str]) -> None:
+    """Say that a run was trained on by `resume`: a new run stops where the earlier one was first meant to."""
+    first, last = (saved_config.read(file).get("total_steps") for file in (path, saved_config.newest(path.parent)[0]))
+    if first != last and not any(word.startswith("total_steps=") for word in typed):
+        what = f"the run was extended to total_steps={last} by `resume`, and this one trains total_steps={first}"
+        print(printable(f"rltrain: {what}; a longer one from its start has another schedule"), file=sys.stderr)
 
 
 def _of_a_run(path: Path, typed: list[str]) -> list[str]:

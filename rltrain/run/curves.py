@@ -140,9 +140,12 @@ def _lines(path: Path) -> Iterable[dict[str, Any]]:
 
 
 def _config(folder: Path) -> dict[str, Any]:
-    """Read config.yaml with dotted keys and without checks, so that runs of other versions can be plotted too."""
+    """Read the settings, those of the last resume if there is one, with dotted keys and without checks.
+
+    So runs of other versions can be plotted, too.
+    """
     flat: dict[str, Any] = {}
-    pending = [("", saved_config.read(folder / "config.yaml"))]
+    pending = [("", saved_config.read(saved_config.newest(folder)[0]))]
     while pending:
         prefix, node = pending.pop()
         for key, value in node.items():

@@ -30,7 +30,7 @@ from rltrain.envs import global_random, patience, registry
 from rltrain.envs.pool import AnotherGame, Episode, Pool
 from rltrain.envs.spaces import in_words
 from rltrain.envs.stepper import merged, part_of
-from rltrain.errors import CheckpointError, ConfigError, EnvironmentFailure, Stopped, fitting
+from rltrain.errors import CheckpointError, ConfigError, EnvironmentFailure, Stopped, fitting, printable
 from rltrain.run import checkpoint, checkpoint_files, own_code, panel
 from rltrain.run import folder as run_folder
 from rltrain.run.checkpoint import Stateful
@@ -293,6 +293,8 @@ class Run:
                 what = f"the checkpoint of init_from has no '{missing[0]}', which {self.config.algo.name} needs"
                 raise CheckpointError(what, str(path), "give a run of the same algorithm")
             self._refuse_other_network(path)
+            if self.writes:
+                self._tell_of_other_meaning(path)
             agent.load_state_dict(own | {key: saved[key] for key in weights})
         if self.writes:
             print(f"begins with the weights of {path}", file=sys.stderr)
@@ -312,6 +314,23 @@ class Run:
                          for values in (saved, own))  # fmt: skip
             what = f"the run of init_from has another network than this one: {then}, not {now}"
             raise CheckpointError(what, str(path), f"add {then}, or leave init_from out")
+
+    def _tell_of_other_meaning(self, path: Path) -> None:
+        """Warn if actions or inputs of a checkpoint of Doom are as many as ours and mean something else."""
+        saved = saved_config.read(path.parent.parent / "config.yaml")["env"]
+        if self.config.env.family != "doom" or saved.get("family") != "doom":
+            return
+        # The buttons are those of our scenario: the other run may be somebody else's, and so may its .cfg file.
+        keys = ("action_set", "noop", "actions", "game_variables")
+        pairs = {}
+        with suppress(ConfigError):  # of a scenario with other buttons
+            theirs = dataclasses.replace(self.config.env, **{key: saved[key] for key in keys if key in saved})
+            pairs["env.game_variables"] = (theirs.game_variables, self.config.env.game_variables)
+            pairs["env.actions"] = (registry.action_names(theirs), registry.action_names(self.config.env))
+        for key, (then, now) in pairs.items():
+            if then != now:
+                what = f"the weights of init_from were trained with {', '.join(then)}, not with {', '.join(now)}"
+                print(printable(f"rltrain: warning: {what}; {key}; give them in its order"), file=sys.stderr)
 
     def _show(self, agent: Agent, replay_bytes: int | None) -> None:
         if not self.config.progress or not self.writes:

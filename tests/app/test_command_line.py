@@ -504,6 +504,11 @@ def test_a_run_is_reproduced_from_its_own_configuration(command):
     assert second != folder and plain(second) == plain(folder)
     assert (second / "episodes.csv").read_bytes() == (folder / "episodes.csv").read_bytes()
     assert (second / "command.txt").read_text() == f"rltrain reproduce '{folder}'\n"
+    assert "extended" not in again.err
+    assert command("resume", folder, "total_steps=150", "progress=false").code == 0
+    for words in (["reproduce", folder], [f"config={folder}"]):
+        told = command(*words).err  # bug: the extension was left out in silence
+        assert "the run was extended to total_steps=150 by `resume`, and this one trains total_steps=100" in told
     changed = command(f"config={folder / 'config.yaml'}", "seed=1", "total_steps=50")
     assert changed.code == 0, changed.err
     assert plain((Path("my runs=1") / "latest").resolve()) == plain(folder) | {"seed": 1, "total_steps": 50}

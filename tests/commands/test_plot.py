@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import matplotlib
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 from run_folders import write_run
 from small_runs import QUICK
@@ -211,3 +212,12 @@ def test_values_that_no_picture_holds_are_left_out(value, command, tmp_path):
     write_run(tmp_path / "a" / "lists", {0: 1.0, 10: 2.0}, seed=[1])  # bug: a seed that is a list is unhashable
     assert command("plot", "a").code == 0
     assert [row["runs"] for row in numbers(tmp_path / "curves.csv")] == ["2", "2"]
+
+
+def test_an_extended_run_is_labelled_with_its_last_settings(command, tmp_path):
+    """Bug: a curve up to step 300 was labelled total_steps=100."""
+    folder = write_run(tmp_path / "a", {100: 1.0, 300: 2.0})
+    for name, steps in (("config.yaml", 100), ("config.resume-1.yaml", 300)):
+        values = yaml.safe_load((folder / "config.yaml").read_text())
+        (folder / name).write_text(yaml.safe_dump(values | {"total_steps": steps}))
+    assert "total_steps=300" in command("plot", "a", "by=total_steps").out

@@ -58,3 +58,18 @@ def test_what_does_not_fit_is_told_in_one_line(command, tmp_path):
         failed = command(*words)
         assert failed.code == code and told in failed.last_line, failed.err
         assert failed.last_line.startswith("rltrain: error: ")
+
+
+def test_actions_and_inputs_of_doom_in_another_order_are_told(command):
+    """Bug: the weights pressed other buttons, as only the number of actions was compared."""
+    doom = [*QUICK["ppo"], *SHORT[1:], "env=doom_take_cover", "network=small_cnn", "hparams=quick/ppo_doom_take_cover"]
+    doom += ["env.height=20", "env.width=20", "env.render_resolution=RES_160X120", "batch_size=32", "total_steps=32"]
+    first = command(*doom, "env.noop=true", "env.game_variables=[HEALTH,AMMO2]")
+    assert first.code == 0, first.err
+    same = ["env.game_variables=[HEALTH,AMMO2]", "env.actions=[[MOVE_LEFT],[MOVE_RIGHT],[]]"]
+    other = ["env.game_variables=[AMMO2,HEALTH]", "env.actions=[[],[MOVE_LEFT],[MOVE_RIGHT]]"]
+    told = [command(*doom, f"init_from={first.folder}", *keys) for keys in (same, other)]
+    assert [outcome.code for outcome in told] == [0, 0], told[0].err
+    assert "weights of init_from were trained" not in told[0].err
+    assert "trained with HEALTH, AMMO2, not with AMMO2, HEALTH; env.game_variables" in told[1].err
+    assert "trained with MOVE_LEFT, MOVE_RIGHT, nothing, not with nothing, MOVE_LEFT, MOVE_RIGHT; env.a" in told[1].err
