@@ -5,9 +5,9 @@ import pytest
 pytestmark = [pytest.mark.learns, pytest.mark.slow]
 
 
-@pytest.mark.parametrize("algo", ["dqn", "pqn", "ppo"])
-def test_basic(algo, final):
-    assert final(f"algo={algo}", "env=doom") >= 75
+@pytest.mark.parametrize(("algo", "settings"), [("dqn", []), ("pqn", []), ("ppo", ["hparams=quick/ppo_doom"])])
+def test_basic(algo, settings, final):
+    assert final(f"algo={algo}", "env=doom", *settings) >= 75
 
 
 def test_deadly_corridor_by_dqn(final):
