@@ -33,8 +33,8 @@ class environment_code:
 
     def __enter__(self) -> None:
         global _is_inside
-        if _torch is not _OURS:
-            _set_torch(_torch)
+        if self._id in _torch:
+            _set_torch(_torch[self._id])
         self._before, self._process, self._streams = _is_inside, os.getpid(), (sys.stdout, sys.stderr)
         self._temporary = tempfile.tempdir
         _is_inside = _is_inside or threading.get_ident() == _main
@@ -46,7 +46,7 @@ class environment_code:
         if os.getpid() != self._process:  # the environment has forked: the trainer's copy must not train, too
             process.exit_now(0)
         if not self._before:  # else the environment's code goes on
-            _keep_torch()
+            _keep_torch(self._id)
         if tempfile.tempdir is not self._temporary:
             tempfile.tempdir = self._temporary  # the environment's own may be gone when it is closed
         if sys.stdout is not self._streams[0] or sys.stderr is not self._streams[1]:
@@ -63,14 +63,15 @@ class environment_code:
         raise EnvironmentFailure(f"environment '{self._id}' raised {describe(error)}", "env.id", self._fix) from error
 
 
-_OURS: tuple[Any, Any] = (None, None)
-_torch = _OURS
-"""torch's default dtype and device while the code of an environment runs, None where it has set none of its own."""
+_torch: dict[str, tuple[Any, Any]] = {}
+"""torch's default dtype and device while the code of an environment runs that has set its own, by the environment's id.
+
+None where it has not set both.
+"""
 
 
-def _keep_torch() -> None:
+def _keep_torch(env_id: str) -> None:
     """Put torch's defaults back, with which networks are made. The environment finds its own there next time."""
-    global _torch
     torch: Any = sys.modules.get("torch")
     if not hasattr(torch, "get_default_dtype"):  # not imported, or not yet whole
         return
@@ -78,9 +79,9 @@ def _keep_torch() -> None:
     # torch.get_default_device would take 1 us.
     device = getattr(getattr(torch, "_GLOBAL_DEVICE_CONTEXT", None), "device_context", None)
     if dtype is torch.float32 and device is None:
-        _torch = _OURS
+        _torch.pop(env_id, None)
         return
-    _torch = (None if dtype is torch.float32 else dtype, device and device.device)
+    _torch[env_id] = (None if dtype is torch.float32 else dtype, device and device.device)
     _set_torch((torch.float32, None))
 
 

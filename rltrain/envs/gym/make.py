@@ -101,7 +101,7 @@ def _prepare_registry(env_id: str) -> None:
     A sweep may compare the environments of two modules in one process, and Python imports each module once.
     """
     module, _, name = env_id.rpartition(":")
-    if module not in sys.modules and name in gymnasium.registry:  # the module may register it again
+    if module and module not in sys.modules and name in gymnasium.registry:  # the module may register it again
         _registrations.setdefault(name, gymnasium.registry[name])
     if env_id in _registrations:
         gymnasium.registry[name] = _registrations[env_id]

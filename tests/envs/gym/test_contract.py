@@ -489,13 +489,13 @@ def test_the_default_dtype_of_an_environment_is_its_own(algo, command, monkeypat
 
     outcome = command(*small(algo, "gym"), f"env.id={ID}", "env.kwargs={how:float64}", "total_steps=100")
     assert outcome.code == 0 and torch.get_default_dtype() == torch.float32, outcome.err
-    monkeypatch.setattr(guard, "_torch", guard._OURS)
+    monkeypatch.setattr(guard, "_torch", {})
     with environment_code(ID):
         torch.set_default_dtype(torch.float64)
         with environment_code(ID):
             pass
         assert torch.get_default_dtype() == torch.float64, "its code goes on"
-    assert (torch.get_default_dtype(), guard._torch) == (torch.float32, (torch.float64, None))
+    assert (torch.get_default_dtype(), guard._torch) == (torch.float32, {ID: (torch.float64, None)})
 
 
 @pytest.mark.parametrize("algo", ["a2c", "dqn"])
@@ -503,7 +503,7 @@ def test_the_default_device_of_an_environment_is_its_own(algo, command, monkeypa
     """Bug: networks on the device of the environment's simulator, told as a bug of rltrain."""
     import torch
 
-    monkeypatch.setattr(guard, "_torch", guard._OURS)
+    monkeypatch.setattr(guard, "_torch", {})
     outcome = command(*small(algo, "gym"), f"env.id={ID}", "env.kwargs={how:meta}", "total_steps=100")
     assert outcome.code == 0 and torch.get_default_device().type == "cpu", outcome.err
 
