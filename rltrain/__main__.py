@@ -9,8 +9,12 @@ def fix_hashes() -> None:
 
     Hashes decide the order of a set. An environment may take its actions from one, and a resumed run, an evaluation and
     each worker must then give them the same numbers. Python reads the variable only when it starts.
+
+    A program that runs rltrain in its own process, with words of its own, is not started again.
     """
-    if sys.executable and os.environ.get("PYTHONHASHSEED", "random") == "random":
+    words = sys.argv[1:]
+    is_ours = words and words == sys.orig_argv[-len(words) :]
+    if is_ours and sys.executable and os.environ.get("PYTHONHASHSEED", "random") == "random":
         os.environ["PYTHONHASHSEED"] = "0"
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 

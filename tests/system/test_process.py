@@ -167,3 +167,12 @@ def test_every_command_has_the_same_hashes(tmp_path):
         return next(line for line in told.splitlines() if line.startswith("order"))
 
     assert order() == order() == order("0") != order("3")
+
+
+def test_a_program_that_runs_rltrain_in_its_own_process_is_not_started_again(tmp_path):
+    """Bug: a script that calls `runpy.run_module("rltrain")` began again, and made everything twice."""
+    code = "import runpy, sys; print('begun', flush=True); sys.argv = ['rltrain', '--version']; "
+    code += "runpy.run_module('rltrain', None, '__main__')"
+    env = {key: value for key, value in os.environ.items() if key != "PYTHONHASHSEED"}
+    told = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True).stdout
+    assert told.splitlines()[0] == "begun" and len(told.splitlines()) == 2, told
