@@ -153,13 +153,8 @@ class _Guarded:
         if self._retries and error.errno == errno.ENOSPC:
             return
         # Replace the descriptor, not the object: its buffer, C libraries and child processes use the descriptor too.
-        null = os.open(os.devnull, os.O_WRONLY)
-        try:
-            os.dup2(null, self._stream.fileno())
-        except (AttributeError, ValueError):
-            pass  # a user's own stream, without a descriptor
-        finally:
-            os.close(null)
+        with contextlib.suppress(AttributeError, ValueError):  # a user's own stream, without a descriptor
+            _send_to_null(self._stream.fileno())
 
 
 def give_up_full_streams() -> None:
@@ -170,9 +165,15 @@ def give_up_full_streams() -> None:
     for descriptor in (1, 2):
         with contextlib.suppress(OSError, ValueError):  # it is closed
             if not select.select([], [descriptor], [], _READER_S)[1]:
-                null = os.open(os.devnull, os.O_WRONLY)
-                os.dup2(null, descriptor)
-                os.close(null)
+                _send_to_null(descriptor)
+
+
+def _send_to_null(descriptor: int) -> None:
+    null = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, descriptor)
+    finally:
+        os.close(null)
 
 
 _guarded: dict[str, _Guarded] = {}

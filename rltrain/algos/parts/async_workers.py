@@ -34,7 +34,7 @@ from rltrain.system.process import exit_now
 from rltrain.system.signals import STOP_SIGNALS, no_answer
 
 _LONG_BYTES = 60
-"""The name of a socket has at most 107 bytes; torch puts it into the temporary folder under a name of its own."""
+"""The longest temporary folder whose sockets have a path that is short enough, with multiprocessing's own names."""
 _MOST_TENSORS = 200
 """The server process takes at most 250 shared tensors for each worker."""
 
