@@ -19,6 +19,7 @@ from rltrain.config.environments import GymConfig
 from rltrain.config.network import NetworkConfig
 from rltrain.config.run import RunConfig
 from rltrain.config.runtime import TorchrunConfig
+from rltrain.envs import global_random
 from rltrain.errors import EnvironmentFailure, Stopped
 from rltrain.nn import networks
 from rltrain.run import checkpoint
@@ -34,7 +35,11 @@ FIELDS = {
 
 @pytest.fixture(autouse=True)
 def _one_network_at_a_time(monkeypatch):
-    """Threads share torch's generator, from which first weights are drawn; processes do not."""
+    """Threads share torch's generator, from which first weights are drawn; processes do not.
+
+    One thread must not draw from it, nor restore it after an environment's code, while another draws weights.
+    """
+    monkeypatch.setattr(global_random, "_of_torch", lambda: None)
     lock, build = threading.Lock(), networks.build
 
     def locked(*args, **kwargs):
