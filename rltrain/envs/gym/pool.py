@@ -57,6 +57,8 @@ class GymPool:
         # gymnasium puts the wrappers of a registration around the time limit, which they may hide.
         self._limits = [limit or config.max_episode_steps or 0 for _, limit in unwrapped]
         self._first_index = first_index
+        # Made once, because each step enters them.
+        self._guard, self._interruptible = guard.environment_code(self._id, self._fix), interruptible()
         # The shape and dtype of raw observations, before the conversion to frames.
         raw_shape = env.observation_space.shape or ()
         self._shape, self._dtype = (num_envs, *raw_shape), self.frame_space.dtype
@@ -74,7 +76,7 @@ class GymPool:
         obs = np.zeros(self._shape, self._dtype)
         global_random.seed(env_seed(seed, self._first_index))
         try:
-            with guard.environment_code(self._id, self._fix), interruptible():
+            with self._guard, self._interruptible:
                 for i, env in enumerate(self._inner):
                     number = env_seed(seed, self._first_index + i)
                     seed_generators(env, number)
@@ -109,7 +111,7 @@ class GymPool:
         terminated, truncated = np.zeros(num_envs, bool), np.zeros(num_envs, bool)
         ended = []
         try:
-            with guard.environment_code(self._id, self._fix), interruptible():
+            with self._guard, self._interruptible:
                 for i, env in enumerate(self._inner):
                     next_obs[i], step_reward, step_terminated, step_truncated = contracts[i].step(env.step(actions[i]))
                     reward[i] = step_reward
