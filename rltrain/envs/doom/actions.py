@@ -1,9 +1,13 @@
 """The actions of a Doom agent: sets of buttons that are pressed together."""
 
 import itertools
+import math
 import re
 
 from rltrain.errors import ConfigError, nearest
+
+_MOST_ACTIONS = 10_000
+"""A network of more is hardly meant. Each button beside the others doubles the number of combinations."""
 
 # Pressed together, the two buttons of a pair cancel out, or only the last one counts.
 _OPPOSITES = (
@@ -21,11 +25,19 @@ def button_actions(buttons: list[str], action_set: str, noop: bool) -> list[list
     action_set: `single` gives one action per button in the configuration's order, followed by an empty action if
     `noop`. `combinations` gives each set of buttons without opposites, starting with the empty set. Delta buttons
     (`TURN_LEFT_RIGHT_DELTA`), which take a magnitude, stay at 0.
+    Raises ConfigError for too many combinations.
     """
     pressable = [i for i, button in enumerate(buttons) if not button.endswith("_DELTA")]
     subsets: list[tuple[int, ...]] = [(i,) for i in pressable]
     if action_set == "combinations":
-        subsets = _products(_groups(buttons, pressable))
+        groups = _groups(buttons, pressable)
+        number = math.prod(len(group) + 1 for group in groups)
+        if number > _MOST_ACTIONS:
+            what = f"the {len(pressable)} buttons make {number:,} combinations; at most {_MOST_ACTIONS:,} are possible"
+            raise ConfigError(
+                what, "env.action_set", "use env.action_set=single, or name the actions: env.actions=[[A],[A,B]]"
+            )
+        subsets = _products(groups)
     elif noop:
         subsets.append(())
     return [[float(i in subset) for i in range(len(buttons))] for subset in subsets]

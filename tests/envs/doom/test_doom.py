@@ -193,6 +193,14 @@ def test_actions():
     assert len(button_actions(weapons, "combinations", False)) == 4 * 2
 
 
+def test_more_combinations_than_a_network_has_outputs_are_refused():
+    """Bug: a `.cfg` with all buttons makes millions of actions, for minutes that no signal ends."""
+    buttons = [f"USER{i}" for i in range(14)]
+    assert len(button_actions(buttons[:13], "combinations", False)) == 8192
+    with pytest.raises(ConfigError, match="the 14 buttons make 16,384 combinations"):
+        button_actions(buttons, "combinations", False)
+
+
 def test_actions_by_name():
     """Bugs: the buttons of another action, an order that is not the user's, a wrong name pressed as nothing."""
     buttons = ["MOVE_LEFT", "MOVE_RIGHT", "ATTACK"]
