@@ -3,8 +3,8 @@
 import cv2
 import numpy as np
 
-_HEIGHT = 420
-"""Small games are enlarged to about this height in pixels."""
+_HEIGHT, _WIDTH = 420, 1280
+"""Small games are enlarged to about this height in pixels, unless they become wider than this width."""
 _CAPTION_HEIGHT = 30
 _GAP = 6
 _DARK, _LIGHT = (24, 26, 32), (232, 234, 240)
@@ -16,7 +16,7 @@ def compose(picture: np.ndarray, obs: np.ndarray | None, num_channels: int, capt
     picture: the game, [H, W, 3] uint8. obs: the observation from which the network chose its action, [stack *
     num_channels, H, W] uint8, shown with the oldest frame at the top; None if it has no pixels.
     """
-    scale = max(1, round(_HEIGHT / len(picture)))
+    scale = max(1, min(round(_HEIGHT / len(picture)), _WIDTH // picture.shape[1]))
     game = picture.repeat(scale, axis=0).repeat(scale, axis=1)
     parts = [game]
     if obs is not None:
@@ -30,7 +30,7 @@ def _column(obs: np.ndarray, num_channels: int, height: int) -> np.ndarray:
     """Return the frames of an observation below each other, scaled to `height` pixels in total."""
     frames = obs.reshape(-1, num_channels, *obs.shape[1:])
     gap = _GAP if len(frames) > 1 else 0
-    tile_height = (height - gap * (len(frames) - 1)) // len(frames)
+    tile_height = max(1, (height - gap * (len(frames) - 1)) // len(frames))
     tile_width = max(1, round(tile_height * obs.shape[2] / obs.shape[1]))
     rows: list[np.ndarray] = []
     for frame in frames:

@@ -60,3 +60,9 @@ def test_the_caption_is_drawn_below_and_shrinks_to_fit():
     assert (plain[420:] != written[420:]).any()
     long = compose(game(420, 420), None, 0, "word " * 60)
     assert (long[420:, -4:] == plain[420:, -4:]).all(), "the text runs out of the picture"
+
+
+def test_a_low_wide_picture_does_not_become_too_wide_for_a_film():
+    """Bug: a picture of one row is enlarged 420 times, to a width that no codec takes."""
+    canvas = compose(np.zeros((1, 300, 3), np.uint8), np.zeros((4, 1, 300), np.uint8), 1, "caption")
+    assert canvas.shape[1] < 2000
