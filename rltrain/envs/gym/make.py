@@ -20,6 +20,7 @@ from gymnasium.wrappers import OrderEnforcing, TimeLimit
 from rltrain.config import plugin_modules
 from rltrain.config.environments import GymConfig
 from rltrain.config.user_code import describe, place_of
+from rltrain.envs import global_random
 from rltrain.envs.gym import guard
 from rltrain.envs.gym.conversion import Conversion, far_actions
 from rltrain.envs.patience import MAKING_S, StandsStill, interruptible, is_stopping
@@ -80,12 +81,16 @@ def make_env(config: GymConfig) -> gymnasium.Env:
 
 
 def seed_generators(env: gymnasium.Env, number: int) -> None:
-    """Seed the spaces of an environment, and its `np_random`, which its `reset` may forget to seed.
+    """Seed the spaces of an environment and of what its wrappers hold, and its `np_random`.
 
-    `reset(seed=number)` makes the same generator if it passes the seed on to gymnasium, as it should.
+    Its `reset` may forget to seed that. `reset(seed=number)` makes the same generator if it passes the seed on to
+    gymnasium, as it should.
     """
-    env.action_space.seed(number)
-    env.observation_space.seed(number)
+    global_random.seed_fresh(number)
+    for layer in reversed(guard.layers(env)):
+        for name in ("action_space", "observation_space"):
+            with contextlib.suppress(AttributeError, NotImplementedError):  # a wrapper may have what is missing inside
+                getattr(layer, name).seed(number)
     base: Any = env.unwrapped
     if isinstance(getattr(base, "_np_random", None), np.random.Generator | None):  # else one of the environment's own
         base._np_random, base._np_random_seed = seeding.np_random(number)

@@ -346,6 +346,26 @@ def test_a_seed_reaches_the_global_generators_and_the_spaces(workers, kind):
     assert rewards(3) == rewards(3) != rewards(4)
 
 
+@pytest.mark.parametrize(
+    "by", ["constructor", "space of the constructor", "space of its own", "environment inside", "space inside"]
+)
+def test_a_seed_reaches_what_gymnasium_would_seed_itself(by):
+    """Bug: seed=0 twice gives other episodes where a constructor draws from `np_random` or from a space, where a space
+    is not the outermost one, or where an environment forgets to seed one that it holds."""
+
+    def drawn(seed, workers=0):
+        global_random.seed(seed)
+        inside, kwargs = ("Inside", {}) if by == "space inside" else ("", {"by": by})
+        config = GymConfig("x", id=f"drawn:Drawn{inside}-v0", kwargs=kwargs, workers=workers)
+        with contextlib.closing(registry.make_pool(config, 3)) as pool:
+            return pool.reset(seed)[:, 0].tolist()
+
+    first = drawn(3)
+    assert drawn(3) == first and len({*first, *drawn(4)}) == 6
+    if by in ("space of its own", "space inside"):
+        assert drawn(3, workers=2) == first
+
+
 @pytest.mark.parametrize("kind", ["float", "torch"])
 def test_an_evaluation_leaves_the_global_generators_as_they_were(kind):
     """Bug: training goes on with other numbers after an evaluation, so a run depends on how often it is evaluated."""
