@@ -59,8 +59,8 @@ def register_environment_family(name: str, module: str, settings_class: type) ->
     """Register a family of environments.
 
     `module` is the name of a module with `spaces(config)` and `make_pool(config, num_envs)`, as in
-    rltrain/envs/gym/family.py. `settings_class` is a dataclass with `name`, `stack_num` and `family`; the default of
-    `family` is the family's name. If the class derives from `EnvironmentConfig`, its environments can set `tuned_as`.
+    rltrain/envs/gym/family.py. `rltrain play` needs its `make_viewer(config)`, too. `settings_class` is a dataclass
+    with `name`, `stack_num` and `family`; the default of `family` is the family's name. If the class derives from `EnvironmentConfig`, its environments can set `tuned_as`.
     Raises ConfigError.
     """
     if name in ENVIRONMENTS:
