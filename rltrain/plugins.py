@@ -60,8 +60,8 @@ def register_environment_family(name: str, module: str, settings_class: type) ->
 
     `module` is the name of a module with `spaces(config)` and `make_pool(config, num_envs)`, as in
     rltrain/envs/gym/family.py. `rltrain play` needs its `make_viewer(config)`, too. `settings_class` is a dataclass
-    with `name`, `stack_num` and `family`; the default of `family` is the family's name. If the class derives from `EnvironmentConfig`, its environments can set `tuned_as`.
-    Raises ConfigError.
+    with `name`, `stack_num` and `family`; the default of `family` is the family's name. If the class derives from
+    `EnvironmentConfig`, its environments can set `tuned_as`. Raises ConfigError.
     """
     if name in ENVIRONMENTS:
         raise ConfigError(f"the environment family '{name}' already exists", "plugins", "use another name")
