@@ -146,6 +146,19 @@ def _tell_of_inner_limit(env: gymnasium.Env, config: GymConfig) -> None:
         _tell(f"{what}: env.max_episode_steps={config.max_episode_steps} replaces that of the registration only")
 
 
+def tell_of_other_steps(env: gymnasium.Env, env_id: str, steps: int, wanted: int) -> None:
+    """Warn once about a time limit inside that is not smaller, but has ended an episode after fewer agent steps.
+
+    wanted: the limit of the configuration. A wrapper around the limit inside, such as a frame skip, takes several of
+    the steps that it counts.
+    """
+    for layer in guard.layers(env):
+        if isinstance(layer, TimeLimit) and wanted <= layer._max_episode_steps <= (layer._elapsed_steps or 0):
+            what = f"environment '{env_id}' has a time limit of {layer._max_episode_steps} steps inside"
+            why = f"so env.max_episode_steps={wanted} is not reached"
+            _tell(f"{what} that the agent reaches in {steps}, because a wrapper takes several at once, {why}")
+
+
 def _tell(text: str) -> None:
     if text not in _told:
         _told.add(text)
