@@ -24,6 +24,7 @@ from small_runs import small
 from wayward import Clinging, single
 
 from rltrain.app import sweep
+from rltrain.config import plugin_modules
 from rltrain.config.algorithms import A2CConfig
 from rltrain.config.environments import GymConfig
 from rltrain.config.run import RunConfig
@@ -303,6 +304,17 @@ def test_workers_agree_on_the_order_of_a_set(monkeypatch):
     process.prepare()
     _, steps = play(wayward("hash", workers=2))
     assert steps[0].reward[0] == steps[0].reward[1] != 1.0
+
+
+def test_a_plugin_that_cannot_be_imported_in_a_worker_is_named(monkeypatch, capfd):
+    """Bug: tracebacks of all workers, three replacements each, and a last line without the reason."""
+    monkeypatch.setattr(plugin_modules, "LOADED", ["imported_in_the_trainer_only"])
+    with contextlib.closing(registry.make_pool(wayward("", workers=1), 1)) as pool:
+        with pytest.raises(
+            ConfigError, match="in a worker process, the plugin 'imported_in_the_trainer_only' cannot be"
+        ):
+            pool.reset(0)
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_a_failing_close_is_a_warning(command, capfd):
