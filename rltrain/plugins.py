@@ -59,9 +59,9 @@ def register_environment_family(name: str, module: str, settings_class: type) ->
     """Register a family of environments.
 
     `module` is the name of a module with `spaces(config)` and `make_pool(config, num_envs)`, as in
-    rltrain/envs/gym/family.py. `settings_class` is a dataclass with `name`, `stack_num` and `family`; the default of
-    `family` is the family's name. If the class derives from `EnvironmentConfig`, its environments can set `tuned_as`.
-    Raises ConfigError.
+    rltrain/envs/gym/family.py. `rltrain play` needs its `make_viewer(config)`, too. `settings_class` is a dataclass
+    with `name`, `stack_num` and `family`; the default of `family` is the family's name. If the class derives from
+    `EnvironmentConfig`, its environments can set `tuned_as`. Raises ConfigError.
     """
     if name in ENVIRONMENTS:
         raise ConfigError(f"the environment family '{name}' already exists", "plugins", "use another name")
@@ -74,7 +74,8 @@ def register_network(name: str, layers: Callable[..., Any], smallest_frame: int 
 
     `layers` is a function that returns the torch modules of the torso in order. One of them must be linear, and for
     pixels the first must be a convolution. The heads get the output of the last linear layer and its activation.
-    Batch normalisation is refused: a value would depend on the other samples of its batch.
+    Batch normalisation is refused: a value would depend on the other samples of its batch. Actor-critics begin with
+    orthogonal weights in linear and 2D convolutional layers; weights that are the same with every seed stay.
     smallest_frame: the smallest frame side in pixels that the torso supports. With it, the torso is for pixels and
     `layers` gets the shape [channels, height, width]. Without it, the torso is for vectors and discrete states, and
     `layers` gets their size. Raises ConfigError.

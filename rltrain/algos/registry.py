@@ -4,11 +4,12 @@ import importlib
 from pathlib import Path
 from types import ModuleType
 
+from rltrain.config import plugin_modules
 from rltrain.config.algorithms import base_name
 from rltrain.config.run import RunConfig
 from rltrain.envs import registry
 from rltrain.envs.spaces import in_words
-from rltrain.errors import ConfigError, fitting
+from rltrain.errors import fitting
 from rltrain.run import checkpoint
 from rltrain.run.evaluation import Agent
 
@@ -24,17 +25,7 @@ def module_of(name: str) -> ModuleType:
     own = PLUGIN_MODULES.get(name)
     if own is None:
         return importlib.import_module(f"rltrain.algos.{base_name(name)}")
-    fix = "write train and make_agent there, as in rltrain/algos/a2c.py"
-    try:
-        module = importlib.import_module(own)
-    except ModuleNotFoundError as error:
-        if error.name != own:
-            raise
-        raise ConfigError(f"the module '{own}' of algo={name} does not exist", "plugins", fix) from error
-    for function in ("train", "make_agent"):
-        if not callable(getattr(module, function, None)):
-            raise ConfigError(f"the module '{own}' of algo={name} has no {function}", "plugins", fix)
-    return module
+    return plugin_modules.part(own, f"algo={name}", ("train", "make_agent"), "rltrain/algos/a2c.py")
 
 
 def load_agent(config: RunConfig, path: Path) -> Agent:

@@ -47,6 +47,9 @@ def main(argv: list[str]) -> int:
     config = dataclasses.replace(config, precision="fp32", device="cpu", fast=False)
     agent = load_agent(config, path)
     network = network_of(agent)
+    if not config.algo.is_tabular and not hasattr(network, "parameters"):
+        fix = "let its agent have its torch module as `network`"
+        raise ConfigError(f"the agent of {config.algo.name} has no network to export", "algo, plugins", fix)
     if network is None:
         table = path / "q_table.npy"
         fix = f"read {table} with numpy, or q_table.csv in the run folder"
@@ -121,7 +124,7 @@ def describe(config: RunConfig, network: Any, example: Any) -> dict[str, Any]:
 
     with torch.inference_mode():
         outputs = network(example)
-    names = output_names(outputs)
+    names = output_names(outputs, config.algo.name)
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)
     env = dataclasses.asdict(config.env)
     _, action_space = registry.spaces(config.env)
@@ -148,9 +151,18 @@ def describe(config: RunConfig, network: Any, example: Any) -> dict[str, Any]:
     }
 
 
-def output_names(outputs: Any) -> list[str]:
-    """Return the names of the outputs: policy and value of an actor-critic, or the Q-values."""
-    return ["policy", "value"] if isinstance(outputs, tuple) else ["q_values"]
+def output_names(outputs: Any, algo: str) -> list[str]:
+    """Return the names of the outputs: policy and value of an actor-critic, or the Q-values.
+
+    Raises ConfigError if the network of a plugin returns what no format can hold.
+    """
+    parts = outputs if isinstance(outputs, tuple) else (outputs,)
+    if wrong := [type(part).__name__ for part in parts if not hasattr(part, "untyped_storage")]:
+        fix = "let its forward return a tensor or a tuple of tensors"
+        raise ConfigError(f"the network of {algo} returns a {wrong[0]}, which is not exported", "algo, plugins", fix)
+    if len(parts) > 2:
+        return [f"output_{number}" for number in range(len(parts))]
+    return ["policy", "value"][: len(parts)] if isinstance(outputs, tuple) else ["q_values"]
 
 
 def _torchscript(network: Any, example: Any) -> bytes:
@@ -197,7 +209,7 @@ def _onnx(network: Any, example: Any, facts: dict[str, Any]) -> bytes:
     # The exporter warns about every optional package that is not installed.
     logging.getLogger("torch.onnx._internal.exporter").setLevel(logging.ERROR)
     with torch.inference_mode():
-        names = output_names(network(example))
+        names = output_names(network(example), facts["algo"])
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         program = torch.onnx.export(

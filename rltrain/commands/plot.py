@@ -4,6 +4,7 @@ import contextlib
 import csv
 import io
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from rltrain.config.validate import one_of
 from rltrain.errors import CheckpointError, ConfigError, DiskError, EnvironmentFailure, printable
 from rltrain.math.statistics import interquartile_mean, mean
 from rltrain.run import folder as run_folder
-from rltrain.run.curves import Band, Curve, band, group, read_curves
+from rltrain.run.curves import Band, Curve, band, group, other_games, read_curves
 from rltrain.system import atomic, inside, process
 
 USAGE = (
@@ -53,7 +54,12 @@ def main(argv: list[str]) -> int:
     statistic, center_name = _CENTERS[center]
     generator = np.random.default_rng(0)  # fixed seed: the same runs give the same band
     curves = read_curves(words, metric)
-    groups = group(curves, values.get("by") or _what_varies(words, curves))
+    by = values.get("by") or _what_varies(words, curves)
+    groups = group(curves, by)
+    for (env, label), members in groups.items():
+        if keys := other_games(members):
+            what = f"the curve {env} {label} joins different games: its runs differ in {', '.join(keys)}"
+            print(printable(f"rltrain: warning: {what}; use by={','.join([by, *keys])}"), file=sys.stderr)
     bands = [band(env, label, curves, statistic, generator) for (env, label), curves in groups.items()]
     figure = draw(bands, _NAMES.get(metric, metric), center_name)
     try:

@@ -20,6 +20,7 @@ from rltrain.config.run import RunConfig
 from rltrain.config.runtime import refuse_places
 from rltrain.errors import CheckpointError, ConfigError, printable
 from rltrain.run import folder as run_folder
+from rltrain.run import own_code
 
 USAGE = "rltrain reproduce RUN [key=value...] (a new run with the settings of RUN; what is typed wins)"
 
@@ -111,6 +112,7 @@ def _of_a_run(path: Path, typed: list[str]) -> list[str]:
     given = dict(word.split("=", 1) for word in typed if "=" in word)
     config: RunConfig = saved_config.load(path, given.get("env.cfg"))
     refuse_imports(config, given, path.parent)
+    own_code.tell_other_cfg(config, path.parent)
     if foreign := next((text for text in _texts(dataclasses.asdict(config)) if "${" in text), None):
         what = f"the saved settings have the variable '{foreign}', which would read what is yours, such as passwords"
         raise CheckpointError(what, str(path), "replace it in the file by its value")

@@ -19,7 +19,7 @@ from rltrain.config.groups import settings_classes
 from rltrain.config.run import RunConfig
 from rltrain.config.runtime import RUNTIMES, RayLauncherConfig, refuse_places
 from rltrain.errors import CheckpointError, ConfigError
-from rltrain.run import checkpoint
+from rltrain.run import checkpoint, own_code
 from rltrain.run import folder as run_folder
 from rltrain.runtime import launch
 from rltrain.system import inside
@@ -78,6 +78,7 @@ def _resume(
     """
     path, resumes = saved_config.newest(folder)
     config = load_config(folder, path, values)
+    own_code.tell_other_cfg(config, folder)
     if runtime := _changed_runtime(config, values):
         changes["runtime"] = runtime
     config = dataclasses.replace(config, **changes)

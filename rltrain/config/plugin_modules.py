@@ -13,6 +13,7 @@ import re
 import sys
 import traceback
 from collections.abc import Iterable
+from types import ModuleType
 from typing import Any
 
 from rltrain.config.user_code import LIBRARIES, describe
@@ -52,6 +53,24 @@ def load(names: Iterable[str]) -> None:
             raise ConfigError(what, "plugins", fix) from error
         LOADED.append(name)
         terminal.guard()  # in case it has replaced a stream
+
+
+def part(name: str, of: str, functions: Iterable[str], like: str) -> ModuleType:
+    """Return the module of what a plugin has registered. Raises ConfigError if there is none, or without functions.
+
+    of: what it is the module of, in words. like: the file of rltrain's own that shows how it is written.
+    """
+    fix = f"write {' and '.join(functions)} there, as in {like}"
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+        raise ConfigError(f"the module '{name}' of {of} does not exist", "plugins", fix) from error
+    for function in functions:
+        if not callable(getattr(module, function, None)):
+            raise ConfigError(f"the module '{name}' of {of} has no {function}", "plugins", fix)
+    return module
 
 
 def named(words: Iterable[str]) -> set[str]:

@@ -1,4 +1,4 @@
-"""Check that the pool of a plugin's own environment family returns what the protocol of pools says."""
+"""Check that the pool and the viewer of a plugin's own environment family return what their protocols say."""
 
 import json
 from collections.abc import Callable
@@ -10,14 +10,16 @@ from gymnasium import spaces
 
 from rltrain.envs.patience import is_stopping
 from rltrain.envs.pool import Episode, Pool, TimeStep
+from rltrain.envs.viewer import Shown, Viewer
 from rltrain.errors import EnvironmentFailure
 
 _FLAGS = ("terminated", "truncated", "first")
 _METHODS = ("reset", "send", "recv", "step", "state_dict", "load_state_dict", "close")
+_VIEWER_METHODS = ("reset", "step", "restart", "action_name", "close")
 
 
 class PoolBreach(EnvironmentFailure):
-    """A pool returned something that its protocol excludes."""
+    """A family, its pool or its viewer returned something that its protocol excludes."""
 
     is_final = True
 
@@ -167,8 +169,61 @@ class CheckedPool:
             raise _breach(self._family, f"{name} is {_shown(array)}", f"an array of shape {shape} and dtype {dtype}")
 
 
-def _breach(family: str, what: str, wanted: str) -> PoolBreach:
-    return PoolBreach(f"environment family '{family}': {what}, but must be {wanted}", "plugins", "correct its pool")
+class CheckedViewer:
+    """A viewer whose every result is checked."""
+
+    def __init__(self, viewer: Viewer, family: str) -> None:
+        self._viewer, self._family = viewer, family
+        if missing := [name for name in _VIEWER_METHODS if not callable(getattr(viewer, name, None))]:
+            wanted = "what rltrain/envs/viewer.py describes"
+            raise _breach(family, f"its viewer has no {', '.join(missing)}", wanted, "viewer")
+        fps = getattr(viewer, "fps", None)
+        if not (isinstance(fps, int | float | np.number) and 0 < fps < 1000):
+            raise _breach(family, f"the fps of its viewer is {fps!r}", "a number from 0 to 1000", "viewer")
+        self.fps = float(fps)
+
+    def reset(self, seed: int) -> np.ndarray:
+        """Start an episode. Return its first picture, [H, W, 3] uint8. Raises PoolBreach."""
+        return self._picture(self._viewer.reset(seed))
+
+    def step(self, action: Any) -> Shown:
+        """Take one agent step. Raises PoolBreach."""
+        shown = self._viewer.step(action)
+        wanted = (list | tuple, int | float | np.number, bool | np.bool_)
+        if not (isinstance(shown, Shown) and all(map(isinstance, shown, wanted))):
+            found = f"Shown({', '.join(map(_shown, shown))})" if isinstance(shown, Shown) else _shown(shown)
+            what = f"a step of its viewer returned {found}"
+            raise _breach(self._family, what, "a Shown with a list of pictures, a number and a bool", "viewer")
+        return Shown([self._picture(each) for each in shown.pictures], float(shown.reward), bool(shown.ended))
+
+    def restart(self) -> np.ndarray:
+        """Start the next episode. Return its first picture, [H, W, 3] uint8. Raises PoolBreach."""
+        return self._picture(self._viewer.restart())
+
+    def action_name(self, action: Any) -> str:
+        """Return the name of an action."""
+        return str(self._viewer.action_name(action))
+
+    def close(self) -> None:
+        """End the twin."""
+        self._viewer.close()
+
+    def _picture(self, picture: Any) -> np.ndarray:
+        is_array = isinstance(picture, np.ndarray) and picture.dtype == np.uint8 and picture.ndim == 3
+        if not is_array or picture.shape[2] != 3 or 0 in picture.shape:
+            wanted = "an array [height, width, 3] of uint8"
+            raise _breach(self._family, f"a picture of its viewer is {_shown(picture)}", wanted, "viewer")
+        return np.ascontiguousarray(picture)
+
+
+def breach_of(family: str, function: str, answer: Any, kind: Any) -> PoolBreach:
+    """Return the error of a function of a family that returned another type than `kind`."""
+    wanted = getattr(kind, "__name__", str(kind))
+    return _breach(family, f"{function} returned {_shown(answer)}", f"{wanted}", function)
+
+
+def _breach(family: str, what: str, wanted: str, part: str = "pool") -> PoolBreach:
+    return PoolBreach(f"environment family '{family}': {what}, but must be {wanted}", "plugins", f"correct its {part}")
 
 
 def _unsaveable(value: Any, where: str) -> str:

@@ -1,4 +1,7 @@
-"""The global generators of NumPy, Python and torch. rltrain does not use them, but the user's environments may."""
+"""The global generators of NumPy, Python and torch, and the seeds of gymnasium's generators that nobody has seeded.
+
+rltrain does not use them, but the user's environments may.
+"""
 
 import contextlib
 import random
@@ -7,17 +10,35 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
+from gymnasium.utils import seeding
 
 _numpy: Any = np.random
 """Its types do not tell of bit generators."""
+
+_fresh = random.Random()
+"""Seeds the generators that gymnasium makes without a seed: `np_random` in a constructor, that of a space."""
+_np_random = seeding.np_random
+
+
+def _seeded_np_random(seed: int | None = None) -> tuple[np.random.Generator, int]:
+    return _np_random(_fresh.getrandbits(63) if seed is None else seed)
+
+
+seeding.np_random = _seeded_np_random
 
 
 def seed(number: int) -> None:
     """Seed the generators: torch's, on the CPU, only where torch is imported."""
     random.seed(number)
     np.random.seed(number & 0xFFFFFFFF)
+    seed_fresh(number)
     if (generator := _of_torch()) is not None:
         generator.manual_seed(number)
+
+
+def seed_fresh(number: int) -> None:
+    """Seed only what gymnasium's generators are made from."""
+    _fresh.seed(number)
 
 
 class Separate:
@@ -52,6 +73,7 @@ class _States(NamedTuple):
     numpy: Any
     torch: Any
     """None if torch was not imported."""
+    fresh: Any
 
 
 def _states() -> _States:
@@ -61,6 +83,7 @@ def _states() -> _States:
         _numpy.get_bit_generator(),
         _numpy.get_state(legacy=False),
         None if generator is None else generator.get_state(),
+        _fresh.getstate(),
     )
 
 
@@ -69,6 +92,7 @@ def _restore(states: _States) -> None:
     if _numpy.get_bit_generator() is not states.bits:
         _numpy.set_bit_generator(states.bits)
     _numpy.set_state(states.numpy)
+    _fresh.setstate(states.fresh)
     if states.torch is not None:
         _of_torch().set_state(states.torch)
 

@@ -3,12 +3,15 @@
 import contextlib
 import dataclasses
 import importlib
+import numbers
 import sys
+from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
 
 import gymnasium
 
+from rltrain.config import plugin_modules
 from rltrain.config.environments import config_class
 from rltrain.envs import checked
 from rltrain.envs.ending import EndingPool
@@ -49,8 +52,7 @@ def settle(config: Any, action_space: gymnasium.Space) -> Any:
 
     action_space: the second of `spaces(config)`. Raises ConfigError or EnvironmentFailure.
     """
-    decide = getattr(_module(config), "settle", None)
-    return decide(config, action_space) if decide else config
+    return _ask("settle", config, action_space, kind=type(config), default=config)
 
 
 def bounded(config: Any, steps: int = NO_END_STEPS) -> Any:
@@ -58,8 +60,7 @@ def bounded(config: Any, steps: int = NO_END_STEPS) -> Any:
 
     The first time, a line on stderr tells it. Raises ConfigError or EnvironmentFailure.
     """
-    missing_limit = getattr(_module(config), "missing_limit", None)
-    what = missing_limit(config) if missing_limit else None
+    what = _ask("missing_limit", config, kind=str | None, default=None)
     if what is None:
         return config
     if what not in _told:
@@ -100,30 +101,50 @@ def make_ending_pool(config: Any, num_envs: int, first_index: int = 0) -> Pool:
     An episode that goes on past the known limit and NO_END_STEPS is cut.
     """
     pool = make_pool(config, num_envs, first_index)
-    known_limit = getattr(_module(config), "known_limit", None)
-    if known_limit is None and config.family in _OURS:
+    if config.family in _OURS and not hasattr(_module(config), "known_limit"):
         return pool  # these families count the steps or frames themselves
-    known = known_limit(config) if known_limit else getattr(config, "max_episode_steps", None)
+    known = _ask("known_limit", config, kind=numbers.Real | None, default=getattr(config, "max_episode_steps", None))
     return EndingPool(pool, max(known or 0, NO_END_STEPS), config.name)
 
 
 def make_viewer(config: Any) -> Viewer:
-    """Start one environment that renders pictures for a human viewer. Raises ConfigError or EnvironmentFailure."""
-    return _module(config).make_viewer(config)
+    """Start one environment that renders pictures for a human viewer.
+
+    Raises ConfigError or EnvironmentFailure, also for a plugin's family that has no `make_viewer`.
+    """
+    make = getattr(_module(config), "make_viewer", None)
+    if make is None:
+        fix = "use `rltrain eval`: it cannot be watched or filmed"
+        raise EnvironmentFailure(f"environment family '{config.family}' draws no pictures", "env", fix)
+    return make(config) if config.family in _OURS else checked.CheckedViewer(make(config), config.family)
 
 
 def action_names(config: Any) -> list[str]:
     """Return the names of the environment's discrete actions in order, or [] if they have no names."""
-    names = getattr(_module(config), "action_names", None)
-    return list(names(config)) if names else []
+    return list(_ask("action_names", config, kind=Iterable, default=()))
 
 
 def counted_from(config: Any) -> tuple[int, Any]:
     """Return the environment's first state and first action, or a list of actions. Algorithms count them from 0."""
-    counted = getattr(_module(config), "counted_from", None)
-    return counted(config) if counted else (0, 0)
+    first: tuple[int, Any] = _ask("counted_from", config, kind=tuple, default=(0, 0))
+    return first
+
+
+def _ask(function: str, config: Any, *given: Any, kind: Any, default: Any) -> Any:
+    """Return what an optional function of a family returns, or `default`. Raises PoolBreach for another type."""
+    found = getattr(_module(config), function, None)
+    if found is None:
+        return default
+    answer = found(config, *given)
+    if config.family not in _OURS and not isinstance(answer, kind):
+        raise checked.breach_of(config.family, function, answer, kind)
+    return answer
 
 
 def _module(config: Any) -> ModuleType:
     config_class(config.family)  # raises ConfigError for an unknown family, naming the nearest one
-    return importlib.import_module(MODULES[config.family])
+    name = MODULES[config.family]
+    if config.family in _OURS:
+        return importlib.import_module(name)
+    of = f"the environment family '{config.family}'"
+    return plugin_modules.part(name, of, ("spaces", "make_pool"), "rltrain/envs/gym/family.py")

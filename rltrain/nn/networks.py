@@ -13,9 +13,11 @@ from weakref import WeakSet
 import gymnasium
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from rltrain.config.network import OWN, NetworkConfig
 from rltrain.config.user_code import describe
+from rltrain.envs import global_random
 from rltrain.envs.spaces import PixelsAndVariables, pixel_shape
 from rltrain.errors import ConfigError
 from rltrain.nn.cnns import CNNS, Activation
@@ -39,8 +41,8 @@ def orthogonal(layer: nn.Module, gain: float) -> nn.Module:
     """Set orthogonal weights and zero biases (Saxe et al. 2014), as usual for actor-critics. Return the layer."""
     assert isinstance(layer, nn.Linear | nn.Conv2d)
     nn.init.orthogonal_(layer.weight, gain)
-    assert layer.bias is not None
-    nn.init.zeros_(layer.bias)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
     return layer
 
 
@@ -87,14 +89,21 @@ class Torso(nn.Module):
         assert isinstance(last, nn.Linear)
         self.num_features = last.out_features
         if self.variable_space is not None:
+            if self.name in OWN and (type(last) is not nn.Linear or not last.weight.requires_grad):
+                what = f"game variables would replace the last linear layer of the network {self.name}"
+                fix = "end with a nn.Linear that is trained, or use env.game_variables=[]"
+                raise ConfigError(f"{what}, a {type(last).__name__} of its own", "network, plugins", fix)
             num_inputs = last.in_features + stack_num * self.variable_space.num_variables
-            layers[self.last_linear] = nn.Linear(num_inputs, self.num_features)
+            layers[self.last_linear] = nn.Linear(num_inputs, self.num_features, bias=last.bias is not None)
         self.layers = nn.Sequential(*layers)
+        self._scales_weights = False
         if self.name in OWN:
             self._check_features(shape)
+        self._scales_weights = self.pixels and _is_plain(self.layers[0])
         if init:
-            for layer in self.layers.modules():
-                if isinstance(layer, nn.Linear | nn.Conv2d):
+            given = _given_weights(self.name, inputs) if self.name in OWN else {}
+            for path, layer in self.layers.named_modules():
+                if isinstance(layer, nn.Linear | nn.Conv2d) and not _is_equal(layer.weight, given.get(path)):
                     orthogonal(layer, math.sqrt(2))
         if self.pixels:
             self.layers.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -131,8 +140,10 @@ class Torso(nn.Module):
         layers = scaling or self.layers
         first = layers[0]
         assert isinstance(first, nn.Conv2d)
-        weight = first.weight if scaling else first.weight / 255
-        features = first._conv_forward(inputs, weight, first.bias)
+        if scaling or self._scales_weights:
+            features = first._conv_forward(inputs, first.weight if scaling else first.weight / 255, first.bias)
+        else:
+            features = first(inputs / 255)
         for index, layer in itertools.islice(enumerate(layers), 1, None):
             if variables is not None and index == self.last_linear:
                 features = torch.cat([features, variables.to(features.dtype)], dim=1)
@@ -186,6 +197,30 @@ def mlp(num_inputs: int, config: NetworkConfig) -> list[nn.Module]:
         layers += [nn.Linear(num_inputs, size), activation()]
         num_inputs = size
     return layers
+
+
+def _is_plain(layer: nn.Module) -> bool:
+    """Return true for a convolution that computes `nn.Conv2d._conv_forward` with its weight, and nothing besides."""
+    methods = ("forward", "_conv_forward")
+    is_torch = [getattr(getattr(layer, name), "__func__", None) is getattr(nn.Conv2d, name) for name in methods]
+    hooks = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks)
+    return all(is_torch) and not any(hooks)
+
+
+def _given_weights(name: str, inputs: Any) -> dict[str, Any]:
+    """Return the weights that the layers of a plugin's function have with another seed, by the paths of the modules.
+
+    Those that are the same with every seed were trained before.
+    """
+    with global_random.preserved():
+        global_random.seed(torch.initial_seed() ^ 1)
+        made: Any = OWN[name](inputs)
+    layers = nn.Sequential(*(made if isinstance(made, Iterable) else [made]))
+    return {path: getattr(layer, "weight", None) for path, layer in layers.named_modules()}
+
+
+def _is_equal(weight: Tensor, other: Any) -> bool:
+    return isinstance(other, Tensor) and not is_lazy(other) and torch.equal(weight, other)
 
 
 _given: WeakSet[nn.Module] = WeakSet()

@@ -104,6 +104,26 @@ def group(curves: list[Curve], by: str) -> dict[tuple[str, str], list[Curve]]:
     return dict(sorted(groups.items(), key=lambda item: (item[0][0], _natural(item[0][1]))))
 
 
+_SAME_GAME = ("env.workers", "env.step_timeout_s", "env.max_restarts", "env.tuned_as", "env.scale_actions",
+              "env.doom_skill", "env.shaping")  # fmt: skip
+"""Settings of an environment, or their beginnings, that change nothing in the game that is scored."""
+
+
+def other_games(curves: list[Curve]) -> list[str]:
+    """Return the settings in which the environments of one group are different games.
+
+    A setting that a run of an older version lacks is none, but an argument of the environment is.
+    """
+    keys = dict.fromkeys(key for curve in curves for key in curve.config if key.startswith("env."))
+    found = []
+    for key in keys:
+        values = {str(curve.config.get(key)) for curve in curves if key in curve.config}
+        lacks = key.startswith("env.kwargs.") and any(key not in curve.config for curve in curves)
+        if (len(values) > 1 or lacks) and not key.startswith(_SAME_GAME):
+            found.append(key)
+    return found
+
+
 def band(env: str, label: str, curves: list[Curve], statistic: Statistic, generator: np.random.Generator) -> Band:
     """Return the center and the 95% bootstrap interval over runs.
 

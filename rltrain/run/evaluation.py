@@ -108,8 +108,9 @@ def play_episodes(
     share = [episodes // num_envs + (index < episodes % num_envs) for index in range(num_envs)]
     played: list[list[tuple[float, int]]] = [[] for _ in range(num_envs)]
     generator = np.random.default_rng([seed, 1])
+    env = ending_env(config)  # before the seed, as it may make an environment for a look at it
     global_random.seed(seed)  # constructors may read them
-    pool = registry.make_ending_pool(ending_env(config), num_envs)
+    pool = registry.make_ending_pool(env, num_envs)
     with contextlib.closing(pool), evaluated(agent):
         check_made_for(pool, made_for)
         stack = FrameStack(num_envs, pool.frame_space, pool.stack_num)

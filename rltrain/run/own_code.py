@@ -1,4 +1,4 @@
-"""The user's own modules that a run needs: where they were, and a copy of them in the run folder.
+"""The user's own modules and .cfg file that a run needs: where they were, and a copy of them in the run folder.
 
 A run folder may come from somebody else. So a module is looked for only if the command line names it, and nothing is
 imported from inside a run folder unless Python's own search path leads there.
@@ -20,19 +20,22 @@ from rltrain.system import inside
 
 COPY = "code"
 """The folder in the run folder with the copy."""
+_CFG = "game.cfg"
+"""The copy of the `env.cfg`."""
 _LARGEST_BYTES = 5_000_000
 """The largest copy. Code is smaller; what is larger holds data."""
 
 
 def copy(config: RunConfig, folder: Path) -> None:
-    """Copy the Python files of the user's modules, and of what they import beside them, into the run folder.
+    """Copy the Python files of the user's modules, and of what they import beside them, and a .cfg file of the user's.
 
     Call it when the environments were made, so that all of it is imported. Raises OSError, CheckpointError.
     """
     roots = {Path(root) for root in run_folder.own_modules(config).values()}
-    if not roots or os.path.lexists(folder / COPY):
+    cfg = getattr(config.env, "cfg", None)
+    if not (roots or cfg) or os.path.lexists(folder / COPY):
         return
-    files: dict[Path, Path] = {}
+    files: dict[Path, Path] = {Path(cfg): Path(_CFG)} if cfg else {}
     for module in list(sys.modules.values()):
         name, file = getattr(module, "__name__", ""), getattr(module, "__file__", None)
         if not isinstance(file, str) or not file.endswith(".py") or str(name).split(".")[0] == "rltrain":
@@ -77,6 +80,14 @@ def find(words: Iterable[str]) -> None:
             _tell_changes(names, folder)
 
 
+def tell_other_cfg(config: RunConfig, folder: Path) -> None:
+    """Warn if the .cfg file of a saved configuration is another than the run's copy: edited, or in another folder."""
+    cfg, copied = getattr(config.env, "cfg", None), folder / COPY / _CFG
+    with contextlib.suppress(OSError, CheckpointError):  # a run whose copy cannot be read
+        if cfg and inside.is_file(folder / "meta.json") and inside.is_file(copied) and _differ(Path(cfg), copied):
+            _tell(Path(cfg), copied)
+
+
 def _tell_changes(names: list[str], folder: Path) -> None:
     """Warn if a file of the modules, or one beside them, is another than the run's copy: edited, or in another folder.
 
@@ -95,8 +106,13 @@ def _tell_changes(names: list[str], folder: Path) -> None:
             changed.append((found[0], copied))
     if changed:
         (own, copied), more = changed[0], f" (and {len(changed) - 1} more)" if changed[1:] else ""
-        text = f"rltrain: warning: the run began with other code: {own} differs from {copied}, the run's copy{more}"
-        print(printable(text), file=sys.stderr)
+        _tell(own, copied, more)
+
+
+def _tell(own: Path, copied: Path, more: str = "") -> None:
+    kind = "code" if own.suffix == ".py" else "settings of the game"
+    text = f"rltrain: warning: the run began with other {kind}: {own} differs from {copied}, the run's copy{more}"
+    print(printable(text), file=sys.stderr)
 
 
 def _differ(own: Path, copied: Path) -> bool:

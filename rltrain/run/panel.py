@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
@@ -34,15 +35,23 @@ _SPEED_KEYS = ("device", "precision", "fast", "cuda_graphs", "compile", "micro_b
 
 
 def table_facts(config: RunConfig, agent: Any) -> dict[str, str]:
-    """Return the facts of the start panel by name, for an agent with a table `q` [states, actions]."""
-    num_states, num_actions = agent.q.shape
+    """Return the facts of the start panel by name, for an agent with a table `q` [states, actions].
+
+    The agent of a plugin may have none.
+    """
+    q = getattr(agent, "q", None)
+    table = {}
+    if isinstance(q, np.ndarray) and q.ndim == 2:
+        table = {
+            "network": f"table, {q.size:,} values",
+            "observation": f"one of {len(q)} states",
+            "action": f"one of {q.shape[1]}",
+        }
     return {
         "algorithm": config.algo.name,
         "seed": str(config.seed),
         "environment": config.env.name,
-        "network": f"table, {agent.q.size:,} values",
-        "observation": f"one of {num_states} states",
-        "action": f"one of {num_actions}",
+        **table,
         "device": f"cpu, {free_bytes() / 1e9:.1f} GB free",
         **auto_fact(config, {}),
     }

@@ -142,12 +142,12 @@ class Run:
     def pool(self) -> Pool:
         """The training environments, which start at the first access."""
         if self._pool is None:
-            # Constructors may read them. Each process has its own.
-            global_random.seed(self.env_seed() + self.share.first)
             if self.config.algo.plays_whole_episodes:
                 env, make = registry.bounded(self.config.env), registry.make_ending_pool
             else:
                 env, make = self.config.env, registry.make_pool
+            # Constructors may read them. Each process has its own.
+            global_random.seed(self.env_seed() + self.share.first)
             self._pool = make(env, self.share.count, self.share.first)
             signals.keep_process()
         return self._pool

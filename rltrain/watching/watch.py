@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from contextlib import closing
+from typing import Any
 
 import numpy as np
 
 from rltrain.config.run import RunConfig
-from rltrain.envs import registry
+from rltrain.envs import global_random, registry
 from rltrain.envs.pool import Episode
 from rltrain.envs.spaces import check_made_for, pixel_shape
 from rltrain.envs.stepper import Stepper
@@ -41,9 +42,14 @@ def watch(
     played: list[Episode] = []
     is_true = True
     env = ending_env(config)
+
+    def made(make: Callable[..., Any], *arguments: Any) -> Any:
+        global_random.seed(seed)  # constructors may read them, as in an evaluation
+        return closing(make(env, *arguments))
+
     with (
-        closing(registry.make_ending_pool(env, 1)) as pool,
-        closing(registry.make_viewer(env)) as viewer,
+        made(registry.make_ending_pool, 1) as pool,
+        made(registry.make_viewer) as viewer,
         closing(make_screen(viewer.fps)) as screen,
         evaluated(agent),
     ):

@@ -18,6 +18,7 @@ from rltrain.config import saved as saved_config
 from rltrain.config.algorithms import A2CConfig
 from rltrain.config.environments import GymConfig
 from rltrain.config.run import RunConfig
+from rltrain.errors import ConfigError
 from rltrain.run import checkpoint
 
 
@@ -115,6 +116,25 @@ def test_what_an_environment_counts_from_another_number_is_described(name, words
     usual = RunConfig(algo=A2CConfig(), env=GymConfig("x", id="CartPole-v1"))
     own, plain = (export.describe(each, lambda obs: obs, torch.zeros(2, 3))["about"] for each in (config, usual))
     assert words in own and "count" not in plain
+
+
+@pytest.mark.parametrize(
+    ("give", "names"),
+    [
+        (lambda obs: (obs, obs, obs), ["output_0", "output_1", "output_2"]), (lambda obs: (obs,), ["policy"]),
+        (lambda obs: {"scores": obs}, "the network of a2c returns a dict, which is not exported; "),
+        (lambda obs: (obs, None), "the network of a2c returns a NoneType, which is not exported; "),
+    ],
+)  # fmt: skip
+def test_the_network_of_a_plugin_may_return_other_outputs(give, names):
+    """Bug: three outputs, or a dict, ended as a bug of rltrain."""
+    config = RunConfig(algo=A2CConfig(), env=GymConfig("x", id="CartPole-v1"))
+    if isinstance(names, list):
+        described = export.describe(config, give, torch.zeros(2, 4))
+        assert [output["name"] for output in described["outputs"]] == names
+        return
+    with pytest.raises(ConfigError, match=names):
+        export.describe(config, give, torch.zeros(2, 4))
 
 
 def test_a_table_is_refused_and_its_file_named(made, command):

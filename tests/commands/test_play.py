@@ -10,10 +10,12 @@ from films import read_film
 from gymnasium.envs.classic_control import CartPoleEnv
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.spaces import Discrete
+from small_runs import small
 
 from rltrain.algos.registry import load_agent
 from rltrain.config import saved as saved_config
 from rltrain.envs import registry
+from rltrain.envs.gym import make
 from rltrain.envs.viewer import Shown
 from rltrain.run import checkpoint
 from rltrain.run.evaluation import play_episodes
@@ -69,6 +71,21 @@ def test_what_is_watched_is_the_first_episode_of_the_evaluation_with_the_same_se
     assert played[0].reward == scored["returns"][0]
     assert played[0].length_steps == scored["lengths"][0]
     assert len({picture.shape for picture in screen.pictures}) == 1
+
+
+@pytest.mark.parametrize("by", ["constructor", "global"])
+def test_a_constructor_that_draws_numbers_draws_the_same_in_every_copy(command, monkeypatch, request, by):
+    """Bugs: `play` plays and shows two other games; a first look at the environment changes what is drawn."""
+    monkeypatch.syspath_prepend(request.path.parents[1] / "envs" / "gym")
+    env = "env.id=drawn:Drawn-v0"
+    trained = command(*small("ppo", "gym"), env, f"env.kwargs.by={by}", "total_steps=64", "eval_every_steps=0")
+    assert trained.code == 0, trained.err
+    monkeypatch.setattr(make, "_seen", {})  # as in a new process
+    scored = json.loads(command("eval", "last", env, "episodes=1", "seed=5").out.splitlines()[-1])["mean_reward"]
+    monkeypatch.setattr(make, "_seen", {})
+    outcome = command("play", "last", env, "video=true", "seed=5")
+    assert "warning" not in outcome.err and f"score {scored:.6g} in 5 steps" in outcome.out, outcome.err
+    assert scored == play_episodes(*load(trained.folder), 1, 5, False)["mean_reward"]
 
 
 def test_a_picture_of_another_game_is_told(made, command, monkeypatch):

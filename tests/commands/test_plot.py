@@ -221,3 +221,15 @@ def test_an_extended_run_is_labelled_with_its_last_settings(command, tmp_path):
         values = yaml.safe_load((folder / "config.yaml").read_text())
         (folder / name).write_text(yaml.safe_dump(values | {"total_steps": steps}))
     assert "total_steps=300" in command("plot", "a", "by=total_steps").out
+
+
+def test_runs_of_two_games_in_one_curve_are_told(command, tmp_path):
+    """Bug: the mean of two games, drawn as if over seeds."""
+    for seed, env in enumerate(
+        ({"kwargs": {"pay": 1}, "workers": 2}, {"kwargs": {"pay": 3}}, {"max_episode_steps": 9})
+    ):
+        write_run(tmp_path / "single" / str(seed), {100: 1.0 + seed}, seed=seed, env={"name": "grid", **env})
+    told = command("plot", "single").err
+    assert "the curve grid dqn joins different games: its runs differ in env.kwargs.pay; use by=algo,env.kwargs" in told
+    told = command("plot", "single", "by=algo,env.kwargs.pay")
+    assert "warning" not in told.err and len(told.out.splitlines()) == 5, told.out

@@ -1,6 +1,7 @@
 """The pool of a plugin's own family of environments is held to the protocol of pools."""
 
 import json
+import sys
 from dataclasses import astuple, dataclass, replace
 
 import gymnasium
@@ -11,6 +12,8 @@ from rltrain import plugins
 from rltrain.envs import registry
 from rltrain.envs.checked import PoolBreach
 from rltrain.envs.pool import Episode, TimeStep
+from rltrain.envs.viewer import Shown
+from rltrain.errors import ConfigError, EnvironmentFailure
 
 B = 2
 HOW = {"change": lambda step: step}
@@ -58,6 +61,21 @@ class OwnPool:
 
 def spaces(config):
     return HOW.get("spaces", (OwnPool.frame_space, OwnPool.action_space))
+
+
+class OwnViewer:
+    fps = 10
+
+    def reset(self, seed):
+        return HOW.get("picture", np.zeros((4, 5, 3), np.uint8))
+
+    restart = close = lambda self: self.reset(0)
+
+    def step(self, action):
+        return HOW.get("shown", Shown([self.reset(0)], np.float32(1), np.bool_(True)))
+
+    def action_name(self, action):
+        return "wait"
 
 
 def make_pool(config, num_envs):
@@ -180,3 +198,76 @@ def test_a_pool_may_fill_the_same_array_each_time(play):
 
     first, second = play(obs=state, change=change)
     assert (first.obs[0], first.next_obs[0], first.reward[0], second.obs[0], second.reward[0]) == (1, 1, 1, 2, 2)
+
+
+def test_a_family_without_a_viewer_draws_no_pictures(play):
+    """Bug: `play`, which the last lines of a run print, ended as a bug of rltrain."""
+    play()
+    with pytest.raises(EnvironmentFailure, match="family 'own' draws no pictures; env; use `rltrain eval`"):
+        registry.make_viewer(OwnConfig())
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ({}, ""),
+        (
+            {"picture": np.zeros((4, 5, 3))},
+            "a picture of its viewer is an array of shape .* float64, but must be",
+        ),
+        ({"picture": np.zeros((4, 5), np.uint8)}, r"a picture of its viewer is an array of shape \(4, 5\)"),
+        ({"picture": None}, "a picture of its viewer is a NoneType"),
+        ({"shown": (1, 2, 3)}, "a step of its viewer returned a tuple, but must be a Shown"),
+        ({"shown": Shown([], "1", False)}, r"returned Shown\(a list, a str, a bool\)"),
+        ({"fps": None}, "the fps of its viewer is None"),
+        ({"restart": 3}, "its viewer has no restart, but must be .*; plugins; correct its viewer"),
+    ],
+)
+def test_a_viewer_that_breaks_the_protocol_is_code_4(play, monkeypatch, how, words):
+    """Bug: an error from inside OpenCV or the film's encoder, as a bug of rltrain."""
+    play()
+    monkeypatch.setattr(sys.modules[__name__], "make_viewer", lambda config: OwnViewer(), raising=False)
+    for key, value in how.items():
+        monkeypatch.setitem(HOW, key, value)
+        if hasattr(OwnViewer, key):
+            monkeypatch.setattr(OwnViewer, key, value)
+
+    def watched():
+        viewer = registry.make_viewer(OwnConfig())
+        assert viewer.step(0).ended is True and viewer.action_name(0) == "wait"
+        return viewer.reset(0).shape, viewer.restart().shape, viewer.fps
+
+    if not words:
+        assert watched() == ((4, 5, 3), (4, 5, 3), 10.0)
+        return
+    with pytest.raises(PoolBreach, match=f"family 'own': .*{words}") as caught:
+        watched()
+    assert caught.value.exit_code == 4
+
+
+@pytest.mark.parametrize(
+    ("function", "call"),
+    [
+        ("settle", lambda: registry.settle(OwnConfig(), OwnPool.action_space)),
+        ("missing_limit", lambda: registry.bounded(OwnConfig())),
+        ("known_limit", lambda: registry.make_ending_pool(OwnConfig(), B)),
+        ("action_names", lambda: registry.action_names(OwnConfig())),
+        ("counted_from", lambda: registry.counted_from(OwnConfig())),
+    ],
+)  # fmt: skip
+def test_a_function_of_a_family_that_returns_another_type_is_code_4(play, monkeypatch, function, call):
+    play()
+    monkeypatch.setattr(sys.modules[__name__], function, lambda *given: 1j, raising=False)
+    with pytest.raises(PoolBreach, match=f"family 'own': {function} returned a complex, but must be .*; plugins; "):
+        call()
+
+
+def test_a_family_without_a_module_or_without_functions_is_code_2(play, monkeypatch):
+    """Bug: an AttributeError, as a bug of rltrain."""
+    play()
+    monkeypatch.delattr(sys.modules[__name__], "spaces")
+    with pytest.raises(ConfigError, match="of the environment family 'own' has no spaces; plugins; write spaces and "):
+        registry.spaces(OwnConfig())
+    monkeypatch.setitem(registry.MODULES, "own", "nowhere_at_all")
+    with pytest.raises(ConfigError, match="the module 'nowhere_at_all' of the environment family 'own' does not exist"):
+        registry.spaces(OwnConfig())

@@ -9,6 +9,7 @@ import pytest
 import torch
 from gymnasium import spaces
 from torch import nn
+from torch.nn.utils import spectral_norm
 
 from rltrain.app import resolve
 from rltrain.config.algorithms import DQNConfig
@@ -406,3 +407,69 @@ def test_the_first_convolution_of_a_plugin_has_all_its_options(options, monkeypa
     pixels = torch.randint(0, 256, (3, 2, 10, 10), dtype=torch.uint8)
     network = torso(space, name="wide")
     assert torch.allclose(network(pixels), network.layers(pixels / 255), atol=1e-5)
+
+
+class Standardised(nn.Conv2d):
+    """Weight standardisation (Qiao et al. 2019)."""
+
+    def forward(self, x):
+        return self._conv_forward(x, self.weight - self.weight.mean((1, 2, 3), keepdim=True), self.bias)
+
+
+class Standardising(nn.Conv2d):
+    def _conv_forward(self, x, weight, bias):
+        return super()._conv_forward(x, weight / weight.flatten(1).std(1).view(-1, 1, 1, 1), bias)
+
+
+def doubled(layer):
+    layer.forward = lambda x: 2 * nn.Conv2d.forward(layer, x)
+    return layer
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Standardised(2, 4, 3), lambda: Standardising(2, 4, 3), lambda: spectral_norm(nn.Conv2d(2, 4, 3)),
+        lambda: doubled(nn.Conv2d(2, 4, 3)),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_first_convolution_of_a_plugin_is_called_as_it_is(make, dtype, monkeypatch):
+    """Bug: its own forward and its hooks were left out, in silence."""
+    monkeypatch.setitem(OWN, "ones own", lambda shape: [make(), nn.Flatten(), nn.Linear(4 * 8 * 8, 8)])
+    pixels = torch.randint(0, 256, (3, 2, 10, 10), dtype=torch.uint8)
+    network = torso(spaces.Box(0, 255, (2, 10, 10), np.uint8), name="ones own", dtype=dtype, init=False).eval()
+    assert torch.allclose(network(pixels), network.layers(pixels / 255), atol=1e-4 if dtype == torch.float32 else 0.05)
+
+
+TRAINED = torch.arange(32.0).view(8, 4)
+
+
+def trained(num_inputs, is_frozen):
+    first = nn.Linear(num_inputs, 8)
+    first.weight.data.copy_(TRAINED)
+    return [first.requires_grad_(not is_frozen), nn.Sequential(nn.Linear(8, 6, bias=False)), nn.Linear(6, 6)]
+
+
+@pytest.mark.parametrize("is_frozen", [True, False])
+def test_weights_that_a_plugin_has_trained_before_stay_and_others_are_orthogonal(is_frozen, monkeypatch):
+    """Bugs: a frozen layer was random for ever; a layer without bias ended as a bug of rltrain."""
+    monkeypatch.setitem(OWN, "trained before", lambda n: trained(n, is_frozen))
+    for seed in (0, 1):
+        network = networks.build(seed, lambda: torso(VECTOR, name="trained before"), CPU)
+        assert torch.equal(network.layers[0].weight, TRAINED) and network.layers[0].bias.any()
+        weight = network.layers[1][0].weight
+        assert torch.allclose(weight @ weight.T, 2 * torch.eye(6), atol=1e-5)
+        assert not network.layers[2].bias.any()
+
+
+@pytest.mark.parametrize("last", [lambda n: nn.Linear(n, 8).requires_grad_(False), lambda n: Own(n, 8)])
+def test_game_variables_replace_no_layer_of_ones_own(last, monkeypatch):
+    """Bug: its forward, or its weights, were left out in silence."""
+    monkeypatch.setitem(OWN, "last", lambda shape: [nn.Conv2d(1, 2, 9), nn.Flatten(), last(2 * 52 * 72)])
+    with pytest.raises(ConfigError, match="game variables would replace the last linear layer of the network last, a"):
+        torso(PixelsAndVariables(1, 60, 80, 2), name="last")
+
+
+class Own(nn.Linear):
+    """A linear layer of one's own."""

@@ -123,3 +123,26 @@ def test_nothing_is_copied_to_outside_of_the_copy(run, tmp_path, monkeypatch):
     assert ".." in sys.modules["helper_of_mine"].__file__, "the control"
     own_code.copy(config, run)
     assert {path for path in tmp_path.rglob("*.py")} - before == {run / "code" / "deep_of_mine.py"}
+
+
+def test_another_cfg_than_the_run_began_with_is_told(run, tmp_path, capsys):
+    """Bug: two buttons of an edited .cfg in another order: the agent presses the wrong ones."""
+    cfg, other = tmp_path / "mine.cfg", tmp_path / "mine_too.cfg"
+    cfg.write_text("available_buttons = { A B }")
+    config = SimpleNamespace(plugins=[], env=SimpleNamespace(cfg=str(cfg)))
+    shutil.rmtree(run / "code")
+    own_code.copy(config, run)
+    assert os.listdir(run / "code") == ["game.cfg"]
+    own_code.tell_other_cfg(config, run)
+    other.write_text(cfg.read_text())
+    own_code.tell_other_cfg(SimpleNamespace(env=SimpleNamespace(cfg=str(other))), run)
+    own_code.tell_other_cfg(SimpleNamespace(env=SimpleNamespace()), run)
+    assert capsys.readouterr().err == ""
+    cfg.write_text("available_buttons = { B A }")
+    own_code.tell_other_cfg(config, run)
+    (line,) = capsys.readouterr().err.splitlines()
+    what = f"{cfg} differs from {run / 'code' / 'game.cfg'}, the run's copy"
+    assert line == f"rltrain: warning: the run began with other settings of the game: {what}"
+    (run / "code" / "game.cfg").unlink()
+    own_code.tell_other_cfg(config, run)
+    assert capsys.readouterr().err == "", "an older run has no copy"

@@ -3,11 +3,18 @@
 import json
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import torch
+from gymnasium.spaces import Box, Discrete
 from small_runs import QUICK, TABLE, small
 
-from rltrain.run import panel
+from rltrain.config.algorithms import A2CConfig, QLearningConfig
+from rltrain.config.environments import GymConfig
+from rltrain.config.run import RunConfig
+from rltrain.run import agent_panel, panel
 from rltrain.system import terminal
 
 
@@ -42,6 +49,17 @@ def test_a_network_on_states_says_how_many_and_one_environment_is_not_beside_its
     assert {"observation: one of 16 states", "environment: frozen_lake"} <= set(shown)
     shown = command("algo=ppo", "env=frozen_lake", "num_envs=2", "dry_run=true").err.splitlines()
     assert "environment: frozen_lake, 2 in parallel" in shown
+
+
+def test_an_agent_of_a_plugin_has_any_network_or_none():
+    """Bug: the panel asked for rltrain's own torso, and the algorithm was said to be at fault."""
+    spaces = Box(-1, 1, (4,), np.float32), Discrete(2)
+    config = RunConfig(algo=A2CConfig(), env=GymConfig("x", id="CartPole-v1"), device="cpu")
+    for network, words in ((torch.nn.Linear(4, 2), "Linear, 10 parameters"), (None, "the agent's own")):
+        shown = agent_panel.facts(config, *spaces, SimpleNamespace(network=network), replay_bytes=10**9)
+        assert (shown["network"], shown["observation"], shown["replay"]) == (words, "(4,) float32", "1.00 GB when full")
+    table = RunConfig(algo=QLearningConfig(), env=GymConfig("x", id="FrozenLake-v1"))
+    assert "network" not in panel.table_facts(table, SimpleNamespace())
 
 
 def facts(outcome):

@@ -20,6 +20,7 @@ from gymnasium.wrappers import OrderEnforcing, TimeLimit
 from rltrain.config import plugin_modules
 from rltrain.config.environments import GymConfig
 from rltrain.config.user_code import describe, place_of
+from rltrain.envs import global_random
 from rltrain.envs.gym import guard
 from rltrain.envs.gym.conversion import Conversion, far_actions
 from rltrain.envs.patience import MAKING_S, StandsStill, interruptible, is_stopping
@@ -80,12 +81,16 @@ def make_env(config: GymConfig) -> gymnasium.Env:
 
 
 def seed_generators(env: gymnasium.Env, number: int) -> None:
-    """Seed the spaces of an environment, and its `np_random`, which its `reset` may forget to seed.
+    """Seed the spaces of an environment and of what its wrappers hold, and its `np_random`.
 
-    `reset(seed=number)` makes the same generator if it passes the seed on to gymnasium, as it should.
+    Its `reset` may forget to seed that. `reset(seed=number)` makes the same generator if it passes the seed on to
+    gymnasium, as it should.
     """
-    env.action_space.seed(number)
-    env.observation_space.seed(number)
+    global_random.seed_fresh(number)
+    for layer in reversed(guard.layers(env)):
+        for name in ("action_space", "observation_space"):
+            with contextlib.suppress(AttributeError, NotImplementedError):  # a wrapper may have what is missing inside
+                getattr(layer, name).seed(number)
     base: Any = env.unwrapped
     if isinstance(getattr(base, "_np_random", None), np.random.Generator | None):  # else one of the environment's own
         base._np_random, base._np_random_seed = seeding.np_random(number)
@@ -139,6 +144,19 @@ def _tell_of_inner_limit(env: gymnasium.Env, config: GymConfig) -> None:
     if config.max_episode_steps and limit and limit < config.max_episode_steps:
         what = f"environment '{config.id}' has a time limit of {limit} steps inside, and its episodes end there"
         _tell(f"{what}: env.max_episode_steps={config.max_episode_steps} replaces that of the registration only")
+
+
+def tell_of_other_steps(env: gymnasium.Env, env_id: str, steps: int, wanted: int) -> None:
+    """Warn once about a time limit inside that is not smaller, but has ended an episode after fewer agent steps.
+
+    wanted: the limit of the configuration. A wrapper around the limit inside, such as a frame skip, takes several of
+    the steps that it counts.
+    """
+    for layer in guard.layers(env):
+        if isinstance(layer, TimeLimit) and wanted <= layer._max_episode_steps <= (layer._elapsed_steps or 0):
+            what = f"environment '{env_id}' has a time limit of {layer._max_episode_steps} steps inside"
+            why = f"so env.max_episode_steps={wanted} is not reached"
+            _tell(f"{what} that the agent reaches in {steps}, because a wrapper takes several at once, {why}")
 
 
 def _tell(text: str) -> None:

@@ -13,7 +13,7 @@ from rltrain.envs.gym import guard
 from rltrain.envs.gym import state as gym_state
 from rltrain.envs.gym.contract import Contract, ContractBreach
 from rltrain.envs.gym.conversion import Conversion
-from rltrain.envs.gym.make import make_env, seed_generators, without_limit
+from rltrain.envs.gym.make import make_env, seed_generators, tell_of_other_steps, without_limit
 from rltrain.envs.patience import StandsStill, interruptible
 from rltrain.envs.pool import AnotherGame, Episode, TimeStep
 from rltrain.envs.seeding import env_seed
@@ -56,7 +56,7 @@ class GymPool:
         self._inner = [inner for inner, _ in unwrapped]
         # gymnasium puts the wrappers of a registration around the time limit, which they may hide.
         self._limits = [limit or config.max_episode_steps or 0 for _, limit in unwrapped]
-        self._first_index = first_index
+        self._first_index, self._wanted_steps = first_index, config.max_episode_steps or 0
         # Made once, because each step enters them.
         self._guard, self._interruptible = guard.environment_code(self._id, self._fix), interruptible()
         # The shape and dtype of raw observations, before the conversion to frames.
@@ -125,6 +125,8 @@ class GymPool:
                         ended.append(i)
                 obs, episodes = next_obs.copy(), []
                 for i in ended:
+                    if truncated[i] and length_steps[i] < self._wanted_steps and not self._first_index:
+                        tell_of_other_steps(self._inner[i], self._id, length_steps[i], self._wanted_steps)
                     episodes.append(Episode(i, reward_sum[i], length_steps[i], length_steps[i]))
                     obs[i] = contracts[i].reset(self._inner[i].reset())
                     reward_sum[i], length_steps[i] = 0.0, 0

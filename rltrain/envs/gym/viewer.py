@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import os
+import random
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,7 @@ class GymViewer:
         if not os.environ.get("DISPLAY") and not os.environ.get("WAYLAND_DISPLAY"):
             os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
         self._id = config.id
+        seed = random.getrandbits(63)  # as in the pool
         with opened(config) as plain, self._environment():
             modes = plain.metadata.get("render_modes") or []
             plain_spaces = in_words(plain.observation_space, plain.action_space)
@@ -54,6 +56,7 @@ class GymViewer:
             raise EnvironmentFailure(f"'{config.id}' draws no pictures", "env.id", _FIX)
         # The scored game reads the same global generators, so the twin has its own.
         self._random = global_random.Separate()
+        global_random.seed(env_seed(seed, 0))
         try:
             self._env = make_env(dataclasses.replace(config, kwargs={**config.kwargs, "render_mode": "rgb_array"}))
         except ConfigError as error:  # the configuration is right without render_mode

@@ -50,8 +50,12 @@ def serve(pipe: Connection, make: Callable[..., Any], arguments: tuple[Any, ...]
     if sys.platform == "linux":
         # A worker that hangs does not notice that the pipe is closed. So Linux kills it when the trainer ends.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    plugin_modules.load(plugins)
     subject: Any = None
+    wrong: RltrainError | None = None
+    try:
+        plugin_modules.load(plugins)
+    except RltrainError as error:  # the answer to the first call
+        wrong = type(error)(f"in a worker process, {error.what}", error.where, error.fix)
     try:
         while True:
             answer: Any
@@ -60,6 +64,8 @@ def serve(pipe: Connection, make: Callable[..., Any], arguments: tuple[Any, ...]
                     method, given = pipe.recv()
                 except (EOFError, OSError):  # an environment may also have closed the pipe
                     return
+                if wrong is not None:
+                    raise wrong
                 if subject is None:
                     if method == "reset":
                         global_random.seed(*given)  # constructors may read the generators

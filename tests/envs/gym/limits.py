@@ -41,6 +41,19 @@ class Continuing(gymnasium.Wrapper):
         return obs, reward, False, False, info
 
 
+class Skipping(gymnasium.Wrapper):
+    """Repeats each action four times."""
+
+    def step(self, action):
+        total = 0.0
+        for _ in range(4):
+            obs, reward, terminated, truncated, info = self.env.step(action)
+            total += reward
+            if terminated or truncated:
+                break
+        return obs, total, terminated, truncated, info
+
+
 class Paid(TimeLimit):
     """A time limit that also pays for the way."""
 
@@ -51,6 +64,12 @@ class Paid(TimeLimit):
 
 gymnasium.register("Endless-v0", Walk)
 gymnasium.register("Inner-v0", lambda **given: TimeLimit(Walk(**given), 5), max_episode_steps=20)
+gymnasium.register("Skipping-v0", lambda: Skipping(TimeLimit(Walk(), 20)))
+gymnasium.register(
+    "SkippingAround-v0",
+    Walk,
+    additional_wrappers=(gymnasium.envs.registration.WrapperSpec("x", "limits:Skipping", {}),),
+)
 gymnasium.register("Factory-v0", lambda: TimeLimit(Walk(), 5))
 _lengths = itertools.cycle((9, 5))
 gymnasium.register("Varied-v0", lambda: TimeLimit(Walk(), next(_lengths)), order_enforce=False)

@@ -24,6 +24,7 @@ from small_runs import small
 from wayward import Clinging, single
 
 from rltrain.app import sweep
+from rltrain.config import plugin_modules
 from rltrain.config.algorithms import A2CConfig
 from rltrain.config.environments import GymConfig
 from rltrain.config.run import RunConfig
@@ -305,6 +306,16 @@ def test_workers_agree_on_the_order_of_a_set(monkeypatch):
     assert steps[0].reward[0] == steps[0].reward[1] != 1.0
 
 
+def test_a_plugin_that_cannot_be_imported_in_a_worker_is_named(monkeypatch, capfd):
+    """Bug: tracebacks of all workers, three replacements each, and a last line without the reason."""
+    monkeypatch.setattr(plugin_modules, "LOADED", ["imported_in_the_trainer_only"])
+    words = "in a worker process, the plugin 'imported_in_the_trainer_only' cannot be imported"
+    pool = registry.make_pool(wayward("", workers=1), 1)
+    with contextlib.closing(pool), pytest.raises(ConfigError, match=words):
+        pool.reset(0)
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_a_failing_close_is_a_warning(command, capfd):
     args = [*small("ppo", "gym"), f"env.id={ID}", "env.kwargs={how:close}", "total_steps=64", "eval_every_steps=0"]
     outcome = command(*args)
@@ -344,6 +355,26 @@ def test_a_seed_reaches_the_global_generators_and_the_spaces(workers, kind):
         return found
 
     assert rewards(3) == rewards(3) != rewards(4)
+
+
+@pytest.mark.parametrize(
+    "by", ["constructor", "space of the constructor", "space of its own", "environment inside", "space inside"]
+)
+def test_a_seed_reaches_what_gymnasium_would_seed_itself(by):
+    """Bug: seed=0 twice gives other episodes where a constructor draws from `np_random` or from a space, where a space
+    is not the outermost one, or where an environment forgets to seed one that it holds."""
+
+    def drawn(seed, workers=0):
+        global_random.seed(seed)
+        inside, kwargs = ("Inside", {}) if by == "space inside" else ("", {"by": by})
+        config = GymConfig("x", id=f"drawn:Drawn{inside}-v0", kwargs=kwargs, workers=workers)
+        with contextlib.closing(registry.make_pool(config, 3)) as pool:
+            return pool.reset(seed)[:, 0].tolist()
+
+    first = drawn(3)
+    assert drawn(3) == first and len({*first, *drawn(4)}) == 6
+    if by in ("space of its own", "space inside"):
+        assert drawn(3, workers=2) == first
 
 
 @pytest.mark.parametrize("kind", ["float", "torch"])

@@ -45,12 +45,21 @@ def test_only_the_limit_that_gymnasium_adds_is_replaced(name, given, ends, worke
     assert episode(GymConfig("x", id=f"limits:{name}-v0", max_episode_steps=given, workers=workers)) == ends
 
 
-@pytest.mark.parametrize(("given", "words"), [(50, "has a time limit of 5 steps inside, and its episodes"), (3, "")])
-def test_a_limit_that_cuts_shorter_than_the_one_that_was_given_is_told_once(given, words, capsys, monkeypatch):
-    """Bug: config.yaml says 50 steps, and episodes of 5 are trained and scored without a word."""
+@pytest.mark.parametrize(
+    ("name", "given", "words"),
+    [
+        ("Inner", 50, "has a time limit of 5 steps inside, and its episodes"), ("Inner", 3, ""),
+        ("Skipping", 15, "has a time limit of 20 steps inside that the agent reaches in 5,"), ("Skipping", 3, ""),
+        ("Skipping", 5, ""), ("Skipping", 50, "has a time limit of 20 steps inside, and its episodes"),
+        ("SkippingAround", 8, "of 8 steps inside that the agent reaches in 2,"),
+    ],
+)  # fmt: skip
+def test_a_limit_that_cuts_shorter_than_the_one_that_was_given_is_told_once(name, given, words, capsys, monkeypatch):
+    """Bugs: config.yaml says 50 steps, and episodes of 5 are trained and scored without a word; the same where a frame
+    skip is around the limit, whose number is then larger."""
     monkeypatch.setattr(make, "_told", set())
     for _ in range(2):
-        episode(GymConfig("x", id="limits:Inner-v0", max_episode_steps=given))
+        episode(GymConfig("x", id=f"limits:{name}-v0", max_episode_steps=given))
     err = capsys.readouterr().err
     assert err.count("warning") == bool(words) and words in err
 
