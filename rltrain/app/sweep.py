@@ -206,6 +206,11 @@ class Sweep:
         return "failed", "it ended without giving a reason"  # killed
 
 
+def first_attempt(folder: Path) -> Path:
+    """Return the folder of the first attempt at the job that the folder of an attempt belongs to."""
+    return folder.with_name(re.sub(r"_again-[0-9]+$", "", folder.name))
+
+
 def load(folder: Path) -> Sweep:
     """Read the plan of a sweep. Raises CheckpointError."""
     path = folder / PLAN

@@ -14,7 +14,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
 from types import FrameType
@@ -63,13 +63,13 @@ class Run:
         folder: Path,
         restored: Restored,
         evaluate: Callable[..., dict[str, Any]] | None = None,
-        varies: Iterable[str] = (),
+        varies: Mapping[str, str] | None = None,
         group: Group | None = None,
     ) -> None:
         """restored: step and state of the checkpoint to resume from. evaluate: function that evaluates the agent;
         None: `play_episodes`.
 
-        varies: the keys that vary in the run's sweep, for TensorBoard. group: the processes of the run; None: this one
+        varies: what varies in the run's sweep by key, for TensorBoard. group: the processes of the run; None: this one
         alone. Raises DiskError if the logs cannot be opened, UnfitCheckpoint if the state does not fit.
         """
         self.config = config
