@@ -514,6 +514,30 @@ def test_a_run_is_reproduced_from_its_own_configuration(command):
     assert plain((Path("my runs=1") / "latest").resolve()) == plain(folder) | {"seed": 1, "total_steps": 50}
 
 
+def test_a_reproduced_run_with_its_own_environment_named_keeps_its_settings(command):
+    """Bug: `reproduce RUN env=cartpole` played CartPole with the limit of rltrain's file, without a word."""
+    words = ["algo=q_learning", "env=maze", "env.max_episode_steps=30", "total_steps=50", *QUICK]
+    folder = command(*words).folder
+    told = "env=frozen_lake is not the file's env=maze, whose settings are left out"
+    for way in (["reproduce", folder], [f"config={folder}"]):
+        for typed, name in ((["env='maze'"], "maze"), (["env=maze", "env=frozen_lake"], "frozen_lake")):
+            again = command(*way, *typed)
+            assert again.code == 0 and (told in again.err) == (name != "maze"), again.err
+            env = plain(again.folder)["env"]
+            assert (env["name"], env["max_episode_steps"] == 30) == (name, name == "maze")
+
+
+def test_a_reproduced_run_has_the_name_of_the_game_that_it_plays(compose, tmp_path):
+    """Bug: `reproduce RUN env.game=breakout` of a run of Pong stood among the runs of Pong."""
+    for words, typed, name in (
+        (["env=pong"], "env.game=breakout", "breakout"),
+        (["env=pong", "env.name=mine"], "env.game=pong", "mine"),
+        (["env=doom_basic"], "env.scenario=health_gathering", "doom_health_gathering"),
+    ):
+        saved.save(compose("algo=ppo", *words), tmp_path / "config.yaml")
+        assert compose(f"config={tmp_path}/config.yaml", typed).env.name == name
+
+
 def test_a_reproduced_run_with_another_algorithm_has_its_sizes(compose, command):
     """Bug: the sizes of the earlier algorithm, which the run's config.yaml has under a second name."""
     assert (
