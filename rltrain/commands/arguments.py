@@ -56,6 +56,7 @@ def split(
 def note_repeated(settings: Iterable[str]) -> None:
     """Say on stderr which value counts if a command line gives a key with two values: the last one, as in Hydra.
 
+    Mappings are merged, as in Hydra.
     Scripts that append their user's settings rely on it. For anybody else it is a slip.
     """
     given: dict[str, list[str]] = {}
@@ -64,8 +65,10 @@ def note_repeated(settings: Iterable[str]) -> None:
         given.setdefault(key, []).extend([value] if equals else [])
     for key, values in given.items():
         if len(set(values)) > 1:
-            text = f"rltrain: warning: {key} is given more than once; the last one counts: {key}={values[-1]}"
-            print(printable(text), file=sys.stderr)
+            counts = f"the last one counts: {key}={values[-1]}"
+            if key != "env.shaping" and all(value.startswith("{") for value in values):  # see replace_whole_mappings
+                counts = "all entries count, of each the last one"
+            print(printable(f"rltrain: warning: {key} is given more than once; {counts}"), file=sys.stderr)
 
 
 def is_setting(arg: str, keys: Container[str]) -> bool:

@@ -217,4 +217,6 @@ def _without_what_is_typed(settings: list[str], typed: list[str]) -> list[str]:
         settings = ["tuned_by=null" if word.startswith("tuned_by=") else word for word in settings]
     chosen += ("tuned_by=",) if "algo" in keys else ()
     chosen += ("chosen=",) if {"algo", "env", "network", "device"} & keys else ()
+    # A typed mapping is merged with that of the file, as Hydra does with two typed ones.
+    keys -= {key for key, value in choices.items() if value.startswith("{") and other.get(key, "").startswith("{")}
     return [word for word in settings if word.partition("=")[0] not in keys and not word.startswith(chosen or ("\0",))]

@@ -14,7 +14,7 @@ from small_runs import QUICK
 
 from rltrain import cli
 from rltrain.app import overrides
-from rltrain.commands.arguments import split
+from rltrain.commands.arguments import note_repeated, split
 from rltrain.config import saved
 from rltrain.system import inside
 
@@ -638,6 +638,28 @@ def test_of_a_key_given_twice_the_last_value_counts_and_is_told(command, capfd, 
     split([str(tmp_path / "a=1"), "episodes=2", str(tmp_path / "a=2"), "episodes=3"], {"episodes"}, "", 1, 2)
     assert capfd.readouterr().err.splitlines() == [
         "rltrain: warning: episodes is given more than once; the last one counts: episodes=3"
+    ]
+
+
+def test_mappings_are_merged_wherever_they_stand_but_a_shaping_is_replaced(compose, tmp_path, capfd):
+    """Bugs: of `env.kwargs` in a file only what was typed counted; of two typed ones both, and a line said the last."""
+    first, second = "env.kwargs={is_slippery:false,map_name:4x4}", "env.kwargs={map_name:8x8}"
+    whole = {"is_slippery": False, "map_name": "8x8"}
+    own = "algo: q_learning\nenv: {name: frozen_lake, kwargs: {is_slippery: false, map_name: 4x4}}\n"
+    (tmp_path / "own.yaml").write_text(own)
+    assert compose("config=own.yaml", second).env.kwargs == whole
+    assert compose("config=own.yaml", "env.kwargs.map_name=8x8").env.kwargs == whole
+    both = compose("algo=q_learning", "env=frozen_lake", first, second)
+    assert both.env.kwargs == whole
+    saved.save(both, tmp_path / "config.yaml")
+    assert compose("config=config.yaml", "env.kwargs={map_name:4x4}").env.kwargs == whole | {"map_name": "4x4"}
+    doom = "algo: ppo\nenv: {name: doom_basic, shaping: {HEALTH_GAINED: 1}}\n"
+    (tmp_path / "doom.yaml").write_text(doom)
+    assert compose("config=doom.yaml", "env.shaping={HEALTH_LOST: -1}").env.shaping == {"HEALTH_LOST": -1}
+    note_repeated([first, second, "env.shaping={a:1}", "env.shaping={b:1}"])
+    assert [line.partition("; ")[2] for line in capfd.readouterr().err.splitlines()] == [
+        "all entries count, of each the last one",
+        "the last one counts: env.shaping={b:1}",
     ]
 
 
