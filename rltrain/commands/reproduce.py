@@ -41,6 +41,7 @@ def main(argv: list[str]) -> int:
     note_repeated(rest)
     path = folder / "config.yaml"
     _require_complete(path)
+    _tell_of_extension(path, rest)
     return _train(path, True, rest, ["reproduce", *argv])
 
 
@@ -59,6 +60,7 @@ def from_file(argv: list[str]) -> int:
     try:
         if is_run:
             _require_complete(path)
+            _tell_of_extension(path, argv)
         is_complete = _is_complete(path)
     except CheckpointError:
         if is_run:
@@ -92,7 +94,6 @@ def _train(path: Path, is_complete: bool, typed: list[str], command: list[str]) 
         what = f"'{tuned}' would change nothing: a run's own settings are complete, and win over tuned ones"
         raise ConfigError(what, "hparams", "leave it out; or start a run with it: rltrain algo=... env=... hparams=...")
     if is_complete:
-        _tell_of_extension(path, typed)
         settings = _of_a_run(path, typed)
         own = next(word for word in settings if word.startswith("env="))
         chosen = [word.replace("'", "").replace('"', "") for word in typed if word.startswith("env=")]

@@ -514,6 +514,16 @@ def test_a_run_is_reproduced_from_its_own_configuration(command):
     assert plain((Path("my runs=1") / "latest").resolve()) == plain(folder) | {"seed": 1, "total_steps": 50}
 
 
+def test_a_copy_of_a_runs_configuration_is_a_file_of_ones_own(command):
+    """Bug: "the run has no configuration", or it "was extended", by a config.yaml beside the copy."""
+    folder = command("algo=q_learning", "env=maze", "env.max_episode_steps=30", "total_steps=50", *QUICK).folder
+    for name, text in (("my.yaml", None), ("config.yaml", "total_steps: 7\n")):
+        Path(name).write_text(text or (folder / "config.yaml").read_text())
+        again = command("config=my.yaml")
+        assert again.code == 0 and "extended" not in again.err, again.err
+        assert plain(again.folder) == plain(folder)
+
+
 def test_a_reproduced_run_with_its_own_environment_named_keeps_its_settings(command):
     """Bug: `reproduce RUN env=cartpole` played CartPole with the limit of rltrain's file, without a word."""
     words = ["algo=q_learning", "env=maze", "env.max_episode_steps=30", "total_steps=50", *QUICK]
