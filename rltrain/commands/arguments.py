@@ -11,6 +11,7 @@ from pathlib import Path
 from rltrain.config import plugin_modules
 from rltrain.config import saved as saved_config
 from rltrain.config.run import RunConfig
+from rltrain.config.validate import LARGEST
 from rltrain.errors import ConfigError, nearest, printable
 from rltrain.run import checkpoint, own_code
 from rltrain.run import folder as run_folder
@@ -87,6 +88,8 @@ def whole_number(key: str, text: str, minimum: int = 1) -> int:
         raise ConfigError(f"'{text}' is not a number", key, "give an integer, such as 1e6") from error
     if abs(value) == math.inf or value != int(value) or value < minimum:
         raise ConfigError(f"{text} is not allowed", key, f"give an integer of at least {minimum}")
+    if value > LARGEST:
+        raise ConfigError(f"{text} is out of range", key, f"give an integer of at most {LARGEST}")
     return int(value)
 
 
