@@ -98,7 +98,8 @@ def register_schemas(argv: Sequence[str] = ()) -> None:
     OmegaConf.register_new_resolver("own_choice", functools.partial(own_choice, folders=winning), replace=True)
     for group in ("algo", "env", "network"):
         for name, values in own_values(group, winning).items():
-            store.store(group=f"own_{group}", name=name, package="_global_", node={group: values})
+            place, _, last = f"own_{group}/{name}".rpartition("/")  # the name of a file in a subfolder has a slash
+            store.store(group=place, name=last, package="_global_", node={group: values})
 
 
 def _check_registered(group: str, name: str, settings: Any, folders: Sequence[Path]) -> None:

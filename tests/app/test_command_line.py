@@ -222,6 +222,17 @@ def test_files_of_ones_own_win_over_tuned_settings(compose, mine):
     assert both.network.hidden_sizes == [16], "tuned settings of one's own win over one's own network"
 
 
+def test_files_of_ones_own_in_a_subfolder_win_too(compose, mine):
+    """Bug: the tuned settings won in silence over conf/algo/mine/slow.yaml."""
+    mine("algo/mine/slow.yaml", "defaults: [ppo, low, _self_]\nlike: ppo\nnum_epochs: 3\n")
+    mine("algo/low.yaml", "learning_rate: 0.0001\n")
+    mine("network/mine/wide.yaml", "defaults: [/network/mlp@_here_, _self_]\nhidden_sizes: [7]\n")
+    mine("env/mine/short.yaml", "defaults: [/env/cartpole@_here_, _self_]\ntuned_as: cartpole\nmax_episode_steps: 9\n")
+    config = compose("--config-dir", "conf", "algo=mine/slow", "env=mine/short", "network=mine/wide")
+    assert (config.algo.learning_rate, config.algo.num_epochs) == (0.0001, 3)
+    assert (config.network.hidden_sizes, config.env.max_episode_steps) == ([7], 9)
+
+
 @pytest.mark.parametrize(
     ("defaults", "own", "expected"),
     [
