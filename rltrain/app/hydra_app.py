@@ -93,11 +93,9 @@ def register_schemas(argv: Sequence[str] = ()) -> None:
     OmegaConf.register_new_resolver("tuned_env", functools.partial(tuned_env, folders=folders), replace=True)
     # Tuned settings are composed last. Values of the user's own files win, because they come again after them.
     chosen = _chosen(list(argv), "hparams")
-    is_theirs = any((folder / "hparams" / f"{name}.yaml").is_file() for folder in folders for name in chosen)
-    winning = [] if is_theirs else folders
-    OmegaConf.register_new_resolver("own_choice", functools.partial(own_choice, folders=winning), replace=True)
+    OmegaConf.register_new_resolver("own_choice", functools.partial(own_choice, folders=folders), replace=True)
     for group in ("algo", "env", "network"):
-        for name, values in own_values(group, winning).items():
+        for name, values in own_values(group, folders, chosen).items():
             place, _, last = f"own_{group}/{name}".rpartition("/")  # the name of a file in a subfolder has a slash
             store.store(group=place, name=last, package="_global_", node={group: values})
 

@@ -220,6 +220,9 @@ def test_files_of_ones_own_win_over_tuned_settings(compose, mine):
     mine("hparams/dqn_cartpole_mine.yaml", "# @package _global_\nnetwork: {hidden_sizes: [16]}\n")
     both = compose(*folder, *pair, "network=tiny", "hparams=dqn_cartpole_mine")
     assert both.network.hidden_sizes == [16], "tuned settings of one's own win over one's own network"
+    mine("hparams/low.yaml", "# @package _global_\nalgo: {gamma: 0.9}\n")
+    beside = compose(*folder, *pair, "network=tiny", "hparams=low")  # bug: rltrain's tuned network
+    assert (beside.network.hidden_sizes, beside.algo.gamma) == ([8], 0.9)
 
 
 def test_files_of_ones_own_in_a_subfolder_win_too(compose, mine):
