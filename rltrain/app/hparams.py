@@ -28,12 +28,18 @@ def preset_of(algo: str, folders: Iterable[Path] = ()) -> str:
     return base_name(like) if like in ALGOS else str(like)
 
 
-def own_values(group: str, folders: Iterable[Path]) -> dict[str, dict[str, Any]]:
-    """Return the settings in each file of a group of the user's config folders: `algo`, `env` or `network`."""
+def own_values(group: str, folders: Iterable[Path], hparams: Iterable[str] = ()) -> dict[str, dict[str, Any]]:
+    """Return the settings in each file of a group of the user's config folders: `algo`, `env` or `network`.
+
+    hparams: the chosen tuned settings. What those of the user's own set is left out, because they win over all.
+    """
     folders = list(folders)
-    choosing = ("like", "name", "tuned_as")
+    without = {"like", "name", "tuned_as"}
+    for file in hparams:
+        tuned = _own("hparams", file, folders).get(group)
+        without |= set(tuned) if isinstance(tuned, dict) else set()
     return {
-        name: {key: value for key, value in _own(group, name, folders).items() if key not in choosing}
+        name: {key: value for key, value in _own(group, name, folders).items() if key not in without}
         for name in _files(group, folders)
     }
 

@@ -93,12 +93,11 @@ def register_schemas(argv: Sequence[str] = ()) -> None:
     OmegaConf.register_new_resolver("tuned_env", functools.partial(tuned_env, folders=folders), replace=True)
     # Tuned settings are composed last. Values of the user's own files win, because they come again after them.
     chosen = _chosen(list(argv), "hparams")
-    is_theirs = any((folder / "hparams" / f"{name}.yaml").is_file() for folder in folders for name in chosen)
-    winning = [] if is_theirs else folders
-    OmegaConf.register_new_resolver("own_choice", functools.partial(own_choice, folders=winning), replace=True)
+    OmegaConf.register_new_resolver("own_choice", functools.partial(own_choice, folders=folders), replace=True)
     for group in ("algo", "env", "network"):
-        for name, values in own_values(group, winning).items():
-            store.store(group=f"own_{group}", name=name, package="_global_", node={group: values})
+        for name, values in own_values(group, folders, chosen).items():
+            place, _, last = f"own_{group}/{name}".rpartition("/")  # the name of a file in a subfolder has a slash
+            store.store(group=place, name=last, package="_global_", node={group: values})
 
 
 def _check_registered(group: str, name: str, settings: Any, folders: Sequence[Path]) -> None:
@@ -233,13 +232,19 @@ def _renamed(env: Any, argv: list[str]) -> Any:
     """
     given = {word.lstrip("+").partition("=")[0] for word in HydraConfig.get().overrides.task}
     keys = [key for key in ("id", "game", "scenario", "cfg") if f"env.{key}" in given]
-    file = f"env/{HydraConfig.get().runtime.choices.get('env')}.yaml"
-    path = next((path for folder in (CONFIGS, *config_folders(argv)) if (path := folder / file).is_file()), None)
-    if not keys or "env.name" in given or path is None:
+    choice = str(HydraConfig.get().runtime.choices.get("env"))
+    paths = (folder / "env" / f"{choice}.yaml" for folder in (CONFIGS, *config_folders(argv)))
+    path, option = next(filter(os.path.isfile, paths), None), plugins.OPTIONS.get(("env", choice))
+    own = mapping_in(path) if path is not None else vars(option.settings) if option is not None else None
+    if not keys or "env.name" in given or own is None:
         return env
-    own = mapping_in(path)
-    is_another = any(own.get(key) != getattr(env, key) for key in keys)
-    return dataclasses.replace(env, name=env.family) if is_another else env  # `resolve` makes a name of the family's
+    before, now = ({key: _in_full(key, values.get(key)) for key in keys} for values in (own, vars(env)))
+    return dataclasses.replace(env, name=env.family) if before != now else env  # `resolve` makes a name of the family's
+
+
+def _in_full(key: str, value: Any) -> Any:
+    """Return the value of a key of an environment, a path of a .cfg file as an absolute one."""
+    return os.path.abspath(os.path.expanduser(value)) if key == "cfg" and isinstance(value, str) else value
 
 
 def _first_checkpoint(run: str) -> Path:

@@ -31,7 +31,7 @@ from rltrain.config import plugin_modules
 from rltrain.config.run import RunConfig
 from rltrain.config.runtime import RayLauncherConfig
 from rltrain.config.saved import is_plain
-from rltrain.errors import ConfigError, RltrainError, disk_errors
+from rltrain.errors import ConfigError, RltrainError
 from rltrain.run import own_code
 from rltrain.system import atomic, inside, process, terminal
 
@@ -258,8 +258,6 @@ class Sweeper(HydraSweeper):
             taken.add(job.number)
             plan.jobs.append(job)
         _refuse_shared_folders(plan.jobs)  # an earlier sweep may have had the same name for another job
-        with disk_errors("the sweep's folder", plan.folder, "give a writable run_dir with free disk space"):
-            plan.folder.mkdir(parents=True, exist_ok=True)
         plan.save()
         atomic.write_text(plan.folder / _MULTIRUN, OmegaConf.to_yaml(self.config))
         return plan

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from rltrain.config import network as network_config
+from rltrain.config import saved as saved_config
 from rltrain.config.algorithms import ACTION_WORDS, ALGOS, CONTINUOUS, action_kind, frame_bytes
 from rltrain.config.environments import ENVIRONMENTS, folder_name
 from rltrain.config.run import RunConfig
@@ -32,6 +33,7 @@ def resolve(config: RunConfig) -> RunConfig:
     Raises ConfigError, EnvironmentFailure or OutOfMemory.
     """
     _check_names(config)
+    saved_config.from_dict(dataclasses.asdict(config))  # no command could read another one from the run's config.yaml
     config = dataclasses.replace(config, env=dataclasses.replace(config.env, name=folder_name(config.env)))
     if cfg := getattr(config.env, "cfg", None):  # so that `eval` and `resume` find it from any folder
         config = dataclasses.replace(config, env=dataclasses.replace(config.env, cfg=str(process.absolute(cfg))))

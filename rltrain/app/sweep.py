@@ -29,7 +29,17 @@ from rltrain.app.resolve import check_environment, resolve
 from rltrain.config import saved as saved_config
 from rltrain.config.run import RunConfig
 from rltrain.config.runtime import RayLauncherConfig
-from rltrain.errors import CheckpointError, ConfigError, FolderInUse, Halt, RltrainError, Stopped, causes, printable
+from rltrain.errors import (
+    CheckpointError,
+    ConfigError,
+    FolderInUse,
+    Halt,
+    RltrainError,
+    Stopped,
+    causes,
+    disk_errors,
+    printable,
+)
 from rltrain.math.statistics import bootstrap_interval, mean
 from rltrain.run import checkpoint
 from rltrain.run import folder as run_folder
@@ -106,9 +116,15 @@ class Sweep:
     and who joins a Ray cluster trusts it."""
 
     def save(self) -> None:
-        """Write the plan. Raises DiskError."""
+        """Make the folder and write the plan. Raises DiskError, and ConfigError for a plan too large to be read."""
         jobs = [dataclasses.asdict(job) for job in self.jobs]
-        atomic.write_json(self.folder / PLAN, {"at_once": self.at_once, "digest": _digest(jobs), "jobs": jobs})
+        plan = json.dumps({"at_once": self.at_once, "digest": _digest(jobs), "jobs": jobs}, indent=1)
+        if len(plan) > inside.JSON_BYTES:  # of ASCII alone
+            what = f"the plan of the {len(jobs):,} jobs has {len(plan):,} bytes, more than {inside.JSON_BYTES:,}"
+            raise ConfigError(what, "command line", "give fewer values, or several sweeps one after another")
+        with disk_errors("the sweep's folder", self.folder, "give a writable run_dir with free disk space"):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        atomic.write_text(self.folder / PLAN, plan)
 
     def place(self, job: Job) -> Path:
         """Return the folder of the newest attempt at a job, or the folder that its first attempt will get.
@@ -204,6 +220,11 @@ class Sweep:
         if status.get("state") == "stopped" or interrupted:
             return "stopped", ""
         return "failed", "it ended without giving a reason"  # killed
+
+
+def first_attempt(folder: Path) -> Path:
+    """Return the folder of the first attempt at the job that the folder of an attempt belongs to."""
+    return folder.with_name(re.sub(r"_again-[0-9]+$", "", folder.name))
 
 
 def load(folder: Path) -> Sweep:

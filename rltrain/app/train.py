@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -45,14 +45,14 @@ def train(
     folder: Path | None = None,
     restored: Restored = None,
     lock: run_folder.Lock | None = None,
-    varies: Iterable[str] = (),
+    varies: Mapping[str, str] | None = None,
 ) -> int | None:
     """Train from a checked configuration.
 
     folder: the run folder; None: make one in run_dir. restored: step and state of the checkpoint from which to resume
-    in `folder`; None: start a new run. lock: the caller's lock on `folder`; None: lock it here. varies: the keys that
-    vary in the sweep to which the run belongs. Returns the number of a signal that came when the run was done, else
-    None. Raises RltrainError.
+    in `folder`; None: start a new run. lock: the caller's lock on `folder`; None: lock it here. varies: what
+    varies in the sweep to which the run belongs, by key. Returns the number of a signal that came when the run was
+    done, else None. Raises RltrainError.
 
     With runtime=torchrun this process starts the others, which come here with the same command line.
     """
@@ -64,7 +64,7 @@ def _train_any(
     folder: Path | None,
     states: Iterator[Restored],
     lock: run_folder.Lock | None,
-    varies: Iterable[str] = (),
+    varies: Mapping[str, str] | None = None,
 ) -> int | None:
     """Train from the first of `states` that fits, in this process or in those that it starts or belongs to."""
     if config.runtime.name in ("local", "ray"):
@@ -99,7 +99,7 @@ def _train(
     restored: Restored,
     group: Group,
     lock: run_folder.Lock | None,
-    varies: Iterable[str] = (),
+    varies: Mapping[str, str] | None = None,
 ) -> int | None:
     """Train in this process, as one of a group."""
     if config.dry_run:
@@ -135,7 +135,7 @@ def _train_in(
     restored: Restored,
     group: Group,
     lock: run_folder.Lock | None,
-    varies: Iterable[str] = (),
+    varies: Mapping[str, str] | None = None,
 ) -> int | None:
     """Make and lock the folder, as far as that is not done, and train in it with signal handlers installed.
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from rltrain.config import plugin_modules
 from rltrain.config import saved as saved_config
 from rltrain.config.run import RunConfig
+from rltrain.config.validate import LARGEST
 from rltrain.errors import ConfigError, nearest, printable
 from rltrain.run import checkpoint, own_code
 from rltrain.run import folder as run_folder
@@ -56,6 +57,7 @@ def split(
 def note_repeated(settings: Iterable[str]) -> None:
     """Say on stderr which value counts if a command line gives a key with two values: the last one, as in Hydra.
 
+    Mappings are merged, as in Hydra.
     Scripts that append their user's settings rely on it. For anybody else it is a slip.
     """
     given: dict[str, list[str]] = {}
@@ -64,8 +66,10 @@ def note_repeated(settings: Iterable[str]) -> None:
         given.setdefault(key, []).extend([value] if equals else [])
     for key, values in given.items():
         if len(set(values)) > 1:
-            text = f"rltrain: warning: {key} is given more than once; the last one counts: {key}={values[-1]}"
-            print(printable(text), file=sys.stderr)
+            counts = f"the last one counts: {key}={values[-1]}"
+            if key != "env.shaping" and all(value.startswith("{") for value in values):  # see replace_whole_mappings
+                counts = "all entries count, of each the last one"
+            print(printable(f"rltrain: warning: {key} is given more than once; {counts}"), file=sys.stderr)
 
 
 def is_setting(arg: str, keys: Container[str]) -> bool:
@@ -84,6 +88,8 @@ def whole_number(key: str, text: str, minimum: int = 1) -> int:
         raise ConfigError(f"'{text}' is not a number", key, "give an integer, such as 1e6") from error
     if abs(value) == math.inf or value != int(value) or value < minimum:
         raise ConfigError(f"{text} is not allowed", key, f"give an integer of at least {minimum}")
+    if value > LARGEST:
+        raise ConfigError(f"{text} is out of range", key, f"give an integer of at most {LARGEST}")
     return int(value)
 
 

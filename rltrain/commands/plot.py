@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import dataclasses
 import io
 import os
 import sys
@@ -12,6 +13,7 @@ import numpy as np
 
 from rltrain.app import sweep
 from rltrain.commands.arguments import MANY, split
+from rltrain.config.groups import with_varied
 from rltrain.config.user_code import describe
 from rltrain.config.validate import one_of
 from rltrain.errors import CheckpointError, ConfigError, DiskError, EnvironmentFailure, printable
@@ -54,7 +56,9 @@ def main(argv: list[str]) -> int:
     statistic, center_name = _CENTERS[center]
     generator = np.random.default_rng(0)  # fixed seed: the same runs give the same band
     curves = read_curves(words, metric)
-    by = values.get("by") or _what_varies(words, curves)
+    labels = _labels(words)
+    curves = [_with_label(curve, labels) for curve in curves]
+    by = values.get("by") or _what_varies(labels, curves)
     groups = group(curves, by)
     for (env, label), members in groups.items():
         if keys := other_games(members):
@@ -80,14 +84,26 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _what_varies(words: list[str], curves: list[Curve]) -> str:
-    """Return the keys that vary in the sweeps that `words` name, without seed and environment; else `algo`."""
-    keys: dict[str, None] = {}
-    for word in filter(sweep.is_sweep, words):
-        for label in sweep.load(Path(word)).labels().values():
-            keys |= dict.fromkeys(label)
-    known = {key for curve in curves for key in curve.config} - {"seed", "env"}
-    return ",".join(key for key in keys if key in known) or "algo"
+def _labels(words: list[str]) -> dict[Path, dict[str, str]]:
+    """Return what varies in the sweeps that `words` name, without the seed, by the folder of each job."""
+    found = [sweep.load(Path(word)) for word in words if sweep.is_sweep(word)]
+    return {
+        each.folder / job.folder: label
+        for each in found
+        for job, label in zip(each.jobs, each.labels().values(), strict=True)
+    }
+
+
+def _with_label(curve: Curve, labels: dict[Path, dict[str, str]]) -> Curve:
+    """Return the curve of a job with what varies in its sweep, in any attempt at the job."""
+    label = labels.get(sweep.first_attempt(curve.folder), {})
+    return dataclasses.replace(curve, config=with_varied(curve.config, label))
+
+
+def _what_varies(labels: dict[Path, dict[str, str]], curves: list[Curve]) -> str:
+    """Return the keys of `labels` that a curve has, without the environment, which has a panel; else `algo`."""
+    known = {key for curve in curves for key in curve.config} - {"env"}
+    return ",".join(dict.fromkeys(key for label in labels.values() for key in label if key in known)) or "algo"
 
 
 def draw(bands: list[Band], metric: str, center: str) -> Any:

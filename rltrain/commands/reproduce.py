@@ -42,6 +42,7 @@ def main(argv: list[str]) -> int:
     note_repeated(rest)
     path = folder / "config.yaml"
     _require_complete(path)
+    _tell_of_extension(path, rest)
     return _train(path, True, rest, ["reproduce", *argv])
 
 
@@ -60,6 +61,7 @@ def from_file(argv: list[str]) -> int:
     try:
         if is_run:
             _require_complete(path)
+            _tell_of_extension(path, argv)
         is_complete = _is_complete(path)
     except CheckpointError:
         if is_run:
@@ -93,9 +95,17 @@ def _train(path: Path, is_complete: bool, typed: list[str], command: list[str]) 
         what = f"'{tuned}' would change nothing: a run's own settings are complete, and win over tuned ones"
         raise ConfigError(what, "hparams", "leave it out; or start a run with it: rltrain algo=... env=... hparams=...")
     if is_complete:
-        _tell_of_extension(path, typed)
-    settings = _of_a_run(path, typed) if is_complete else _of_the_user(hydra_app.file_values(path), path)
-    return hydra_app.run([*_without_what_is_typed(settings, typed), *typed], command)
+        settings = _of_a_run(path, typed)
+        own = next(word for word in settings if word.startswith("env="))
+        chosen = [word.replace("'", "").replace('"', "") for word in typed if word.startswith("env=")]
+        if chosen[-1:] == [own]:  # the environment that the run has anyway: with the run's settings
+            typed = [word for word in typed if not word.startswith("env=")]
+        elif chosen:
+            _tell_left_out(chosen[-1], own)
+        kept = [f"env={SAVED}" if word == own else word for word in _without_what_is_typed(settings, typed)]
+    else:
+        kept = _without_what_is_typed(_of_the_user(hydra_app.file_values(path), path), typed)
+    return hydra_app.run([*kept, *typed], command)
 
 
 def _tell_of_extension(path: Path, typed: list[str]) -> None:
@@ -107,7 +117,9 @@ def _tell_of_extension(path: Path, typed: list[str]) -> None:
 
 
 def _of_a_run(path: Path, typed: list[str]) -> list[str]:
-    """Return the settings of a run's config.yaml as Hydra's overrides. Its environment becomes the choice `saved`."""
+    """Return the settings of a run's config.yaml as Hydra's overrides. The settings of its environment become those of
+    the choice `saved`.
+    """
     plugin_modules.load(plugin_modules.given(typed))
     given = dict(word.split("=", 1) for word in typed if "=" in word)
     config: RunConfig = saved_config.load(path, given.get("env.cfg"))
@@ -119,7 +131,7 @@ def _of_a_run(path: Path, typed: list[str]) -> list[str]:
     if "runtime" not in given:
         refuse_places(config.runtime, typed)
     plugins.OPTIONS["env", SAVED] = plugins.Option(config.env, "the environment of an earlier run")
-    found = [f"algo={config.algo.name}", f"env={SAVED}", f"network={config.network.name}"]
+    found = [f"algo={config.algo.name}", f"env={config.env.name}", f"network={config.network.name}"]
     found += [f"runtime={config.runtime.name}"]
     for group in ("algo", "network", "runtime"):
         found += [f"{group}.{key}={written(value)}" for key, value in dataclasses.asdict(getattr(config, group)).items()
@@ -186,6 +198,10 @@ def _of_the_user(values: dict[str, Any], path: Path) -> list[str]:
     return choices + settings
 
 
+def _tell_left_out(chosen: str, own: str) -> None:
+    print(printable(f"rltrain: {chosen} is not the file's {own}, whose settings are left out"), file=sys.stderr)
+
+
 def _without_what_is_typed(settings: list[str], typed: list[str]) -> list[str]:
     """Leave out what the command line sets, and the settings of a group for which it makes another choice."""
     choices, other = ({word.lstrip("+~").partition("=")[0]: word.partition("=")[2] for word in words}
@@ -197,12 +213,13 @@ def _without_what_is_typed(settings: list[str], typed: list[str]) -> list[str]:
     chosen = tuple(f"{group}." for group in left_out)
     for group in left_out:
         if any(word.startswith(f"{group}.") for word in settings):
-            told = f"{group}={other[group]} is not the file's {group}={choices[group]}, whose settings are left out"
-            print(printable(f"rltrain: {told}"), file=sys.stderr)
+            _tell_left_out(f"{group}={other[group]}", f"{group}={choices[group]}")
     # What the file says of where its values come from is true only if they are taken. With another environment, the
     # settings of the algorithm are still the file's, and no tuned ones.
     if "env" in keys and "algo" not in keys:
         settings = ["tuned_by=null" if word.startswith("tuned_by=") else word for word in settings]
     chosen += ("tuned_by=",) if "algo" in keys else ()
     chosen += ("chosen=",) if {"algo", "env", "network", "device"} & keys else ()
+    # A typed mapping is merged with that of the file, as Hydra does with two typed ones.
+    keys -= {key for key, value in choices.items() if value.startswith("{") and other.get(key, "").startswith("{")}
     return [word for word in settings if word.partition("=")[0] not in keys and not word.startswith(chosen or ("\0",))]

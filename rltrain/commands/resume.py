@@ -5,6 +5,7 @@ import dataclasses
 import itertools
 import os
 import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,9 @@ def _resume(
             "total_steps",
             f"give a larger value: rltrain resume {shlex.quote(word)} total_steps={2 * step}",
         )
+    if lock is not None and (last := checkpoint.newest_step(folder)) > step:
+        what = f"going back from step {last:,} to step {step:,}: checkpoints, lines of the logs and a result of later"
+        print(f"rltrain: warning: {what} steps are removed; to keep them, copy the run folder first", file=sys.stderr)
     if changes.keys() - {"progress"} and lock is not None:
         saved_config.save(config, folder / f"config.resume-{resumes + 1}.yaml")
     resume(config, folder, itertools.chain([(step, state)], candidates), lock)

@@ -7,7 +7,7 @@ from typing import Any
 
 from rltrain.config.network import NetworkConfig
 from rltrain.config.runtime import LocalConfig
-from rltrain.config.validate import at_least, in_range, one_of, utf8
+from rltrain.config.validate import LARGEST, at_least, in_range, one_of, utf8
 from rltrain.errors import ConfigError
 
 MOST_STEPS = 10**15 - 1
@@ -96,7 +96,7 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.runtime is None:  # runs of before the group existed
             self.runtime = LocalConfig()
-        in_range("seed", self.seed, 0, 2**63 - 1)
+        in_range("seed", self.seed, 0, LARGEST)
         if not self.run_dir:
             raise ConfigError("run_dir is empty", "run_dir", "leave it out, or give run_dir=DIR")
         self.run_dir = os.path.expanduser(self.run_dir)

@@ -23,7 +23,7 @@ from rltrain.config.environments import ENVIRONMENTS, config_class
 from rltrain.config.network import NetworkConfig
 from rltrain.config.run import RunConfig
 from rltrain.config.runtime import RUNTIMES, RayLauncherConfig
-from rltrain.config.validate import one_of
+from rltrain.config.validate import LARGEST, one_of
 from rltrain.errors import CheckpointError, ConfigError, nearest
 from rltrain.system import atomic, inside
 
@@ -170,6 +170,8 @@ def _build(schema: Any, values: dict[str, Any], prefix: str) -> Any:
         if key not in hints:
             raise ConfigError("unknown key", f"{prefix}{key}", nearest(str(key), hints))
         if not _matches(value, hints[key]):
+            if type(value) is int and abs(value) > LARGEST:
+                raise ConfigError(f"{value} is out of range", f"{prefix}{key}", f"give a value of at most {LARGEST}")
             fix = f"give a value of type {inspect.formatannotation(hints[key])}"
             raise ConfigError(f"{value!r} has the wrong type", f"{prefix}{key}", fix)
     for field in dataclasses.fields(schema):
@@ -195,7 +197,7 @@ def _matches(value: Any, hint: Any) -> bool:
     if hint is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
+        return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST
     return isinstance(value, hint)
 
 

@@ -4,6 +4,9 @@ from collections.abc import Iterable
 
 from rltrain.errors import ConfigError, nearest
 
+LARGEST = 2**63 - 1
+"""The largest whole number of a setting: that of 64 bits."""
+
 
 def at_least(key: str, value: float | None, minimum: float) -> None:
     """Raise ConfigError if value is below minimum. None passes."""

@@ -139,11 +139,18 @@ def sweep(folder: Path) -> None:
 
 
 def go_on_from(folder: Path, step: int, best_step: int | None) -> None:
-    """Point `last` and `best` to the checkpoints of a resumed run. The links may point to a later, abandoned one."""
+    """Point `last` and `best` to the checkpoints of a resumed run. The links may point to a later, abandoned one.
+
+    Raises DiskError.
+    """
+    checkpoints = folder / "checkpoints"
     for name, where in (("last", step), ("best", best_step)):
-        target = folder / "checkpoints" / f"step_{where or 0:09d}"
+        target, pointed = checkpoints / f"step_{where or 0:09d}", _pointed(checkpoints, name)
         if inside.is_folder(target):
             point(folder, name, target)
+        elif pointed is not None and _step(pointed) > step:  # the link would keep it for ever
+            with disk_errors(f"the link `{name}`", checkpoints):
+                inside.remove(checkpoints / name)
 
 
 def find(run: Path, which: str = "last") -> Path:
@@ -154,7 +161,7 @@ def find(run: Path, which: str = "last") -> Path:
     if which in ("last", "best"):
         found = _pointed(checkpoints, which)
         if found is None and (complete := _complete(checkpoints)):  # the link was lost or leads nowhere
-            best_step = _number(complete[-1], "best_step")
+            best_step = _number(_pointed(checkpoints, "last") or complete[-1], "best_step")
             step_name = complete[-1].name if which == "last" else f"step_{best_step or 0:09d}"
             found = next((path for path in committed if path.name == step_name), None)
     elif re.fullmatch(r"[0-9]{1,15}(_[0-9]{1,15}){0,5}", which):
@@ -203,6 +210,11 @@ def resumable(run: Path) -> bool:
     last = _pointed(checkpoints, "last")
     found = [*_committed(checkpoints), *([last] if last else [])]
     return any(_facts(path).get("complete", True) for path in found)
+
+
+def newest_step(run: Path) -> int:
+    """Return the step of the newest checkpoint to resume from, or 0 if there is none."""
+    return max(map(_step, _complete(run / "checkpoints")), default=0)
 
 
 def candidates(

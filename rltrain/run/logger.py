@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -21,6 +21,7 @@ from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
 from tensorboard.plugins.hparams import metadata as hparams_metadata
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
+from rltrain.config.groups import with_varied
 from rltrain.envs.pool import Episode
 from rltrain.errors import CheckpointError, DiskError, disk_errors, printable
 from rltrain.system import atomic, inside, terminal
@@ -59,13 +60,13 @@ class Logger:
         hparams: dict[str, Any],
         start_step: int | None,
         evaluates_again: bool = False,
-        varies: Iterable[str] = (),
+        varies: Mapping[str, str] | None = None,
     ) -> None:
         """Open the logs.
 
         hparams: nested settings for TensorBoard's HParams tab. start_step: step from which the run resumes; later lines
-        are dropped; None: a new run. evaluates_again: also drop the evaluation of start_step. varies: the keys that
-        vary in the run's sweep. Raises DiskError.
+        are dropped; None: a new run. evaluates_again: also drop the evaluation of start_step. varies: what varies in
+        the run's sweep, by key. Raises DiskError.
         """
         self._warned = False
         self._metrics = folder / "metrics.jsonl"
@@ -86,7 +87,7 @@ class Logger:
                 self._episodes_file.write(f"{_COLUMNS}\n")
             self._writer = EventFileWriter(str(folder), flush_secs=10)
         if start_step is None:
-            self._write_hparams(_flatten(hparams), varies)
+            self._write_hparams(_flatten(hparams), varies or {})
         else:
             start = SessionLog(status=SessionLog.START)
             self._event(Event(wall_time=time.time(), step=start_step + 1, session_log=start))
@@ -133,12 +134,13 @@ class Logger:
         with self.warned():
             self._writer.add_event(event)
 
-    def _write_hparams(self, hparams: dict[str, Any], varies: Iterable[str]) -> None:
+    def _write_hparams(self, hparams: dict[str, Any], varies: Mapping[str, str]) -> None:
         """Write the settings for TensorBoard's HParams tab.
 
         TensorBoard takes the columns from the first run that it finds, and shows first those that `differs` marks. So
         every run of a sweep marks the same ones, also where it lacks a setting that varies.
         """
+        hparams = with_varied(hparams, varies)
         marked = dict.fromkeys((*_HPARAMS, *varies))
         infos, session = [], plugin_data_pb2.SessionStartInfo()
         for key in (*marked, *sorted(hparams.keys() - marked.keys())):

@@ -14,7 +14,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
 from types import FrameType
@@ -30,7 +30,15 @@ from rltrain.envs import global_random, patience, registry
 from rltrain.envs.pool import AnotherGame, Episode, Pool
 from rltrain.envs.spaces import in_words
 from rltrain.envs.stepper import merged, part_of
-from rltrain.errors import CheckpointError, ConfigError, EnvironmentFailure, Stopped, fitting, printable
+from rltrain.errors import (
+    CheckpointError,
+    ConfigError,
+    EnvironmentFailure,
+    Stopped,
+    disk_errors,
+    fitting,
+    printable,
+)
 from rltrain.run import checkpoint, checkpoint_files, own_code, panel
 from rltrain.run import folder as run_folder
 from rltrain.run.checkpoint import Stateful
@@ -63,13 +71,13 @@ class Run:
         folder: Path,
         restored: Restored,
         evaluate: Callable[..., dict[str, Any]] | None = None,
-        varies: Iterable[str] = (),
+        varies: Mapping[str, str] | None = None,
         group: Group | None = None,
     ) -> None:
         """restored: step and state of the checkpoint to resume from. evaluate: function that evaluates the agent;
         None: `play_episodes`.
 
-        varies: the keys that vary in the run's sweep, for TensorBoard. group: the processes of the run; None: this one
+        varies: what varies in the run's sweep by key, for TensorBoard. group: the processes of the run; None: this one
         alone. Raises DiskError if the logs cannot be opened, UnfitCheckpoint if the state does not fit.
         """
         self.config = config
@@ -248,10 +256,20 @@ class Run:
         self._show(agent, replay_bytes)
         self._restored = None
         if self.writes:
+            self._remove_later_result()
             checkpoint.go_on_from(self.folder, self.step, self.evaluations.best_step)
         self._evaluate_if_due()
         self.stop_if_asked()
         return True
+
+    def _remove_later_result(self) -> None:
+        """Remove the result of a later step than the run goes on from: it is that of an agent which is given up."""
+        path, steps = self.folder / "result.json", None
+        with suppress(FileNotFoundError, CheckpointError):
+            steps = inside.read_json(path).get("steps")
+        if isinstance(steps, int) and steps > self.step:
+            with disk_errors("the run folder", path):
+                inside.remove(path)
 
     def _check_part(self, name: str, part: Any) -> None:
         """Raise EnvironmentFailure if no checkpoint can save a part. rltrain's own parts are tested instead."""

@@ -58,6 +58,13 @@ COMMAND_LINE = [
     (["algo=dqn", "env=cartpole", "total_steps=-1"], "-1 is too small; total_steps; give a value of at least 1"),
     (["algo=dqn", "env=cartpole", "total_steps=0"], "total_steps"),
     (["algo=q_learning", "env=taxi", f"total_steps={10**20}"], "out of range; total_steps; give a value in [1, "),
+    (["algo=ppo", "env=cartpole", "checkpoint_every_steps=1e20"], "out of range; checkpoint_every_steps; give a value"),
+    (
+        ["algo=ppo", "env=cartpole", "env.max_episode_steps=1e20"],
+        "out of range; env.max_episode_steps; give a value",
+    ),
+    (["algo=ppo", "env=cartpole", "micro_batch_size=1e20"], "out of range; micro_batch_size; give a value of at most"),
+    (["algo=ppo", "env=cartpole", "network.hidden_sizes=[1e20]"], "network.hidden_sizes"),
     (["algo=dqn", "env=doom", f"env.cfg={'x' * 300}"], "; env.cfg; "),
     (["algo=dqn", "env=doom", f"env.scenario={'x' * 300}"], "; env.scenario; "),
     ([f"config={'x' * 300}"], "there is no file 'xxx"),

@@ -14,7 +14,7 @@ from small_runs import QUICK
 
 from rltrain import cli
 from rltrain.app import overrides
-from rltrain.commands.arguments import split
+from rltrain.commands.arguments import note_repeated, split
 from rltrain.config import saved
 from rltrain.system import inside
 
@@ -220,6 +220,20 @@ def test_files_of_ones_own_win_over_tuned_settings(compose, mine):
     mine("hparams/dqn_cartpole_mine.yaml", "# @package _global_\nnetwork: {hidden_sizes: [16]}\n")
     both = compose(*folder, *pair, "network=tiny", "hparams=dqn_cartpole_mine")
     assert both.network.hidden_sizes == [16], "tuned settings of one's own win over one's own network"
+    mine("hparams/low.yaml", "# @package _global_\nalgo: {gamma: 0.9}\n")
+    beside = compose(*folder, *pair, "network=tiny", "hparams=low")  # bug: rltrain's tuned network
+    assert (beside.network.hidden_sizes, beside.algo.gamma) == ([8], 0.9)
+
+
+def test_files_of_ones_own_in_a_subfolder_win_too(compose, mine):
+    """Bug: the tuned settings won in silence over conf/algo/mine/slow.yaml."""
+    mine("algo/mine/slow.yaml", "defaults: [ppo, low, _self_]\nlike: ppo\nnum_epochs: 3\n")
+    mine("algo/low.yaml", "learning_rate: 0.0001\n")
+    mine("network/mine/wide.yaml", "defaults: [/network/mlp@_here_, _self_]\nhidden_sizes: [7]\n")
+    mine("env/mine/short.yaml", "defaults: [/env/cartpole@_here_, _self_]\ntuned_as: cartpole\nmax_episode_steps: 9\n")
+    config = compose("--config-dir", "conf", "algo=mine/slow", "env=mine/short", "network=mine/wide")
+    assert (config.algo.learning_rate, config.algo.num_epochs) == (0.0001, 3)
+    assert (config.network.hidden_sizes, config.env.max_episode_steps) == ([7], 9)
 
 
 @pytest.mark.parametrize(
@@ -514,6 +528,40 @@ def test_a_run_is_reproduced_from_its_own_configuration(command):
     assert plain((Path("my runs=1") / "latest").resolve()) == plain(folder) | {"seed": 1, "total_steps": 50}
 
 
+def test_a_copy_of_a_runs_configuration_is_a_file_of_ones_own(command):
+    """Bug: "the run has no configuration", or it "was extended", by a config.yaml beside the copy."""
+    folder = command("algo=q_learning", "env=maze", "env.max_episode_steps=30", "total_steps=50", *QUICK).folder
+    for name, text in (("my.yaml", None), ("config.yaml", "total_steps: 7\n")):
+        Path(name).write_text(text or (folder / "config.yaml").read_text())
+        again = command("config=my.yaml")
+        assert again.code == 0 and "extended" not in again.err, again.err
+        assert plain(again.folder) == plain(folder)
+
+
+def test_a_reproduced_run_with_its_own_environment_named_keeps_its_settings(command):
+    """Bug: `reproduce RUN env=cartpole` played CartPole with the limit of rltrain's file, without a word."""
+    words = ["algo=q_learning", "env=maze", "env.max_episode_steps=30", "total_steps=50", *QUICK]
+    folder = command(*words).folder
+    told = "env=frozen_lake is not the file's env=maze, whose settings are left out"
+    for way in (["reproduce", folder], [f"config={folder}"]):
+        for typed, name in ((["env='maze'"], "maze"), (["env=maze", "env=frozen_lake"], "frozen_lake")):
+            again = command(*way, *typed)
+            assert again.code == 0 and (told in again.err) == (name != "maze"), again.err
+            env = plain(again.folder)["env"]
+            assert (env["name"], env["max_episode_steps"] == 30) == (name, name == "maze")
+
+
+def test_a_reproduced_run_has_the_name_of_the_game_that_it_plays(compose, tmp_path):
+    """Bug: `reproduce RUN env.game=breakout` of a run of Pong stood among the runs of Pong."""
+    for words, typed, name in (
+        (["env=pong"], "env.game=breakout", "breakout"),
+        (["env=pong", "env.name=mine"], "env.game=pong", "mine"),
+        (["env=doom_basic"], "env.scenario=health_gathering", "doom_health_gathering"),
+    ):
+        saved.save(compose("algo=ppo", *words), tmp_path / "config.yaml")
+        assert compose(f"config={tmp_path}/config.yaml", typed).env.name == name
+
+
 def test_a_reproduced_run_with_another_algorithm_has_its_sizes(compose, command):
     """Bug: the sizes of the earlier algorithm, which the run's config.yaml has under a second name."""
     assert (
@@ -614,6 +662,28 @@ def test_of_a_key_given_twice_the_last_value_counts_and_is_told(command, capfd, 
     split([str(tmp_path / "a=1"), "episodes=2", str(tmp_path / "a=2"), "episodes=3"], {"episodes"}, "", 1, 2)
     assert capfd.readouterr().err.splitlines() == [
         "rltrain: warning: episodes is given more than once; the last one counts: episodes=3"
+    ]
+
+
+def test_mappings_are_merged_wherever_they_stand_but_a_shaping_is_replaced(compose, tmp_path, capfd):
+    """Bugs: of `env.kwargs` in a file only what was typed counted; of two typed ones both, and a line said the last."""
+    first, second = "env.kwargs={is_slippery:false,map_name:4x4}", "env.kwargs={map_name:8x8}"
+    whole = {"is_slippery": False, "map_name": "8x8"}
+    own = "algo: q_learning\nenv: {name: frozen_lake, kwargs: {is_slippery: false, map_name: 4x4}}\n"
+    (tmp_path / "own.yaml").write_text(own)
+    assert compose("config=own.yaml", second).env.kwargs == whole
+    assert compose("config=own.yaml", "env.kwargs.map_name=8x8").env.kwargs == whole
+    both = compose("algo=q_learning", "env=frozen_lake", first, second)
+    assert both.env.kwargs == whole
+    saved.save(both, tmp_path / "config.yaml")
+    assert compose("config=config.yaml", "env.kwargs={map_name:4x4}").env.kwargs == whole | {"map_name": "4x4"}
+    doom = "algo: ppo\nenv: {name: doom_basic, shaping: {HEALTH_GAINED: 1}}\n"
+    (tmp_path / "doom.yaml").write_text(doom)
+    assert compose("config=doom.yaml", "env.shaping={HEALTH_LOST: -1}").env.shaping == {"HEALTH_LOST": -1}
+    note_repeated([first, second, "env.shaping={a:1}", "env.shaping={b:1}"])
+    assert [line.partition("; ")[2] for line in capfd.readouterr().err.splitlines()] == [
+        "all entries count, of each the last one",
+        "the last one counts: env.shaping={b:1}",
     ]
 
 

@@ -339,6 +339,14 @@ def test_a_job_that_was_trained_on_by_itself_is_told(command):
     assert outcome.code == 0 and "00_seed-0 was trained on by itself to 600 steps" in outcome.err
 
 
+def test_a_plan_too_large_to_be_read_is_refused_before_anything_is_made(command, monkeypatch):
+    """Bug: a sweep of 8,000 jobs wrote a plan of 18 MB, which neither a job nor `resume` could read."""
+    monkeypatch.setattr(inside, "JSON_BYTES", 3000)
+    outcome = command(*JOBS)
+    assert outcome.code == 2 and "the plan of the 2 jobs has " in outcome.last_line, outcome.err
+    assert not list(outcome.run_dir.glob("sweeps/*"))
+
+
 def test_a_plan_that_is_nested_too_deep_is_damaged(tmp_path):
     """Bug: RecursionError, a bug in rltrain, when such a sweep was extended."""
     theirs = plan(tmp_path, {"x": "1"})

@@ -14,6 +14,7 @@ from PIL import Image
 from run_folders import write_run
 from small_runs import QUICK
 
+from rltrain.app import sweep
 from rltrain.commands import plot
 
 
@@ -165,6 +166,25 @@ def test_the_curves_of_a_sweep_are_grouped_by_what_varies(command):
     (place,) = (swept.run_dir / "sweeps").iterdir()
     out = command("plot", place).out
     assert "algo.gamma=0.5  2 seeds" in out and "algo.gamma=0.9  2 seeds" in out
+
+
+@pytest.mark.parametrize("key", ["algo", "env", "network", "hparams", "env.kwargs"])
+def test_what_the_settings_of_a_run_do_not_tell_varies_in_the_plot_of_its_sweep(key, command, tmp_path):
+    """Bug: two algorithms, games or tuned settings in one curve, as files of one's own have the name of their base."""
+    jobs = [
+        sweep.Job(number, f"{number:02d}", [], [], {"seed": str(number), key: "{a:1}" if number < 2 else "{a:2}"}, {})
+        for number in range(4)
+    ]
+    for job in jobs:
+        write_run(tmp_path / "sweep" / job.folder, {100: 1.0}, seed=job.number)
+    write_run(tmp_path / "sweep" / "03_again-2", {100: 1.0}, seed=3)
+    sweep.Sweep((tmp_path / "sweep").resolve(), jobs).save()
+    assert command("plot", "sweep").code == 0
+    told = {(row["env" if key == "env" else "group"], row["runs"]) for row in numbers(tmp_path / "curves.csv")}
+    name = f"{key}=" if key in ("hparams", "env.kwargs") else ""
+    assert told == {(f"{name}{{a:1}}", "2"), (f"{name}{{a:2}}", "3")}
+    assert command("plot", "sweep", f"by={key}", "out=by.png").code == 0
+    assert {row["group"] for row in numbers(tmp_path / "by.csv")} == {f"{name}{{a:1}}", f"{name}{{a:2}}"}
 
 
 @pytest.mark.parametrize("name", ["episodes.csv", "q_table.csv", "sweep.csv", "empty.csv", "pipe.csv"])

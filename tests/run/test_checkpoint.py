@@ -334,6 +334,19 @@ def test_a_history_that_was_abandoned_is_not_what_a_damaged_checkpoint_gives_way
     assert checkpoint.load(tmp_path)[0] == 1
 
 
+def test_an_abandoned_best_one_does_not_outlive_the_history_that_it_belongs_to(tmp_path):
+    """Bug: `best` named an agent that is given up until an evaluation beat it, and its checkpoint stayed for ever."""
+    for step in (1, 2, 3):
+        best_step = step if step > 1 else None
+        saved = checkpoint.save(tmp_path, step, tiny(step), previous=step - 1, best_step=best_step, keep=3)
+    checkpoint.point(tmp_path, "best", saved)
+    checkpoint.go_on_from(tmp_path, 1, None)
+    with pytest.raises(CheckpointError, match="there is no such checkpoint"):
+        checkpoint.find(tmp_path, "best")
+    checkpoint.save(tmp_path, 4, tiny(4), previous=1)
+    assert names(tmp_path) == ["last", "step_000000001", "step_000000004"]
+
+
 def test_a_manifest_with_steps_that_are_none_does_not_stop_the_next_save(tmp_path):
     saved = checkpoint.save(tmp_path, 1, big(1))
     facts = json.loads((saved / "manifest.json").read_text()) | {"previous": "step_x", "best_step": [1]}

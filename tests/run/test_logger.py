@@ -131,7 +131,7 @@ def test_what_varies_in_a_sweep_is_a_column_also_of_a_run_that_lacks_it(tmp_path
         folder = tmp_path / algo["name"]
         folder.mkdir()
         settings = {"algo": algo, "env": {"name": "pong", "kwargs": {"name": "x"}}, "seed": 3}
-        logger.Logger(folder, settings, None, varies=["algo", "algo.num_steps"]).close()
+        logger.Logger(folder, settings, None, varies={"algo": algo["name"], "algo.num_steps": "5"}).close()
         (events,) = folder.glob("events.out.tfevents.*")
         values = [value for event in EventFileLoader(str(events)).Load() for value in event.summary.value]
         content = {value.tag: value.metadata.plugin_data.content for value in values}
@@ -141,3 +141,16 @@ def test_what_varies_in_a_sweep_is_a_column_also_of_a_run_that_lacks_it(tmp_path
         own = metadata.parse_session_start_info_plugin_data(content[metadata.SESSION_START_INFO_TAG]).hparams
         assert own["algo"].string_value == algo["name"] and own["env.kwargs.name"].string_value == "x"
         assert own["algo.num_steps"].number_value == algo.get("num_steps", 0)
+
+
+def test_a_choice_that_is_no_setting_is_told_in_the_hparams_tab(tmp_path):
+    """Bug: the column `hparams` says None in every row, and `algo` names what two files of one's own are made from."""
+    settings = {"algo": {"name": "ppo"}, "env": {"name": "pong"}, "seed": 3}
+    logger.Logger(tmp_path, settings, None, varies={"algo": "slow", "hparams": "low", "seed": "3"}).close()
+    (events,) = tmp_path.glob("events.out.tfevents.*")
+    values = [value for event in EventFileLoader(str(events)).Load() for value in event.summary.value]
+    (content,) = (
+        value.metadata.plugin_data.content for value in values if value.tag == metadata.SESSION_START_INFO_TAG
+    )
+    own = metadata.parse_session_start_info_plugin_data(content).hparams
+    assert (own["algo"].string_value, own["hparams"].string_value, own["seed"].number_value) == ("slow", "low", 3)

@@ -297,6 +297,25 @@ def test_an_extended_run_stopped_in_its_final_evaluation_can_still_be_concluded(
     assert json.loads((folder / "result.json").read_text())["steps"] == 200
 
 
+@pytest.mark.parametrize("way", ["named", "damaged"])
+def test_a_run_that_went_back_and_was_stopped_has_no_result_of_the_agent_before(way, run, command, monkeypatch):
+    """Bugs: `resume` says "the run is done" for ever, with the score of an agent that is gone. No word of what goes."""
+    folder = run("q_learning", "total_steps=300", "checkpoint_every_steps=100", "checkpoint_keep_every_steps=100")
+    word = folder / "checkpoints" / "step_000000100" if way == "named" else folder
+    if way == "damaged":
+        for step in (200, 300):
+            (folder / "checkpoints" / f"step_{step:09d}" / "state.json").write_text("{}")
+    with monkeypatch.context() as patched:
+        patched.setattr(Run, "conclude", lambda self: os.kill(os.getpid(), signal.SIGTERM) or self.stop_if_asked())
+        stopped = command("resume", word, "progress=false")
+    assert stopped.code == 143, stopped.err
+    assert "going back from step 300 to step 100: checkpoints, lines of the logs and a result" in stopped.err
+    assert not (folder / "result.json").exists()
+    again = command("resume", folder, "progress=false")
+    assert again.code == 0 and "going back" not in again.err, again.err
+    assert json.loads((folder / "result.json").read_text())["steps"] == 300
+
+
 def test_a_loss_that_is_not_finite_does_not_end_as_done(command):
     arguments = ["algo=dqn", "env=cartpole", "total_steps=2000", "progress=false"]
     outcome = command(*arguments, "algo.reward_scale=3e38")
