@@ -117,6 +117,7 @@ def train(config: RunConfig, run: Run) -> None:
     """Train until `total_steps`: start the workers, count their steps, and let each play its next rollout."""
     c: A3CConfig = config.algo
     agent = A3C(config, *run.known_spaces, run.seed_of("network"))
+    agent.learner.refuse_buffers("algo", "use algo=a2c")
     run.begin(agent)
     shared = Shared(agent.network, agent.learner)
     with Workers(work, config, shared, [make_start(run, index) for index in range(c.num_workers)]) as workers:

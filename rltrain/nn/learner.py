@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from rltrain.config.run import RunConfig
-from rltrain.errors import EnvironmentFailure, RltrainError
+from rltrain.errors import ConfigError, EnvironmentFailure, RltrainError
 from rltrain.math.schedules import linear_or_constant
 from rltrain.nn import optimizers
 from rltrain.nn.device import batch_to_device
@@ -51,6 +51,7 @@ class Learner:
         self._config, algo = config, config.algo
         self.device = next(network.parameters()).device
         self.trained = Trained(network)
+        self._buffers = [name for name, _ in network.named_buffers()]
         self.optimizer = optimizers.make(optimizer, self.trained, algo.learning_rate, eps)
         self.micro_batches = MicroBatches(config)
         self.num_updates = 0
@@ -68,11 +69,20 @@ class Learner:
 
         weight: the fraction of the rows of each batch that this process has. The batches of `step` are then this
         process' rows, and its metrics those of these rows. Updates of a group are not recorded as CUDA graphs, because
-        the average lies between the gradients and the optimizer step.
+        the average lies between the gradients and the optimizer step. Raises ConfigError for a network with buffers.
         """
         self.group, self._weight = group, weight
         if not group.is_alone:
+            self.refuse_buffers("runtime", "use runtime=local")
             self._update = self._update_once
+
+    def refuse_buffers(self, key: str, fix: str) -> None:
+        """Raise ConfigError if the network has buffers, which no process shares: each would go on with its own."""
+        if self._buffers:
+            what = (
+                f"updates may change the network's buffers ({', '.join(self._buffers[:3])}), and in each process alone"
+            )
+            raise ConfigError(what, f"network, {key}", f"{fix}, or make them parameters")
 
     def anneal_learning_rate(self, step: int) -> None:
         """Set the learning rate that the schedule has at agent step `step`."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from rltrain.envs.pool import Episode
-from rltrain.errors import NonFiniteError
+from rltrain.errors import EnvironmentFailure, NonFiniteError
 from rltrain.system.ram import rss_mb
 
 
@@ -33,9 +33,15 @@ class Statistics:
             self.latest.update(metrics)
 
     def _read(self) -> dict[str, float]:
-        """Return the latest value of each tag. Raises NonFiniteError, which on a GPU is detected only here."""
+        """Return the latest value of each tag.
+
+        Raises NonFiniteError, which on a GPU is detected only here, and EnvironmentFailure for the tag `step`.
+        """
         if self._pending is not None:
             self.latest.update(self._pending())
+        if "step" in self.latest:
+            what = "the algorithm records a metric 'step', which in metrics.jsonl is the name of the agent steps"
+            raise EnvironmentFailure(what, "plugins", "give it another name, such as train/step")
         return {tag: float(value) for tag, value in self.latest.items()}
 
     def add(self, episodes: list[Episode]) -> None:

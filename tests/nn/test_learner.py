@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
+from threads import ThreadGroup
 
 from rltrain.config.algorithms import A2CConfig
 from rltrain.config.run import RunConfig
-from rltrain.errors import EnvironmentFailure, NonFiniteError
+from rltrain.errors import ConfigError, EnvironmentFailure, NonFiniteError
 from rltrain.nn.learner import Learner, Loss
 
 
@@ -154,3 +155,11 @@ def test_it_goes_on_from_a_saved_state_bit_for_bit(optimizer):
     assert restored.num_updates == learner.num_updates == 6
     for ours, theirs in zip(again.parameters(), module.parameters(), strict=True):
         assert torch.equal(ours, theirs)
+
+
+def test_processes_do_not_share_a_network_whose_updates_change_buffers():
+    """Bug: each process learns a mean of its own, and the saved network has that of none, or of the first alone."""
+    group = ThreadGroup(0, 2, None)
+    learner_of(network()).join(group, 0.5)
+    with pytest.raises(ConfigError, match=r"buffers \(1.running_mean, 1.running_var, 1.num_batches_tracked\)"):
+        learner_of(torch.nn.Sequential(network(), torch.nn.BatchNorm1d(1))).join(group, 0.5)
