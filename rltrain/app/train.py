@@ -50,9 +50,9 @@ def train(
     """Train from a checked configuration.
 
     folder: the run folder; None: make one in run_dir. restored: step and state of the checkpoint from which to resume
-    in `folder`; None: start a new run. lock: the caller's lock on `folder`; None: lock it here. varies: what
-    varies in the sweep to which the run belongs, by key. Returns the number of a signal that came when the run was
-    done, else None. Raises RltrainError.
+    in `folder`; None: start a new run. lock: the caller's lock on `folder`; None: lock it here. varies: what varies in
+    the sweep to which the run belongs, by key; None: it is no job of a sweep. Returns the number of a signal that came
+    when the run was done, else None. Raises RltrainError.
 
     With runtime=torchrun this process starts the others, which come here with the same command line.
     """
@@ -120,13 +120,14 @@ def resume(
     folder: Path,
     candidates: Iterator[tuple[int, dict[str, Any]]],
     lock: run_folder.Lock | None = None,
+    varies: Mapping[str, str] | None = None,
 ) -> int | None:
     """Resume a run from the first checkpoint that fits.
 
-    candidates: step and state of its checkpoints, newest first. lock: as of `train`. Returns and raises what `train`
+    candidates: step and state of its checkpoints, newest first. lock, varies: as of `train`. Returns and raises what `train`
     does, and CheckpointError if no checkpoint fits.
     """
-    return _train_any(config, folder, candidates, lock)
+    return _train_any(config, folder, candidates, lock, varies)
 
 
 def _train_in(
