@@ -124,8 +124,8 @@ def resume(
 ) -> int | None:
     """Resume a run from the first checkpoint that fits.
 
-    candidates: step and state of its checkpoints, newest first. lock, varies: as of `train`. Returns and raises what `train`
-    does, and CheckpointError if no checkpoint fits.
+    candidates: step and state of its checkpoints, newest first. lock, varies: as of `train`. Returns and raises what
+    `train` does, and CheckpointError if no checkpoint fits.
     """
     return _train_any(config, folder, candidates, lock, varies)
 
