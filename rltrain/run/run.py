@@ -305,7 +305,7 @@ class Run:
 
         Raises CheckpointError.
         """
-        checkpoint.check_spaces(path, self.spaces_in_words)
+        checkpoint.check_first_weights(path, self.spaces_in_words)
         with fitting(path):
             own, saved = agent.state_dict(), checkpoint.read(path, without="replay")["agent"]
             weights = own.keys() - {"optimizer", "num_updates"}
