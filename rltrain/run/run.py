@@ -250,10 +250,8 @@ class Run:
         if self.config.runtime.name == "ray":
             message += ": the actors begin new episodes"
         elif "environments" in parts and cannot:
-            message += (
-                f": networks, optimizer, replay and random generators are exact; these environments {cannot} and begin"
-                " new episodes"
-            )
+            exact = "agent, replay and random generators" if "replay" in parts else "agent and random generators"
+            message += f": {exact} are exact; these environments {cannot} and begin new episodes"
         print(message, file=sys.stderr)
         self._show(agent, replay_bytes)
         self._restored = None
