@@ -34,7 +34,7 @@ from rltrain.run import logger
 from rltrain.run.run import Restored, Run
 from rltrain.runtime import launch
 from rltrain.runtime.group import Alone, Group
-from rltrain.system import atomic, out_of_memory, process, signals
+from rltrain.system import atomic, inside, out_of_memory, process, signals
 
 _WIDE = 10_000
 """Widths of an mlp above this one explain why memory runs out: no algorithm's tuned network has more than 512."""
@@ -186,6 +186,7 @@ def _train_answering(config: RunConfig, folder: Path, run: Run, algorithm: Modul
                 gc.unfreeze()
                 run.close()
         run.write_status("done", exit_code=0)
+        _remove_errors(run, folder)
     except RltrainError as error:
         run.write_status("stopped" if error.exit_code >= 128 else "failed", str(error), error.exit_code)
         _write_error(run, folder, error)
@@ -205,6 +206,14 @@ def _train_answering(config: RunConfig, folder: Path, run: Run, algorithm: Modul
         patience.calm()
         signal.signal(signal.SIGALRM, alarm)
         run.logger.close()
+
+
+def _remove_errors(run: Run, folder: Path) -> None:
+    """Remove what an earlier failure or stop of a run that is done now has left."""
+    if run.writes:
+        with run.logger.warned():
+            for name in ("error.log", "nonfinite.json"):
+                inside.remove(folder / name)
 
 
 def _write_error(run: Run, folder: Path, error: BaseException) -> None:
