@@ -75,7 +75,7 @@ def plan_facts(config: RunConfig) -> dict[str, str]:
         facts["settings"] = f"tuned by {', '.join(config.tuned_by)}" if config.tuned_by else untuned
     facts["typed"] = shlex.join(sys.argv[1:]) or "nothing"
     evaluated, saved = (
-        f"every {every:,}" if every else "at the end"
+        f"every {every:,}" if every and every < config.total_steps else "at the end"
         for every in (config.eval_every_steps, config.checkpoint_every_steps)
     )
     facts["steps"] = f"{config.total_steps:,}; evaluated {evaluated}, saved {saved}"
