@@ -3,6 +3,7 @@
 import contextlib
 import difflib
 import errno
+import re
 import shlex
 import signal
 import unicodedata
@@ -194,17 +195,35 @@ def by_exit_code(exit_code: int) -> type[RltrainError]:
     return next((kind for kind in kinds if kind.exit_code == exit_code), RltrainError)
 
 
+_NEAR = 0.65
+"""The least similarity of a name that may be meant."""
+
+
+def _similarity(word: str, name: str) -> float:
+    """Return how similar two names are, from 0 to 1, apart from what many names share: case, groups and versions.
+
+    Otherwise `Nope-v0` would be near to any `...-v0`, and `env.frame_skip` to any `env....`.
+    """
+    one, other = (re.sub(r"^.*[.:](?=.)|-v\d+$", "", text.lower()) for text in (word, name))
+    ratio = _ratio(one, other)
+    is_part = len(min(one, other, key=len)) > 2 and (one in other or other in one)
+    return max(ratio, _NEAR) if is_part else ratio
+
+
+def _ratio(word: str, name: str) -> float:
+    return difflib.SequenceMatcher(None, name.lower(), word.lower()).ratio()
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return a hint with up to three known names similar to `word`, or with the first 12 names if none is similar.
 
-    Case is ignored. Names much less similar than the best one are left out.
+    Names much less similar than the best one are left out.
     """
     known = sorted(known)
-    similarity = {name: difflib.SequenceMatcher(None, name.lower(), word.lower()).ratio() for name in known}
+    similarity = {name: _similarity(word, name) for name in known}
     best = max(similarity.values(), default=0.0)
-    matches = sorted(
-        (name for name in known if similarity[name] >= max(0.55, best - 0.2)), key=lambda name: -similarity[name]
-    )
+    near = [name for name in known if similarity[name] >= max(_NEAR, best - 0.2)]
+    matches = sorted(near, key=lambda name: (-similarity[name], -_ratio(word, name)))
     if matches:
         matches = matches[:3]
         return "did you mean " + " or ".join(f"'{match}'" for match in matches) + "?"

@@ -400,8 +400,8 @@ def _known_keys(argv: list[str]) -> list[str]:
 
 
 def _nearest_key(name: str, argv: list[str]) -> str:
-    """Return a hint for an unknown key: what another library's name is called here, the same key of another group, or
-    the most similar keys."""
+    """Return a hint for an unknown key: what another library's name is called here, the same key of another group,
+    which algorithms or environments have it, or the most similar keys."""
     if name.startswith("hydra.launcher."):
         of_ray = [f"hydra.launcher.{field.name}" for field in dataclasses.fields(RayLauncherConfig)]
         return "it needs hydra/launcher=rltrain_ray" if name in of_ray else nearest(name, of_ray)
@@ -409,7 +409,17 @@ def _nearest_key(name: str, argv: list[str]) -> str:
     last = name.rpartition(".")[2]
     meant = _ELSEWHERE.get(last, last)
     same = [key for key in known if key.rpartition(".")[2] == meant and key != name]
-    return f"did you mean {' or '.join(map(repr, same))}?" if same else nearest(name, known)
+    if same:
+        return f"did you mean {' or '.join(map(repr, same))}?"
+    of = name.rpartition(".")[0]
+    for group in ("algo", "env", "runtime"):
+        classes = settings_classes()[group].items() if of in ("", group) else ()
+        owners = [choice for choice, schema in classes if meant in {each.name for each in dataclasses.fields(schema)}]
+        if owners:
+            return "it is a key of " + ", ".join(f"{group}={choice}" for choice in owners)
+    hint = nearest(name, known)
+    own = [key for key in known if key.rpartition(".")[0] == of]
+    return hint if hint.endswith("?") or not own else nearest(name, own)
 
 
 def chosen_schemas(argv: list[str]) -> dict[str, Any]:

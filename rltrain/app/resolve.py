@@ -4,6 +4,7 @@ import dataclasses
 import math
 import os
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from rltrain.config import network as network_config
@@ -14,8 +15,9 @@ from rltrain.config.run import RunConfig
 from rltrain.config.runtime import RUNTIMES, RayConfig, TorchrunConfig
 from rltrain.config.validate import in_range
 from rltrain.envs import registry
-from rltrain.envs.spaces import pixel_shape
+from rltrain.envs.spaces import in_words, pixel_shape
 from rltrain.errors import ConfigError, EnvironmentFailure
+from rltrain.run import checkpoint
 from rltrain.runtime import launch
 from rltrain.system import process, ram
 
@@ -30,7 +32,7 @@ _USABLE = 0.9
 def resolve(config: RunConfig) -> RunConfig:
     """Replace null and auto by values and check every combination.
 
-    Raises ConfigError, EnvironmentFailure or OutOfMemory.
+    Raises ConfigError, EnvironmentFailure or OutOfMemory, and CheckpointError for an init_from of another environment.
     """
     _check_names(config)
     saved_config.from_dict(dataclasses.asdict(config))  # no command could read another one from the run's config.yaml
@@ -77,6 +79,9 @@ def resolve(config: RunConfig) -> RunConfig:
     algo.check(frame_space, action_space, config.env.stack_num)
     resolved = check_runtime(resolved)
     check_device(resolved)
+    if resolved.init_from is not None:
+        # `Run` checks it again; here no run folder is left behind.
+        checkpoint.check_first_weights(Path(resolved.init_from), in_words(*registry.spaces(resolved.env)))
     return resolved
 
 

@@ -381,7 +381,7 @@ def _train(sweep: Sweep, job: Job, resolved: RunConfig | None) -> int | None:
             config = dataclasses.replace(config, progress=wanted.progress, runtime=wanted.runtime)
             check_environment(config)
             candidates = checkpoint.candidates(place, "last", saved_config.fingerprints(config, place), config.seed)
-            return trainer.resume(config, place, candidates)
+            return trainer.resume(config, place, candidates, None, job.varies)
         place = sweep.new_place(job)
     resolved = resolved or resolve(settings_of(job))
     stop_if_asked()

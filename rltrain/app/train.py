@@ -34,7 +34,7 @@ from rltrain.run import logger
 from rltrain.run.run import Restored, Run
 from rltrain.runtime import launch
 from rltrain.runtime.group import Alone, Group
-from rltrain.system import atomic, out_of_memory, process, signals
+from rltrain.system import atomic, inside, out_of_memory, process, signals
 
 _WIDE = 10_000
 """Widths of an mlp above this one explain why memory runs out: no algorithm's tuned network has more than 512."""
@@ -50,9 +50,9 @@ def train(
     """Train from a checked configuration.
 
     folder: the run folder; None: make one in run_dir. restored: step and state of the checkpoint from which to resume
-    in `folder`; None: start a new run. lock: the caller's lock on `folder`; None: lock it here. varies: what
-    varies in the sweep to which the run belongs, by key. Returns the number of a signal that came when the run was
-    done, else None. Raises RltrainError.
+    in `folder`; None: start a new run. lock: the caller's lock on `folder`; None: lock it here. varies: what varies in
+    the sweep to which the run belongs, by key; None: it is no job of a sweep. Returns the number of a signal that came
+    when the run was done, else None. Raises RltrainError.
 
     With runtime=torchrun this process starts the others, which come here with the same command line.
     """
@@ -120,13 +120,14 @@ def resume(
     folder: Path,
     candidates: Iterator[tuple[int, dict[str, Any]]],
     lock: run_folder.Lock | None = None,
+    varies: Mapping[str, str] | None = None,
 ) -> int | None:
     """Resume a run from the first checkpoint that fits.
 
-    candidates: step and state of its checkpoints, newest first. lock: as of `train`. Returns and raises what `train`
-    does, and CheckpointError if no checkpoint fits.
+    candidates: step and state of its checkpoints, newest first. lock, varies: as of `train`. Returns and raises what
+    `train` does, and CheckpointError if no checkpoint fits.
     """
-    return _train_any(config, folder, candidates, lock)
+    return _train_any(config, folder, candidates, lock, varies)
 
 
 def _train_in(
@@ -185,6 +186,7 @@ def _train_answering(config: RunConfig, folder: Path, run: Run, algorithm: Modul
                 gc.unfreeze()
                 run.close()
         run.write_status("done", exit_code=0)
+        _remove_errors(run, folder)
     except RltrainError as error:
         run.write_status("stopped" if error.exit_code >= 128 else "failed", str(error), error.exit_code)
         _write_error(run, folder, error)
@@ -204,6 +206,14 @@ def _train_answering(config: RunConfig, folder: Path, run: Run, algorithm: Modul
         patience.calm()
         signal.signal(signal.SIGALRM, alarm)
         run.logger.close()
+
+
+def _remove_errors(run: Run, folder: Path) -> None:
+    """Remove what an earlier failure or stop of a run that is done now has left."""
+    if run.writes:
+        with run.logger.warned():
+            for name in ("error.log", "nonfinite.json"):
+                inside.remove(folder / name)
 
 
 def _write_error(run: Run, folder: Path, error: BaseException) -> None:

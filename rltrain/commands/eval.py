@@ -71,5 +71,6 @@ def _evaluate(
     except DiskError as error:  # a run that may only be read, or a full disk: the result is on stdout
         print(f"rltrain: warning: {error}", file=sys.stderr)
         saved = "saved nowhere"
-    reached = f"{result['mean_reward']:.2f} +- {result['std_reward']:.2f} over {result['episodes']} episodes"
+    played = f"{episodes} episode{'s' if episodes != 1 else ''}"
+    reached = f"{result['mean_reward']:.2f} +- {result['std_reward']:.2f} over {played}"
     print(printable(f"{reached} with {path.name}; {saved}"), file=sys.stderr)

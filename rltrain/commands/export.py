@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from gymnasium.spaces import Box, MultiDiscrete
 
 from rltrain.algos.registry import load_agent
 from rltrain.commands.arguments import RUN_KEYS, open_run, split
@@ -127,10 +128,20 @@ def describe(config: RunConfig, network: Any, example: Any) -> dict[str, Any]:
     names = output_names(outputs, config.algo.name)
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)
     env = dataclasses.asdict(config.env)
-    _, action_space = registry.spaces(config.env)
+    frame_space, action_space = registry.spaces(config.env)
     action_names = registry.action_names(config.env)
     named = len(action_names) == getattr(action_space, "n", None)
-    about = "give pixels unscaled, 0 to 255: the network scales them; stack frames with the oldest first"
+    about = "give observations as the environment returns them"
+    if len(frame_space.shape or ()) == 3:
+        about = "give pixels unscaled, 0 to 255: the network scales them"
+    if config.env.stack_num > 1:
+        about += "; stack frames with the oldest first"
+    actions = {"space": str(action_space), "names": action_names if named else None}
+    if isinstance(action_space, MultiDiscrete) and "policy" in names:
+        actions["choices"] = choices = action_space.nvec.tolist()
+        about += f"; the policy has {choices} logits, one choice after another: take the largest of each"
+    if isinstance(action_space, Box) and "policy" in names:
+        about += "; the policy has the means of the actions, then the logarithms of their standard deviations"
     if env.get("scale_actions"):
         about += "; actions from -1 to 1 stand for the finite bounds of the environment's action space"
     first_state, first_action = registry.counted_from(config.env)
@@ -146,7 +157,7 @@ def describe(config: RunConfig, network: Any, example: Any) -> dict[str, Any]:
             {"name": name, "shape": ["batch", *output.shape[1:]], "dtype": str(output.dtype)[6:]}
             for name, output in zip(names, outputs, strict=True)
         ],
-        "actions": {"space": str(action_space), "names": action_names if named else None},
+        "actions": actions,
         "about": about,
     }
 
@@ -182,7 +193,9 @@ def _pt2(network: Any, example: Any) -> bytes:
     import torch
 
     buffer = io.BytesIO()
-    torch.export.save(_exported(network, example), buffer)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "No complete tensor found in the group")  # of views of one tensor
+        torch.export.save(_exported(network, example), buffer)
     return buffer.getvalue()
 
 

@@ -82,6 +82,7 @@ def _resume(
     own_code.tell_other_cfg(config, folder)
     if runtime := _changed_runtime(config, values):
         changes["runtime"] = runtime
+    own_steps = config.total_steps
     config = dataclasses.replace(config, **changes)
     refuse_places(config.runtime, [f"{key}={value}" for key, value in values.items()])
     config = check_runtime(config)
@@ -89,12 +90,11 @@ def _resume(
     check_environment(config)
     candidates = checkpoint.candidates(folder, which, saved_config.fingerprints(config, folder), config.seed)
     step, state = next(candidates)
+    larger = f"give a larger value: rltrain resume {shlex.quote(word)} total_steps={max(own_steps, 2 * step)}"
+    if config.total_steps < step and config.total_steps != own_steps:
+        raise ConfigError(f"the run is at step {step:,} already, beyond {config.total_steps:,}", "total_steps", larger)
     if step >= config.total_steps and _is_evaluated(folder, config.total_steps):
-        raise ConfigError(
-            f"the run is done at step {step:,} of {config.total_steps:,}",
-            "total_steps",
-            f"give a larger value: rltrain resume {shlex.quote(word)} total_steps={2 * step}",
-        )
+        raise ConfigError(f"the run is done at step {step:,} of {config.total_steps:,}", "total_steps", larger)
     if lock is not None and (last := checkpoint.newest_step(folder)) > step:
         what = f"going back from step {last:,} to step {step:,}: checkpoints, lines of the logs and a result of later"
         print(f"rltrain: warning: {what} steps are removed; to keep them, copy the run folder first", file=sys.stderr)

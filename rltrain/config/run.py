@@ -87,7 +87,7 @@ class RunConfig:
     fail_fast: bool = False
     """In a sweep: begin no further job after one has failed."""
     progress: bool = True
-    """Show the start panel and the progress line."""
+    """Show the start panel and the progress line. A run that ends tells its score and its folder in any case."""
     tuned_by: list[str] | None = None
     """The files of tuned settings that the run took. rltrain writes this; the start panel shows it."""
     chosen: list[str] = field(default_factory=list)

@@ -65,7 +65,7 @@ def bounded(config: Any, steps: int = NO_END_STEPS) -> Any:
         return config
     if what not in _told:
         _told.add(what)
-        cut = f"episodes that must end are cut after {steps:,} steps"
+        cut = f"evaluations, `play` and REINFORCE cut an episode that has not ended by itself after {steps:,} steps"
         text = f"rltrain: {what}: {cut}; choose another limit with env.max_episode_steps"
         print(printable(text), file=sys.stderr)
     return dataclasses.replace(config, max_episode_steps=steps)

@@ -288,6 +288,15 @@ def check_spaces(path: Path, spaces: list[str]) -> None:
         raise CheckpointError(what, str(path), "use the environment that the run was trained with")
 
 
+def check_first_weights(path: Path, spaces: list[str]) -> None:
+    """Raise CheckpointError if the checkpoint of `init_from` is of a run with another observation or action space."""
+    trained = spaces_of(path)
+    if trained is not None and trained != spaces:
+        then, now = (f"observations {obs} and actions {action}" for obs, action in (trained, spaces))
+        what = f"the run of init_from has another environment than this one: {then}, not {now}"
+        raise CheckpointError(what, str(path), "give a run with the same spaces, or leave init_from out")
+
+
 def read(path: Path, without: str | None = None) -> dict[str, Any]:
     """Return the state in a checkpoint folder, without the arrays of the part `without`. Raises CheckpointError."""
     return files.read(path, without)

@@ -75,7 +75,7 @@ def plan_facts(config: RunConfig) -> dict[str, str]:
         facts["settings"] = f"tuned by {', '.join(config.tuned_by)}" if config.tuned_by else untuned
     facts["typed"] = shlex.join(sys.argv[1:]) or "nothing"
     evaluated, saved = (
-        f"every {every:,}" if every else "at the end"
+        f"every {every:,}" if every and every < config.total_steps else "at the end"
         for every in (config.eval_every_steps, config.checkpoint_every_steps)
     )
     facts["steps"] = f"{config.total_steps:,}; evaluated {evaluated}, saved {saved}"
@@ -175,13 +175,15 @@ def named_again(config: RunConfig, to_train: bool = False) -> str:
 
 
 def show_end(folder: Path, config: RunConfig, result: dict[str, Any]) -> None:
-    """Print the final score and the commands to show curves, to play, and to resume."""
-    final, best = result["final"], result["best"]
+    """Print the final score and the commands to show curves, to play, and to resume.
+
+    With progress=false print the score and the folder only.
+    """
+    if not config.progress:
+        _print([*_score(config, result), str(folder)])
+        return
     run = shlex.quote(str(folder))
     again = named_again(config)
-    exact = config.network.name == "table"  # exact evaluation: `episodes` is the number of start states
-    played = ("start" if exact else "episode") + ("s" if final["episodes"] != 1 else "")
-    played += ", computed exactly" if exact else ""
     eval_s = result["wall_time_s"] - result["train_time_s"]
     if eval_s > 0.5 * result["wall_time_s"] and eval_s > _LONG_S:
         text = (
@@ -189,16 +191,29 @@ def show_end(folder: Path, config: RunConfig, result: dict[str, Any]) -> None:
             f" eval_every_steps (now {config.eval_every_steps:,}) or fewer eval_episodes (now {config.eval_episodes})"
         )
         print(terminal.wrapped(text, sys.stderr), file=sys.stderr)
+    lines = [
+        *_score(config, result),
+        f"  tensorboard --logdir {run}",
+        f"  rltrain play {run}{again}",
+        f"  rltrain resume {run} total_steps={2 * result['steps']}{named_again(config, to_train=True)}",
+    ]
+    _print(lines)
+
+
+def _score(config: RunConfig, result: dict[str, Any]) -> list[str]:
+    """Return what a run has reached, broken into lines for the terminal."""
+    final, best = result["final"], result["best"]
+    exact = config.network.name == "table"  # exact evaluation: `episodes` is the number of start states
+    played = ("start" if exact else "episode") + ("s" if final["episodes"] != 1 else "")
+    played += ", computed exactly" if exact else ""
     text = (
         f"reached {final['mean_reward']:.2f} +- {final['std_reward']:.2f} over {final['episodes']} {played}"
         f" (best evaluation {best['mean_reward']:.2f} at step {best['step']:,})"
         f" after {result['steps']:,} steps in {result['wall_time_s']:.1f} s, {result['fps']:,.0f} steps/s in training"
     )
-    lines = [
-        *terminal.wrapped(text, sys.stderr).split("\n"),
-        f"  tensorboard --logdir {run}",
-        f"  rltrain play {run}{again}",
-        f"  rltrain resume {run} total_steps={2 * result['steps']}{named_again(config, to_train=True)}",
-    ]
+    return terminal.wrapped(text, sys.stderr).split("\n")
+
+
+def _print(lines: list[str]) -> None:
     for line in lines:
         print(printable(line), file=sys.stderr)

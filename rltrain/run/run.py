@@ -77,11 +77,13 @@ class Run:
         """restored: step and state of the checkpoint to resume from. evaluate: function that evaluates the agent;
         None: `play_episodes`.
 
-        varies: what varies in the run's sweep by key, for TensorBoard. group: the processes of the run; None: this one
-        alone. Raises DiskError if the logs cannot be opened, UnfitCheckpoint if the state does not fit.
+        varies: what varies in the run's sweep by key, for TensorBoard; None: it is no job of a sweep. group: the
+        processes of the run; None: this one alone. Raises DiskError if the logs cannot be opened, UnfitCheckpoint if
+        the state does not fit.
         """
         self.config = config
         self.folder = folder
+        self._in_sweep = varies is not None
         self.group: Group = group or Alone()
         """The processes of the run."""
         self.share = Share.of(self.group.rank, self.group.size, config.algo.num_envs)
@@ -248,10 +250,8 @@ class Run:
         if self.config.runtime.name == "ray":
             message += ": the actors begin new episodes"
         elif "environments" in parts and cannot:
-            message += (
-                f": networks, optimizer, replay and random generators are exact; these environments {cannot} and begin"
-                " new episodes"
-            )
+            exact = "agent, replay and random generators" if "replay" in parts else "agent and random generators"
+            message += f": {exact} are exact; these environments {cannot} and begin new episodes"
         print(message, file=sys.stderr)
         self._show(agent, replay_bytes)
         self._restored = None
@@ -303,7 +303,7 @@ class Run:
 
         Raises CheckpointError.
         """
-        checkpoint.check_spaces(path, self.spaces_in_words)
+        checkpoint.check_first_weights(path, self.spaces_in_words)
         with fitting(path):
             own, saved = agent.state_dict(), checkpoint.read(path, without="replay")["agent"]
             weights = own.keys() - {"optimizer", "num_updates"}
@@ -587,7 +587,8 @@ class Run:
         atomic.write_json(self.folder / "result.json", result)
         self._progress.end()
         self._tell_of_no_update()
-        if self.config.progress and not self.config.dry_run:
+        # The table of a sweep has the scores of its jobs.
+        if not self.config.dry_run and (self.config.progress or not self._in_sweep):
             panel.show_end(self._shown, self.config, result)
 
     def _tell_of_no_update(self) -> None:

@@ -213,6 +213,21 @@ def test_an_error_does_not_come_back_in_the_next_call(command):
     assert command("algo=q_learning", "env=taxi", "total_steps=100").code == 0
 
 
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["algo=ppo", "env.frame_skip=4"], "it is a key of env=doom, env=atari, env=retro"),
+        (["algo=ppo", "frame_skip=4"], "it is a key of env=doom, env=atari, env=retro"),
+        (["algo=dqn", "algo.clip_range=1"], "it is a key of algo=ppo"),
+        (["algo=ppo", "runtime.processes=2"], "it is a key of runtime=torchrun"),
+        (["algo=ppo", "env=gym", "env.id=Nope-v0"], "for an environment of your own use env.id=my_module:Name-v0"),
+    ],
+)
+def test_a_hint_is_near_or_says_where_the_key_belongs(words, hint, command):
+    """Bugs: did you mean 'env.family' or 'env.name'? did you mean 'Gopher-v0'?"""
+    assert command(*words, *([] if "env=gym" in words else ["env=cartpole"])).last_line.endswith(f"; {hint}")
+
+
 def test_a_hint_never_names_the_key_that_was_given(command):
     line = command("algo=dqn", "env=cartpole", "env.scenario=basic").last_line
     assert "unknown key 'env.scenario'" in line

@@ -61,9 +61,10 @@ RUNNERS = {"onnx": run_onnx, "torchscript": run_torchscript, "pt2": run_pt2}
 
 @pytest.mark.parametrize("kind", RUNNERS)
 @pytest.mark.parametrize("name", ["cartpole", "doom"])
-def test_the_file_computes_what_the_network_computes(name, kind, made, network_and_obs, command):
+def test_the_file_computes_what_the_network_computes(name, kind, made, network_and_obs, command, recwarn):
     outcome = command("export", made(name), f"format={kind}")
     assert outcome.code == 0, outcome.err
+    assert not [each for each in recwarn if "No complete tensor" in str(each.message)], "torch's own, for format=pt2"
     path = Path(outcome.out.splitlines()[-1])
     assert path.parent == made(name) / "export"
     network, obs = network_and_obs(name)
@@ -116,6 +117,21 @@ def test_what_an_environment_counts_from_another_number_is_described(name, words
     usual = RunConfig(algo=A2CConfig(), env=GymConfig("x", id="CartPole-v1"))
     own, plain = (export.describe(each, lambda obs: obs, torch.zeros(2, 3))["about"] for each in (config, usual))
     assert words in own and "count" not in plain
+    assert plain == "give observations as the environment returns them", "bug: that pixels are given unscaled"
+
+
+def test_how_outputs_stand_for_actions_is_described(monkeypatch, request):
+    """Bug: nothing said which logits are those of the second choice."""
+    monkeypatch.syspath_prepend(request.path.parents[1] / "envs" / "gym")
+
+    def described(env_id):
+        config = RunConfig(algo=A2CConfig(), env=GymConfig("x", id=env_id))
+        return export.describe(config, lambda obs: (obs, obs), torch.zeros(2, 3))
+
+    switches, pendulum = described("offsets:Switches-v0"), described("Pendulum-v1")
+    assert switches["actions"]["choices"] == [2, 3]
+    assert "the policy has [2, 3] logits, one choice after another: take the largest of each" in switches["about"]
+    assert "the policy has the means of the actions, then the logarithms" in pendulum["about"]
 
 
 @pytest.mark.parametrize(

@@ -52,10 +52,16 @@ def test_what_does_not_fit_is_told_in_one_line(command, tmp_path):
             3,
             "has another network than this one: network.activation=tanh, not network.activation=relu; ",
         ),
-        ([*QUICK["ppo"], *SHORT, "env=acrobot", run], 3, "the environment has changed since the training"),
+        (
+            [*QUICK["ppo"], *SHORT, "env=acrobot", run],
+            3,
+            "the run of init_from has another environment than this one: observations float32 of shape [4] and actions"
+            " Discrete(2), not observations float32 of shape [6] and actions Discrete(3); ",
+        ),
         ([*QUICK["ppo"], *SHORT, f"init_from={tmp_path / 'none'}"], 3, "there is no such run"),
     ):
         failed = command(*words)
+        assert "env=acrobot" not in words or not (failed.run_dir / "acrobot").exists(), "a folder that holds no run"
         assert failed.code == code and told in failed.last_line, failed.err
         assert failed.last_line.startswith("rltrain: error: ")
 

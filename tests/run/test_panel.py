@@ -40,6 +40,32 @@ def test_the_end_shows_three_commands_of_which_ours_work_as_they_stand(finished,
     assert "\nrun: my runs/" in again.err, "another name than the first time"
 
 
+def test_a_run_without_progress_tells_its_score_and_its_folder_once(command):
+    """Bug: a run with progress=false, and what `reproduce` made of it, printed nothing at all."""
+    trained = command(*TABLE)
+    reproduced = command("reproduce", "last", "seed=3")
+    resumed = command("resume", trained.folder, "total_steps=500", "progress=false")
+    for outcome in (trained, reproduced, resumed):
+        assert outcome.code == 0, outcome.err
+        *_, score, folder = outcome.err.splitlines()
+        assert score.startswith("reached ") and Path(folder).is_dir()
+        assert outcome.err.count("reached ") == 1 and outcome.err.count("runs/") == 1, outcome.err
+
+
+def test_a_sweep_without_progress_tells_the_scores_in_its_table_only(command):
+    outcome = command("-m", *TABLE, "seed=0,1")
+    assert "reached " not in outcome.err and "2 of 2 jobs done" in outcome.err
+    sweep = next((outcome.run_dir / "sweeps").iterdir())
+    (sweep / "00_seed-0" / "result.json").unlink()
+    resumed = command("resume", sweep)
+    assert "resumed at step 400" in resumed.err
+    assert "reached " not in resumed.err and "2 of 2 jobs done" in resumed.err
+
+
+def test_an_evaluation_of_one_episode_is_not_over_1_episodes(finished, command):
+    assert "over 1 episode with step_000002000; saved to" in command("eval", "my runs/latest", "episodes=1").err
+
+
 def test_a_table_says_that_its_score_is_no_mean_of_played_episodes(finished):
     assert " over 1 start, computed exactly (best" in finished.err
 
@@ -72,7 +98,7 @@ def test_the_panel_says_where_the_settings_come_from_and_what_auto_chose(command
     shown = facts(command("algo=ppo", "env=cartpole", "seed=3", "total_steps=512", "run_dir=my runs", "device=cpu"))
     assert shown["settings"] == "tuned by hparams/ppo_cartpole.yaml"
     assert shown["typed"] == "algo=ppo env=cartpole seed=3 total_steps=512 'run_dir=my runs' device=cpu"
-    assert shown["steps"] == "512; evaluated every 10,240, saved every 102"
+    assert shown["steps"] == "512; evaluated at the end, saved every 102"
     assert shown["auto"].split() in (["network=mlp", "precision=fp32"], ["network=mlp", "precision=bf16"])
     assert shown["time"].startswith("not known yet")
     untuned = [*small("ppo", "mountain_car"), "total_steps=64", "network=mlp", "precision=fp32", "eval_every_steps=0"]

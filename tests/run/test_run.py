@@ -297,6 +297,33 @@ def test_an_extended_run_stopped_in_its_final_evaluation_can_still_be_concluded(
     assert json.loads((folder / "result.json").read_text())["steps"] == 200
 
 
+def test_a_run_that_is_done_keeps_no_error_of_before(command, stop_at, monkeypatch):
+    """Bug: status.json said done, and error.log beside it was the traceback of the stop."""
+    stop_at(200)
+    folder = command("algo=q_learning", "env=frozen_lake", "total_steps=300", "progress=false").folder
+    monkeypatch.undo()
+    assert "Stopped" in (folder / "error.log").read_text()
+    (folder / "nonfinite.json").write_text("{}")
+    assert command("resume", folder, "progress=false").code == 0
+    assert not (folder / "error.log").exists() and not (folder / "nonfinite.json").exists()
+
+
+def test_a_stopped_run_cannot_end_before_the_step_that_it_is_at(command, stop_at):
+    """Bug: `resume RUN total_steps=150` ended a run of 300 steps that was at step 200 as done, at once."""
+    stop_at(200)
+    folder = command("algo=q_learning", "env=frozen_lake", "total_steps=300", "progress=false").folder
+    step = json.loads((folder / "status.json").read_text())["step"]
+    for word in (folder, folder / "checkpoints" / f"step_{step:09d}"):
+        shorter = command("resume", word, "total_steps=150")
+        assert shorter.code == 2
+        assert f"the run is at step {step} already, beyond 150; total_steps; give a larger value" in shorter.last_line
+        assert f"rltrain resume {word} total_steps={2 * step}" in shorter.last_line
+    assert not (folder / "config.resume-1.yaml").exists()
+    assert json.loads((folder / "status.json").read_text())["state"] == "stopped"
+    assert command("resume", folder, f"total_steps={step}", "progress=false").code == 0  # the final evaluation is due
+    assert json.loads((folder / "result.json").read_text())["steps"] == step
+
+
 @pytest.mark.parametrize("way", ["named", "damaged"])
 def test_a_run_that_went_back_and_was_stopped_has_no_result_of_the_agent_before(way, run, command, monkeypatch):
     """Bugs: `resume` says "the run is done" for ever, with the score of an agent that is gone. No word of what goes."""

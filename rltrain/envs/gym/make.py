@@ -238,7 +238,7 @@ def missing_limit(config: GymConfig) -> str | None:
 
     Raises what `make_env` raises.
     """
-    return None if known_limit(config) else f"'{config.id}' has no time limit"
+    return None if known_limit(config) else f"'{config.id}' is registered without a time limit (max_episode_steps)"
 
 
 def known_limit(config: GymConfig) -> int | None:
@@ -280,7 +280,13 @@ def _note(env: gymnasium.Env, config: GymConfig) -> None:
 
 def _hint(env_id: str) -> str:
     """Return what to use instead of an unknown id."""
-    name = re.sub(r"^ALE/|(NoFrameskip|Deterministic)?-v\d+$", "", env_id.rpartition(":")[2])
+    module, _, name = env_id.rpartition(":")
+    entry_points = _entry_points()
+    package = module.partition(".")[0]
+    own = [f"{module}:{known}" for known, entry in entry_points.items() if re.split(r"[.:]", entry)[0] == package]
+    if module and own:
+        return nearest(env_id, own)
+    name = re.sub(r"^ALE/|(NoFrameskip|Deterministic)?-v\d+$", "", name)
     game = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name.removesuffix("-ram")).lower()
     if importlib.util.find_spec("ale_py") is not None:
         from rltrain.envs.atari.pool import games
@@ -289,7 +295,16 @@ def _hint(env_id: str) -> str:
             return f"Atari games have an environment of their own: use env=atari env.game={game}"
         if "ALE/" in env_id or "NoFrameskip" in env_id:
             return f"for an Atari game use env=atari env.game=NAME; {nearest(game, games())}"
-    return nearest(env_id, _installed())
+    hint = nearest(env_id, _installed())
+    return hint if hint.endswith("?") else "for an environment of your own use env.id=my_module:Name-v0"
+
+
+def _entry_points() -> dict[str, str]:
+    """Return what makes the environment of each registered id: `module:attribute`, or `module:` of a callable."""
+    return {
+        name: entry if isinstance(entry := spec.entry_point, str) else f"{getattr(entry, '__module__', '')}:"
+        for name, spec in gymnasium.registry.items()
+    }
 
 
 def _installed() -> list[str]:
@@ -298,8 +313,4 @@ def _installed() -> list[str]:
     missing = [module for module, package in needs.items() if importlib.util.find_spec(package) is None]
     # The entry point of a retired id (Ant-v2) is a function in the module `gymnasium.envs` that raises an error.
     without = ("gymnasium.envs:", *(f"gymnasium.envs.{module}" for module in missing))
-    made_by = {
-        name: entry if isinstance(entry := spec.entry_point, str) else f"{getattr(entry, '__module__', '')}:"
-        for name, spec in gymnasium.registry.items()
-    }
-    return [name for name, place in made_by.items() if not place.startswith(without)]
+    return [name for name, entry in _entry_points().items() if not entry.startswith(without)]

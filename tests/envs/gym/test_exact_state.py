@@ -162,6 +162,8 @@ def test_a_state_of_another_game_is_not_put_into_this_one(algo, env, command, st
     resumed = command("resume", stopped.folder, *named, "progress=false")
     assert resumed.code == 0, resumed.err
     assert "as their constructor draws numbers, and begin new episodes" in resumed.err
+    # Bug: the replay of an agent that has none was said to be exact.
+    assert ("replay" in resumed.err) is (algo == "dqn"), resumed.err
 
 
 def test_a_state_without_a_mark_of_its_game_is_of_an_older_checkpoint():

@@ -262,3 +262,20 @@ def test_a_hint_names_no_environment_whose_package_is_missing(monkeypatch):
     offered = make._installed()
     assert "CartPole-v1" in offered and "LunarLander-v3" in offered
     assert not [name for name in offered if name.startswith(("Ant-", "Hopper-", "phys2d/", "tabular/"))]
+
+
+def test_a_hint_for_an_id_of_a_module_is_among_those_of_the_module(tmp_path, monkeypatch):
+    """Bug: `Min-v0` of a module that registers `Mine-v0` was said to mean DoubleDunk."""
+    (tmp_path / "near_ids.py").write_text(
+        "import gymnasium\n"
+        "class Mine(gymnasium.Env): pass\n"
+        "gymnasium.register('NearIdsMine-v0', Mine)\n"
+        "gymnasium.register('NearIdsOther-v0', 'near_ids:Mine')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    for typed, hint in (
+        ("NearIdsMin-v0", "did you mean 'near_ids:NearIdsMine-v0'"),
+        ("Zap-v0", "known: near_ids:NearIdsMine-v0, near_ids:NearIdsOther-v0"),
+    ):
+        with pytest.raises(ConfigError, match=hint):
+            spaces(GymConfig("x", id=f"near_ids:{typed}"))
