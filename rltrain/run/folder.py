@@ -26,7 +26,6 @@ from rltrain.run import checkpoint
 from rltrain.system import atomic, inside, process
 
 _MINUTE_S = 60.0
-_OF_A_FAILED_JOB = ("status.json", "error.log")
 _OF_A_RUN = ("checkpoints", "code", "eval", "export", "videos")
 """The folders in a run folder."""
 _PACKAGES = ("rltrain", "torch", "numpy", "gymnasium", "ale-py", "vizdoom", "hydra-core", "numba")
@@ -40,8 +39,8 @@ def command_line(words: list[str]) -> str:
 def create(config: RunConfig, folder: Path | None) -> Path:
     """Create a run folder with config.yaml, command.txt and meta.json, and return its absolute path.
 
-    folder: the folder of a sweep's job; None: a new one in run_dir. Raises DiskError if it cannot be written,
-    ConfigError if its path is no text, and CheckpointError if it holds files.
+    folder: the folder of a sweep's job; None: a new one in run_dir. Raises DiskError if it cannot be written, and
+    ConfigError if its path is no text.
     """
     root = process.absolute(config.run_dir)
     utf8("run_dir", str(folder or root))
@@ -53,8 +52,8 @@ def create(config: RunConfig, folder: Path | None) -> Path:
             suffix = f"-{config.name}" if config.name else ""
             folder = root / config.env.name / config.algo.name / f"{stamp}-s{config.seed}{suffix}"
         folder = process.absolute(folder)
-        folder.mkdir(parents=True, exist_ok=is_job)
-        _refuse_files_of_others(folder)
+        # A sweep's job may have left a status.json there before it could make its run.
+        folder.mkdir(parents=True, exist_ok=not (folder / "config.yaml").exists())
         saved_config.save(config, folder / "config.yaml")
         atomic.write_text(folder / "command.txt", command_line(sys.argv[1:]))
         atomic.write_json(folder / "meta.json", _meta(config))
@@ -62,14 +61,6 @@ def create(config: RunConfig, folder: Path | None) -> Path:
         if not is_job or folder.parents[1] == root / "sweeps":
             _point_latest(root, folder)
     return folder
-
-
-def _refuse_files_of_others(folder: Path) -> None:
-    """Raise CheckpointError if a new run would write over files. A job of a sweep may have left why it failed."""
-    found = [each.name for each in folder.iterdir() if each.name not in _OF_A_FAILED_JOB and each.name[0] != "."]
-    if found:
-        what = f"the folder of this job holds files already, such as {min(found)}"
-        raise CheckpointError(what, str(folder), "give the sweep another folder, or move them")
 
 
 def find(word: str, run_dir: str = "runs") -> tuple[Path, str | None]:

@@ -334,21 +334,16 @@ class Run:
             raise CheckpointError(what, str(path), f"add {then}, or leave init_from out")
 
     def _tell_of_other_meaning(self, path: Path) -> None:
-        """Warn if actions or inputs of a checkpoint are as many as ours and mean something else.
-
-        Doom and console games have settings for that.
-        """
+        """Warn if actions or inputs of a checkpoint of Doom are as many as ours and mean something else."""
         saved = saved_config.read(path.parent.parent / "config.yaml")["env"]
-        family = self.config.env.family
-        if family not in ("doom", "retro") or saved.get("family") != family:
+        if self.config.env.family != "doom" or saved.get("family") != "doom":
             return
-        # The buttons are those of our game: the other run may be somebody else's, and so may its .cfg file.
-        keys = ("action_set", "noop", "actions", "game_variables") if family == "doom" else ("action_set", "actions")
+        # The buttons are those of our scenario: the other run may be somebody else's, and so may its .cfg file.
+        keys = ("action_set", "noop", "actions", "game_variables")
         pairs = {}
         with suppress(ConfigError):  # of a scenario with other buttons
             theirs = dataclasses.replace(self.config.env, **{key: saved[key] for key in keys if key in saved})
-            if family == "doom":
-                pairs["env.game_variables"] = (theirs.game_variables, self.config.env.game_variables)
+            pairs["env.game_variables"] = (theirs.game_variables, self.config.env.game_variables)
             pairs["env.actions"] = (registry.action_names(theirs), registry.action_names(self.config.env))
         for key, (then, now) in pairs.items():
             if then != now:

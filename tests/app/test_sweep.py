@@ -522,17 +522,6 @@ def test_a_file_in_the_place_of_a_job_is_told_before_the_first_begins(command, t
     assert path.read_text() == "mine" and not (place / "01_seed-1").exists()
 
 
-def test_files_in_the_folder_of_a_job_stay(command, tmp_path):
-    """Bug: with hydra.sweep.subdir=${seed} a job writes its result.json over that of another program."""
-    result = tmp_path / "mine" / "0" / "result.json"
-    result.parent.mkdir(parents=True)
-    result.write_text('{"accuracy": 0.97}')
-    outcome = command(*JOBS, f"hydra.sweep.dir={tmp_path / 'mine'}", "hydra.sweep.subdir=${seed}")
-    assert outcome.code == 1 and "holds files already, such as result.json" in outcome.err
-    assert result.read_text() == '{"accuracy": 0.97}' and not (result.parent / "config.yaml").exists()
-    assert (tmp_path / "mine" / "1" / "result.json").exists()
-
-
 @pytest.mark.parametrize("kind", ["link", "pipe"])
 def test_multirun_yaml_of_somebody_else_is_replaced(kind, command, tmp_path, monkeypatch):
     """Bugs: `skip_done=true` overwrites the file outside that multirun.yaml links to, or waits for a pipe for ever."""

@@ -79,15 +79,3 @@ def test_actions_and_inputs_of_doom_in_another_order_are_told(command):
     assert "weights of init_from were trained" not in told[0].err
     assert "trained with HEALTH, AMMO2, not with AMMO2, HEALTH; env.game_variables" in told[1].err
     assert "trained with MOVE_LEFT, MOVE_RIGHT, nothing, not with nothing, MOVE_LEFT, MOVE_RIGHT; env.a" in told[1].err
-
-
-def test_actions_of_a_console_game_in_another_order_are_told(command):
-    """Bug: the same of a console game; only Doom was compared."""
-    pytest.importorskip("stable_retro", reason="needs the extra retro")
-    game = ["algo=a2c", *SHORT[1:], "env=airstriker", "network=small_cnn", "env.max_episode_frames=400"]
-    game += ["num_envs=1", "algo.num_steps=4", "total_steps=8"]
-    first = command(*game, "env.actions=[NOOP,LEFT,RIGHT,B]")
-    assert first.code == 0, first.err
-    told = command(*game, f"init_from={first.folder}", "env.actions=[B,RIGHT,LEFT,NOOP]")
-    assert told.code == 0, told.err
-    assert "trained with NOOP, LEFT, RIGHT, B, not with B, RIGHT, LEFT, NOOP; env.actions" in told.err
