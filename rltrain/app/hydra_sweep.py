@@ -70,18 +70,23 @@ class SweepJob:
     def __init__(self) -> None:
         self.folder = ""
         """Folder of the sweep."""
-        self.resolved: dict[int, RunConfig] = {}
-        """Settings of jobs that are resolved already."""
+        self.numbers: dict[int, int] = {}
+        """The number in the plan of each job that is launched, by the number that Hydra gives it.
+
+        The overrides do not tell it: a file of settings may have been edited since they were used first.
+        """
+        self.resolved: dict[str, RunConfig] = {}
+        """Settings of jobs that are resolved already, by the job's identity."""
 
     def __call__(self, composed: DictConfig) -> None:
         """Train the job whose overrides Hydra has composed."""
         terminal.guard()
-        overrides = list(HydraConfig.get().overrides.task)
         sweep = sweeps.load(Path(self.folder))
-        job = next(job for job in sweep.jobs if job.overrides == overrides)
+        number = self.numbers[HydraConfig.get().job.num]
+        job = next(job for job in sweep.jobs if job.number == number)
         plugin_modules.load(composed.plugins)  # a launcher's process has not parsed the command line
         with _saving_first():
-            sweeps.attempt(sweep, job, self.resolved.pop(job.number, None))
+            sweeps.attempt(sweep, job, self.resolved.pop(job.identity, None))
 
 
 @contextlib.contextmanager
@@ -163,7 +168,9 @@ class Sweeper(HydraSweeper):
 
     def _launch(self, jobs: list[sweeps.Job]) -> None:
         assert self.launcher is not None
-        self.launcher.launch([job.overrides for job in jobs], initial_job_idx=jobs[0].number)
+        first = jobs[0].number
+        self._job.numbers = {first + index: job.number for index, job in enumerate(jobs)}
+        self.launcher.launch([job.overrides for job in jobs], initial_job_idx=first)
 
     def _jobs(self, batch: list[list[str]], folder: Path) -> list[sweeps.Job]:
         """Compose every job. Raises HydraException or ConfigError for a value that does not compose."""
@@ -220,7 +227,7 @@ class Sweeper(HydraSweeper):
                 continue
             try:
                 config = sweeps.settings_of(job)
-                self._job.resolved[job.number] = resolve(config)
+                self._job.resolved[job.identity] = resolve(config)
                 return
             except RltrainError as error:
                 first = first or error
