@@ -262,6 +262,7 @@ class Sweeper(HydraSweeper):
                 job = dataclasses.replace(job, number=max(taken) + 1)
                 if str(self.config.hydra.sweep.subdir) == ".":
                     job.folder = sweeps.folder_name(job.number, job.varies)
+            _refuse_own_files(plan.folder / job.folder)
             taken.add(job.number)
             plan.jobs.append(job)
         _refuse_shared_folders(plan.jobs)  # an earlier sweep may have had the same name for another job
@@ -349,6 +350,17 @@ def _refuse_same(jobs: list[sweeps.Job]) -> None:
         if first is not job:
             what = f"two jobs of the sweep are the same: {' '.join(first.overrides)} and {' '.join(job.overrides)}"
             raise ConfigError(what, "command line", "give each value once")
+
+
+def _refuse_own_files(place: Path) -> None:
+    """Raise ConfigError for the folder of a new job with files of the user's: a run's could replace them.
+
+    Beside a config.yaml the job gets another folder.
+    """
+    own = [path for path in inside.entries(place) if path.name[0] != "."] if inside.is_folder(place) else []
+    if own and not os.path.lexists(place / "config.yaml"):
+        what = f"the folder of a job has a file of yours: {own[0]}"
+        raise ConfigError(what, "hydra.sweep.subdir", "give another one, or another hydra.sweep.dir, or move the files")
 
 
 def _refuse_shared_folders(jobs: list[sweeps.Job]) -> None:

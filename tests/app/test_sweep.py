@@ -211,6 +211,17 @@ def test_a_file_of_settings_that_was_edited_makes_other_jobs(command, tmp_path, 
     assert trained == [0.25, 0.25, 0.5, 0.5]
 
 
+def test_files_of_the_users_in_the_folder_of_a_job_stay(command, tmp_path, monkeypatch):
+    """Bug: a job of `hydra.sweep.subdir=${seed}` overwrote the user's result.json."""
+    monkeypatch.chdir(tmp_path)
+    own = tmp_path / "all" / "1" / "result.json"
+    own.parent.mkdir(parents=True)
+    own.write_text("mine")
+    outcome = command(*JOBS, "hydra.sweep.dir=all", "hydra.sweep.subdir=${seed}")
+    assert outcome.code == 2 and f"has a file of yours: {own}; hydra.sweep.subdir; " in outcome.last_line, outcome.err
+    assert own.read_text() == "mine" and os.listdir("all") == ["1"]
+
+
 def test_code_that_changed_since_its_jobs_were_done_is_told(command, tmp_path, monkeypatch):
     """Bug: `skip_done` ranked the scores of a module that was edited since, without a word."""
     module = tmp_path / "scaled_lake.py"
