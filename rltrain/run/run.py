@@ -346,20 +346,25 @@ class Run:
             raise CheckpointError(what, str(path), f"add {then}, or leave init_from out")
 
     def _tell_of_other_meaning(self, path: Path) -> None:
-        """Warn if actions or inputs of a checkpoint of Doom are as many as ours and mean something else."""
+        """Warn if actions or inputs of a checkpoint are as many as ours and mean something else.
+
+        Only Doom and console games have settings for them.
+        """
         saved = saved_config.read(path.parent.parent / "config.yaml")["env"]
-        if self.config.env.family != "doom" or saved.get("family") != "doom":
+        env = self.config.env
+        if env.family not in ("doom", "retro") or saved.get("family") != env.family:
             return
         # The buttons are those of our scenario: the other run may be somebody else's, and so may its .cfg file.
-        keys = ("action_set", "noop", "actions", "game_variables")
+        keys = [key for key in ("action_set", "noop", "actions", "game_variables") if hasattr(env, key)]
         pairs = {}
         with suppress(ConfigError):  # of a scenario with other buttons
-            theirs = dataclasses.replace(self.config.env, **{key: saved[key] for key in keys if key in saved})
-            pairs["env.game_variables"] = (theirs.game_variables, self.config.env.game_variables)
-            pairs["env.actions"] = (registry.action_names(theirs), registry.action_names(self.config.env))
+            theirs = dataclasses.replace(env, **{key: saved[key] for key in keys if key in saved})
+            if hasattr(env, "game_variables"):
+                pairs["env.game_variables"] = (theirs.game_variables, env.game_variables)
+            pairs["env.actions"] = (registry.action_names(theirs), registry.action_names(env))
         for key, (then, now) in pairs.items():
             if then != now:
-                what = f"the weights of init_from were trained with {', '.join(then)}, not with {', '.join(now)}"
+                what = f"the weights of init_from were trained with {_listed(then)}, not with {_listed(now)}"
                 print(printable(f"rltrain: warning: {what}; {key}; give them in its order"), file=sys.stderr)
 
     def _show(self, agent: Agent, replay_bytes: int | None) -> None:
@@ -705,6 +710,10 @@ class Run:
             values["env/restarts"] = restarts
         self.logger.metrics(self.step, values)
         self._progress.facts = progress_facts(values, self.evaluations.best)
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names) or "every combination of buttons"
 
 
 def _as_typed(key: str, value: Any) -> str:
