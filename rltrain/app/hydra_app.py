@@ -220,6 +220,10 @@ def settings(composed: DictConfig, argv: list[str]) -> RunConfig:
     given = any(word.startswith("tuned_by=") for word in HydraConfig.get().overrides.task)
     config = dataclasses.replace(config, tuned_by=config.tuned_by if given else _tuned_files(argv))
     config = dataclasses.replace(config, env=_renamed(config.env, argv))
+    typed = {word.lstrip("+").partition("=")[0] for word in HydraConfig.get().overrides.task}
+    for key in SHORTHANDS:  # else the run's key, in tuned settings of the user's own, would win over the typed one
+        if f"algo.{key}" in typed and key not in typed:
+            config = dataclasses.replace(config, **{key: getattr(config.algo, key)})
     if config.init_from is not None:  # now: each job of a sweep becomes the last run, and may stand in another folder
         config.init_from = str(_first_checkpoint(config.init_from))
     return config

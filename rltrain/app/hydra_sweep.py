@@ -70,18 +70,23 @@ class SweepJob:
     def __init__(self) -> None:
         self.folder = ""
         """Folder of the sweep."""
-        self.resolved: dict[int, RunConfig] = {}
-        """Settings of jobs that are resolved already."""
+        self.numbers: dict[int, int] = {}
+        """The number in the plan of each job that is launched, by the number that Hydra gives it.
+
+        The overrides do not tell it: a file of settings may have been edited since they were used first.
+        """
+        self.resolved: dict[str, RunConfig] = {}
+        """Settings of jobs that are resolved already, by the job's identity."""
 
     def __call__(self, composed: DictConfig) -> None:
         """Train the job whose overrides Hydra has composed."""
         terminal.guard()
-        overrides = list(HydraConfig.get().overrides.task)
         sweep = sweeps.load(Path(self.folder))
-        job = next(job for job in sweep.jobs if job.overrides == overrides)
+        number = self.numbers[HydraConfig.get().job.num]
+        job = next(job for job in sweep.jobs if job.number == number)
         plugin_modules.load(composed.plugins)  # a launcher's process has not parsed the command line
         with _saving_first():
-            sweeps.attempt(sweep, job, self.resolved.pop(job.number, None))
+            sweeps.attempt(sweep, job, self.resolved.pop(job.identity, None))
 
 
 @contextlib.contextmanager
@@ -163,7 +168,9 @@ class Sweeper(HydraSweeper):
 
     def _launch(self, jobs: list[sweeps.Job]) -> None:
         assert self.launcher is not None
-        self.launcher.launch([job.overrides for job in jobs], initial_job_idx=jobs[0].number)
+        first = jobs[0].number
+        self._job.numbers = {first + index: job.number for index, job in enumerate(jobs)}
+        self.launcher.launch([job.overrides for job in jobs], initial_job_idx=first)
 
     def _jobs(self, batch: list[list[str]], folder: Path) -> list[sweeps.Job]:
         """Compose every job. Raises HydraException or ConfigError for a value that does not compose."""
@@ -220,7 +227,7 @@ class Sweeper(HydraSweeper):
                 continue
             try:
                 config = sweeps.settings_of(job)
-                self._job.resolved[job.number] = resolve(config)
+                self._job.resolved[job.identity] = resolve(config)
                 return
             except RltrainError as error:
                 first = first or error
@@ -255,6 +262,7 @@ class Sweeper(HydraSweeper):
                 job = dataclasses.replace(job, number=max(taken) + 1)
                 if str(self.config.hydra.sweep.subdir) == ".":
                     job.folder = sweeps.folder_name(job.number, job.varies)
+            _refuse_own_files(plan.folder / job.folder)
             taken.add(job.number)
             plan.jobs.append(job)
         _refuse_shared_folders(plan.jobs)  # an earlier sweep may have had the same name for another job
@@ -342,6 +350,17 @@ def _refuse_same(jobs: list[sweeps.Job]) -> None:
         if first is not job:
             what = f"two jobs of the sweep are the same: {' '.join(first.overrides)} and {' '.join(job.overrides)}"
             raise ConfigError(what, "command line", "give each value once")
+
+
+def _refuse_own_files(place: Path) -> None:
+    """Raise ConfigError for the folder of a new job with files of the user's: a run's could replace them.
+
+    Beside a config.yaml the job gets another folder.
+    """
+    own = [path for path in inside.entries(place) if path.name[0] != "."] if inside.is_folder(place) else []
+    if own and not os.path.lexists(place / "config.yaml"):
+        what = f"the folder of a job has a file of yours: {own[0]}"
+        raise ConfigError(what, "hydra.sweep.subdir", "give another one, or another hydra.sweep.dir, or move the files")
 
 
 def _refuse_shared_folders(jobs: list[sweeps.Job]) -> None:

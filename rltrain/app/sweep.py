@@ -227,6 +227,13 @@ def first_attempt(folder: Path) -> Path:
     return folder.with_name(re.sub(r"_again-[0-9]+$", "", folder.name))
 
 
+def is_given_up(folder: Path) -> bool:
+    """Return True for the folder of an attempt at a job after which another attempt was begun."""
+    first = first_attempt(folder)
+    number = 1 if folder == first else int(folder.name.removeprefix(f"{first.name}_again-"))
+    return inside.is_folder(first.with_name(f"{first.name}_again-{number + 1}"))
+
+
 def load(folder: Path) -> Sweep:
     """Read the plan of a sweep. Raises CheckpointError."""
     path = folder / PLAN

@@ -25,6 +25,8 @@ USAGE = (
     " [env.cfg=FILE]"
 )
 
+_GET_FFMPEG = "pip install 'rltrain[video]'"
+
 
 def main(argv: list[str]) -> int:
     """Play and print each episode. The last line on stdout is the path of the video, if there is one.
@@ -95,7 +97,10 @@ def watch_in_file(
     stopping = stopping or Stopping()
     wanted, path = path, screens.film_path(path) if path.suffix == ".mp4" else path
     if path != wanted:
-        print("rltrain: no ffmpeg, so the video is a GIF; for mp4: pip install 'rltrain[video]'", file=sys.stderr)
+        if os.path.lexists(path):
+            what = f"there is no ffmpeg, and the GIF would replace {run_folder.from_here(path)}, which was not named"
+            raise ConfigError(what, "out", f"give out=OTHER.gif, replace it with out={path.name}, or {_GET_FFMPEG}")
+        print(f"rltrain: no ffmpeg, so the video is a GIF; for mp4: {_GET_FFMPEG}", file=sys.stderr)
     before = _changed_at(path)
     played, is_true = watch(
         config, agent, episodes, seed, greedy, lambda fps: screens.film(path, fps), stopping, made_for

@@ -55,7 +55,7 @@ def main(argv: list[str]) -> int:
         raise ConfigError(what, "out", f"give another out=FILE, or replace it with out={out.name}")
     statistic, center_name = _CENTERS[center]
     generator = np.random.default_rng(0)  # fixed seed: the same runs give the same band
-    curves = read_curves(words, metric)
+    curves = _without_given_up(read_curves(words, metric), words)
     labels = _labels(words)
     curves = [_with_label(curve, labels) for curve in curves]
     by = values.get("by") or _what_varies(labels, curves)
@@ -82,6 +82,17 @@ def main(argv: list[str]) -> int:
         print(printable(text))
     print("\n".join(printable(str(run_folder.from_here(path))) for path in (out, numbers)))
     return 0
+
+
+def _without_given_up(curves: list[Curve], words: list[str]) -> list[Curve]:
+    """Leave out attempts at jobs of sweeps that were begun again, unless they are named: each job counts once."""
+    named = {Path(os.path.realpath(word)) for word in words}
+    given_up = [curve.folder for curve in curves if curve.folder not in named and sweep.is_given_up(curve.folder)]
+    if given_up:
+        first = run_folder.from_here(given_up[0])
+        what = f"attempts at jobs that were begun again are left out ({len(given_up)}, such as {first})"
+        print(printable(f"rltrain: {what}"), file=sys.stderr)
+    return [curve for curve in curves if curve.folder not in given_up] or curves
 
 
 def _labels(words: list[str]) -> dict[Path, dict[str, str]]:

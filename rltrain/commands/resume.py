@@ -77,7 +77,7 @@ def _resume(
 
     lock: None where rank 0 of several processes locks the folder.
     """
-    path, resumes = saved_config.newest(folder)
+    path, _ = saved_config.newest(folder)
     config = load_config(folder, path, values)
     own_code.tell_other_cfg(config, folder)
     if runtime := _changed_runtime(config, values):
@@ -98,8 +98,6 @@ def _resume(
     if lock is not None and (last := checkpoint.newest_step(folder)) > step:
         what = f"going back from step {last:,} to step {step:,}: checkpoints, lines of the logs and a result of later"
         print(f"rltrain: warning: {what} steps are removed; to keep them, copy the run folder first", file=sys.stderr)
-    if changes.keys() - {"progress"} and lock is not None:
-        saved_config.save(config, folder / f"config.resume-{resumes + 1}.yaml")
     resume(config, folder, itertools.chain([(step, state)], candidates), lock)
 
 

@@ -86,6 +86,14 @@ def save(config: RunConfig, path: Path) -> None:
     atomic.write_text(path, text)
 
 
+def note_changes(config: RunConfig, folder: Path) -> None:
+    """Write `config.resume-N.yaml` if a run goes on with other settings than before. Raises as `save` and `newest`."""
+    path, resumes = newest(folder)
+    before, now = read(path), dataclasses.asdict(config)
+    if any(before.get(key) != now[key] for key in ("total_steps", "micro_batch_size", "oom", "runtime")):
+        save(config, folder / f"config.resume-{resumes + 1}.yaml")
+
+
 def newest(folder: Path) -> tuple[Path, int]:
     """Return the newest configuration of a run, and the number of configurations that resumes have saved.
 

@@ -102,7 +102,7 @@ def _latest(run_dir: Path) -> Path:
 
     The folder may be somebody else's, and its link must not choose a run of the user's."""
     latest = run_dir / "latest"
-    if latest.is_symlink() and latest.exists() and latest.resolve().is_relative_to(run_dir.resolve()):
+    if latest.exists() and _is_ours(latest) and latest.resolve().is_relative_to(run_dir.resolve()):
         return latest
     runs = [path.parent for path in run_dir.rglob("config.yaml") if path.parent != latest]
     if not runs:
@@ -110,9 +110,15 @@ def _latest(run_dir: Path) -> Path:
     newest = max(runs, key=_created)
     if os.path.lexists(latest):
         why = "it points to a run that was deleted" if latest.is_symlink() else "it is no link"
-        why = "it leads out of this folder" if latest.exists() and latest.is_symlink() else why
+        if latest.exists() and latest.is_symlink():
+            why = "it leads out of this folder" if _is_ours(latest) else "it is a link to something else than a run"
         _tell_once(f"rltrain: warning: {latest}: {why}; `last` is now the newest run, {newest}")
     return newest
+
+
+def _is_ours(latest: Path) -> bool:
+    """Return True for a link to a run, or to one that was deleted. Other links of this name are the user's."""
+    return latest.is_symlink() and (not latest.exists() or os.path.lexists(latest / "config.yaml"))
 
 
 def _created(folder: Path) -> tuple[str, float]:
@@ -278,8 +284,9 @@ def note_lost(folder: Path, reason: str, exit_code: int) -> None:
 def _point_latest(root: Path, folder: Path) -> None:
     """Let the link `latest` in run_dir point to a run. Anything else of this name is the user's and stays."""
     latest = root / "latest"
-    if os.path.lexists(latest) and not latest.is_symlink():
-        why = "it is no link, so it stays as it is; rename it to get a link to the newest run"
+    if os.path.lexists(latest) and not _is_ours(latest):
+        what = "it is a link to something else than a run" if latest.is_symlink() else "it is no link"
+        why = f"{what}, so it stays as it is; rename it to get a link to the newest run"
         _tell_once(f"rltrain: warning: {latest}: {why}")
         return
     temporary = root / f".latest-{os.getpid()}"

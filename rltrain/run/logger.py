@@ -51,7 +51,42 @@ def on_thread_error(error: threading.ExceptHookArgs) -> None:
         _show_thread_error(error)
 
 
-class Logger:
+class Silent:
+    """The logs of a process that does not write the run folder, and of a resumed run before `Run.begin`."""
+
+    def __init__(self) -> None:
+        self._warned = False
+
+    def sync(self) -> None:
+        """Do nothing."""
+
+    def metrics(self, step: int, values: dict[str, float]) -> None:
+        """Do nothing."""
+
+    def episodes(self, step: int, episodes: list[Episode]) -> None:
+        """Do nothing."""
+
+    def result(self, step: int, final: dict[str, Any], best: dict[str, Any] | None) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+    @contextlib.contextmanager
+    def warned(self) -> Iterator[None]:
+        """Turn write errors inside into one warning. Use it only for files that `resume` does not need."""
+        try:
+            yield
+        except (OSError, DiskError) as error:
+            self._warn(error)
+
+    def _warn(self, error: Exception) -> None:
+        if not self._warned:
+            print(printable(f"rltrain: warning: a log could not be written: {error}"), file=sys.stderr)
+            self._warned = True
+
+
+class Logger(Silent):
     """The three logs of one run folder."""
 
     def __init__(
@@ -68,11 +103,10 @@ class Logger:
         are dropped; None: a new run. evaluates_again: also drop the evaluation of start_step. varies: what varies in
         the run's sweep, by key. Raises DiskError.
         """
-        self._warned = False
+        super().__init__()
         self._metrics = folder / "metrics.jsonl"
         self._episodes = folder / "episodes.csv"
         if start_step is not None:
-            _refuse_other_columns(self._episodes)
 
             def step_of(line: str) -> float:
                 values = json.loads(line)
@@ -166,42 +200,6 @@ class Logger:
             value.tensor.CopyFrom(hparams_metadata.NULL_TENSOR)
             self._event(Event(wall_time=time.time(), summary=Summary(value=[value])))
 
-    @contextlib.contextmanager
-    def warned(self) -> Iterator[None]:
-        """Turn write errors inside into one warning. Use it only for files that `resume` does not need."""
-        try:
-            yield
-        except (OSError, DiskError) as error:
-            self._warn(error)
-
-    def _warn(self, error: Exception) -> None:
-        if not self._warned:
-            print(printable(f"rltrain: warning: a log could not be written: {error}"), file=sys.stderr)
-            self._warned = True
-
-
-class Silent:
-    """The logs of a process that does not write the run folder."""
-
-    def sync(self) -> None:
-        """Do nothing."""
-
-    def metrics(self, step: int, values: dict[str, float]) -> None:
-        """Do nothing."""
-
-    def episodes(self, step: int, episodes: list[Episode]) -> None:
-        """Do nothing."""
-
-    def result(self, step: int, final: dict[str, Any], best: dict[str, Any] | None) -> None:
-        """Do nothing."""
-
-    def close(self) -> None:
-        """Do nothing."""
-
-    def warned(self) -> contextlib.AbstractContextManager[None]:
-        """Return a context manager that does nothing."""
-        return contextlib.nullcontext()
-
 
 def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return nested values as one dict with keys joined by dots, as typed: the name of the algorithm is `algo`."""
@@ -219,13 +217,18 @@ def _repeated(values: dict[str, Any], step: int) -> bool:
     return values["step"] == step and "eval/mean_reward" in values
 
 
-def _refuse_other_columns(path: Path) -> None:
-    """Raise CheckpointError for an episodes.csv with other columns: its later lines could not be told from earlier."""
-    with contextlib.suppress(FileNotFoundError):
-        first = next(inside.lines(path), "").strip("\ufeff\r\n")
-        if not _COLUMNS.startswith(first):
-            fix = f"put the columns in this order: {_COLUMNS}; or move the file away"
-            raise CheckpointError("episodes.csv has other columns than rltrain writes", str(path), fix)
+def check(folder: Path) -> None:
+    """Raise CheckpointError for logs to which a resumed run cannot add. Nothing is written.
+
+    The lines of an episodes.csv with other columns could not be told from later ones.
+    """
+    for name in ("metrics.jsonl", "episodes.csv"):
+        with contextlib.suppress(FileNotFoundError):
+            path = folder / name
+            first = next(inside.lines(path), "").strip("\ufeff\r\n")
+            if name == "episodes.csv" and not _COLUMNS.startswith(first):
+                fix = f"put the columns in this order: {_COLUMNS}; or move the file away"
+                raise CheckpointError("episodes.csv has other columns than rltrain writes", str(path), fix)
 
 
 def _drop_after(path: Path, step: int, step_of: Callable[[str], float], header_lines: int = 0) -> None:

@@ -45,6 +45,7 @@ from rltrain.run.checkpoint import Stateful
 from rltrain.run.clock import Clock
 from rltrain.run.evaluation import Agent, Evaluations, Interrupted, play_episodes
 from rltrain.run.logger import Logger, Progress, Silent
+from rltrain.run.logger import check as check_logs
 from rltrain.run.statistics import Statistics, progress_facts
 from rltrain.run.streams import Streams
 from rltrain.runtime.group import Alone, Group
@@ -113,14 +114,19 @@ class Run:
         self._episodes: list[tuple[int, Episode]] = []
         """In a group: the episodes of this process since the last exchange, each with the step at which it ended."""
         self._status_s = time.monotonic()
+        self._done: dict[str, Any] | None = None
+        """The status.json of a run that was done, until it goes on."""
         self._next_due_step = 0
         """The next step at which `after_step` must log, evaluate or save."""
-        # The log may have an evaluation of this step from a killed process. If it is due again, drop the old one.
-        evaluates_again = self.evaluations.due or self.finished
-        self.logger: Logger | Silent = Silent()
-        if self.writes:
+        self.logger: Silent = Silent()
+        if self.writes and restored:
+            check_logs(folder)  # `begin` cuts them: a resume that is refused before that leaves the run as it was
+            with suppress(FileNotFoundError, CheckpointError):
+                status = inside.read_json(folder / "status.json")
+                self._done = status if status.get("state") == "done" else None
+        elif self.writes:
             hparams = {key: value for key, value in dataclasses.asdict(config).items() if key not in _NO_HPARAMS}
-            self.logger = Logger(folder, hparams, self.step if restored else None, evaluates_again, varies)
+            self.logger = Logger(folder, hparams, None, varies=varies)
         shown = config.progress and self.writes
         self._progress = Progress(config.total_steps, config.log_every_s, shown, lambda: self._clock.train_s)
         self._progress.learning_starts = getattr(config.algo, "learning_starts", 0)
@@ -205,6 +211,8 @@ class Run:
         """
         for name, part in {"agent": agent, **parts}.items():
             self._check_part(name, part)
+        if self._restored is not None and self.group.is_alone:
+            self.stop_if_unbegun()
         self._agent, self._parts = agent, parts
         signals.keep_process()
         if not self.group.is_alone and getattr(getattr(agent, "learner", None), "group", None) is not self.group:
@@ -254,10 +262,14 @@ class Run:
             message += f": {exact} are exact; these environments {cannot} and begin new episodes"
         print(message, file=sys.stderr)
         self._show(agent, replay_bytes)
-        self._restored = None
+        self._restored = self._done = None
         if self.writes:
+            saved_config.note_changes(self.config, self.folder)
             self._remove_later_result()
             checkpoint.go_on_from(self.folder, self.step, self.evaluations.best_step)
+            # Last: if the disk is full or the process dies here, the next `resume` goes on from this checkpoint, too.
+            # The log may have an evaluation of this step from a killed process. If it is due again, drop the old one.
+            self.logger = Logger(self.folder, {}, self.step, self.evaluations.due or self.finished)
         self._evaluate_if_due()
         self.stop_if_asked()
         return True
@@ -334,20 +346,25 @@ class Run:
             raise CheckpointError(what, str(path), f"add {then}, or leave init_from out")
 
     def _tell_of_other_meaning(self, path: Path) -> None:
-        """Warn if actions or inputs of a checkpoint of Doom are as many as ours and mean something else."""
+        """Warn if actions or inputs of a checkpoint are as many as ours and mean something else.
+
+        Only Doom and console games have settings for them.
+        """
         saved = saved_config.read(path.parent.parent / "config.yaml")["env"]
-        if self.config.env.family != "doom" or saved.get("family") != "doom":
+        env = self.config.env
+        if env.family not in ("doom", "retro") or saved.get("family") != env.family:
             return
         # The buttons are those of our scenario: the other run may be somebody else's, and so may its .cfg file.
-        keys = ("action_set", "noop", "actions", "game_variables")
+        keys = [key for key in ("action_set", "noop", "actions", "game_variables") if hasattr(env, key)]
         pairs = {}
         with suppress(ConfigError):  # of a scenario with other buttons
-            theirs = dataclasses.replace(self.config.env, **{key: saved[key] for key in keys if key in saved})
-            pairs["env.game_variables"] = (theirs.game_variables, self.config.env.game_variables)
-            pairs["env.actions"] = (registry.action_names(theirs), registry.action_names(self.config.env))
+            theirs = dataclasses.replace(env, **{key: saved[key] for key in keys if key in saved})
+            if hasattr(env, "game_variables"):
+                pairs["env.game_variables"] = (theirs.game_variables, env.game_variables)
+            pairs["env.actions"] = (registry.action_names(theirs), registry.action_names(env))
         for key, (then, now) in pairs.items():
             if then != now:
-                what = f"the weights of init_from were trained with {', '.join(then)}, not with {', '.join(now)}"
+                what = f"the weights of init_from were trained with {_listed(then)}, not with {_listed(now)}"
                 print(printable(f"rltrain: warning: {what}; {key}; give them in its order"), file=sys.stderr)
 
     def _show(self, agent: Agent, replay_bytes: int | None) -> None:
@@ -485,7 +502,10 @@ class Run:
     def stop_if_unbegun(self) -> None:
         """Raise Stopped if a signal came before `begin`, while environments started. No step is lost."""
         if self._signal is not None and self._agent is None:
-            raise self._stopped(self._signal) if self._restored else Stopped(self._signal)
+            stopped = self._stopped(self._signal) if self._restored else Stopped(self._signal)
+            if self._restored and sys.argv[1:2] == ["resume"]:  # what was typed with it is saved nowhere yet
+                stopped = Stopped(self._signal, str(self._shown), shlex.join(sys.argv[2:]))
+            raise stopped
 
     def _stop(self) -> NoReturn:
         number = self._agreed_signal
@@ -602,6 +622,8 @@ class Run:
         if not self.writes:
             return
         facts = {"state": state, "step": self.step, "pid": os.getpid(), "reason": reason, "exit_code": exit_code}
+        if self._done is not None and state != "running":
+            facts = self._done
         with self.logger.warned():
             atomic.write_json(self.folder / "status.json", facts)
 
@@ -689,6 +711,10 @@ class Run:
             values["env/restarts"] = restarts
         self.logger.metrics(self.step, values)
         self._progress.facts = progress_facts(values, self.evaluations.best)
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names) or "every combination of buttons"
 
 
 def _as_typed(key: str, value: Any) -> str:

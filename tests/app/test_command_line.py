@@ -701,6 +701,28 @@ def test_one_setting_with_two_names_has_one_value(key, compose, tmp_path):
         assert (getattr(config, key), getattr(config.algo, key)) == (64, 64)
 
 
+@pytest.mark.parametrize("pair", [("dqn", "lunar_lander"), ("dqn", "doom_basic"), ("pqn", "doom_basic")])
+def test_the_number_of_environments_of_ones_own_wins_over_tuned_settings(pair, compose, mine):
+    """Bug: that of `algo.num_envs=3`, typed or in a file of one's own, lost against 8 of rltrain's tuned settings."""
+    algo, env = pair
+    assert compose(f"algo={algo}", f"env={env}").num_envs == 8
+    assert compose(f"algo={algo}", f"env={env}", "algo.num_envs=4").num_envs == 4
+    mine("algo/few.yaml", f"defaults: [{algo}, _self_]\nlike: {algo}\nnum_envs: 4\n")
+    assert compose("--config-dir", "conf", "algo=few", f"env={env}").num_envs == 4
+    own = f"# @package _global_\ndefaults: [{algo}_{env.removesuffix('_basic')}, _self_]\nalgo: {{num_envs: 4}}\n"
+    mine("hparams/few.yaml", own)
+    assert compose("--config-dir", "conf", f"algo={algo}", f"env={env}", "hparams=few").num_envs == 4
+
+
+def test_a_typed_key_of_the_algorithm_wins_over_the_runs_in_a_file(compose, mine):
+    """Bug: `num_envs: 2` in a file of one's own won over `algo.num_envs=4` on the command line in silence."""
+    mine("hparams/own.yaml", "# @package _global_\nnum_envs: 2\nbatch_size: 32\n")
+    words = ["--config-dir", "conf", "algo=ppo", "env=cartpole", "hparams=own"]
+    assert (compose(*words).num_envs, compose(*words).batch_size) == (2, 32)
+    config = compose(*words, "algo.num_envs=4", "algo.batch_size=64")
+    assert (config.num_envs, config.algo.num_envs, config.batch_size, config.algo.batch_size) == (4, 4, 64, 64)
+
+
 def test_errors_keep_their_reason(compose, mine):
     """Bug: 'ValidationError raised while composing config:', and nothing after the colon."""
     mine("study/wrong.yaml", "# @package _global_\ntotal_steps: many\n")

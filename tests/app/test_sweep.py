@@ -185,6 +185,43 @@ def test_a_sweep_can_be_extended(command):
     assert sorted(path.name for path in place.glob("0*")) == ["00_seed-0", "01_seed-1", "02_seed-2"]
 
 
+def test_a_job_that_was_lost_has_its_own_settings_when_the_sweep_is_extended(command):
+    """Bug: the job of the first value was trained with that of the second, which the command line named first."""
+    rates = "algo.learning_rate="
+    place = only_sweep(command(*JOBS, "seed=0", f"{rates}1e-9"))
+    shutil.rmtree(next(place.glob("00*")))
+    assert command(*JOBS, "seed=0", f"{rates}0.5,1e-9", "skip_done=true").code == 0
+    jobs = sweep.load(place).jobs
+    trained = [saved_config.load(place / job.folder / "config.yaml").algo.learning_rate for job in jobs]
+    assert trained == [job.config["algo"]["learning_rate"] for job in jobs] == [1e-9, 0.5]
+
+
+def test_a_file_of_settings_that_was_edited_makes_other_jobs(command, tmp_path, monkeypatch):
+    """Bug: with equal words the old jobs were tried in place of the new ones, for ever."""
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "conf" / "algo" / "edited.yaml"
+    file.parent.mkdir(parents=True)
+    words = ["--config-dir", "conf", *JOBS, "algo=edited", "hydra.sweep.dir=all", "skip_done=true"]
+    for rate in ("0.25", "0.5"):
+        file.write_text(f"defaults: [q_learning, _self_]\nlearning_rate: {rate}\n")
+        outcome = command(*words)
+        assert outcome.code == 0, outcome.err
+    jobs = sweep.load(tmp_path / "all").jobs
+    trained = [saved_config.load(tmp_path / "all" / job.folder / "config.yaml").algo.learning_rate for job in jobs]
+    assert trained == [0.25, 0.25, 0.5, 0.5]
+
+
+def test_files_of_the_users_in_the_folder_of_a_job_stay(command, tmp_path, monkeypatch):
+    """Bug: a job of `hydra.sweep.subdir=${seed}` overwrote the user's result.json."""
+    monkeypatch.chdir(tmp_path)
+    own = tmp_path / "all" / "1" / "result.json"
+    own.parent.mkdir(parents=True)
+    own.write_text("mine")
+    outcome = command(*JOBS, "hydra.sweep.dir=all", "hydra.sweep.subdir=${seed}")
+    assert outcome.code == 2 and f"has a file of yours: {own}; hydra.sweep.subdir; " in outcome.last_line, outcome.err
+    assert own.read_text() == "mine" and os.listdir("all") == ["1"]
+
+
 def test_code_that_changed_since_its_jobs_were_done_is_told(command, tmp_path, monkeypatch):
     """Bug: `skip_done` ranked the scores of a module that was edited since, without a word."""
     module = tmp_path / "scaled_lake.py"

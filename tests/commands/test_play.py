@@ -169,6 +169,18 @@ def test_without_ffmpeg_the_film_is_a_gif_and_says_how_to_get_mp4(made, command,
     assert "pip install 'rltrain[video]'" in outcome.err
 
 
+def test_without_ffmpeg_a_gif_that_was_not_named_stays(made, command, monkeypatch, tmp_path):
+    """Bug: `out=film.mp4` overwrote the user's film.gif."""
+    monkeypatch.setattr(screens, "ffmpeg", lambda: None)
+    gif = tmp_path / "film.gif"
+    gif.write_text("mine")
+    outcome = command("play", made("frozen_lake"), f"out={gif.with_suffix('.mp4')}")
+    assert outcome.code == 2 and "film.gif, which was not named; out; " in outcome.last_line, outcome.err
+    assert gif.read_text() == "mine"
+    assert command("play", made("frozen_lake"), f"out={gif}").code == 0, "the control"
+    assert gif.read_bytes().startswith(b"GIF")
+
+
 def test_play_leaves_the_run_as_it_was(made, command):
     folder = made("cartpole")
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.parent.name != "videos"}

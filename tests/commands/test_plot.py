@@ -179,12 +179,24 @@ def test_what_the_settings_of_a_run_do_not_tell_varies_in_the_plot_of_its_sweep(
         write_run(tmp_path / "sweep" / job.folder, {100: 1.0}, seed=job.number)
     write_run(tmp_path / "sweep" / "03_again-2", {100: 1.0}, seed=3)
     sweep.Sweep((tmp_path / "sweep").resolve(), jobs).save()
-    assert command("plot", "sweep").code == 0
+    plotted = command("plot", "sweep")
+    assert plotted.code == 0 and "begun again are left out (1, such as sweep/03)" in plotted.err, plotted.err
     told = {(row["env" if key == "env" else "group"], row["runs"]) for row in numbers(tmp_path / "curves.csv")}
     name = f"{key}=" if key in ("hparams", "env.kwargs") else ""
-    assert told == {(f"{name}{{a:1}}", "2"), (f"{name}{{a:2}}", "3")}
+    assert told == {(f"{name}{{a:1}}", "2"), (f"{name}{{a:2}}", "2")}
     assert command("plot", "sweep", f"by={key}", "out=by.png").code == 0
     assert {row["group"] for row in numbers(tmp_path / "by.csv")} == {f"{name}{{a:1}}", f"{name}{{a:2}}"}
+
+
+def test_an_attempt_that_was_given_up_is_no_run_of_the_curve(command, tmp_path):
+    """Bug: a job that was killed and begun again counted twice."""
+    for name, reward in (("00", 9.0), ("00_again-2", 9.0), ("00_again-3", 1.0), ("01", 3.0)):
+        write_run(tmp_path / "all" / name, {100: reward})
+    for words in (["all"], ["all/01", "all/00_again-3"]):
+        assert command("plot", *words).code == 0
+        assert [(row["center"], row["runs"]) for row in numbers(tmp_path / "curves.csv")] == [("2", "2")]
+    assert command("plot", "all/00").code == 0, "it can be seen by itself"
+    assert [row["center"] for row in numbers(tmp_path / "curves.csv")] == ["9"]
 
 
 @pytest.mark.parametrize("name", ["episodes.csv", "q_table.csv", "sweep.csv", "empty.csv", "pipe.csv"])

@@ -267,6 +267,18 @@ def test_a_file_of_the_users_called_latest_stays(tmp_path, capfd):
     assert {path.name for path in tmp_path.iterdir()} == {"latest", ".latest-backup", ".latest-7"}
 
 
+def test_a_link_of_the_users_called_latest_stays(command, tmp_path):
+    """Bug: a training replaced the user's own link by its own in silence, and `last` was no run."""
+    runs = tmp_path / "runs"
+    (runs / "release-42").mkdir(parents=True)
+    (runs / "latest").symlink_to("release-42")
+    first = command(*TABLE)
+    assert first.code == 0 and "latest: it is a link to something else than a run, so it stays" in first.err, first.err
+    assert os.readlink(runs / "latest") == "release-42"
+    done = command("eval", "last", "episodes=1")
+    assert done.code == 0 and "something else than a run; `last` is now the newest run" in done.err, done.err
+
+
 def test_a_lock_whose_file_an_environment_closed_is_let_go(tmp_path):
     """Bug: "a bug in rltrain" at the end of a finished run, as the environment had closed all files."""
     lock = run_folder.Lock(tmp_path)

@@ -1,10 +1,14 @@
 """`init_from=RUN`: a new run begins with the weights of another."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import yaml
 
+from rltrain.config.environments import RetroConfig
 from rltrain.run import checkpoint
+from rltrain.run.run import Run
 
 SHORT = ["env=cartpole", "progress=false", "eval_every_steps=0", "final_eval_episodes=1", "device=cpu"]
 QUICK = {
@@ -79,3 +83,14 @@ def test_actions_and_inputs_of_doom_in_another_order_are_told(command):
     assert "weights of init_from were trained" not in told[0].err
     assert "trained with HEALTH, AMMO2, not with AMMO2, HEALTH; env.game_variables" in told[1].err
     assert "trained with MOVE_LEFT, MOVE_RIGHT, nothing, not with nothing, MOVE_LEFT, MOVE_RIGHT; env.a" in told[1].err
+
+
+def test_actions_of_a_console_game_in_another_order_are_told(tmp_path, capfd):
+    """Bug: the weights pressed other buttons in silence."""
+    (tmp_path / "config.yaml").write_text("env: {family: retro, actions: [NOOP, LEFT]}\n")
+    for actions in (["NOOP", "LEFT"], ["LEFT", "NOOP"], []):
+        run = SimpleNamespace(config=SimpleNamespace(env=RetroConfig("airstriker", actions=actions)))
+        Run._tell_of_other_meaning(run, tmp_path / "checkpoints" / "step_1")
+    first, second = capfd.readouterr().err.splitlines()
+    assert "trained with NOOP, LEFT, not with LEFT, NOOP; env.actions; " in first
+    assert "trained with NOOP, LEFT, not with every combination of buttons; " in second

@@ -15,6 +15,7 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 
 from rltrain.config import saved as saved_config
 from rltrain.config.algorithms import ALGOS
+from rltrain.errors import EnvironmentFailure
 from rltrain.run import checkpoint
 from rltrain.run import folder as run_folder
 from rltrain.run.clock import Clock
@@ -341,6 +342,39 @@ def test_a_run_that_went_back_and_was_stopped_has_no_result_of_the_agent_before(
     again = command("resume", folder, "progress=false")
     assert again.code == 0 and "going back" not in again.err, again.err
     assert json.loads((folder / "result.json").read_text())["steps"] == 300
+
+
+@pytest.mark.parametrize("why", ["other", "broken", "stopped"])
+def test_a_resume_that_is_refused_leaves_a_done_run_as_it_was(why, run, command, monkeypatch):
+    """Bugs: `resume RUN/checkpoints/...` cuts the logs before it is refused; `rltrain runs` shows the run as failed; a
+    later `resume` trains to the total_steps of the one that was refused."""
+    folder = run("q_learning", "total_steps=300", "checkpoint_every_steps=100", "checkpoint_keep_every_steps=100")
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name not in (".lock", "error.log")]
+    before = {path: path.read_bytes() for path in files}
+    begin = Run.begin
+
+    def late(*args, **parts):
+        if why == "broken":
+            raise EnvironmentFailure("the licence server is down", "env", "wait")
+        if why == "stopped":
+            os.kill(os.getpid(), signal.SIGTERM)
+        return begin(*args, **parts)
+
+    code = {"other": 3, "broken": 4, "stopped": 143}[why]
+    for words in ([folder / "checkpoints" / "step_000000100"], [folder, "total_steps=600"]):
+        with monkeypatch.context() as patched:
+            patched.setattr(Run, "begin", late)
+            if why == "other":
+                patched.setattr(Run, "spaces_in_words", ["other", "spaces"])
+            outcome = command("resume", *words, "progress=false")
+        assert outcome.code == code, outcome.err
+        assert {path: path.read_bytes() for path in files} == before
+        assert not (folder / "config.resume-1.yaml").exists()
+    if why == "stopped":
+        assert f"resume with: rltrain resume {folder} total_steps=600 progress=false" in outcome.last_line
+    assert command("resume", folder, "total_steps=600", "progress=false").code == 0
+    steps = {line["step"] for line in lines(folder)}
+    assert once(folder) and set(range(3, 601, 3)) <= steps
 
 
 def test_a_loss_that_is_not_finite_does_not_end_as_done(command):
