@@ -219,10 +219,23 @@ def settings(composed: DictConfig, argv: list[str]) -> RunConfig:
     # `reproduce` gives the files of the earlier run, whose settings win over those of the files that are composed here.
     given = any(word.startswith("tuned_by=") for word in HydraConfig.get().overrides.task)
     config = dataclasses.replace(config, tuned_by=config.tuned_by if given else _tuned_files(argv))
+    config = dataclasses.replace(config, chosen=[*config.chosen, *_filled_in(composed, config)])
     config = dataclasses.replace(config, env=_renamed(config.env, argv))
     if config.init_from is not None:  # now: each job of a sweep becomes the last run, and may stand in another folder
         config.init_from = str(_first_checkpoint(config.init_from))
     return config
+
+
+def _filled_in(composed: DictConfig, config: RunConfig) -> list[str]:
+    """Return the keys that were null, and that their settings class has filled in from others, as of `env.protocol`."""
+    groups = {group: OmegaConf.to_container(composed[group]) for group in ("algo", "env", "network")}
+    return [
+        f"{group}.{key}"
+        for group, values in groups.items()
+        if isinstance(values, dict)
+        for key, value in values.items()
+        if value is None and getattr(getattr(config, group), str(key)) is not None
+    ]
 
 
 def _renamed(env: Any, argv: list[str]) -> Any:
