@@ -220,7 +220,7 @@ def settings(composed: DictConfig, argv: list[str]) -> RunConfig:
     given = any(word.startswith("tuned_by=") for word in HydraConfig.get().overrides.task)
     config = dataclasses.replace(config, tuned_by=config.tuned_by if given else _tuned_files(argv))
     config = dataclasses.replace(config, chosen=[*config.chosen, *_filled_in(composed, config)])
-    config = dataclasses.replace(config, env=_renamed(config.env, argv))
+    config = dataclasses.replace(config, env=_renamed(_without_instead(config.env, argv), argv))
     if config.init_from is not None:  # now: each job of a sweep becomes the last run, and may stand in another folder
         config.init_from = str(_first_checkpoint(config.init_from))
     return config
@@ -228,14 +228,32 @@ def settings(composed: DictConfig, argv: list[str]) -> RunConfig:
 
 def _filled_in(composed: DictConfig, config: RunConfig) -> list[str]:
     """Return the keys that were null, and that their settings class has filled in from others, as of `env.protocol`."""
-    groups = {group: OmegaConf.to_container(composed[group]) for group in ("algo", "env", "network")}
+    groups: dict[str, Any] = {key: OmegaConf.to_container(composed[key]) for key in ("algo", "env", "network")}
     return [
         f"{group}.{key}"
         for group, values in groups.items()
         if isinstance(values, dict)
         for key, value in values.items()
-        if value is None and getattr(getattr(config, group), str(key)) is not None
+        if value is None and getattr(getattr(config, group), key) is not None
     ]
+
+
+def _without_instead(env: Any, argv: list[str]) -> Any:
+    """Return the settings of an environment without a key that stands instead of one that was given.
+
+    `env.action_set=combinations` wins over the `actions` of tuned settings, as anything that is typed.
+    """
+    typed = {word.lstrip("+").partition("=")[0] for word in HydraConfig.get().overrides.task}
+    typed = {key.removeprefix("env.") for key in typed if key.startswith("env.")}
+    files = own_values("env", config_folders(argv), _chosen(argv, "hparams"))
+    own = set(files.get(str(HydraConfig.get().runtime.choices.get("env")), {}))
+    for key, others in getattr(env, "INSTEAD_OF", {}).items():
+        given = next((keys for keys in (typed, own) if keys & {key, *others}), set())
+        if getattr(env, key) is not None and given and key not in given:
+            word = next(other for other in others if other in given)
+            print(f"rltrain: env.{word} is given, so env.{key}, which is not, is left out", file=sys.stderr)
+            env = dataclasses.replace(env, **{key: None})
+    return env
 
 
 def _renamed(env: Any, argv: list[str]) -> Any:

@@ -5,7 +5,7 @@ import os
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from rltrain.config.validate import at_least, in_range, one_of
 from rltrain.errors import ConfigError, nearest
@@ -134,6 +134,10 @@ class AtariConfig(EnvironmentConfig):
 @dataclass
 class DoomConfig(EnvironmentConfig):
     """A single-player ViZDoom scenario."""
+
+    INSTEAD_OF: ClassVar[dict[str, tuple[str, ...]]] = {"actions": ("action_set", "noop"), "cfg": ("scenario",)}
+    """Keys that win over others, unless only one of these others is given on the command line or in a file of one's
+    own."""
 
     family: str = "doom"
     scenario: str = "basic"

@@ -584,6 +584,27 @@ def test_what_was_chosen_from_a_setting_follows_it_in_a_reproduced_run(compose, 
     assert set(pong.chosen) - set(again(own).chosen) == {"env.sticky_actions", "network"}
 
 
+def test_a_set_of_actions_that_is_given_wins_over_a_tuned_list_of_actions(compose, command, mine, tmp_path):
+    """Bug: `env.action_set=combinations` had no effect beside the `actions` of tuned settings, or of an earlier run."""
+    corridor = ["algo=ppo", "env=doom_deadly_corridor"]
+    tuned = compose(*corridor)
+    saved.save(tuned, tmp_path / "config.yaml")
+    own = "defaults: [doom_deadly_corridor, _self_]\nname: other_set\ntuned_as: doom_deadly_corridor\n"
+    mine("env/other_set.yaml", f"{own}action_set: combinations\n")
+    mine("env/own_list.yaml", f"{own}action_set: combinations\nactions: [[ATTACK], []]\n")
+    for words, found in (
+        ([*corridor, "env.actions=[[ATTACK],[]]", "env.noop=true"], [["ATTACK"], []]),
+        ([*corridor, "env.action_set=combinations"], None),
+        ([f"config={tmp_path}/config.yaml", "env.noop=true"], None),
+        (["--config-dir=conf", "algo=ppo", "env=other_set"], None),
+        (["--config-dir=conf", "algo=ppo", "env=own_list"], [["ATTACK"], []]),
+        (["--config-dir=conf", "algo=ppo", "env=own_list", "env.noop=true"], None),
+    ):
+        assert tuned.env.actions is not None and compose(*words).env.actions == found, words
+    told = "env.action_set is given, so env.actions, which is not, is left out"
+    assert told in command(*corridor, "env.action_set=combinations", "batch_size=7").err
+
+
 def test_whether_actions_are_scaled_and_the_device_follow_in_a_reproduced_run(compose, tmp_path):
     """Bug: the scale of the earlier run's actions, and the CPU of an algorithm that has no other device."""
     gymnasium.register("Reaching-v0", Reaching, max_episode_steps=9)
