@@ -367,7 +367,7 @@ def _refuse_additions(values: Any, argv: list[str]) -> None:
             raise ConfigError(what, group, fix)
     groups = ("algo", "env", "network", "runtime")
     for prefix, node in (("", values), *((f"{group}.", getattr(values, group)) for group in groups)):
-        for key in vars(node).keys() - {field.name for field in dataclasses.fields(node)}:
+        for key in vars(node).keys() - {field.name for field in dataclasses.fields(node)} - {"filled_in"}:
             raise ConfigError(f"unknown key '{prefix}{key}'", prefix + key, _nearest_key(prefix + key, argv))
 
 

@@ -121,9 +121,9 @@ class AtariConfig(EnvironmentConfig):
             raise ConfigError("no game given", "env.game", "add one, such as env.game=breakout")
         if self.protocol is not None:
             one_of("env.protocol", self.protocol, [name for name in PROTOCOLS if name])
-        for key, value in PROTOCOLS[self.protocol].items():
-            if getattr(self, key) is None:
-                setattr(self, key, value)
+        self.filled_in = [key for key in PROTOCOLS[self.protocol] if getattr(self, key) is None]  # no field
+        for key in self.filled_in:
+            setattr(self, key, PROTOCOLS[self.protocol][key])
         for key, minimum in (("frame_skip", 1), ("stack_num", 1), ("size", 1), ("noop_max", 0)):
             at_least(f"env.{key}", getattr(self, key), minimum)
         at_least("env.max_episode_frames", self.max_episode_frames, self.frame_skip)

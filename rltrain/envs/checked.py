@@ -40,7 +40,7 @@ def check_spaces(found: Any, family: str) -> tuple[gymnasium.Space, gymnasium.Sp
         raise _breach(family, f"the observation space is {frame}", wanted)
     counts_from_0 = not np.any(getattr(action, "start", 0))
     is_vector = isinstance(action, spaces.Box) and len(action.shape) == 1 and action.dtype == np.float32
-    is_choice = isinstance(action, spaces.Discrete | spaces.MultiDiscrete) and len(action.shape) <= 1
+    is_choice = isinstance(action, spaces.Discrete | spaces.MultiDiscrete) and len(action.shape or ()) <= 1
     if not is_vector and not (is_choice and counts_from_0):
         wanted = "a Discrete or a MultiDiscrete [A] that starts at 0, or a Box [A] of float32"
         raise _breach(family, f"the action space is {action}", wanted)
