@@ -4,6 +4,7 @@
 `rltrain plugins=[my_module] algo=... env=... network=...`.
 """
 
+import copy
 import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -52,6 +53,9 @@ def register_environment(settings: Any, text: str = "") -> None:
     with gymnasium. Raises ConfigError.
     """
     config_class(settings.family)
+    settings = copy.copy(settings)
+    for key in getattr(settings, "filled_in", ()):  # null again, so that they follow a typed env.protocol
+        setattr(settings, key, None)
     _add("env", settings.name, settings, text, taken=False)
 
 

@@ -219,7 +219,8 @@ def settings(composed: DictConfig, argv: list[str]) -> RunConfig:
     # `reproduce` gives the files of the earlier run, whose settings win over those of the files that are composed here.
     given = any(word.startswith("tuned_by=") for word in HydraConfig.get().overrides.task)
     config = dataclasses.replace(config, tuned_by=config.tuned_by if given else _tuned_files(argv))
-    config = dataclasses.replace(config, env=_renamed(config.env, argv))
+    config = dataclasses.replace(config, chosen=[*config.chosen, *_filled_in(composed, config)])
+    config = dataclasses.replace(config, env=_renamed(_without_instead(config.env, argv), argv))
     typed = {word.lstrip("+").partition("=")[0] for word in HydraConfig.get().overrides.task}
     for key in SHORTHANDS:  # else the run's key, in tuned settings of the user's own, would win over the typed one
         if f"algo.{key}" in typed and key not in typed:
@@ -227,6 +228,36 @@ def settings(composed: DictConfig, argv: list[str]) -> RunConfig:
     if config.init_from is not None:  # now: each job of a sweep becomes the last run, and may stand in another folder
         config.init_from = str(_first_checkpoint(config.init_from))
     return config
+
+
+def _filled_in(composed: DictConfig, config: RunConfig) -> list[str]:
+    """Return the keys that were null, and that their settings class has filled in from others, as of `env.protocol`."""
+    groups: dict[str, Any] = {key: OmegaConf.to_container(composed[key]) for key in ("algo", "env", "network")}
+    return [
+        f"{group}.{key}"
+        for group, values in groups.items()
+        if isinstance(values, dict)
+        for key, value in values.items()
+        if value is None and getattr(getattr(config, group), key) is not None
+    ]
+
+
+def _without_instead(env: Any, argv: list[str]) -> Any:
+    """Return the settings of an environment without a key that stands instead of one that was given.
+
+    `env.action_set=combinations` wins over the `actions` of tuned settings, as anything that is typed.
+    """
+    typed = {word.lstrip("+").partition("=")[0] for word in HydraConfig.get().overrides.task}
+    typed = {key.removeprefix("env.") for key in typed if key.startswith("env.")}
+    files = own_values("env", config_folders(argv), _chosen(argv, "hparams"))
+    own = set(files.get(str(HydraConfig.get().runtime.choices.get("env")), {}))
+    for key, others in getattr(env, "INSTEAD_OF", {}).items():
+        given = next((keys for keys in (typed, own) if keys & {key, *others}), set())
+        if getattr(env, key) is not None and given and key not in given:
+            word = next(other for other in others if other in given)
+            print(f"rltrain: env.{word} is given, so env.{key}, which is not, is left out", file=sys.stderr)
+            env = dataclasses.replace(env, **{key: None})
+    return env
 
 
 def _renamed(env: Any, argv: list[str]) -> Any:
@@ -340,7 +371,7 @@ def _refuse_additions(values: Any, argv: list[str]) -> None:
             raise ConfigError(what, group, fix)
     groups = ("algo", "env", "network", "runtime")
     for prefix, node in (("", values), *((f"{group}.", getattr(values, group)) for group in groups)):
-        for key in vars(node).keys() - {field.name for field in dataclasses.fields(node)}:
+        for key in vars(node).keys() - {field.name for field in dataclasses.fields(node)} - {"filled_in"}:
             raise ConfigError(f"unknown key '{prefix}{key}'", prefix + key, _nearest_key(prefix + key, argv))
 
 

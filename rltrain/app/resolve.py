@@ -24,6 +24,9 @@ from rltrain.system import process, ram
 SHORTHANDS = ("num_envs", "batch_size")
 """The run's keys that are short for the algorithm's keys of the same name, and win over them."""
 
+EVERY_STEPS = ("log_every_steps", "eval_every_steps", "checkpoint_every_steps")
+"""The run's keys that are null for a share of `total_steps`."""
+
 _FLOAT_BYTES = 4
 _USABLE = 0.9
 """Fraction of the free memory that a suggested size may fill; networks and emulators need the rest."""
@@ -53,8 +56,8 @@ def resolve(config: RunConfig) -> RunConfig:
             config = dataclasses.replace(config, device="cpu")
     frame_space, action_space = registry.spaces(config.env)
     settled = registry.settle(config.env, action_space)
-    if getattr(settled, "scale_actions", False) and not config.env.scale_actions:
-        chosen.append("env.scale_actions")
+    before = vars(config.env)
+    chosen += [f"env.{key}" for key, value in vars(settled).items() if value is not None and before.get(key) is None]
     config = dataclasses.replace(config, env=settled)
     if config.network.name == "auto":
         chosen.append("network")
@@ -63,6 +66,7 @@ def resolve(config: RunConfig) -> RunConfig:
     _check_fits(config, frame_space, action_space)
     check_environment(config)
     steps = config.total_steps
+    chosen += [key for key in EVERY_STEPS if getattr(config, key) is None]
     resolved = dataclasses.replace(
         config,
         algo=algo,

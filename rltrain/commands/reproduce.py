@@ -1,9 +1,11 @@
 """`rltrain reproduce RUN [key=value...]`, `rltrain config=FILE [key=value...]`: train with the settings of a file."""
 
+import copy
 import dataclasses
 import os
 import re
 import sys
+import typing
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from rltrain import plugins
 from rltrain.app import hydra_app
 from rltrain.app.hparams import SAVED
 from rltrain.app.overrides import written, written_under
-from rltrain.app.resolve import SHORTHANDS
+from rltrain.app.resolve import EVERY_STEPS, SHORTHANDS
 from rltrain.commands.arguments import note_repeated, refuse_imports
 from rltrain.config import plugin_modules
 from rltrain.config import saved as saved_config
@@ -95,14 +97,8 @@ def _train(path: Path, is_complete: bool, typed: list[str], command: list[str]) 
         what = f"'{tuned}' would change nothing: a run's own settings are complete, and win over tuned ones"
         raise ConfigError(what, "hparams", "leave it out; or start a run with it: rltrain algo=... env=... hparams=...")
     if is_complete:
-        settings = _of_a_run(path, typed)
-        own = next(word for word in settings if word.startswith("env="))
-        chosen = [word.replace("'", "").replace('"', "") for word in typed if word.startswith("env=")]
-        if chosen[-1:] == [own]:  # the environment that the run has anyway: with the run's settings
-            typed = [word for word in typed if not word.startswith("env=")]
-        elif chosen:
-            _tell_left_out(chosen[-1], own)
-        kept = [f"env={SAVED}" if word == own else word for word in _without_what_is_typed(settings, typed)]
+        settings, typed = _of_a_run(path, typed)
+        kept = _without_what_is_typed(settings, typed)
     else:
         kept = _without_what_is_typed(_of_the_user(hydra_app.file_values(path), path), typed)
     return hydra_app.run([*kept, *typed], command)
@@ -116,9 +112,11 @@ def _tell_of_extension(path: Path, typed: list[str]) -> None:
         print(printable(f"rltrain: {what}; a longer one from its start has another schedule"), file=sys.stderr)
 
 
-def _of_a_run(path: Path, typed: list[str]) -> list[str]:
-    """Return the settings of a run's config.yaml as Hydra's overrides. The settings of its environment become those of
-    the choice `saved`.
+def _of_a_run(path: Path, typed: list[str]) -> tuple[list[str], list[str]]:
+    """Return the settings of a run's config.yaml as Hydra's overrides, and the typed words.
+
+    The settings of the run's environment become those of the choice `saved`. If the command line names this
+    environment, that word is left out.
     """
     plugin_modules.load(plugin_modules.given(typed))
     given = dict(word.split("=", 1) for word in typed if "=" in word)
@@ -130,13 +128,25 @@ def _of_a_run(path: Path, typed: list[str]) -> list[str]:
         raise CheckpointError(what, str(path), "replace it in the file by its value")
     if "runtime" not in given:
         refuse_places(config.runtime, typed)
-    plugins.OPTIONS["env", SAVED] = plugins.Option(config.env, "the environment of an earlier run")
-    found = [f"algo={config.algo.name}", f"env={config.env.name}", f"network={config.network.name}"]
+    own = f"env={config.env.name}"
+    env = [word.replace("'", "").replace('"', "") for word in typed if word.startswith("env=")][-1:]
+    if env == [own]:
+        typed = [word for word in typed if not word.startswith("env=")]
+    elif env:
+        _tell_left_out(env[0], own)
+    again, still_chosen = _chosen_again(config, typed)
+    settings = copy.copy(config.env)  # no new one, which would fill in the open keys
+    for key in again:
+        if key.startswith("env."):
+            setattr(settings, key.removeprefix("env."), None)
+    plugins.OPTIONS["env", SAVED] = plugins.Option(settings, "the environment of an earlier run")
+    found = [f"algo={config.algo.name}", f"env={SAVED}", f"network={config.network.name}"]
     found += [f"runtime={config.runtime.name}"]
     for group in ("algo", "network", "runtime"):
-        found += [f"{group}.{key}={written(value)}" for key, value in dataclasses.asdict(getattr(config, group)).items()
-                  if key not in ("name", "like")]  # fmt: skip
-    not_taken = [*_GROUPS, *_NOT_TAKEN]
+        for key, value in dataclasses.asdict(getattr(config, group)).items():
+            if key not in ("name", "like"):
+                found.append(f"{group}.{key}={'null' if f'{group}.{key}' in again else written(value)}")
+    not_taken = [*_GROUPS, *_NOT_TAKEN, *again, "chosen"]
     if given.get("algo", config.algo.name) != config.algo.name:
         not_taken += SHORTHANDS  # they are the algorithm's own settings, under a second name
     if not _may_lie_in(Path(config.run_dir), path.parent):
@@ -145,7 +155,31 @@ def _of_a_run(path: Path, typed: list[str]) -> list[str]:
             what = f"the new run is not made in '{config.run_dir}', which only a file says"
             print(printable(f"rltrain: warning: {what}; run_dir; to have it there, give run_dir=..."), file=sys.stderr)
     taken = (field.name for field in dataclasses.fields(config) if field.name not in not_taken)
-    return found + [f"{key}={written(getattr(config, key))}" for key in taken]
+    found += [f"{key}={written(getattr(config, key))}" for key in taken]
+    return [*found, f"chosen={written(still_chosen)}"], typed
+
+
+def _chosen_again(config: RunConfig, typed: list[str]) -> tuple[list[str], list[str]]:
+    """Return the keys that rltrain had chosen and chooses again, and those whose chosen values the new run has.
+
+    A key follows what it was chosen from: `env.sticky_actions` any typed key of the environment, such as
+    `env.protocol`.
+    """
+    given = {word.lstrip("+~").partition("=")[0]: word.partition("=")[2] for word in typed}
+    other = [group for group in _GROUPS if given.get(group, getattr(config, group).name) != getattr(config, group).name]
+    again, kept = [], []
+    for key in config.chosen:
+        group, _, name = key.rpartition(".")
+        if key in given or group in other:
+            continue
+        settings = getattr(config, group) if group in _GROUPS else None
+        may_be_null = type(None) in typing.get_args(typing.get_type_hints(type(settings)).get(name))
+        is_open = may_be_null and any(word.startswith(f"{group}.") for word in given)
+        if is_open or key in EVERY_STEPS or (key == "device" and "algo" in other):
+            again.append(key)
+        elif group or not {"algo", "env", "network", "device"} & given.keys():
+            kept.append(key)
+    return again, kept
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -219,7 +253,6 @@ def _without_what_is_typed(settings: list[str], typed: list[str]) -> list[str]:
     if "env" in keys and "algo" not in keys:
         settings = ["tuned_by=null" if word.startswith("tuned_by=") else word for word in settings]
     chosen += ("tuned_by=",) if "algo" in keys else ()
-    chosen += ("chosen=",) if {"algo", "env", "network", "device"} & keys else ()
     # A typed mapping is merged with that of the file, as Hydra does with two typed ones.
     keys -= {key for key, value in choices.items() if value.startswith("{") and other.get(key, "").startswith("{")}
     return [word for word in settings if word.partition("=")[0] not in keys and not word.startswith(chosen or ("\0",))]

@@ -5,7 +5,7 @@ import os
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from rltrain.config.validate import at_least, in_range, one_of
 from rltrain.errors import ConfigError, nearest
@@ -121,9 +121,9 @@ class AtariConfig(EnvironmentConfig):
             raise ConfigError("no game given", "env.game", "add one, such as env.game=breakout")
         if self.protocol is not None:
             one_of("env.protocol", self.protocol, [name for name in PROTOCOLS if name])
-        for key, value in PROTOCOLS[self.protocol].items():
-            if getattr(self, key) is None:
-                setattr(self, key, value)
+        self.filled_in = [key for key in PROTOCOLS[self.protocol] if getattr(self, key) is None]  # no field
+        for key in self.filled_in:
+            setattr(self, key, PROTOCOLS[self.protocol][key])
         for key, minimum in (("frame_skip", 1), ("stack_num", 1), ("size", 1), ("noop_max", 0)):
             at_least(f"env.{key}", getattr(self, key), minimum)
         at_least("env.max_episode_frames", self.max_episode_frames, self.frame_skip)
@@ -134,6 +134,10 @@ class AtariConfig(EnvironmentConfig):
 @dataclass
 class DoomConfig(EnvironmentConfig):
     """A single-player ViZDoom scenario."""
+
+    INSTEAD_OF: ClassVar[dict[str, tuple[str, ...]]] = {"actions": ("action_set", "noop"), "cfg": ("scenario",)}
+    """Keys that win over others, unless only one of these others is given on the command line or in a file of one's
+    own."""
 
     family: str = "doom"
     scenario: str = "basic"

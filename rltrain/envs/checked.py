@@ -40,8 +40,9 @@ def check_spaces(found: Any, family: str) -> tuple[gymnasium.Space, gymnasium.Sp
         raise _breach(family, f"the observation space is {frame}", wanted)
     counts_from_0 = not np.any(getattr(action, "start", 0))
     is_vector = isinstance(action, spaces.Box) and len(action.shape) == 1 and action.dtype == np.float32
-    if not is_vector and not (isinstance(action, spaces.Discrete | spaces.MultiDiscrete) and counts_from_0):
-        wanted = "a Discrete or MultiDiscrete that starts at 0, or a Box [A] of float32"
+    is_choice = isinstance(action, spaces.Discrete | spaces.MultiDiscrete) and len(action.shape or ()) <= 1
+    if not is_vector and not (is_choice and counts_from_0):
+        wanted = "a Discrete or a MultiDiscrete [A] that starts at 0, or a Box [A] of float32"
         raise _breach(family, f"the action space is {action}", wanted)
     return frame, action
 
@@ -217,9 +218,10 @@ class CheckedViewer:
 
 
 def breach_of(family: str, function: str, answer: Any, kind: Any) -> PoolBreach:
-    """Return the error of a function of a family that returned another type than `kind`."""
+    """Return the error of a function of a family that returned something else than `kind`, a type or words."""
+    found = f"{answer!r:.100}" if isinstance(kind, str) else _shown(answer)
     wanted = getattr(kind, "__name__", str(kind))
-    return _breach(family, f"{function} returned {_shown(answer)}", f"{wanted}", function)
+    return _breach(family, f"{function} returned {found}", f"{wanted}", function)
 
 
 def _breach(family: str, what: str, wanted: str, part: str = "pool") -> PoolBreach:

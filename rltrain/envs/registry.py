@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import importlib
+import math
 import numbers
 import sys
 from collections.abc import Iterable
@@ -10,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 import gymnasium
+import numpy as np
 
 from rltrain.config import plugin_modules
 from rltrain.config.environments import config_class
@@ -63,12 +65,14 @@ def bounded(config: Any, steps: int = NO_END_STEPS) -> Any:
     what = _ask("missing_limit", config, kind=str | None, default=None)
     if what is None:
         return config
+    has_key = hasattr(config, "max_episode_steps")  # else `make_ending_pool` cuts the episodes
     if what not in _told:
         _told.add(what)
-        cut = f"evaluations, `play` and REINFORCE cut an episode that has not ended by itself after {steps:,} steps"
-        text = f"rltrain: {what}: {cut}; choose another limit with env.max_episode_steps"
+        limit = steps if has_key else NO_END_STEPS
+        cut = f"evaluations, `play` and REINFORCE cut an episode that has not ended by itself after {limit:,} steps"
+        text = f"rltrain: {what}: {cut}" + ("; choose another limit with env.max_episode_steps" if has_key else "")
         print(printable(text), file=sys.stderr)
-    return dataclasses.replace(config, max_episode_steps=steps)
+    return dataclasses.replace(config, max_episode_steps=steps) if has_key else config
 
 
 _told: set[str] = set()
@@ -104,6 +108,8 @@ def make_ending_pool(config: Any, num_envs: int, first_index: int = 0) -> Pool:
     if config.family in _OURS and not hasattr(_module(config), "known_limit"):
         return pool  # these families count the steps or frames themselves
     known = _ask("known_limit", config, kind=numbers.Real | None, default=getattr(config, "max_episode_steps", None))
+    if known is not None and not math.isfinite(known):
+        raise checked.breach_of(config.family, "known_limit", known, "a finite number of agent steps, or None")
     return EndingPool(pool, max(known or 0, NO_END_STEPS), config.name)
 
 
@@ -126,8 +132,14 @@ def action_names(config: Any) -> list[str]:
 
 def counted_from(config: Any) -> tuple[int, Any]:
     """Return the environment's first state and first action, or a list of actions. Algorithms count them from 0."""
-    first: tuple[int, Any] = _ask("counted_from", config, kind=tuple, default=(0, 0))
-    return first
+    first: tuple[Any, Any] = _ask("counted_from", config, kind=tuple, default=(0, 0))
+    if config.family in _OURS:
+        return first
+    actions = first[1] if len(first) == 2 and isinstance(first[1], list) else first[1:]
+    if len(first) != 2 or not all(isinstance(number, int | np.integer) for number in (first[0], *actions)):
+        wanted = "two whole numbers, the first state and the first action (or a list of first actions)"
+        raise checked.breach_of(config.family, "counted_from", first, wanted)
+    return int(first[0]), [int(number) for number in actions] if isinstance(first[1], list) else int(first[1])
 
 
 def _ask(function: str, config: Any, *given: Any, kind: Any, default: Any) -> Any:

@@ -62,7 +62,9 @@ def auto_fact(config: RunConfig, found: dict[str, str]) -> dict[str, str]:
 
     found: values of keys that the configuration still has as auto.
     """
-    values = {"network": config.network.name, "device": config.device, "env.scale_actions": "true"}
+    values = {"network": config.network.name, "device": config.device}
+    if getattr(config.env, "scale_actions", False):
+        values["env.scale_actions"] = "true"
     chosen = {key: values[key] for key in config.chosen if key in values} | found
     return {"auto": " ".join(f"{key}={value}" for key, value in chosen.items())} if chosen else {}
 

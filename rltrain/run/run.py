@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import gymnasium
 import numpy as np
@@ -43,7 +43,7 @@ from rltrain.run import checkpoint, checkpoint_files, own_code, panel
 from rltrain.run import folder as run_folder
 from rltrain.run.checkpoint import Stateful
 from rltrain.run.clock import Clock
-from rltrain.run.evaluation import Agent, Evaluations, Interrupted, play_episodes
+from rltrain.run.evaluation import Agent, CheckedActions, Evaluations, Interrupted, is_of_plugin, play_episodes
 from rltrain.run.logger import Logger, Progress, Silent
 from rltrain.run.logger import check as check_logs
 from rltrain.run.statistics import Statistics, progress_facts
@@ -165,6 +165,8 @@ class Run:
             # Constructors may read them. Each process has its own.
             global_random.seed(self.env_seed() + self.share.first)
             self._pool = make(env, self.share.count, self.share.first)
+            if is_of_plugin(self.config):
+                self._pool = cast(Pool, CheckedActions(self.config, self._pool))
             signals.keep_process()
         return self._pool
 

@@ -525,7 +525,8 @@ def test_a_run_is_reproduced_from_its_own_configuration(command):
         assert "the run was extended to total_steps=150 by `resume`, and this one trains total_steps=100" in told
     changed = command(f"config={folder / 'config.yaml'}", "seed=1", "total_steps=50")
     assert changed.code == 0, changed.err
-    assert plain((Path("my runs=1") / "latest").resolve()) == plain(folder) | {"seed": 1, "total_steps": 50}
+    new = {"seed": 1, "total_steps": 50, "checkpoint_every_steps": 10}
+    assert plain((Path("my runs=1") / "latest").resolve()) == plain(folder) | new
 
 
 def test_a_copy_of_a_runs_configuration_is_a_file_of_ones_own(command):
@@ -560,6 +561,74 @@ def test_a_reproduced_run_has_the_name_of_the_game_that_it_plays(compose, tmp_pa
     ):
         saved.save(compose("algo=ppo", *words), tmp_path / "config.yaml")
         assert compose(f"config={tmp_path}/config.yaml", typed).env.name == name
+
+
+def test_what_was_chosen_from_a_setting_follows_it_in_a_reproduced_run(compose, tmp_path):
+    """Bug: `reproduce RUN env.protocol=machado` played DQN's protocol, as the run's config.yaml has its five keys."""
+
+    def again(config, *words):
+        saved.save(config, tmp_path / "config.yaml")
+        return compose(f"config={tmp_path}/config.yaml", *words)
+
+    def rules(config):
+        env = config.env
+        return env.protocol, env.sticky_actions, env.noop_max, env.full_action_space, env.terminal_on_life_loss
+
+    pong = compose("algo=dqn", "env=pong", "env.noop_max=7", "total_steps=1000", "log_every_steps=3")
+    assert rules(pong) == rules(again(pong)) == (None, 0.0, 7, False, False)
+    machado = again(pong, "env=pong", "env.protocol=machado", "total_steps=200", "seed=1")
+    assert rules(machado) == ("machado", 0.25, 7, True, False)
+    assert (machado.log_every_steps, machado.eval_every_steps, machado.checkpoint_every_steps) == (3, 20, 40)
+    own = again(machado, "device=cpu", "env.sticky_actions=0.1")
+    assert rules(again(own, "env.protocol=dqn", "env.frame_skip=3")) == ("dqn", 0.1, 7, False, True)
+    assert set(pong.chosen) - set(again(own).chosen) == {"env.sticky_actions", "network"}
+
+
+def test_a_set_of_actions_that_is_given_wins_over_a_tuned_list_of_actions(compose, command, mine, tmp_path):
+    """Bug: `env.action_set=combinations` had no effect beside the `actions` of tuned settings, or of an earlier run."""
+    corridor = ["algo=ppo", "env=doom_deadly_corridor"]
+    tuned = compose(*corridor)
+    saved.save(tuned, tmp_path / "config.yaml")
+    own = "defaults: [doom_deadly_corridor, _self_]\nname: other_set\ntuned_as: doom_deadly_corridor\n"
+    mine("env/other_set.yaml", f"{own}action_set: combinations\n")
+    mine("env/own_list.yaml", f"{own}action_set: combinations\nactions: [[ATTACK], []]\n")
+    for words, found in (
+        ([*corridor, "env.actions=[[ATTACK],[]]", "env.noop=true"], [["ATTACK"], []]),
+        ([*corridor, "env.action_set=combinations"], None),
+        ([f"config={tmp_path}/config.yaml", "env.noop=true"], None),
+        (["--config-dir=conf", "algo=ppo", "env=other_set"], None),
+        (["--config-dir=conf", "algo=ppo", "env=own_list"], [["ATTACK"], []]),
+        (["--config-dir=conf", "algo=ppo", "env=own_list", "env.noop=true"], None),
+    ):
+        assert tuned.env.actions is not None and compose(*words).env.actions == found, words
+    told = "env.action_set is given, so env.actions, which is not, is left out"
+    assert told in command(*corridor, "env.action_set=combinations", "batch_size=7").err
+
+
+def test_whether_actions_are_scaled_and_the_device_follow_in_a_reproduced_run(compose, tmp_path):
+    """Bug: the scale of the earlier run's actions, and the CPU of an algorithm that has no other device."""
+    gymnasium.register("Reaching-v0", Reaching, max_episode_steps=9)
+    for high, other, scaled in ((2, 200, True), (200, 2, False)):
+        config = compose("algo=a3c", "env=gym", "env.id=Reaching-v0", f"env.kwargs.high={high}")
+        assert (config.env.scale_actions, config.device) == (not scaled, "cpu")
+        saved.save(config, tmp_path / "config.yaml")
+        again = compose(f"config={tmp_path}/config.yaml", f"env.kwargs.high={other}", "algo=ppo")
+        assert (again.env.scale_actions, again.device) == (scaled, "auto")
+
+
+class Reaching(gymnasium.Env):
+    """An environment of one continuous action."""
+
+    def __init__(self, high):
+        self.observation_space = gymnasium.spaces.Box(-1, 1, (2,))
+        self.action_space = gymnasium.spaces.Box(-high, high, (1,))
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.observation_space.sample() * 0, {}
+
+    def step(self, action):
+        return self.observation_space.sample() * 0, 1.0, False, False, {}
 
 
 def test_a_reproduced_run_with_another_algorithm_has_its_sizes(compose, command):

@@ -96,6 +96,20 @@ def test_the_commands_to_copy_at_the_end_name_the_plugins_again(folder):
     assert code == 0, err
 
 
+def test_a_registered_atari_game_follows_a_typed_protocol(tmp_path):
+    """Bug: the object of the plugin had the five keys of the default protocol, which won over the typed one."""
+    own = "from rltrain import plugins\nfrom rltrain.config.environments import AtariConfig\n"
+    own += "plugins.register_environment(AtariConfig('own_pong', game='pong', noop_max=30))\n"
+    (tmp_path / "own_pong_game.py").write_text(own)
+    words = ["plugins=[own_pong_game]", "algo=dqn", "env=own_pong", "total_steps=2", "progress=false", "device=cpu"]
+    words += ["eval_every_steps=0", "final_eval_episodes=1", "env.max_episode_frames=40"]
+    for typed, sticky, noop in (([], 0.0, 30), (["env.protocol=machado"], 0.25, 30)):
+        code, _, err = rltrain(tmp_path, *words, *typed, path=str(tmp_path))
+        assert code == 0, err
+        env = yaml.safe_load((tmp_path / "runs" / "latest" / "config.yaml").read_text())["env"]
+        assert (env["sticky_actions"], env["noop_max"]) == (sticky, noop)
+
+
 def test_a_saved_configuration_imports_nothing(folder):
     """Bug: a run folder from somebody else runs his code."""
     assert rltrain(folder, *TRAIN, "total_steps=80")[0] == 0
@@ -360,6 +374,19 @@ plugins.register_algorithm(Stray)
         ("(len(obs), np.int64)", "(len(obs))", 4, "returned an array of shape (1,) and dtype float64; plugins; "),
         ("w = np.zeros(3)", "w = {1, 2}", 4, "state_dict of its agent returned a set at 'w', which no checkpoint"),
         ("        run.after_step(1)", "        agent.w = len", 4, "returned a builtin_function_or_method at 'w'"),
+        (
+            "return np.zeros(len(obs), np.int64)",
+            "return np.full(len(obs), 3)",
+            4,
+            "policy of its agent returned the actions [3]",
+        ),
+        (
+            "envs.step(np.zeros(1, np.int64))",
+            "envs.step(np.full(1, -1))",
+            4,
+            "train gave its pool the actions [-1]; plugins; ",
+        ),
+        ("envs.step(np.zeros(1, np.int64))", "envs.step(np.zeros((1, 1), np.int64))", 4, "an array of shape (1, 1)"),
         ("def train(", "def learn(", 2, "the module 'own_parts' of algo=stray has no train; plugins; "),
         ("def make_agent(", "def make(", 2, "the module 'own_parts' of algo=stray has no make_agent; plugins; "),
     ],

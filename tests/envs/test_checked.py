@@ -262,6 +262,46 @@ def test_a_function_of_a_family_that_returns_another_type_is_code_4(play, monkey
         call()
 
 
+@pytest.mark.parametrize(
+    ("function", "answer", "call"),
+    [
+        ("counted_from", (0,), lambda: registry.counted_from(OwnConfig())),
+        ("counted_from", (0, 1, 2), lambda: registry.counted_from(OwnConfig())),
+        ("counted_from", (0, [0, "1"]), lambda: registry.counted_from(OwnConfig())),
+        ("known_limit", float("nan"), lambda: registry.make_ending_pool(OwnConfig(), B)),
+        ("known_limit", float("inf"), lambda: registry.make_ending_pool(OwnConfig(), B)),
+    ],
+)  # fmt: skip
+def test_a_function_of_a_family_that_returns_no_fitting_value_is_code_4(play, monkeypatch, function, answer, call):
+    """Bug: a ValueError as a bug of rltrain; an evaluation without an end."""
+    play()
+    monkeypatch.setattr(sys.modules[__name__], function, lambda *given: answer, raising=False)
+    with pytest.raises(PoolBreach, match=f"family 'own': {function} returned .*, but must be .* number"):
+        call()
+
+
+def test_the_first_state_and_action_of_a_family_may_be_numbers_of_numpy(play, monkeypatch):
+    play()
+    first = (np.int64(1), [np.int64(2), 0])
+    monkeypatch.setattr(sys.modules[__name__], "counted_from", lambda config: first, raising=False)
+    assert json.dumps(registry.counted_from(OwnConfig())) == "[1, [2, 0]]"
+
+
+def test_a_family_without_a_limit_needs_no_key_for_one(play, monkeypatch, capsys):
+    """Bug: a TypeError as a bug of rltrain, as the settings have no max_episode_steps."""
+    play()
+    monkeypatch.setattr(sys.modules[__name__], "missing_limit", lambda config: "own has no limit", raising=False)
+    assert registry.bounded(OwnConfig(), registry.TABLE_STEPS) == OwnConfig()
+    assert capsys.readouterr().err == "rltrain: own has no limit: episodes that must end are cut after 10,000 steps\n"
+
+
+def test_choices_on_a_board_are_refused(play):
+    """Bug: a TypeError as a bug of rltrain."""
+    board = gymnasium.spaces.MultiDiscrete(np.full((2, 2), 3))
+    with pytest.raises(PoolBreach, match=r"the action space is MultiDiscrete.* MultiDiscrete \[A\]"):
+        play(spaces=(OwnPool.frame_space, board))
+
+
 def test_a_family_without_a_module_or_without_functions_is_code_2(play, monkeypatch):
     """Bug: an AttributeError, as a bug of rltrain."""
     play()
