@@ -3,6 +3,7 @@
 import csv
 import io
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -29,9 +30,10 @@ def test_the_worked_example_can_be_followed_on_the_terminal(command):
     assert outcome.json("result.json")["final"]["mean_reward"] == 11
 
 
-def test_a_quiet_run_shows_nothing_but_keeps_the_table(command):
+def test_a_quiet_run_shows_its_score_alone_and_keeps_the_table(command):
     outcome = command("algo=sarsa", "env=maze", "progress=false")
-    assert (outcome.code, outcome.err) == (0, "")
+    score, folder = outcome.err.splitlines()
+    assert outcome.code == 0 and score.startswith("reached 11.00 ") and Path(folder).name == outcome.folder.name
     rows = list(csv.reader((outcome.folder / "q_table.csv").read_text().splitlines()))
     assert rows[0] == ["state", "left", "right", "up", "down"]
     assert [row[0] for row in rows[1:]] == [str(state) for state in range(12)]
