@@ -281,20 +281,27 @@ def spaces_of(path: Path) -> list[str] | None:
 
 def check_spaces(path: Path, spaces: list[str]) -> None:
     """Raise CheckpointError if a checkpoint's agent was trained with another observation or action space, in words."""
-    trained = spaces_of(path)
-    if trained is not None and trained != spaces:
-        then, now = (f"observations {obs} and actions {action}" for obs, action in (trained, spaces))
+    if differ := _other_spaces(path, spaces):
+        then, now = differ
         what = f"the environment has changed since the training: it had {then}, now it has {now}"
         raise CheckpointError(what, str(path), "use the environment that the run was trained with")
 
 
 def check_first_weights(path: Path, spaces: list[str]) -> None:
     """Raise CheckpointError if the checkpoint of `init_from` is of a run with another observation or action space."""
-    trained = spaces_of(path)
-    if trained is not None and trained != spaces:
-        then, now = (f"observations {obs} and actions {action}" for obs, action in (trained, spaces))
+    if differ := _other_spaces(path, spaces):
+        then, now = differ
         what = f"the run of init_from has another environment than this one: {then}, not {now}"
         raise CheckpointError(what, str(path), "give a run with the same spaces, or leave init_from out")
+
+
+def _other_spaces(path: Path, spaces: list[str]) -> tuple[str, str] | None:
+    """Return the spaces of a checkpoint's agent and ours in words, or None if they are the same or not known."""
+    trained = spaces_of(path)
+    if trained is None or trained == spaces:
+        return None
+    then, now = (f"observations {obs} and actions {action}" for obs, action in (trained, spaces))
+    return then, now
 
 
 def read(path: Path, without: str | None = None) -> dict[str, Any]:
