@@ -217,17 +217,21 @@ def settings(composed: DictConfig, argv: list[str]) -> RunConfig:
         what = "a name in a mapping is no text and no whole number"
         raise ConfigError(what, "env.kwargs", "use texts as names, or whole numbers for all")
     # `reproduce` gives the files of the earlier run, whose settings win over those of the files that are composed here.
-    given = any(word.startswith("tuned_by=") for word in HydraConfig.get().overrides.task)
-    config = dataclasses.replace(config, tuned_by=config.tuned_by if given else _tuned_files(argv))
+    typed = _typed_keys()
+    config = dataclasses.replace(config, tuned_by=config.tuned_by if "tuned_by" in typed else _tuned_files(argv))
     config = dataclasses.replace(config, chosen=[*config.chosen, *_filled_in(composed, config)])
     config = dataclasses.replace(config, env=_renamed(_without_instead(config.env, argv), argv))
-    typed = {word.lstrip("+").partition("=")[0] for word in HydraConfig.get().overrides.task}
     for key in SHORTHANDS:  # else the run's key, in tuned settings of the user's own, would win over the typed one
         if f"algo.{key}" in typed and key not in typed:
             config = dataclasses.replace(config, **{key: getattr(config.algo, key)})
     if config.init_from is not None:  # now: each job of a sweep becomes the last run, and may stand in another folder
         config.init_from = str(_first_checkpoint(config.init_from))
     return config
+
+
+def _typed_keys() -> set[str]:
+    """Return the keys of the settings on the command line of this job, such as `env.id`."""
+    return {word.lstrip("+").partition("=")[0] for word in HydraConfig.get().overrides.task}
 
 
 def _filled_in(composed: DictConfig, config: RunConfig) -> list[str]:
@@ -247,8 +251,7 @@ def _without_instead(env: Any, argv: list[str]) -> Any:
 
     `env.action_set=combinations` wins over the `actions` of tuned settings, as anything that is typed.
     """
-    typed = {word.lstrip("+").partition("=")[0] for word in HydraConfig.get().overrides.task}
-    typed = {key.removeprefix("env.") for key in typed if key.startswith("env.")}
+    typed = {key.removeprefix("env.") for key in _typed_keys() if key.startswith("env.")}
     files = own_values("env", config_folders(argv), _chosen(argv, "hparams"))
     own = set(files.get(str(HydraConfig.get().runtime.choices.get("env")), {}))
     for key, others in getattr(env, "INSTEAD_OF", {}).items():
@@ -265,7 +268,7 @@ def _renamed(env: Any, argv: list[str]) -> Any:
 
     env=cartpole env.id=Acrobot-v1 plays Acrobot: its runs must not stand among those of CartPole.
     """
-    given = {word.lstrip("+").partition("=")[0] for word in HydraConfig.get().overrides.task}
+    given = _typed_keys()
     keys = [key for key in ("id", "game", "scenario", "cfg") if f"env.{key}" in given]
     choice = str(HydraConfig.get().runtime.choices.get("env"))
     paths = (folder / "env" / f"{choice}.yaml" for folder in (CONFIGS, *config_folders(argv)))
