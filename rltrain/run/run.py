@@ -315,6 +315,7 @@ class Run:
                 raise CheckpointError(what, str(path), "give a run of the same algorithm")
             self._refuse_other_network(path)
             if self.writes:
+                own_code.tell_of_first_weights(self.config, path.parent.parent)
                 self._tell_of_other_meaning(path)
             taken = {key: saved[key] for key in weights}
             agent.load_state_dict(own | taken)
