@@ -33,7 +33,8 @@ def register_algorithm(settings_class: Any) -> None:
 
     `settings_class` is a dataclass derived from `AlgorithmConfig` in rltrain/config/algorithms.py, such as a
     `PPOConfig` with other defaults. The module that defines it must have `train(config, run)` and
-    `make_agent(config, frame_space, action_space, seed)`, as in rltrain/algos. If that module is named X_config, the
+    `make_agent(config, frame_space, action_space, seed)`, as in rltrain/algos. It may have `evaluate`, as in
+    rltrain/algos/parts/q_table.py, which the evaluations of a run then call. If the module is named X_config, the
     functions are in module X. Raises ConfigError.
     """
     if not issubclass(settings_class, AlgorithmConfig):

@@ -10,11 +10,15 @@ from rltrain.config.run import RunConfig
 from rltrain.envs import registry
 from rltrain.envs.spaces import in_words
 from rltrain.errors import fitting
-from rltrain.run import checkpoint
+from rltrain.run import checked, checkpoint
 from rltrain.run.evaluation import Agent
 
 PLUGIN_MODULES: dict[str, str] = {}
 """The modules of plugins, by the name of the algorithm."""
+
+_FUNCTIONS = {"train": "config, run", "make_agent": "config, frame_space, action_space, seed"}
+_OPTIONAL = {"evaluate": "config, agent, episodes, seed, greedy, stopping"}
+"""The functions of an algorithm's module, with their arguments."""
 
 
 def module_of(name: str) -> ModuleType:
@@ -25,7 +29,7 @@ def module_of(name: str) -> ModuleType:
     own = PLUGIN_MODULES.get(name)
     if own is None:
         return importlib.import_module(f"rltrain.algos.{base_name(name)}")
-    return plugin_modules.part(own, f"algo={name}", ("train", "make_agent"), "rltrain/algos/a2c.py")
+    return plugin_modules.part(own, f"algo={name}", _FUNCTIONS, "rltrain/algos/a2c.py", _OPTIONAL)
 
 
 def load_agent(config: RunConfig, path: Path) -> Agent:
@@ -42,6 +46,8 @@ def load_agent(config: RunConfig, path: Path) -> Agent:
     frame_space, action_space = registry.spaces(config.env)
     checkpoint.check_spaces(path, in_words(frame_space, action_space))
     agent: Agent = module_of(config.algo.name).make_agent(config, frame_space, action_space, config.seed)
+    checked.check_part(config, "agent", agent, "that make_agent returned")
     with fitting(path):
         agent.load_state_dict(state["agent"])
+    checked.check_restored(config, "agent", agent, state["agent"], whole=False)
     return agent

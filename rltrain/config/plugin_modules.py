@@ -8,11 +8,12 @@ import builtins
 import contextlib
 import importlib
 import importlib.util
+import inspect
 import os
 import re
 import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -55,10 +56,13 @@ def load(names: Iterable[str]) -> None:
         terminal.guard()  # in case it has replaced a stream
 
 
-def part(name: str, of: str, functions: Iterable[str], like: str) -> ModuleType:
+def part(
+    name: str, of: str, functions: Mapping[str, str], like: str, optional: Mapping[str, str] | None = None
+) -> ModuleType:
     """Return the module of what a plugin has registered. Raises ConfigError if there is none, or without functions.
 
-    of: what it is the module of, in words. like: the file of rltrain's own that shows how it is written.
+    of: what it is the module of, in words. functions: those that it must have, with their arguments. like: the file of
+    rltrain's own that shows how it is written. optional: functions that it may have.
     """
     fix = f"write {' and '.join(functions)} there, as in {like}"
     try:
@@ -70,7 +74,34 @@ def part(name: str, of: str, functions: Iterable[str], like: str) -> ModuleType:
     for function in functions:
         if not callable(getattr(module, function, None)):
             raise ConfigError(f"the module '{name}' of {of} has no {function}", "plugins", fix)
+    for function, arguments in {**functions, **(optional or {})}.items():
+        if hasattr(module, function) and not takes(module, function, arguments):
+            what = f"the module '{name}' of {of} has another {function} than {function}({arguments}), which is called"
+            raise ConfigError(what, "plugins", f"write it so{'' if function in functions else ', or rename it'}")
     return module
+
+
+def missing(owner: Any, methods: Mapping[str, str]) -> list[str]:
+    """Return which methods an object lacks or has with other arguments. methods: their arguments in words."""
+    found = [name for name in methods if callable(getattr(owner, name, None))]
+    others = [f"{name}({methods[name]})" for name in found if not takes(owner, name, methods[name])]
+    return [name for name in methods if name not in found] + others
+
+
+def takes(owner: Any, function: str, arguments: str) -> bool:
+    """Return True if a function of a module or an object can be called with so many arguments, in words `a, b`."""
+    found = getattr(owner, function)
+    if not callable(found):
+        return False
+    try:
+        signature = inspect.signature(found)
+    except (TypeError, ValueError):  # a function that does not tell
+        return True
+    try:
+        signature.bind(*filter(None, arguments.split(", ")))
+    except TypeError:
+        return False
+    return True
 
 
 def named(words: Iterable[str]) -> set[str]:

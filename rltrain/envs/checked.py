@@ -8,14 +8,18 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from rltrain.config import plugin_modules
 from rltrain.envs.patience import is_stopping
 from rltrain.envs.pool import Episode, Pool, TimeStep
 from rltrain.envs.viewer import Shown, Viewer
 from rltrain.errors import EnvironmentFailure
+from rltrain.system import restored
 
 _FLAGS = ("terminated", "truncated", "first")
-_METHODS = ("reset", "send", "recv", "step", "state_dict", "load_state_dict", "close")
-_VIEWER_METHODS = ("reset", "step", "restart", "action_name", "close")
+_METHODS = {"reset": "seed", "send": "action", "recv": "", "step": "action"}
+_METHODS |= {"state_dict": "", "load_state_dict": "state", "close": ""}
+_VIEWER_METHODS = {"reset": "seed", "step": "action", "restart": "", "action_name": "action", "close": ""}
+"""The methods of a pool and of a viewer, with their arguments."""
 
 
 class PoolBreach(EnvironmentFailure):
@@ -57,7 +61,7 @@ class CheckedPool:
     def __init__(self, pool: Pool, family: str, num_envs: int, stack_num: int | None = None) -> None:
         """stack_num: the frames of an observation in the settings of the family; None if these have none."""
         self._pool, self._family = pool, family
-        missing = [name for name in _METHODS if not callable(getattr(pool, name, None))]
+        missing = plugin_modules.missing(pool, _METHODS)
         missing += [name for name in ("num_envs", "stack_num", "num_restarts") if not hasattr(pool, name)]
         if missing:
             raise _breach(family, f"its pool has no {', '.join(missing)}", "what rltrain/envs/pool.py describes")
@@ -108,8 +112,11 @@ class CheckedPool:
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the state that `state_dict` returned."""
+        """Restore the state that `state_dict` returned. Raises PoolBreach if it is not there again."""
         self._pool.load_state_dict(state)
+        if key := restored.lost(self.state_dict() or {}, state):
+            wanted = "what load_state_dict was given"
+            raise _breach(self._family, f"after load_state_dict '{key}' of state_dict is another value", wanted)
 
     def close(self) -> None:
         """End all environments."""
@@ -175,7 +182,7 @@ class CheckedViewer:
 
     def __init__(self, viewer: Viewer, family: str) -> None:
         self._viewer, self._family = viewer, family
-        if missing := [name for name in _VIEWER_METHODS if not callable(getattr(viewer, name, None))]:
+        if missing := plugin_modules.missing(viewer, _VIEWER_METHODS):
             wanted = "what rltrain/envs/viewer.py describes"
             raise _breach(family, f"its viewer has no {', '.join(missing)}", wanted, "viewer")
         fps = getattr(viewer, "fps", None)

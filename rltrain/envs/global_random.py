@@ -1,9 +1,10 @@
-"""The global generators of NumPy, Python and torch, and the seeds of gymnasium's generators that nobody has seeded.
+"""The global generators of NumPy, Python, torch and numba, and the seeds of gymnasium's generators that have none.
 
 rltrain does not use them, but the user's environments may.
 """
 
 import contextlib
+import ctypes
 import random
 import sys
 from collections.abc import Iterator
@@ -28,10 +29,12 @@ seeding.np_random = _seeded_np_random
 
 
 def seed(number: int) -> None:
-    """Seed the generators: torch's, on the CPU, only where torch is imported."""
+    """Seed the generators: torch's, on the CPU, and numba's only where these are imported."""
     random.seed(number)
     np.random.seed(number & 0xFFFFFFFF)
     seed_fresh(number)
+    for place in _of_numba():
+        _numba().rnd_seed(place, number & 0xFFFFFFFF)
     if (generator := _of_torch()) is not None:
         generator.manual_seed(number)
 
@@ -73,6 +76,8 @@ class _States(NamedTuple):
     numpy: Any
     torch: Any
     """None if torch was not imported."""
+    numba: list[bytes]
+    """Empty if numba was not imported."""
     fresh: Any
 
 
@@ -83,6 +88,7 @@ def _states() -> _States:
         _numpy.get_bit_generator(),
         _numpy.get_state(legacy=False),
         None if generator is None else generator.get_state(),
+        [ctypes.string_at(place, ctypes.sizeof(_NumbaState)) for place in _of_numba()],
         _fresh.getstate(),
     )
 
@@ -95,8 +101,35 @@ def _restore(states: _States) -> None:
     _fresh.setstate(states.fresh)
     if states.torch is not None:
         _of_torch().set_state(states.torch)
+    for place, state in zip(_of_numba(), states.numba, strict=False):  # it may have been imported since then
+        ctypes.memmove(place, state, len(state))
 
 
 def _of_torch() -> Any:
     """Return torch's generator for the CPU; None if torch is not imported, because a table needs none."""
     return getattr(sys.modules.get("torch"), "default_generator", None)
+
+
+class _NumbaState(ctypes.Structure):
+    """A generator of numba's, as its _random.h declares it."""
+
+    _fields_ = (
+        ("index", ctypes.c_int),
+        ("mt", ctypes.c_uint * 624),
+        ("has_gauss", ctypes.c_int),
+        ("gauss", ctypes.c_double),
+        ("is_initialized", ctypes.c_int),
+    )
+
+
+def _numba() -> Any:
+    return sys.modules.get("numba._helperlib")
+
+
+def _of_numba() -> list[int]:
+    """Return where numba's two generators of this thread are, which compiled code uses: NumPy's and Python's.
+
+    Empty if numba is not imported. Its own functions for a state leave out the second number of a normal pair.
+    """
+    numba = _numba()
+    return [] if numba is None else [numba.rnd_get_np_state_ptr(), numba.rnd_get_py_state_ptr()]

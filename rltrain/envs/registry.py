@@ -37,6 +37,11 @@ time limit in agent steps that is declared, but that a wrapper of the environmen
 
 _OURS = frozenset(MODULES)
 
+_FUNCTIONS = {"spaces": "config", "make_pool": "config, num_envs"}
+_OPTIONAL = {"make_viewer": "config", "settle": "config, action_space", "action_names": "config"}
+_OPTIONAL |= dict.fromkeys(("counted_from", "missing_limit", "known_limit"), "config")
+"""The functions of the module of a plugin's family, with their arguments."""
+
 NO_END_STEPS = 10_000
 """The time limit of episodes that must end, in agent steps, if the environment has none."""
 TABLE_STEPS = 1_000
@@ -159,4 +164,4 @@ def _module(config: Any) -> ModuleType:
     if config.family in _OURS:
         return importlib.import_module(name)
     of = f"the environment family '{config.family}'"
-    return plugin_modules.part(name, of, ("spaces", "make_pool"), "rltrain/envs/gym/family.py")
+    return plugin_modules.part(name, of, _FUNCTIONS, "rltrain/envs/gym/family.py", _OPTIONAL)

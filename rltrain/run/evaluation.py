@@ -8,17 +8,17 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
-import gymnasium
 import numpy as np
 
 from rltrain.config.environments import EnvironmentConfig
 from rltrain.config.run import RunConfig
 from rltrain.envs import global_random, registry
 from rltrain.envs.frame_stack import FrameStack
-from rltrain.envs.pool import Pool, TimeStep
+from rltrain.envs.pool import Pool
 from rltrain.envs.spaces import check_made_for
 from rltrain.envs.stepper import check_finite, check_finite_obs
-from rltrain.errors import EnvironmentFailure, NonFiniteError
+from rltrain.errors import NonFiniteError
+from rltrain.run import checked
 from rltrain.system import signals
 
 
@@ -68,7 +68,7 @@ def policy_of(
     config: RunConfig, agent: Agent, pool: Pool, greedy: bool, generator: np.random.Generator
 ) -> Callable[[np.ndarray], np.ndarray]:
     """Return the function from observations to actions. It raises EnvironmentFailure for what no pool can step."""
-    refuse = _checks_of(config, pool, "the policy of its agent returned")
+    refuse = checked.action_check(config, pool, "the policy of its agent returned")
 
     def act(obs: np.ndarray) -> np.ndarray:
         action = agent.policy(obs, greedy, generator)
@@ -76,56 +76,6 @@ def policy_of(
         return action
 
     return act
-
-
-class CheckedActions:
-    """A pool that takes from an algorithm of a plugin only actions that exist. Some pools would play another one."""
-
-    def __init__(self, config: RunConfig, pool: Pool) -> None:
-        self._pool, self._refuse = pool, _checks_of(config, pool, "train gave its pool")
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._pool, name)
-
-    def send(self, action: np.ndarray) -> None:
-        """Start one step. Raises EnvironmentFailure."""
-        self._refuse(action)
-        self._pool.send(action)
-
-    def step(self, action: np.ndarray) -> TimeStep:
-        """Take one step. Raises EnvironmentFailure."""
-        self._refuse(action)
-        return self._pool.step(action)
-
-
-def is_of_plugin(config: RunConfig) -> bool:
-    """Return True if the algorithm is one of a plugin."""
-    return not type(config.algo).__module__.startswith("rltrain.")
-
-
-def _checks_of(config: RunConfig, pool: Pool, what: str) -> Callable[[Any], None]:
-    """Return the function that raises EnvironmentFailure for an action that no pool can step.
-
-    Whether an action exists is checked for an algorithm of a plugin alone. what: words before what was found.
-    """
-    shape = (pool.num_envs, *(pool.action_space.shape or ()))
-    kinds = "biuf" if isinstance(pool.action_space, gymnasium.spaces.Box) else "biu"
-    space: Any = pool.action_space
-    ends = getattr(space, "nvec", getattr(space, "n", None)) if is_of_plugin(config) else None
-
-    def refuse(action: Any) -> None:
-        is_array = isinstance(action, np.ndarray)
-        if not is_array or action.shape != shape or action.dtype.kind not in kinds:
-            found = f"an array of shape {action.shape} and dtype {action.dtype}" if is_array else type(action).__name__
-            dtype = "float32" if "f" in kinds else "int64"
-            fix = f"use an array of shape {shape} and dtype {dtype}"
-        elif ends is not None and ((action < 0) | (action >= ends)).any():
-            found, fix = f"the actions {action.tolist()!s:.60}", f"use actions of {space}, counted from 0"
-        else:
-            return
-        raise EnvironmentFailure(f"algorithm '{config.algo.name}': {what} {found}", "plugins", fix)
-
-    return refuse
 
 
 @global_random.preserved()
@@ -241,7 +191,8 @@ class Evaluations:
         step 0, never is.
         """
         config = self._config
-        evaluation = self._evaluate(config, agent, self.num_episodes(final), seed, config.eval_greedy, stopping)
+        found = self._evaluate(config, agent, self.num_episodes(final), seed, config.eval_greedy, stopping)
+        evaluation = checked.scores(config, found)
         for key in ("mean_reward", "std_reward"):
             if not math.isfinite(evaluation[key]):
                 what = f"the {key} of an evaluation is {evaluation[key]} at step {step:,}"

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from rltrain.config import plugin_modules
+from rltrain.config import plugin_modules, saved
 from rltrain.config.run import RunConfig
 from rltrain.errors import CheckpointError, ConfigError, printable
 from rltrain.run import folder as run_folder
@@ -80,15 +80,24 @@ def find(words: Iterable[str]) -> None:
             _tell_changes(names, folder)
 
 
-def tell_other_cfg(config: RunConfig, folder: Path) -> None:
+def tell_of_first_weights(config: RunConfig, folder: Path) -> None:
+    """Warn if this run has other code, or another content of its .cfg file, than the run of its `init_from`."""
+    with contextlib.suppress(OSError, CheckpointError):  # a run whose copy cannot be read
+        _tell_changes(sorted(run_folder.own_modules(config)), folder, "the run of init_from")
+    cfg = getattr(config.env, "cfg", None)
+    if cfg and saved.read(folder / "config.yaml")["env"].get("cfg") == cfg:  # another file may be meant as another task
+        tell_other_cfg(config, folder, "the run of init_from")
+
+
+def tell_other_cfg(config: RunConfig, folder: Path, run: str = "the run") -> None:
     """Warn if the .cfg file of a saved configuration is another than the run's copy: edited, or in another folder."""
     cfg, copied = getattr(config.env, "cfg", None), folder / COPY / _CFG
     with contextlib.suppress(OSError, CheckpointError):  # a run whose copy cannot be read
         if cfg and inside.is_file(folder / "meta.json") and inside.is_file(copied) and _differ(Path(cfg), copied):
-            _tell(Path(cfg), copied)
+            _tell(Path(cfg), copied, run)
 
 
-def _tell_changes(names: list[str], folder: Path) -> None:
+def _tell_changes(names: list[str], folder: Path, run: str = "the run") -> None:
     """Warn if a file of the modules, or one beside them, is another than the run's copy: edited, or in another folder.
 
     Raises CheckpointError, OSError.
@@ -106,12 +115,12 @@ def _tell_changes(names: list[str], folder: Path) -> None:
             changed.append((found[0], copied))
     if changed:
         (own, copied), more = changed[0], f" (and {len(changed) - 1} more)" if changed[1:] else ""
-        _tell(own, copied, more)
+        _tell(own, copied, run, more)
 
 
-def _tell(own: Path, copied: Path, more: str = "") -> None:
+def _tell(own: Path, copied: Path, run: str, more: str = "") -> None:
     kind = "code" if own.suffix == ".py" else "settings of the game"
-    text = f"rltrain: warning: the run began with other {kind}: {own} differs from {copied}, the run's copy{more}"
+    text = f"rltrain: warning: {run} began with other {kind}: {own} differs from {copied}, the run's copy{more}"
     print(printable(text), file=sys.stderr)
 
 

@@ -9,6 +9,7 @@ In a group of processes each process has a Run. All of them count the same; rank
 
 import dataclasses
 import functools
+import operator
 import os
 import shlex
 import signal
@@ -39,11 +40,11 @@ from rltrain.errors import (
     fitting,
     printable,
 )
-from rltrain.run import checkpoint, checkpoint_files, own_code, panel
+from rltrain.run import checked, checkpoint, own_code, panel
 from rltrain.run import folder as run_folder
 from rltrain.run.checkpoint import Stateful
 from rltrain.run.clock import Clock
-from rltrain.run.evaluation import Agent, CheckedActions, Evaluations, Interrupted, is_of_plugin, play_episodes
+from rltrain.run.evaluation import Agent, Evaluations, Interrupted, play_episodes
 from rltrain.run.logger import Logger, Progress, Silent
 from rltrain.run.logger import check as check_logs
 from rltrain.run.statistics import Statistics, progress_facts
@@ -83,6 +84,7 @@ class Run:
         the state does not fit.
         """
         self.config = config
+        self._is_of_plugin = checked.is_of_plugin(config)
         self.folder = folder
         self._in_sweep = varies is not None
         self.group: Group = group or Alone()
@@ -99,7 +101,7 @@ class Run:
         """Step of the complete checkpoint that the run resumed from or saved last."""
         with fitting(folder):
             saved = self._restored["run"] if self._restored else {}
-            self.statistics = Statistics(saved)
+            self.statistics = Statistics(config, saved)
             self._clock = Clock(self.step, saved)
             self._streams = Streams(config.seed, (self._restored or {}).get("generators", {}))
             self.evaluations = Evaluations(config, saved, evaluate or self._play_episodes)
@@ -165,8 +167,8 @@ class Run:
             # Constructors may read them. Each process has its own.
             global_random.seed(self.env_seed() + self.share.first)
             self._pool = make(env, self.share.count, self.share.first)
-            if is_of_plugin(self.config):
-                self._pool = cast(Pool, CheckedActions(self.config, self._pool))
+            if self._is_of_plugin:
+                self._pool = cast(Pool, checked.CheckedActions(self.config, self._pool))
             signals.keep_process()
         return self._pool
 
@@ -211,20 +213,21 @@ class Run:
         resumed run makes it now. Raises UnfitCheckpoint if the state does not fit the agent or its parts, Stopped, and
         EnvironmentFailure if a plugin's agent or part lacks a method or has a state that no checkpoint can hold.
         """
+        config = self.config
         for name, part in {"agent": agent, **parts}.items():
-            self._check_part(name, part)
+            checked.check_part(config, name, part)
         if self._restored is not None and self.group.is_alone:
             self.stop_if_unbegun()
         self._agent, self._parts = agent, parts
         signals.keep_process()
         if not self.group.is_alone and getattr(getattr(agent, "learner", None), "group", None) is not self.group:
-            what = f"{self.config.algo.name} does not join its learner to run.group"
+            what = f"{config.algo.name} does not join its learner to run.group"
             raise ConfigError(what, "runtime", "use runtime=local, or call `learner.join` as in rltrain/algos/a2c.py")
         if not self.group.is_alone:
             self._refuse_other_spaces()
         replay_bytes = getattr(parts.get("replay"), "nbytes", None)
         if replay_bytes is not None:
-            self.record({"memory/replay_mb": replay_bytes / 1e6})
+            self.statistics.record({"memory/replay_mb": replay_bytes / 1e6})
         if self._restored is None:
             if self.writes:
                 with self.logger.warned():
@@ -245,6 +248,7 @@ class Run:
         cannot = "cannot save their state" if not self._restored.get("environments") else ""
         with fitting(self.folder):
             agent.load_state_dict(self._restored["agent"])
+            loaded = {"agent": self._restored["agent"]}
             for name, part in parts.items():
                 # A part with an empty state is missing in the checkpoint, such as environments that cannot be saved.
                 state = self._restored.get(name, {})
@@ -252,10 +256,13 @@ class Run:
                     state = part_of(state, self.share.rows)
                 try:
                     part.load_state_dict(state)
+                    loaded[name] = state
                 except AnotherGame:
                     cannot = "are not those of the checkpoint, as their constructor draws numbers,"
             # After the parts, because making them may have drawn random numbers.
             self._streams.rewind(self._restored.get("generators", {}))
+        for name, state in loaded.items():
+            checked.check_restored(config, name, {"agent": agent, **parts}[name], state)
         message = f"resumed at step {self.step:,}"
         if self.config.runtime.name == "ray":
             message += ": the actors begin new episodes"
@@ -285,24 +292,6 @@ class Run:
             with disk_errors("the run folder", path):
                 inside.remove(path)
 
-    def _check_part(self, name: str, part: Any) -> None:
-        """Raise EnvironmentFailure if no checkpoint can save a part. rltrain's own parts are tested instead."""
-        if type(part).__module__.split(".")[0] == "rltrain":
-            return
-        methods = ("policy", "state_dict", "load_state_dict") if name == "agent" else ("state_dict", "load_state_dict")
-        if missing := [method for method in methods if not callable(getattr(part, method, None))]:
-            what = f"the {name} that it gives to run.begin ({type(part).__name__}) has no {', '.join(missing)}"
-            raise self._fault(what, "add what `Agent` of rltrain/run/evaluation.py describes")
-        self._check_state(name, part.state_dict())
-
-    def _check_state(self, name: str, state: Any) -> None:
-        if wrong := checkpoint_files.unsaveable(state):
-            what = f"state_dict of its {name} returned {wrong}, which no checkpoint can hold"
-            raise self._fault(what, "return nested dicts of tensors, arrays and JSON values")
-
-    def _fault(self, what: str, fix: str) -> EnvironmentFailure:
-        return EnvironmentFailure(f"algorithm '{self.config.algo.name}': {what}", "plugins", fix)
-
     def _refuse_other_spaces(self) -> None:
         """Raise EnvironmentFailure if the processes of a group have environments with different spaces."""
         for rank, found in enumerate(self.group.gather(self.spaces_in_words)):
@@ -326,8 +315,11 @@ class Run:
                 raise CheckpointError(what, str(path), "give a run of the same algorithm")
             self._refuse_other_network(path)
             if self.writes:
+                own_code.tell_of_first_weights(self.config, path.parent.parent)
                 self._tell_of_other_meaning(path)
-            agent.load_state_dict(own | {key: saved[key] for key in weights})
+            taken = {key: saved[key] for key in weights}
+            agent.load_state_dict(own | taken)
+        checked.check_restored(self.config, "agent", agent, taken)
         if self.writes:
             print(f"begins with the weights of {path}", file=sys.stderr)
 
@@ -401,9 +393,8 @@ class Run:
     def agent(self) -> Agent:
         """The agent that `begin` was called with. Raises EnvironmentFailure if a plugin has not called it."""
         if self._agent is None:
-            raise self._fault(
-                "train has not called run.begin", "call run.begin(agent, environments=...) before its loop"
-            )
+            what, fix = "train has not called run.begin", "call run.begin(agent, environments=...) before its loop"
+            raise checked.fault(self.config, what, fix)
         return self._agent
 
     @property
@@ -429,7 +420,7 @@ class Run:
             self.step += self.share.total
             self._episodes += [(self.step, episode) for episode in episodes]
             return
-        self.step += num_steps
+        self.step += num_steps if type(num_steps) is int else operator.index(num_steps)  # one of NumPy's is no JSON
         if episodes:
             self.statistics.add(episodes)
             self.logger.episodes(self.step, episodes)
@@ -439,6 +430,8 @@ class Run:
 
         Tensors are read, and a function such as `Learner.metrics` is called, only when the line is due.
         """
+        if self._is_of_plugin and not callable(metrics):
+            checked.check_tags(self.config, metrics)
         self.statistics.record(metrics)
 
     def after_step(self, num_steps: int) -> None:
@@ -575,7 +568,7 @@ class Run:
             )
         except (TypeError, ValueError):
             for name, part in state.items():
-                self._check_state(name, part)
+                checked.check_state(self.config, name, part)
             raise
 
     def conclude(self) -> None:

@@ -7,16 +7,19 @@ from typing import Any
 
 import numpy as np
 
+from rltrain.config.run import RunConfig
 from rltrain.envs.pool import Episode
-from rltrain.errors import EnvironmentFailure, NonFiniteError
+from rltrain.errors import NonFiniteError
+from rltrain.run import checked
 from rltrain.system.ram import rss_mb
 
 
 class Statistics:
     """Statistics of a run, over all processes of the run."""
 
-    def __init__(self, saved: dict[str, Any]) -> None:
+    def __init__(self, config: RunConfig, saved: dict[str, Any]) -> None:
         """saved: the statistics of earlier processes, from a checkpoint."""
+        self._config = config
         self.num_episodes = int(saved.get("num_episodes", 0))
         """Finished episodes so far."""
         self.recent = deque([(float(reward), int(length)) for reward, length in saved.get("recent", [])], 100)
@@ -35,19 +38,17 @@ class Statistics:
     def _read(self) -> dict[str, float]:
         """Return the latest value of each tag.
 
-        Raises NonFiniteError, which on a GPU is detected only here, and EnvironmentFailure for the tag `step`.
+        Raises NonFiniteError, which on a GPU is detected only here, and EnvironmentFailure for metrics of a plugin's
+        algorithm that are no numbers or have rltrain's own names.
         """
         if self._pending is not None:
-            self.latest.update(self._pending())
-        if "step" in self.latest:
-            what = "the algorithm records a metric 'step', which in metrics.jsonl is the name of the agent steps"
-            raise EnvironmentFailure(what, "plugins", "give it another name, such as train/step")
-        return {tag: float(value) for tag, value in self.latest.items()}
+            self.latest.update(checked.called(self._config, self._pending))
+        return checked.numbers_of(self._config, self.latest)
 
     def add(self, episodes: list[Episode]) -> None:
         """Count finished episodes."""
         self.num_episodes += len(episodes)
-        self.recent.extend((episode.reward, episode.length_steps) for episode in episodes)
+        self.recent.extend((float(episode.reward), int(episode.length_steps)) for episode in episodes)
 
     def mark(self) -> Callable[[], None]:
         """Return a function that resets the counts to their current state."""

@@ -17,6 +17,7 @@ from hydra.core.global_hydra import GlobalHydra
 from small_runs import small
 
 from rltrain import cli
+from rltrain.run.checked import OWN_TAGS
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TRAIN = ["plugins=[own_parts]", "algo=patient_a2c", "env=corridor", "network=two_relus", "device=cpu"]
@@ -388,6 +389,26 @@ plugins.register_algorithm(Stray)
         ),
         ("envs.step(np.zeros(1, np.int64))", "envs.step(np.zeros((1, 1), np.int64))", 4, "an array of shape (1, 1)"),
         ("def train(", "def learn(", 2, "the module 'own_parts' of algo=stray has no train; plugins; "),
+        (
+            "        run.after_step(1)",
+            "        run.after_step(1)\n    run.record({'train/a': {}})",
+            4,
+            "is a dict, which is",
+        ),
+        (
+            "        run.after_step(1)",
+            "        run.record({'eval/mean_reward': 9.0})",
+            4,
+            "a metric 'eval/mean_reward', ",
+        ),
+        ("def train(", "def evaluate(agent):\n    pass\ndef train(", 2, "has another evaluate than evaluate(config, "),
+        ("def train(", "def evaluate(*given):\n    return 1.0\ndef train(", 4, "evaluate returned a float; plugins; "),
+        (
+            "def train(config, run)",
+            "def train(config)",
+            2,
+            "has another train than train(config, run), which is called",
+        ),
         ("def make_agent(", "def make(", 2, "the module 'own_parts' of algo=stray has no make_agent; plugins; "),
     ],
 )
@@ -399,6 +420,28 @@ def test_an_algorithm_of_ones_own_that_does_not_keep_to_the_protocol_is_named(ri
     args += ["device=cpu", "progress=false", "eval_every_steps=0", "final_eval_episodes=1"]
     found, _, err = rltrain(folder, *args)
     assert found == code and said in err.splitlines()[-1] and "stray" in err.splitlines()[-1], err
+
+
+def test_an_agent_that_forgets_what_it_loads_is_named(folder):
+    """Bug: `eval` scored the untrained agent, `resume` went on from it and said that it was exact."""
+    changes = "        agent.w = np.ones(3)\n        run.advance(np.int64(1), [])\n        run.after_step(2)"
+    source = STRAY.replace("        run.after_step(1)", changes)
+    (folder / "own_parts.py").write_text(source)
+    args = ["algo=stray", "env=mountain_car", "total_steps=50", "eval_every_steps=20", "eval_episodes=1"]
+    args += ["device=cpu", "progress=false", "final_eval_episodes=1", "algo.replay_capacity=100"]
+    code, _, err = rltrain(folder, "plugins=[own_parts]", *args)
+    assert code == 0, err
+    lines = [json.loads(line) for line in (folder / "runs" / "latest" / "metrics.jsonl").read_text().splitlines()]
+    assert {tag for line in lines for tag in line} <= OWN_TAGS, "a name of rltrain's own that plugins can take"
+    for command in (["eval", "last", "episodes=1"], ["resume", "last", "total_steps=60"]):
+        code, _, err = rltrain(folder, *command, "plugins=[own_parts]")
+        assert code == 4 and "'stray': load_state_dict of its agent has not restored 'w'" in err.splitlines()[-1], err
+    (folder / "own_parts.py").write_text(source.replace("    pass\n", "    self.w = state['w']\n"))
+    code, _, err = rltrain(folder, "resume", "last", "total_steps=60", "plugins=[own_parts]")
+    assert code == 0, err
+    (folder / "own_parts.py").write_text(source.replace("return StrayAgent()", "StrayAgent()"))
+    code, _, err = rltrain(folder, "eval", "last", "episodes=1", "plugins=[own_parts]")
+    assert code == 4 and "the agent that make_agent returned (NoneType) has no policy, " in err.splitlines()[-1], err
 
 
 def test_the_module_of_an_algorithm_that_does_not_exist_is_named(folder):

@@ -152,6 +152,7 @@ def test_a_step_that_breaks_it_is_code_4(play, field, value, words):
         ({"pool": {"state_dict": lambda: {"x": np.array([None])}}}, "dtype object"),
         ({"pool": {"state_dict": lambda: [1]}}, "state_dict returned a list"),
         ({"pool": {"recv": None}}, "its pool has no recv"),
+        ({"pool": {"step": lambda: None}}, r"its pool has no step\(action\)"),
         ({"obs": np.zeros(B, np.float32)}, "obs of reset is an array"),
         ({"change": lambda step: None}, "a step returned a NoneType"),
     ],
@@ -301,6 +302,23 @@ def test_choices_on_a_board_are_refused(play):
     board = gymnasium.spaces.MultiDiscrete(np.full((2, 2), 3))
     with pytest.raises(PoolBreach, match=r"the action space is MultiDiscrete.* MultiDiscrete \[A\]"):
         play(spaces=(OwnPool.frame_space, board))
+
+
+def test_a_pool_that_does_not_restore_its_state_is_named(play):
+    """Bug: a resumed run went on in other episodes and called them exact."""
+    play(pool={"state_dict": lambda: {"t": 1}, "load_state_dict": lambda state: None})
+    pool = registry.make_pool(OwnConfig(), B)
+    pool.load_state_dict({"t": 1})
+    with pytest.raises(PoolBreach, match="after load_state_dict 't' of state_dict is another value, but must be what"):
+        pool.load_state_dict({"t": 2})
+
+
+def test_a_function_of_a_family_with_other_arguments_is_code_2(play, monkeypatch):
+    """Bug: a TypeError as a bug of rltrain, as no line of the family's own had run."""
+    play()
+    monkeypatch.setattr(sys.modules[__name__], "action_names", lambda: ["wait"], raising=False)
+    with pytest.raises(ConfigError, match=r"has another action_names than action_names\(config\), which is called; "):
+        registry.action_names(OwnConfig())
 
 
 def test_a_family_without_a_module_or_without_functions_is_code_2(play, monkeypatch):

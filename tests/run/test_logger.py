@@ -11,9 +11,7 @@ from small_runs import small
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.plugins.hparams import metadata
 
-from rltrain.errors import EnvironmentFailure
 from rltrain.run import logger
-from rltrain.run.statistics import Statistics
 
 
 class Times:
@@ -156,13 +154,3 @@ def test_a_choice_that_is_no_setting_is_told_in_the_hparams_tab(tmp_path):
     )
     own = metadata.parse_session_start_info_plugin_data(content).hparams
     assert (own["algo"].string_value, own["hparams"].string_value, own["seed"].number_value) == ("slow", "low", 3)
-
-
-def test_no_metric_takes_the_name_of_the_steps():
-    """Bug: a metric `step` of a plugin's algorithm replaced the agent steps of every line of metrics.jsonl."""
-    statistics = Statistics({})
-    statistics.record({"train/step": 1.0})
-    assert statistics.tags(8, "cpu")["train/step"] == 1.0
-    statistics.record({"step": 1.0})
-    with pytest.raises(EnvironmentFailure, match="metric 'step'"):
-        statistics.tags(8, "cpu")

@@ -71,6 +71,27 @@ def test_further_files_are_counted(run, tmp_path, capsys):
     assert capsys.readouterr().err.endswith("the run's copy (and 3 more)\n")
 
 
+def test_other_code_than_that_of_the_first_weights_is_told(run, tmp_path, capsys):
+    """Bug: the weights of a network with relu in one with tanh, after an edit of the plugin, without a word."""
+    cfg, what = tmp_path / "mine.cfg", "rltrain: warning: the run of init_from began with other"
+    sys.path.append(str(tmp_path))
+    cfg.write_text("available_buttons = { A B }")
+    shutil.copyfile(cfg, run / "code" / "game.cfg")
+    (run / "config.yaml").write_text(f"env: {{cfg: {cfg}}}\n")
+    config = SimpleNamespace(plugins=["parts_of_mine"], env=SimpleNamespace(cfg=str(cfg)))
+    own_code.tell_of_first_weights(config, run)
+    assert capsys.readouterr().err == ""
+    write(tmp_path, {"parts_of_mine/net.py": "N = 3"})
+    cfg.write_text("available_buttons = { B A }")
+    own_code.tell_of_first_weights(config, run)
+    code, game = capsys.readouterr().err.splitlines()
+    assert code.startswith(f"{what} code: ") and "net.py differs" in code
+    assert game.startswith(f"{what} settings of the game: {cfg} differs")
+    config.env.cfg = str(tmp_path / "another.cfg")
+    own_code.tell_of_first_weights(config, run)
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
 @pytest.mark.parametrize("kind", ["link", "pipe", "missing", "of no run"])
 def test_a_copy_that_cannot_be_compared_stops_no_command(kind, run, tmp_path, capsys):
     """Bugs: a pipe in the copy is waited for; a user's own folder `code` beside a file of settings is a run's copy."""

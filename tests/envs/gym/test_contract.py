@@ -339,11 +339,11 @@ def test_constructors_draw_the_same_with_workers_and_without():
     assert len(set(worlds(4))) == 4
 
 
-@pytest.mark.parametrize("kind", ["float", "torch"])
+@pytest.mark.parametrize("kind", ["float", "torch", "numba"])
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_seed_reaches_the_global_generators_and_the_spaces(workers, kind):
-    """Bug: seed=7 twice gives other episodes, as the environment draws from `random`, in its constructor too, or from
-    torch."""
+    """Bug: seed=7 twice gives other episodes, as the environment draws from `random`, in its constructor too, from
+    torch, or in code that numba has compiled."""
 
     def rewards(seed):
         global_random.seed(seed)  # as a run does before it makes its environments
@@ -377,7 +377,7 @@ def test_a_seed_reaches_what_gymnasium_would_seed_itself(by):
         assert drawn(3, workers=2) == first
 
 
-@pytest.mark.parametrize("kind", ["float", "torch"])
+@pytest.mark.parametrize("kind", ["float", "torch", "numba"])
 def test_an_evaluation_leaves_the_global_generators_as_they_were(kind):
     """Bug: training goes on with other numbers after an evaluation, so a run depends on how often it is evaluated."""
     states = []
@@ -389,6 +389,8 @@ def test_an_evaluation_leaves_the_global_generators_as_they_were(kind):
     def state():
         if kind == "torch":
             return torch.get_rng_state().numpy().tobytes()
+        if kind == "numba":  # also the second number of a normal pair
+            return tuple(global_random._states().numba)
         return random.getstate(), np.random.get_state()[2]
 
     config = RunConfig(algo=A2CConfig(), env=GymConfig("x", id="wayward:Sloppy-v0", kwargs={"kind": kind}))

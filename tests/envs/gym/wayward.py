@@ -223,7 +223,7 @@ class Wayward(gymnasium.Env):
 
 class Sloppy(gymnasium.Env):
     """Right by value, not by type: everything that gymnasium allows and that is harmless. Reads the global generators
-    (of the kind torch, torch's alone) and the generator of its space."""
+    (of the kinds torch and numba, theirs alone) and the generator of its space."""
 
     def __init__(self, kind: str = "float") -> None:
         box = spaces.Box(-100, 100, (2,), np.float32)
@@ -234,7 +234,11 @@ class Sloppy(gymnasium.Env):
         if kind == "torch":
             import torch
 
-            self.torch = torch
+            self.draw = lambda: float(torch.rand(1))
+        if kind == "numba":
+            import numba
+
+            self.draw = numba.njit(lambda: np.random.standard_normal() + random.random())
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
@@ -244,8 +248,8 @@ class Sloppy(gymnasium.Env):
     def step(self, action):
         self.t += 1
         drawn = self.world + random.random() + np.random.random() + float(self.action_space.sample())
-        if self.kind == "torch":
-            drawn = float(self.torch.rand(1))
+        if self.kind in ("torch", "numba"):
+            drawn = self.draw()
         rewards = [1, np.float32(drawn), np.array(2.0), np.bool_(True)]
         ended = np.array(self.t == 8) if self.t % 2 else np.bool_(self.t == 8)
         return self._obs(), rewards[self.t % 4], ended, int(self.t == 9), {}

@@ -1,0 +1,53 @@
+"""Whether a state that was loaded is there again."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+
+def lost(own: Mapping[str, Any], loaded: Mapping[str, Any], whole: bool = True) -> str:
+    """Return the name of the first value of a loaded state that `own`, the state after the load, has not; else "".
+
+    Both are nested dicts of tensors, arrays and JSON values. Numbers are compared by value, not by dtype.
+    whole: a name that `own` lacks counts, too.
+    """
+    for key, value in loaded.items():
+        if key not in own:
+            if whole:
+                return key
+        elif key == "param_groups":  # an optimizer's settings are those of the configuration and of the device
+            continue
+        elif isinstance(value, dict) and isinstance(own[key], dict):
+            if below := lost(own[key], value, whole):
+                return f"{key}/{below}"
+        elif not _is_same(own[key], value):
+            return key
+    return ""
+
+
+def _is_same(own: Any, loaded: Any) -> bool:
+    own, loaded = _plain(own), _plain(loaded)
+    if not (isinstance(own, np.ndarray) or isinstance(loaded, np.ndarray)):
+        text, loaded_text = _as_json(own), _as_json(loaded)
+        if text is None or loaded_text is None:  # a piece of a replay buffer, which is rltrain's own; a dict
+            return text is None
+        return text == loaded_text or bool(json.loads(text) == json.loads(loaded_text))
+    own, loaded = np.asarray(own), np.asarray(loaded)
+    return own.shape == loaded.shape and bool(((own == loaded) | ((own != own) & (loaded != loaded))).all())
+
+
+def _as_json(value: Any) -> str | None:
+    try:
+        return json.dumps(value)
+    except TypeError:
+        return None
+
+
+def _plain(value: Any) -> Any:
+    """Return a tensor as an array, and everything else as it is."""
+    if not hasattr(value, "untyped_storage"):
+        return value
+    value = value.detach().cpu()
+    return (value.double() if value.is_floating_point() else value).numpy()  # NumPy has no bfloat16
