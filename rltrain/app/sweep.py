@@ -32,12 +32,14 @@ from rltrain.config.runtime import RayLauncherConfig
 from rltrain.errors import (
     CheckpointError,
     ConfigError,
+    DiskError,
     FolderInUse,
     Halt,
     RltrainError,
     Stopped,
     causes,
     disk_errors,
+    of_a_file,
     printable,
 )
 from rltrain.math.statistics import bootstrap_interval, mean
@@ -139,7 +141,7 @@ class Sweep:
     def new_place(self, job: Job) -> Path:
         """Return a folder for a new attempt. It holds no run yet, so nothing is overwritten."""
         place, number = self.folder / job.folder, 1
-        while (place / "config.yaml").exists():
+        while os.path.exists(place / "config.yaml"):  # unlike Path.exists, it takes hidden ones
             number += 1
             place = self._again(job, number)
         return place
@@ -215,7 +217,7 @@ class Sweep:
         status = _read(place / "status.json")
         if status.get("state") == "failed":
             return "failed", str(status.get("reason") or "it ended without giving a reason")
-        if not (place / "config.yaml").exists():
+        if not os.path.exists(place / "config.yaml"):
             return "not begun", ""
         if status.get("state") == "stopped" or interrupted:
             return "stopped", ""
@@ -242,11 +244,11 @@ def load(folder: Path) -> Sweep:
         values = inside.read_json(path)
         jobs = [Job(**{field.name: values_of[field.name] for field in dataclasses.fields(Job)})
                 for values_of in values["jobs"]]  # fmt: skip
-        sweep = Sweep(folder.resolve(), jobs, int(values["at_once"]))
+        sweep = Sweep(_real(folder), jobs, int(values["at_once"]))
         sound = all(_is_sound(job, sweep.folder) for job in jobs) and sweep.at_once >= 0
         for job in jobs:
             dataclasses.asdict(job)  # which an extended sweep saves; too deep nesting is a RecursionError
-        places = {(sweep.folder / job.folder).resolve() for job in jobs}
+        places = {_real(sweep.folder / job.folder) for job in jobs}
         inside_another = any(parent in places for place in places for parent in place.parents)
         sound = sound and len(places) == len(jobs) == len({job.number for job in jobs}) and not inside_another
         for job in jobs if sound else ():
@@ -273,7 +275,7 @@ def earlier(folder: Path, jobs: list[Job]) -> Sweep | None:
     if is_sweep(str(folder)):
         return load(folder)
     found: list[tuple[int, str, Sweep]] = []
-    for place in folder.parent.iterdir() if folder.parent.is_dir() else ():
+    for place in folder.parent.iterdir() if os.path.isdir(folder.parent) else ():
         if is_sweep(str(place)):
             with contextlib.suppress(CheckpointError):
                 sweep = load(place)
@@ -298,8 +300,13 @@ def _is_sound(job: Job, folder: Path) -> bool:
 
 def is_inside(name: str, folder: Path) -> bool:
     """Return True if a job's folder lies inside the sweep's folder, also after following links."""
-    place = (folder / name).resolve()
-    return place != folder.resolve() and place.is_relative_to(folder.resolve())
+    place, top = _real(folder / name), _real(folder)
+    return place != top and place.is_relative_to(top)
+
+
+def _real(path: Path) -> Path:
+    """Return a path without links. Unlike Path.resolve, it takes links that lead to each other."""
+    return Path(os.path.realpath(path))
 
 
 def is_sweep(word: str) -> bool:
@@ -371,7 +378,7 @@ def _train(sweep: Sweep, job: Job, resolved: RunConfig | None) -> int | None:
     from rltrain.app import train as trainer  # imports TensorBoard
 
     place = sweep.place(job)
-    if (place / "config.yaml").exists():
+    if os.path.exists(place / "config.yaml"):
         wait_for(place)
         if sweep.finished(job):
             return None
@@ -426,6 +433,7 @@ def wait_for(place: Path) -> None:
 
 def record_failure(folder: Path, error: BaseException) -> None:
     """Write the reason of a failure to status.json in the job's folder, and the traceback of a bug to error.log."""
+    error = of_a_file(error) or error
     code = error.exit_code if isinstance(error, RltrainError) else 1
     reason = str(error) if isinstance(error, RltrainError) else f"{type(error).__name__}: {error}"
     record(folder, reason, code)
@@ -434,12 +442,20 @@ def record_failure(folder: Path, error: BaseException) -> None:
 
 
 def record(folder: Path, reason: str, code: int) -> None:
-    """Write the reason of a failure to status.json in the job's folder, and tell it."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write the reason of a failure to status.json in the job's folder, and tell it.
+
+    The folder may be another user's: then it is only told. Raises DiskError for other causes.
+    """
+    print(printable(f"rltrain: job failed: {folder.name}: {reason}"), file=sys.stderr)
     step = _read(folder / "status.json").get("step", 0)
     status = {"state": "failed", "step": step, "pid": None, "reason": reason, "exit_code": code}
-    atomic.write_json(folder / "status.json", status)
-    print(printable(f"rltrain: job failed: {folder.name}: {reason}"), file=sys.stderr)
+    try:
+        with disk_errors("the job's folder", folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        atomic.write_json(folder / "status.json", status)
+    except DiskError as error:
+        if not isinstance(error.__cause__, PermissionError):
+            raise
 
 
 def state_in(folder: Path) -> str:
