@@ -56,6 +56,9 @@ _WAIT_S = 180.0
 """Seconds to wait for a job of a killed sweep that is still saving. A file server keeps the locks of a lost machine for
 its lease, usually 90 s."""
 
+_OF_A_GAME = ("id", "game", "scenario", "state", "states", "cfg", "kwargs")
+"""Keys of an environment that say which game it is. Scores of two games cannot be compared."""
+
 _NOT_COMPARED = ("progress", "log_every_s", "dry_run", "skip_done", "fail_fast", "tuned_by", "chosen")
 """Keys in which two jobs may differ and still be the same job."""
 
@@ -515,6 +518,8 @@ class _Row:
     """Values of the keys that vary, without the seed."""
     jobs: list[Job]
     done: list[Job]
+    game: tuple[str, str]
+    """The environment and what says which game it is. Each game has its own ranks."""
     mean: float = float("nan")
     low: float | None = None
     high: float | None = None
@@ -540,14 +545,15 @@ def _without_seed(config: dict[str, Any]) -> dict[str, str]:
 
 
 def _rows(sweep: Sweep) -> list[_Row]:
-    """Return the rows, best first within each environment; rows without a finished job come last."""
+    """Return the rows, best first within each game; rows without a finished job come last."""
     labels = sweep.labels()
     groups: dict[str, list[Job]] = {}
     for job in sweep.jobs:
         groups.setdefault(json.dumps(labels[job.number], sort_keys=True), []).append(job)
     rows = []
     for members in groups.values():
-        row = _Row(labels[members[0].number], members, [job for job in members if sweep.finished(job)])
+        label = labels[members[0].number]
+        row = _Row(label, members, [job for job in members if sweep.finished(job)], _game(label, members[0]))
         if row.done:
             finals = [_final(sweep, job)["mean_reward"] for job in row.done]
             row.mean = float(np.mean(finals))
@@ -555,7 +561,13 @@ def _rows(sweep: Sweep) -> list[_Row]:
                 low, high = bootstrap_interval(np.array(finals)[:, None], mean, np.random.default_rng(0))
                 row.low, row.high = float(low[0]), float(high[0])
         rows.append(row)
-    return sorted(rows, key=lambda row: (not row.done, row.label.get("env", ""), -row.mean if row.done else 0.0))
+    return sorted(rows, key=lambda row: (not row.done, row.game, -row.mean if row.done else 0.0))
+
+
+def _game(label: dict[str, str], job: Job) -> tuple[str, str]:
+    settings = (job.config or {}).get("env", {})
+    of_game = {key: settings.get(key) for key in _OF_A_GAME}
+    return label.get("env", ""), json.dumps(of_game, sort_keys=True)
 
 
 def _final(sweep: Sweep, job: Job) -> dict[str, Any]:
@@ -565,8 +577,8 @@ def _final(sweep: Sweep, job: Job) -> dict[str, Any]:
 def report(sweep: Sweep, jobs: list[Job], interrupted: bool = False, fix: str | None = None) -> int:
     """Print the ranked table of the sweep and the number of the given jobs in each state, and write sweep.csv.
 
-    Scores of different environments cannot be compared, so each environment has its own ranks. fix: what
-    continues the sweep; None: `rltrain resume`. Returns 0, or 1 if a job is not done.
+    Scores of different games cannot be compared, so each game has its own ranks. fix: what continues the sweep; None:
+    `rltrain resume`. Returns 0, or 1 if a job is not done.
     """
     rows = _rows(sweep)
     states = {job.number: sweep.state(job, interrupted) for job in jobs}
@@ -575,9 +587,9 @@ def report(sweep: Sweep, jobs: list[Job], interrupted: bool = False, fix: str | 
     writer = csv.writer(table)
     keys = list(dict.fromkeys(key for row in rows for key in row.label))
     writer.writerow(["rank", *keys, "jobs", "done", "mean", "low", "high", "folders"])
-    rank, env = 0, None
+    rank, game = 0, None
     for row in rows:
-        rank, env = (rank + 1 if row.label.get("env") == env else 1), row.label.get("env")
+        rank, game = (rank + 1 if row.game == game else 1), row.game
         numbers = ["" if value is None or not row.done else f"{value:.10g}" for value in (row.mean, row.low, row.high)]
         places = " ".join(sweep.place(job).relative_to(sweep.folder).as_posix() for job in row.done)
         values = [row.label.get(key, "") for key in keys]

@@ -82,6 +82,25 @@ def test_seeds_are_one_row_of_the_table_and_each_environment_has_its_own_ranks(t
     assert "2.00 [1.00, 3.00] over 2 seeds  env=a" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("key", "values"),
+    [
+        *(("id", ["A-v0", "B-v0"]), ("game", ["pong", "qbert"]), ("scenario", ["basic", "deathmatch"])),
+        *(("cfg", ["/a.cfg", "/b.cfg"]), ("kwargs", [{"map_name": "4x4"}, {"map_name": "8x8"}]), ("state", ["1", "2"])),
+    ],
+)
+def test_each_game_has_its_own_ranks_also_under_one_name(tmp_path, key, values):
+    """Bug: -m env=gym env.id=CartPole-v1,Acrobot-v1 ranked the two against each other."""
+    varies = [{f"env.{key}": str(value), "env.frame_skip": skip} for value in values for skip in "24"]
+    found = plan(tmp_path, *varies)
+    for job, value in zip(found.jobs, [values[0], values[0], values[1], values[1]], strict=True):
+        job.config = {"env": {key: value, "frame_skip": int(job.varies["env.frame_skip"])}}
+        ended(tmp_path / job.folder, "done", float(job.number))
+    sweep.report(found, found.jobs)
+    rows = list(csv.DictReader((tmp_path / "sweep.csv").read_text().splitlines()))
+    assert [(row["rank"], row["folders"]) for row in rows] == [("1", "01"), ("2", "00"), ("1", "03"), ("2", "02")]
+
+
 def test_a_folder_is_named_by_what_varies_and_tells_a_minus(command):
     """Bugs: x=-1 and x=1 in folders of one name; names that repeat the whole command; `+key` taken for another key."""
     assert sweep.folder_name(3, {"algo.gamma": "0.9", "env.kwargs.x": "-1.5"}) == "03_gamma-0.9_x--1.5"
