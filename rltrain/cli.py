@@ -17,6 +17,7 @@ from rltrain.errors import (
     RltrainError,
     lacking,
     nearest,
+    of_a_file,
     printable,
 )
 from rltrain.system import process, signals, terminal
@@ -86,6 +87,7 @@ def run(argv: list[str]) -> int:
             print_error(OutOfMemory(out_of_memory.describe(error), argv[0], fix))
             return OutOfMemory.exit_code
         fault = plugin_modules.fault_of(error) or lacking(error) or _library_fault(error) or _lost_directory()
+        fault = fault or of_a_file(error)
         if fault:
             print_error(fault)
             return fault.exit_code

@@ -3,6 +3,7 @@
 import contextlib
 import difflib
 import errno
+import os
 import re
 import shlex
 import signal
@@ -98,6 +99,9 @@ _DISK_FIXES = {
     errno.EISDIR: "it is a folder: give the path of a file",
     errno.EBADF: "something in this process has closed the file",
 }
+_OF_A_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
+"""Errors that only writing meets."""
+_PACKAGE = os.path.dirname(os.path.abspath(__file__))
 
 
 @contextlib.contextmanager
@@ -150,6 +154,33 @@ def lacking(error: BaseException) -> RltrainError | None:
         fix = "set TMPDIR to a folder that can be written to, on a disk with free space"
         return DiskError("there is no folder for temporary files", "TMPDIR", fix)
     return None
+
+
+def of_a_file(error: BaseException) -> RltrainError | None:
+    """Return the error line of a file that the system refuses, with code 3 for reading and 7 for writing.
+
+    None for other errors, and for a file of rltrain's own code, which is a bug.
+    """
+    if not isinstance(error, OSError) or not isinstance(error.filename, str | bytes | os.PathLike):
+        return None
+    path = os.fsdecode(error.filename)
+    if not path or os.path.abspath(path).startswith(f"{_PACKAGE}{os.sep}"):
+        return None
+    why = error.strerror or type(error).__name__
+    refused = isinstance(error, PermissionError)
+    if error.errno in _OF_A_DISK or (refused and _may_be_read(path)):
+        fix = _DISK_FIXES.get(error.errno or 0, "free some space")
+        return DiskError(f"a file or folder cannot be written: {why}", path, fix)
+    fix = "use one that you may read, or change its rights" if refused else "correct this path, or use another"
+    return CheckpointError(f"a file or folder cannot be read: {why}", path, fix)
+
+
+def _may_be_read(path: str) -> bool:
+    """Return True for a file that may be read, or is missing in a folder that may be entered: writing was refused."""
+    effective = os.access in os.supports_effective_ids
+    if os.path.lexists(path):
+        return os.access(path, os.R_OK, effective_ids=effective)
+    return os.access(os.path.dirname(path) or ".", os.X_OK, effective_ids=effective)
 
 
 def no_process(reason: object) -> OutOfMemory:

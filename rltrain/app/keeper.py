@@ -13,6 +13,7 @@ import sys
 import threading
 from pathlib import Path
 
+from rltrain.errors import disk_errors
 from rltrain.system import inside
 from rltrain.system.signals import STOP_SIGNALS, answering
 
@@ -25,10 +26,12 @@ def start(log: Path, threads: int, words: list[str]) -> "subprocess.Popen[bytes]
     """Start the process of a job.
 
     log: what the job prints is appended here. threads: for large layers, unless OMP_NUM_THREADS says another number.
-    words: those of `side_by_side.arguments`. Raises CheckpointError, OSError.
+    words: those of `side_by_side.arguments`. Raises CheckpointError, DiskError, OSError.
     """
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with inside.append(log) as output:
+    with disk_errors("the log of the job", log):
+        log.parent.mkdir(parents=True, exist_ok=True)
+        output = inside.append(log)
+    with output:
         return subprocess.Popen(
             # The parent's path: this process must find the same rltrain and the same modules of the user.
             [sys.executable, "-c", _JOB.format(path=sys.path), *words],

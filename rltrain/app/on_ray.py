@@ -236,7 +236,7 @@ class _Cluster:
     def _wait_until_saved(self, job: sweeps.Job) -> None:
         """Wait for a job without an actor, which saves and ends."""
         place = self._sweep.place(job)
-        if (place / "config.yaml").exists():
+        if os.path.exists(place / "config.yaml"):
             with contextlib.suppress(FolderInUse):
                 sweeps.wait_for(place)
 

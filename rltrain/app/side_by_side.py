@@ -14,7 +14,7 @@ from pathlib import Path
 from rltrain.app import keeper
 from rltrain.app import sweep as sweeps
 from rltrain.config import plugin_modules
-from rltrain.errors import printable
+from rltrain.errors import DiskError, printable
 from rltrain.system import inside, process, terminal
 from rltrain.system.signals import STOP_SIGNALS, answering
 
@@ -35,7 +35,12 @@ def run(sweep: sweeps.Sweep, todo: list[sweeps.Job], fail_fast: bool, pace: swee
                 while waiting and len(running) < sweep.at_once and not received:
                     job = waiting.pop(0)
                     pace.begin(job)
-                    running[_start(sweep, job)] = job, time.monotonic()
+                    try:
+                        running[_start(sweep, job)] = job, time.monotonic()
+                    except DiskError as error:  # such as a log of another user
+                        sweeps.record_failure(sweep.place(job), error)
+                        if fail_fast:
+                            waiting.clear()
                 time.sleep(_POLL_S)
                 if len(received) > told:  # every signal is passed on, so a second Ctrl-C ends jobs that are saving
                     told = len(received)

@@ -32,12 +32,14 @@ from rltrain.config.runtime import RayLauncherConfig
 from rltrain.errors import (
     CheckpointError,
     ConfigError,
+    DiskError,
     FolderInUse,
     Halt,
     RltrainError,
     Stopped,
     causes,
     disk_errors,
+    of_a_file,
     printable,
 )
 from rltrain.math.statistics import bootstrap_interval, mean
@@ -53,6 +55,9 @@ TABLE = "sweep.csv"
 _WAIT_S = 180.0
 """Seconds to wait for a job of a killed sweep that is still saving. A file server keeps the locks of a lost machine for
 its lease, usually 90 s."""
+
+_OF_A_GAME = ("id", "game", "scenario", "state", "states", "cfg", "kwargs")
+"""Keys of an environment that say which game it is. Scores of two games cannot be compared."""
 
 _NOT_COMPARED = ("progress", "log_every_s", "dry_run", "skip_done", "fail_fast", "tuned_by", "chosen")
 """Keys in which two jobs may differ and still be the same job."""
@@ -139,7 +144,7 @@ class Sweep:
     def new_place(self, job: Job) -> Path:
         """Return a folder for a new attempt. It holds no run yet, so nothing is overwritten."""
         place, number = self.folder / job.folder, 1
-        while (place / "config.yaml").exists():
+        while os.path.exists(place / "config.yaml"):  # unlike Path.exists, it takes hidden ones
             number += 1
             place = self._again(job, number)
         return place
@@ -215,7 +220,7 @@ class Sweep:
         status = _read(place / "status.json")
         if status.get("state") == "failed":
             return "failed", str(status.get("reason") or "it ended without giving a reason")
-        if not (place / "config.yaml").exists():
+        if not os.path.exists(place / "config.yaml"):
             return "not begun", ""
         if status.get("state") == "stopped" or interrupted:
             return "stopped", ""
@@ -242,11 +247,11 @@ def load(folder: Path) -> Sweep:
         values = inside.read_json(path)
         jobs = [Job(**{field.name: values_of[field.name] for field in dataclasses.fields(Job)})
                 for values_of in values["jobs"]]  # fmt: skip
-        sweep = Sweep(folder.resolve(), jobs, int(values["at_once"]))
+        sweep = Sweep(_real(folder), jobs, int(values["at_once"]))
         sound = all(_is_sound(job, sweep.folder) for job in jobs) and sweep.at_once >= 0
         for job in jobs:
             dataclasses.asdict(job)  # which an extended sweep saves; too deep nesting is a RecursionError
-        places = {(sweep.folder / job.folder).resolve() for job in jobs}
+        places = {_real(sweep.folder / job.folder) for job in jobs}
         inside_another = any(parent in places for place in places for parent in place.parents)
         sound = sound and len(places) == len(jobs) == len({job.number for job in jobs}) and not inside_another
         for job in jobs if sound else ():
@@ -273,7 +278,7 @@ def earlier(folder: Path, jobs: list[Job]) -> Sweep | None:
     if is_sweep(str(folder)):
         return load(folder)
     found: list[tuple[int, str, Sweep]] = []
-    for place in folder.parent.iterdir() if folder.parent.is_dir() else ():
+    for place in folder.parent.iterdir() if os.path.isdir(folder.parent) else ():
         if is_sweep(str(place)):
             with contextlib.suppress(CheckpointError):
                 sweep = load(place)
@@ -298,8 +303,13 @@ def _is_sound(job: Job, folder: Path) -> bool:
 
 def is_inside(name: str, folder: Path) -> bool:
     """Return True if a job's folder lies inside the sweep's folder, also after following links."""
-    place = (folder / name).resolve()
-    return place != folder.resolve() and place.is_relative_to(folder.resolve())
+    place, top = _real(folder / name), _real(folder)
+    return place != top and place.is_relative_to(top)
+
+
+def _real(path: Path) -> Path:
+    """Return a path without links. Unlike Path.resolve, it takes links that lead to each other."""
+    return Path(os.path.realpath(path))
 
 
 def is_sweep(word: str) -> bool:
@@ -371,7 +381,7 @@ def _train(sweep: Sweep, job: Job, resolved: RunConfig | None) -> int | None:
     from rltrain.app import train as trainer  # imports TensorBoard
 
     place = sweep.place(job)
-    if (place / "config.yaml").exists():
+    if os.path.exists(place / "config.yaml"):
         wait_for(place)
         if sweep.finished(job):
             return None
@@ -426,6 +436,7 @@ def wait_for(place: Path) -> None:
 
 def record_failure(folder: Path, error: BaseException) -> None:
     """Write the reason of a failure to status.json in the job's folder, and the traceback of a bug to error.log."""
+    error = of_a_file(error) or error
     code = error.exit_code if isinstance(error, RltrainError) else 1
     reason = str(error) if isinstance(error, RltrainError) else f"{type(error).__name__}: {error}"
     record(folder, reason, code)
@@ -434,12 +445,20 @@ def record_failure(folder: Path, error: BaseException) -> None:
 
 
 def record(folder: Path, reason: str, code: int) -> None:
-    """Write the reason of a failure to status.json in the job's folder, and tell it."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write the reason of a failure to status.json in the job's folder, and tell it.
+
+    The folder may be another user's: then it is only told. Raises DiskError for other causes.
+    """
+    print(printable(f"rltrain: job failed: {folder.name}: {reason}"), file=sys.stderr)
     step = _read(folder / "status.json").get("step", 0)
     status = {"state": "failed", "step": step, "pid": None, "reason": reason, "exit_code": code}
-    atomic.write_json(folder / "status.json", status)
-    print(printable(f"rltrain: job failed: {folder.name}: {reason}"), file=sys.stderr)
+    try:
+        with disk_errors("the job's folder", folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        atomic.write_json(folder / "status.json", status)
+    except DiskError as error:
+        if not isinstance(error.__cause__, PermissionError):
+            raise
 
 
 def state_in(folder: Path) -> str:
@@ -499,6 +518,8 @@ class _Row:
     """Values of the keys that vary, without the seed."""
     jobs: list[Job]
     done: list[Job]
+    game: tuple[str, str]
+    """The environment and what says which game it is. Each game has its own ranks."""
     mean: float = float("nan")
     low: float | None = None
     high: float | None = None
@@ -524,14 +545,15 @@ def _without_seed(config: dict[str, Any]) -> dict[str, str]:
 
 
 def _rows(sweep: Sweep) -> list[_Row]:
-    """Return the rows, best first within each environment; rows without a finished job come last."""
+    """Return the rows, best first within each game; rows without a finished job come last."""
     labels = sweep.labels()
     groups: dict[str, list[Job]] = {}
     for job in sweep.jobs:
         groups.setdefault(json.dumps(labels[job.number], sort_keys=True), []).append(job)
     rows = []
     for members in groups.values():
-        row = _Row(labels[members[0].number], members, [job for job in members if sweep.finished(job)])
+        label = labels[members[0].number]
+        row = _Row(label, members, [job for job in members if sweep.finished(job)], _game(label, members[0]))
         if row.done:
             finals = [_final(sweep, job)["mean_reward"] for job in row.done]
             row.mean = float(np.mean(finals))
@@ -539,7 +561,13 @@ def _rows(sweep: Sweep) -> list[_Row]:
                 low, high = bootstrap_interval(np.array(finals)[:, None], mean, np.random.default_rng(0))
                 row.low, row.high = float(low[0]), float(high[0])
         rows.append(row)
-    return sorted(rows, key=lambda row: (not row.done, row.label.get("env", ""), -row.mean if row.done else 0.0))
+    return sorted(rows, key=lambda row: (not row.done, row.game, -row.mean if row.done else 0.0))
+
+
+def _game(label: dict[str, str], job: Job) -> tuple[str, str]:
+    settings = (job.config or {}).get("env", {})
+    of_game = {key: settings.get(key) for key in _OF_A_GAME}
+    return label.get("env", ""), json.dumps(of_game, sort_keys=True)
 
 
 def _final(sweep: Sweep, job: Job) -> dict[str, Any]:
@@ -549,8 +577,8 @@ def _final(sweep: Sweep, job: Job) -> dict[str, Any]:
 def report(sweep: Sweep, jobs: list[Job], interrupted: bool = False, fix: str | None = None) -> int:
     """Print the ranked table of the sweep and the number of the given jobs in each state, and write sweep.csv.
 
-    Scores of different environments cannot be compared, so each environment has its own ranks. fix: what
-    continues the sweep; None: `rltrain resume`. Returns 0, or 1 if a job is not done.
+    Scores of different games cannot be compared, so each game has its own ranks. fix: what continues the sweep; None:
+    `rltrain resume`. Returns 0, or 1 if a job is not done.
     """
     rows = _rows(sweep)
     states = {job.number: sweep.state(job, interrupted) for job in jobs}
@@ -559,9 +587,9 @@ def report(sweep: Sweep, jobs: list[Job], interrupted: bool = False, fix: str | 
     writer = csv.writer(table)
     keys = list(dict.fromkeys(key for row in rows for key in row.label))
     writer.writerow(["rank", *keys, "jobs", "done", "mean", "low", "high", "folders"])
-    rank, env = 0, None
+    rank, game = 0, None
     for row in rows:
-        rank, env = (rank + 1 if row.label.get("env") == env else 1), row.label.get("env")
+        rank, game = (rank + 1 if row.game == game else 1), row.game
         numbers = ["" if value is None or not row.done else f"{value:.10g}" for value in (row.mean, row.low, row.high)]
         places = " ".join(sweep.place(job).relative_to(sweep.folder).as_posix() for job in row.done)
         values = [row.label.get(key, "") for key in keys]

@@ -28,6 +28,7 @@ from rltrain.errors import (
     Stopped,
     UnfitCheckpoint,
     lacking,
+    of_a_file,
 )
 from rltrain.run import folder as run_folder
 from rltrain.run import logger
@@ -192,7 +193,7 @@ def _train_answering(config: RunConfig, folder: Path, run: Run, algorithm: Modul
         _write_error(run, folder, error)
         raise
     except BaseException as error:
-        fault = plugin_modules.fault_of(error)
+        fault = plugin_modules.fault_of(error) or of_a_file(error)
         if fault is not None:
             run.write_status("failed", str(fault), fault.exit_code)
         else:

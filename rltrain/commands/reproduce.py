@@ -198,8 +198,8 @@ def _may_lie_in(run_dir: Path, folder: Path) -> bool:
 
     The file may be somebody else's, and must not choose where a run is written.
     """
-    place, run = run_dir.resolve(), folder.resolve()  # without links, which may lead anywhere
-    is_inside = not run_dir.is_absolute() and place.is_relative_to(Path.cwd().resolve())
+    place, run = (Path(os.path.realpath(path)) for path in (run_dir, folder))  # links may lead anywhere
+    is_inside = not run_dir.is_absolute() and place.is_relative_to(os.path.realpath(os.curdir))
     return is_inside or place in run.parents[2:3]  # run_dir/ENV/ALGO/RUN or run_dir/sweeps/SWEEP/JOB
 
 

@@ -97,7 +97,7 @@ def main(argv: list[str]) -> int:
 
 def read(folder: Path, run_dir: Path) -> Row:
     """Read one run folder. Columns whose file is missing stay empty. A damaged run has the state `damaged`."""
-    name = os.path.relpath(folder, run_dir.resolve())
+    name = os.path.relpath(folder, os.path.realpath(run_dir))
     try:
         return _read(folder, name)
     except (CheckpointError, OSError, AttributeError, TypeError, ValueError, ArithmeticError):

@@ -11,7 +11,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
@@ -72,22 +72,22 @@ def find(word: str, run_dir: str = "runs") -> tuple[Path, str | None]:
     path = (
         _latest(Path(run_dir)) if word == "last" else Path(word if os.path.lexists(word) else os.path.expanduser(word))
     )
-    if not os.path.exists(path):  # unlike Path.exists, it takes any name
+    if not os.path.exists(path):  # unlike Path.exists, it takes any name, and hidden ones
         named = _named(word, Path(run_dir))
         if len(named) > 1:
             first = ", ".join(map(str, named[:3]))
             raise CheckpointError(f"{len(named)} runs are called '{word}'", run_dir, f"give the folder of one: {first}")
         if not named:
             fix = "give a run folder, a checkpoint in it, a run's name, or `last`"
-            raise CheckpointError("there is no such run", str(path), fix)
+            raise CheckpointError(_refused(path) or "there is no such run", str(path), fix)
         path = named[0]
-    path = Path(os.path.realpath(path.parent)) / path.name if _is_pointer(path) else path.resolve()
+    path = Path(os.path.realpath(path.parent)) / path.name if _is_pointer(path) else Path(os.path.realpath(path))
     which = None
     if path.parent.name == "checkpoints" and not os.path.lexists(path / "config.yaml"):  # else a run in such a folder
         which = path.name.removeprefix("step_")
         path = path.parent.parent
     if not os.path.lexists(path / "config.yaml"):
-        what = "this is not a run folder: it has no config.yaml"
+        what = _refused(path / "config.yaml") or "this is not a run folder: it has no config.yaml"
         raise CheckpointError(what, str(path), "give a run folder, as `rltrain runs` shows them")
     return path, which
 
@@ -97,28 +97,72 @@ def _is_pointer(path: Path) -> bool:
     return path.parent.name == "checkpoints" and path.name in ("last", "best")
 
 
+def _refused(path: Path) -> str | None:
+    """Return what is wrong if a path lies in a folder that may not be entered, else None."""
+    try:
+        os.lstat(path)
+    except PermissionError as error:
+        return f"the run cannot be read: {error.strerror}"
+    except (OSError, ValueError):  # it is missing; a name with a zero byte
+        pass
+    return None
+
+
 def _latest(run_dir: Path) -> Path:
-    """Return the run in `run_dir` that `latest` points to, else the newest one, with a warning.
+    """Return the run in `run_dir` that `latest` points to, else the newest one that can be read, with a warning.
 
     The folder may be somebody else's, and its link must not choose a run of the user's."""
     latest = run_dir / "latest"
-    if latest.exists() and _is_ours(latest) and latest.resolve().is_relative_to(run_dir.resolve()):
+    if not (why := _useless(latest)):
         return latest
-    runs = [path.parent for path in run_dir.rglob("config.yaml") if path.parent != latest]
-    if not runs:
+    runs = sorted((path for path in _below(run_dir) if path != latest), key=_created, reverse=True)
+    newest = next(filter(_can_read, runs), None)
+    if newest is None:
         return latest
-    newest = max(runs, key=_created)
     if os.path.lexists(latest):
-        why = "it points to a run that was deleted" if latest.is_symlink() else "it is no link"
-        if latest.exists() and latest.is_symlink():
-            why = "it leads out of this folder" if _is_ours(latest) else "it is a link to something else than a run"
         _tell_once(f"rltrain: warning: {latest}: {why}; `last` is now the newest run, {newest}")
     return newest
 
 
+def _useless(latest: Path) -> str | None:
+    """Return why `last` cannot mean the link `latest`, or None if it can."""
+    if not os.path.islink(latest):
+        return "it is no link"
+    if not _is_ours(latest):
+        return "it is a link to something else than a run"
+    if not os.path.exists(latest) and not _refused(Path(os.path.realpath(latest))):
+        return "it points to a run that was deleted"
+    if not Path(os.path.realpath(latest)).is_relative_to(os.path.realpath(latest.parent)):
+        return "it leads out of this folder"
+    return None if _can_read(latest) else "it points to a run that cannot be read"
+
+
+def _can_read(folder: Path) -> bool:
+    """Return False for a run whose settings this user may not read. A damaged one says so itself."""
+    try:
+        inside.read_bytes(folder / "config.yaml")
+    except FileNotFoundError:
+        return False
+    except CheckpointError as error:
+        return not isinstance(error.__cause__, OSError)
+    return True
+
+
 def _is_ours(latest: Path) -> bool:
-    """Return True for a link to a run, or to one that was deleted. Other links of this name are the user's."""
-    return latest.is_symlink() and (not latest.exists() or os.path.lexists(latest / "config.yaml"))
+    """Return True for a link to a run, also a deleted or hidden one. Other links of this name are the user's."""
+    path = latest / "config.yaml"
+    is_run = os.path.lexists(path) or _refused(path) is not None or not os.path.exists(latest)
+    return os.path.islink(latest) and is_run
+
+
+def _below(top: Path, names: Collection[str] = ("config.yaml",)) -> Iterator[Path]:
+    """Yield the folders below `top` with a file of these names, without what may not be read. No link is followed."""
+    for place, folders, files in os.walk(top):
+        if not {*names}.isdisjoint(files):
+            yield Path(place)
+            # Not all: a file of this name, or a pipe, may lie in a folder of runs.
+            folders[:] = [name for name in folders if name not in _OF_A_RUN]
+        folders.sort()
 
 
 def _created(folder: Path) -> tuple[str, float]:
@@ -133,7 +177,7 @@ def _named(word: str, run_dir: Path) -> list[Path]:
     if os.path.exists(below):
         return [below]
     ends = re.compile(rf"([0-9]{{8}}-[0-9]{{6}}-[0-9]{{6}}-s[0-9]+-)?{re.escape(word)}")
-    found = [path.parent for path in run_dir.rglob("config.yaml") if ends.fullmatch(path.parent.name)]
+    found = [path for path in _below(run_dir) if ends.fullmatch(path.name)]
     return sorted(found, key=lambda path: path.name, reverse=True)
 
 
@@ -154,12 +198,12 @@ def find_trained(word: str, usable: Callable[[Path], bool] = checkpoint.has_any)
         with contextlib.suppress(OSError, CheckpointError):
             fix += f": {inside.read_text(folder / 'command.txt').strip()}"
     others = []
-    for path in Path("runs").rglob("config.yaml") if word == "last" else ():
+    for path in _below(Path("runs")) if word == "last" else ():
         with contextlib.suppress(CheckpointError):
-            if usable(path.parent):
-                others.append(path.parent)
+            if usable(path):
+                others.append(path)
     if others:
-        newest = max(others, key=lambda path: (path / "config.yaml").stat().st_mtime)
+        newest = max(others, key=_created)
         fix += f", or use the newest run with a checkpoint: {shlex.quote(str(newest))}"
     raise CheckpointError(what, where, fix)
 
@@ -186,18 +230,11 @@ def find_all(word: str) -> list[Path]:
 
     Links such as runs/latest are not followed, so no run counts twice. Raises CheckpointError if there is no run.
     """
-    top = (
-        find(word)[0] if word == "last" else Path(word if os.path.lexists(word) else os.path.expanduser(word)).resolve()
-    )
+    top = Path(os.path.realpath(word if os.path.lexists(word) else os.path.expanduser(word)))
+    top = find(word)[0] if word == "last" else top
     if not os.path.isdir(top):  # unlike Path.is_dir, it takes any name
         raise CheckpointError("there is no such run", word, "give a run folder, a folder of runs, or `last`")
-    found = []
-    for place, folders, files in os.walk(top):
-        if "config.yaml" in files or "status.json" in files:  # a sweep's job that failed early has only status.json
-            found.append(Path(place))
-            # Not all: a file of this name, or a pipe, may lie in a folder of runs.
-            folders[:] = [name for name in folders if name not in _OF_A_RUN]
-        folders.sort()
+    found = [*_below(top, ("config.yaml", "status.json"))]  # a sweep's job that failed early has only status.json
     if not found:
         raise CheckpointError("there are no runs in this folder", word, "give a run folder, or a folder of runs")
     return found
@@ -285,7 +322,7 @@ def _point_latest(root: Path, folder: Path) -> None:
     """Let the link `latest` in run_dir point to a run. Anything else of this name is the user's and stays."""
     latest = root / "latest"
     if os.path.lexists(latest) and not _is_ours(latest):
-        what = "it is a link to something else than a run" if latest.is_symlink() else "it is no link"
+        what = "it is a link to something else than a run" if os.path.islink(latest) else "it is no link"
         why = f"{what}, so it stays as it is; rename it to get a link to the newest run"
         _tell_once(f"rltrain: warning: {latest}: {why}")
         return

@@ -110,7 +110,7 @@ def _tell_changes(names: list[str], folder: Path, run: str = "the run") -> None:
         part = copied.relative_to(folder / COPY)
         top = part.parts[0].removesuffix(".py")
         found = [place / part for place in ([places[top]] if top in places else places.values())]
-        found = [path for path in found if path.is_file()]
+        found = [path for path in found if os.path.isfile(path)]
         if found and all(_differ(path, copied) for path in found):
             changed.append((found[0], copied))
     if changed:
@@ -157,19 +157,19 @@ def place_of(name: str, folder: Path) -> str | None:
         # Older runs tell only where they were started.
         place = modules.get(name) if isinstance(modules, dict) else meta.get("working_directory")
         if isinstance(place, str) and os.path.realpath(place) == place and _is_in(Path(place), name):
-            return None if Path(place).is_relative_to(folder.resolve()) else place
+            return None if Path(place).is_relative_to(os.path.realpath(folder)) else place
     return None
 
 
 def _is_in(place: Path, name: str) -> bool:
-    return (place / f"{name}.py").is_file() or (place / name).is_dir()
+    return os.path.isfile(place / f"{name}.py") or os.path.isdir(place / name)  # unlike Path.is_file, if it is hidden
 
 
 def _runs(word: str) -> list[Path]:
     """Return the run that a word of the command line names, or the first run of the sweep that it names; else none."""
     path = Path(word.removeprefix("config=").strip("'\""))
     if word.startswith("config="):
-        return [path if path.is_dir() else path.parent]
+        return [path if os.path.isdir(path) else path.parent]
     if "=" in word and not os.path.lexists(word):
         return []
     with contextlib.suppress(CheckpointError, OSError):

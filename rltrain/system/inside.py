@@ -22,7 +22,7 @@ from typing import Any, BinaryIO, TextIO
 
 import yaml
 
-from rltrain.errors import CheckpointError
+from rltrain.errors import CheckpointError, lacking
 from rltrain.system import atomic
 
 JSON_BYTES = 16_000_000
@@ -87,7 +87,8 @@ def entries(path: Path) -> list[Path]:
 
 def open_binary(path: Path) -> io.BufferedReader:
     """Open a regular file to read bytes. Raises FileNotFoundError, CheckpointError."""
-    return open(_open(path, os.O_RDONLY), "rb")
+    with _reading(path):
+        return open(_open(path, os.O_RDONLY), "rb")
 
 
 def append(path: Path, buffering: int = 1) -> TextIO:
@@ -114,13 +115,8 @@ def open_lock(path: Path) -> BinaryIO:
 
 def read_bytes(path: Path, limit: int = JSON_BYTES) -> bytes:
     """Return the content of a regular file. Raises FileNotFoundError, CheckpointError."""
-    try:
-        with open_binary(path) as file:
-            content = file.read(limit + 1)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise _unreadable(path, error.strerror or str(error)) from error
+    with _reading(path), open_binary(path) as file:
+        content = file.read(limit + 1)
     if len(content) > limit:
         raise _unreadable(path, f"it has more than {limit:,} bytes")
     return content
@@ -215,7 +211,11 @@ def lines(path: Path) -> Iterator[str]:
     with open_binary(path) as file:
         if os.fstat(file.fileno()).st_size > LOG_BYTES:
             raise _unreadable(path, f"it has more than {LOG_BYTES:,} bytes")
-        while line := file.readline(LINE_BYTES):
+        while True:
+            with _reading(path):
+                line = file.readline(LINE_BYTES)
+            if not line:
+                return
             if len(line) == LINE_BYTES:
                 raise _unreadable(path, f"it has a line of more than {LINE_BYTES:,} bytes")
             yield line.decode(errors="replace")
@@ -223,7 +223,7 @@ def lines(path: Path) -> Iterator[str]:
 
 def tail(path: Path, num_bytes: int) -> list[str]:
     """Return the lines in the last bytes of a regular file. Raises FileNotFoundError, CheckpointError."""
-    with open_binary(path) as file:
+    with _reading(path), open_binary(path) as file:
         file.seek(max(0, os.fstat(file.fileno()).st_size - num_bytes))
         return file.read(num_bytes).decode(errors="replace").splitlines()
 
@@ -272,6 +272,17 @@ def sweep(path: Path, names: re.Pattern[str] = _LEFT_BEHIND, folders: re.Pattern
         if pattern is not None and pattern.fullmatch(entry.name):
             with contextlib.suppress(OSError):
                 remove(entry)
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn an OSError inside into a CheckpointError, but for a missing file and for what the system lacks."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) or lacking(error):
+            raise
+        raise _unreadable(path, error.strerror or str(error)) from error
 
 
 def _open(path: Path, flags: int) -> int:

@@ -9,8 +9,10 @@ import shutil
 import signal
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import rights
 from in_time import fails_after
 from small_runs import QUICK, small
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
@@ -78,6 +80,25 @@ def test_seeds_are_one_row_of_the_table_and_each_environment_has_its_own_ranks(t
         *("1,a,2,2,2,1,3,00", "01", "1,b,2,2,10,10,10,02", "03", "1,c,1,1,5,,,04"),
     ]
     assert "2.00 [1.00, 3.00] over 2 seeds  env=a" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("key", "values"),
+    [
+        *(("id", ["A-v0", "B-v0"]), ("game", ["pong", "qbert"]), ("scenario", ["basic", "deathmatch"])),
+        *(("cfg", ["/a.cfg", "/b.cfg"]), ("kwargs", [{"map_name": "4x4"}, {"map_name": "8x8"}]), ("state", ["1", "2"])),
+    ],
+)
+def test_each_game_has_its_own_ranks_also_under_one_name(tmp_path, key, values):
+    """Bug: -m env=gym env.id=CartPole-v1,Acrobot-v1 ranked the two against each other."""
+    varies = [{f"env.{key}": str(value), "env.frame_skip": skip} for value in values for skip in "24"]
+    found = plan(tmp_path, *varies)
+    for job, value in zip(found.jobs, [values[0], values[0], values[1], values[1]], strict=True):
+        job.config = {"env": {key: value, "frame_skip": int(job.varies["env.frame_skip"])}}
+        ended(tmp_path / job.folder, "done", float(job.number))
+    sweep.report(found, found.jobs)
+    rows = list(csv.DictReader((tmp_path / "sweep.csv").read_text().splitlines()))
+    assert [(row["rank"], row["folders"]) for row in rows] == [("1", "01"), ("2", "00"), ("1", "03"), ("2", "02")]
 
 
 def test_a_folder_is_named_by_what_varies_and_tells_a_minus(command):
@@ -571,6 +592,40 @@ def test_multirun_yaml_of_somebody_else_is_replaced(kind, command, tmp_path, mon
     with fails_after(60):
         assert command(*JOBS, f"hydra.sweep.dir={place}", "skip_done=true").code == 0
     assert outside.read_text() == "mine" and inside.is_file(path) and "hydra:" in path.read_text()
+
+
+def test_a_job_whose_log_is_another_users_fails_alone(monkeypatch, capfd, tmp_path):
+    """Bug: "PermissionError; a bug in rltrain": the table was missing, and no later job was begun."""
+    found = plan(tmp_path, {"x": "0"}, {"x": "1"})
+    found.at_once = 1
+    begun = []
+    started = SimpleNamespace(Popen=lambda words, **_: begun.append(words[4]) or Ended(), PIPE=None)
+    monkeypatch.setattr(side_by_side.keeper, "subprocess", started)
+    log = tmp_path / "00.log"
+    log.touch()
+    with rights.without(log):
+        code = jobs.run(found, found.jobs, fail_fast=False)
+    assert code == 1 and begun == ["1"]
+    assert "job failed: 00: the log of the job cannot be written: Permission denied" in capfd.readouterr().err
+
+
+class Ended:
+    """A process that has ended."""
+
+    returncode = 1
+
+    def poll(self):
+        return self.returncode
+
+
+def test_a_job_whose_folder_is_another_users_fails_alone(command, tmp_path):
+    """Bug: "PermissionError; a bug in rltrain" from Path.exists, for the whole sweep."""
+    assert command(*JOBS, "hydra.sweep.dir=all").code == 0
+    shutil.rmtree(tmp_path / "all" / "01_seed-1")
+    with rights.without(tmp_path / "all" / "00_seed-0"):
+        outcome = command("resume", "all")
+    assert outcome.code == 1 and "rltrain: job failed: 00_seed-0: " in outcome.err
+    assert outcome.last_line.startswith("1 of 2 jobs done, 0 failed, 1 not begun; continue with: ")
 
 
 @pytest.mark.parametrize("kind", ["link", "pipe"])
