@@ -93,9 +93,10 @@ def run(argv: list[str]) -> int:
             return fault.exit_code
         for line in traceback.format_exc().splitlines():
             print(printable(line), file=sys.stderr)
-        what = f"{type(error).__name__}: {error}"
-        print_error(RltrainError(what, "a bug in rltrain", "please report the lines above"))
-        return 1
+        bug = RltrainError(f"{type(error).__name__}: {error}", "a bug in rltrain", "please report the lines above")
+        told = plugin_modules.unclear(error) or bug
+        print_error(told)
+        return told.exit_code
     finally:
         process.started_in = None
 

@@ -194,8 +194,8 @@ def _train_answering(config: RunConfig, folder: Path, run: Run, algorithm: Modul
         raise
     except BaseException as error:
         fault = plugin_modules.fault_of(error) or of_a_file(error)
-        if fault is not None:
-            run.write_status("failed", str(fault), fault.exit_code)
+        if told := fault or plugin_modules.unclear(error):
+            run.write_status("failed", str(told), told.exit_code)
         else:
             run.write_status("failed", f"{type(error).__name__}: {error}", 1)
         _write_error(run, folder, error)

@@ -173,7 +173,7 @@ def fault_of(error: BaseException) -> EnvironmentFailure | None:
     """Return the error line for an exception that passed through a plugin or a module of `env.id`; None for others."""
     if isinstance(error, Halt | KeyboardInterrupt):  # Ctrl-C is nobody's fault
         return None
-    named = {name.split(".")[0] for name in (*LOADED, *NAMED)} - {"rltrain"}
+    named = _of_the_user()
     running = [
         str(frame.f_globals.get("__name__")).split(".")[0] for frame, _ in traceback.walk_tb(error.__traceback__)
     ]
@@ -186,6 +186,23 @@ def fault_of(error: BaseException) -> EnvironmentFailure | None:
         what = f"a module of yours ({modules}) changed Python's {things}, which ended in {describe(error)}"
         return EnvironmentFailure(what, "plugins, env.id", "leave what belongs to Python as it is")
     return None
+
+
+def unclear(error: BaseException) -> EnvironmentFailure | None:
+    """Return the error line for an exception of rltrain's own lines while modules of the user's are in use, else None.
+
+    What they handed over before, such as a method or a value, may be at fault, and no traceback tells it.
+    """
+    names = ", ".join(sorted(_of_the_user()))
+    if not names:
+        return None
+    fix = f"see what {names} hands over to the lines above; if that is right, it is a bug in rltrain: report them"
+    return EnvironmentFailure(f"{describe(error)}, outside of your module {names}", "plugins, env.id", fix)
+
+
+def _of_the_user() -> set[str]:
+    """Return the top-level names of the modules of plugins and of `env.id` that this process has imported."""
+    return {name.split(".")[0] for name in (*LOADED, *NAMED)} - {"rltrain"}
 
 
 def put_back_builtins() -> list[str]:

@@ -16,6 +16,7 @@ import yaml
 from rltrain import cli
 from rltrain.app import resolve, usage
 from rltrain.app.hydra_app import CONFIGS
+from rltrain.config import plugin_modules
 from rltrain.config.algorithms import ALGOS
 from rltrain.config.run import RunConfig
 from rltrain.config.runtime import RayConfig, TorchrunConfig
@@ -371,6 +372,16 @@ def test_a_bug_of_ours_shows_its_traceback_and_still_ends_in_one_line(command, m
     assert outcome.code == 1
     assert "Traceback" in outcome.err
     assert outcome.last_line.startswith("rltrain: error: ZeroDivisionError: ")
+
+
+def test_a_fault_beside_modules_of_the_users_may_be_theirs(command, monkeypatch):
+    """Bug: "a bug in rltrain" for what a plugin had handed over, when no line of the plugin's was running."""
+    monkeypatch.setattr(cli, "_route", lambda argv: 1 // 0)
+    monkeypatch.setattr(plugin_modules, "LOADED", ["mine.parts"])
+    outcome = command("list")
+    assert outcome.code == 4
+    assert "Traceback" in outcome.err and "a bug in rltrain; please" not in outcome.err
+    assert THREE_PARTS.fullmatch(outcome.last_line) and "outside of your module mine" in outcome.last_line
 
 
 @pytest.mark.parametrize("word", usage.COMMANDS)

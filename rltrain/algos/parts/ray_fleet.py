@@ -113,8 +113,8 @@ def _failure(error: Exception) -> Failure:
         if fault is None and out_of_memory.is_shortage(error):
             what, where = out_of_memory.describe(error), "num_envs, runtime.actors"
             fault = OutOfMemory(f"in an actor: {what}", where, "use fewer environments, or fewer actors on a machine")
-        fault = fault or RltrainError(describe(error), "a bug in rltrain", "please report the lines in error.log")
-        words = fault
+        fault = fault or plugin_modules.unclear(error)
+        words = fault or RltrainError(describe(error), "a bug in rltrain", "please report the lines in error.log")
     else:
         words = error
     return Failure(words.exit_code, words.what, words.where, words.fix, traceback.format_exc(), final=True)
