@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 from rltrain.algos import registry as algorithms
 from rltrain.config import network as network_config
-from rltrain.config.algorithms import ALGOS, AlgorithmConfig
+from rltrain.config import plugin_modules
+from rltrain.config.algorithms import ACTION_WORDS, ALGOS, AlgorithmConfig
 from rltrain.config.environments import ENVIRONMENTS, config_class
 from rltrain.envs import registry
 from rltrain.errors import ConfigError, RltrainError
@@ -23,6 +24,14 @@ class Option(NamedTuple):
     settings: Any
     text: str
 
+
+_METHODS = {
+    "check": "frame_space, action_space, stack_num",
+    "memory": "frame_space, stack_num, frames_on_device",
+    "checkpoint_every_steps": "frame_space, total_steps",
+    "until_first_update": "",
+}
+"""The methods of an algorithm's settings, with their arguments."""
 
 OPTIONS: dict[tuple[str, str], Option] = {}
 """The registered choices, by group and name."""
@@ -41,6 +50,13 @@ def register_algorithm(settings_class: Any) -> None:
         fix = "derive the class from LearningConfig or TabularConfig of rltrain.config.algorithms"
         raise RltrainError(f"{settings_class.__name__} is not derived from AlgorithmConfig", "plugins", fix)
     settings = settings_class()
+    if missing := plugin_modules.missing(settings, _METHODS):
+        fix = "give it the arguments that AlgorithmConfig of rltrain/config/algorithms.py has"
+        raise ConfigError(f"{settings_class.__name__} has no {', '.join(missing)}", "plugins", fix)
+    kinds = settings.action_kinds
+    if isinstance(kinds, str) or not kinds or not set(kinds) <= ACTION_WORDS.keys():
+        fix = f"use a tuple of some of {', '.join(ACTION_WORDS)}"
+        raise ConfigError(f"the action_kinds of {settings_class.__name__} are {kinds!r}", "plugins", fix)
     _add("algo", settings.name, settings, settings_class.__doc__, taken=settings.name in ALGOS)
     ALGOS[settings.name] = settings_class
     algorithms.PLUGIN_MODULES[settings.name] = settings_class.__module__.removesuffix("_config")

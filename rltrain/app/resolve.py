@@ -9,7 +9,7 @@ from typing import Any
 
 from rltrain.config import network as network_config
 from rltrain.config import saved as saved_config
-from rltrain.config.algorithms import ACTION_WORDS, ALGOS, CONTINUOUS, action_kind, frame_bytes
+from rltrain.config.algorithms import ACTION_WORDS, ALGOS, CONTINUOUS, Memory, action_kind, frame_bytes
 from rltrain.config.environments import ENVIRONMENTS, folder_name
 from rltrain.config.run import RunConfig
 from rltrain.config.runtime import RUNTIMES, RayConfig, TorchrunConfig
@@ -17,7 +17,7 @@ from rltrain.config.validate import in_range
 from rltrain.envs import registry
 from rltrain.envs.spaces import in_words, pixel_shape
 from rltrain.errors import ConfigError, EnvironmentFailure
-from rltrain.run import checkpoint
+from rltrain.run import checked, checkpoint
 from rltrain.runtime import launch
 from rltrain.system import process, ram
 
@@ -74,7 +74,7 @@ def resolve(config: RunConfig) -> RunConfig:
         batch_size=getattr(algo, "batch_size", None),
         log_every_steps=config.log_every_steps or max(1, steps // 100),
         eval_every_steps=max(1, steps // 10) if config.eval_every_steps is None else config.eval_every_steps,
-        checkpoint_every_steps=algo.checkpoint_every_steps(frame_space, steps)
+        checkpoint_every_steps=checked.answer(algo, "checkpoint_every_steps", int, frame_space, steps)
         if config.checkpoint_every_steps is None
         else config.checkpoint_every_steps,
         chosen=sorted({*config.chosen, *chosen}),
@@ -182,10 +182,10 @@ def check_memory(config: RunConfig, frame_space: Any) -> None:
     """Raise OutOfMemory if the network, the replay buffer or the rollout is larger than the free memory."""
     if config.network.name == "mlp":
         _check_network(config, frame_space)
-    need = config.algo.memory(frame_space, config.env.stack_num, frames_on_device=False)
+    need = checked.answer(config.algo, "memory", Memory | None, frame_space, config.env.stack_num, False)
     # _frames_on_device imports torch: call it only if the answer matters.
     if need is not None and need.num_bytes > ram.free_bytes() and _frames_on_device(config, frame_space):
-        need = config.algo.memory(frame_space, config.env.stack_num, frames_on_device=True)
+        need = checked.answer(config.algo, "memory", Memory | None, frame_space, config.env.stack_num, True)
     if need is not None:
         fits = int(_USABLE * ram.free_bytes() / max(need.bytes_per_unit, 1))
         fix = f"use {need.key}={fits}" if fits else f"use a smaller num_envs than {config.algo.num_envs:,}"

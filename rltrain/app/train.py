@@ -30,8 +30,8 @@ from rltrain.errors import (
     lacking,
     of_a_file,
 )
+from rltrain.run import checked, logger
 from rltrain.run import folder as run_folder
-from rltrain.run import logger
 from rltrain.run.run import Restored, Run
 from rltrain.runtime import launch
 from rltrain.runtime.group import Alone, Group
@@ -263,7 +263,7 @@ def _smaller(config: RunConfig, host: bool) -> tuple[str, str]:
 
 def _until_first_update(config: RunConfig) -> RunConfig:
     """Return the configuration with so few steps that the algorithm makes one update."""
-    algo, steps = config.algo.until_first_update()
+    algo, steps = checked.answer(config.algo, "until_first_update", tuple)
     return dataclasses.replace(
         config, algo=algo, total_steps=steps, eval_every_steps=0, checkpoint_every_steps=0, final_eval_episodes=1
     )

@@ -12,6 +12,7 @@ import gymnasium
 import numpy as np
 
 from rltrain.config import plugin_modules
+from rltrain.config.algorithms import AlgorithmConfig
 from rltrain.config.run import RunConfig
 from rltrain.envs.pool import Pool, TimeStep
 from rltrain.errors import EnvironmentFailure
@@ -48,6 +49,16 @@ def is_of_plugin(config: RunConfig) -> bool:
 def fault(config: RunConfig, what: str, fix: str) -> EnvironmentFailure:
     """Return the error of something that an algorithm of a plugin did."""
     return EnvironmentFailure(f"algorithm '{config.algo.name}': {what}", "plugins", fix)
+
+
+def answer(algo: AlgorithmConfig, method: str, kind: Any, *given: Any) -> Any:
+    """Return what a method of an algorithm's settings returns. Raises EnvironmentFailure for something of no `kind`."""
+    found = getattr(algo, method)(*given)
+    if not isinstance(found, kind):
+        what = f"algorithm '{algo.name}': {method} of its settings returned a {type(found).__name__}"
+        fix = "return what `AlgorithmConfig` of rltrain/config/algorithms.py describes"
+        raise EnvironmentFailure(what, "plugins", fix)
+    return found
 
 
 def check_part(config: RunConfig, name: str, part: Any, origin: str = "that it gives to run.begin") -> None:

@@ -175,6 +175,14 @@ plugins.register_algorithm(Mine)
         (WITH_VALUE.format(name="mine", value="Path('a')"), "a value of type PosixPath; plugins, kwargs.x; "),
         (WITH_VALUE.format(name="cartpole", value="1"), "env=cartpole already exists as a file; plugins; "),
         (WITH_FIELD.format(value="np.zeros(3)"), "of algo=mine: Value 'ndarray' is not a supported primitive type; "),
+        (
+            WITH_FIELD.format(value="1").replace("plugins.reg", "    def check(self, obs):\n        pass\nplugins.reg"),
+            "Mine has no check(frame_space, action_space, stack_num); plugins; give it the arguments",
+        ),
+        (
+            WITH_FIELD.format(value="1").replace("plugins.reg", "    action_kinds = ('box',)\nplugins.reg"),
+            "the action_kinds of Mine are ('box',); plugins; use a tuple of some of discrete, several, continuous",
+        ),
         (WITH_FIELD.format(value="Path('a')"), "a value of type PosixPath; plugins, x; use texts, numbers"),
     ],
 )  # fmt: skip
@@ -408,6 +416,12 @@ plugins.register_algorithm(Stray)
             "def train(config)",
             2,
             "has another train than train(config, run), which is called",
+        ),
+        (
+            '    name: str = "stray"',
+            '    name: str = "stray"\n    def memory(self, *a):\n        return 5',
+            4,
+            "memory of its",
         ),
         ("def make_agent(", "def make(", 2, "the module 'own_parts' of algo=stray has no make_agent; plugins; "),
     ],
