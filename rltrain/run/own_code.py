@@ -80,12 +80,17 @@ def find(words: Iterable[str]) -> None:
             _tell_changes(names, folder)
 
 
-def tell_other_cfg(config: RunConfig, folder: Path) -> None:
-    """Warn if the .cfg file of a saved configuration is another than the run's copy: edited, or in another folder."""
-    cfg, copied = getattr(config.env, "cfg", None), folder / COPY / _CFG
+def tell_other_cfg(cfg: str | None, folder: Path) -> bool:
+    """Warn if the .cfg file of a saved configuration is another than the run's copy: edited, or in another folder.
+
+    Returns True if it is.
+    """
+    copied = folder / COPY / _CFG
     with contextlib.suppress(OSError, CheckpointError):  # a run whose copy cannot be read
         if cfg and inside.is_file(folder / "meta.json") and inside.is_file(copied) and _differ(Path(cfg), copied):
             _tell(Path(cfg), copied)
+            return True
+    return False
 
 
 def _tell_changes(names: list[str], folder: Path) -> None:
