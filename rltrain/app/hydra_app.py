@@ -39,7 +39,7 @@ from rltrain.config.run import RunConfig
 from rltrain.config.runtime import RUNTIMES, LocalConfig, RayLauncherConfig
 from rltrain.config.saved import is_plain
 from rltrain.errors import ConfigError, DiskError, lacking, nearest
-from rltrain.system import inside
+from rltrain.system import inside, process
 
 _ELSEWHERE = {
     "lr": "learning_rate",
@@ -226,6 +226,8 @@ def settings(composed: DictConfig, argv: list[str]) -> RunConfig:
             config = dataclasses.replace(config, **{key: getattr(config.algo, key)})
     if config.init_from is not None:  # now: each job of a sweep becomes the last run, and may stand in another folder
         config.init_from = str(_first_checkpoint(config.init_from))
+    if cfg := getattr(config.env, "cfg", None):  # now: the plan of a sweep may be continued from another folder
+        config = dataclasses.replace(config, env=dataclasses.replace(config.env, cfg=str(process.absolute(cfg))))
     return config
 
 

@@ -35,6 +35,8 @@ def run(
         todo = [job for job in todo if job.config is not None]
         if already := sum(map(sweep.finished, jobs)):
             print(f"{already} of {len(jobs)} jobs are done already", file=sys.stderr)
+        if todo:
+            sweep.tell_other_cfg()
         pace = sweeps.Pace(len(jobs), len(jobs) - len(todo), max(1, sweep.at_once))
         if run_all:
             if todo:

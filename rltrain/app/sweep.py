@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from rltrain.app.resolve import check_environment, resolve
+from rltrain.app.resolve import SHORTHANDS, check_environment, resolve
 from rltrain.config import saved as saved_config
 from rltrain.config.run import RunConfig
 from rltrain.config.runtime import RayLauncherConfig
@@ -43,7 +43,7 @@ from rltrain.errors import (
     printable,
 )
 from rltrain.math.statistics import bootstrap_interval, mean
-from rltrain.run import checkpoint
+from rltrain.run import checkpoint, own_code
 from rltrain.run import folder as run_folder
 from rltrain.system import atomic, inside
 
@@ -153,12 +153,32 @@ class Sweep:
         return self.folder / f"{job.folder}_again-{number}"
 
     def refuse_other_runs(self, jobs: Iterable[Job]) -> None:
-        """Raise CheckpointError if a job's folder holds the run of another command, such as one moved there."""
+        """Raise CheckpointError if a job's folder holds the run of another command, such as one moved there.
+
+        Its settings may differ under the same command, where this names a file that was edited in between.
+        """
         for job in jobs:
-            command = self.place(job) / "command.txt"
+            place = self.place(job)
+            command, settings = place / "command.txt", place / "config.yaml"
             if inside.is_file(command) and inside.read_text(command) != run_folder.command_line(job.command):
-                what = f"the folder {self.place(job).name} holds the run of another command than the sweep's plan says"
+                what = f"the folder {place.name} holds the run of another command than the sweep's plan says"
                 raise CheckpointError(what, str(command), "move the runs back into their own folders")
+            own: dict[str, Any] = {}
+            with contextlib.suppress(CheckpointError):  # the job itself tells what is wrong with it
+                own = saved_config.read(settings) if inside.is_file(settings) else {}
+            if job.config is not None and (keys := _other_settings(job.config, own)):
+                what = f"the folder {place.name} holds a run with other settings than the sweep's plan says"
+                fix = f"they differ in {', '.join(keys[:3])}: move the runs back into their own folders"
+                raise CheckpointError(what, str(settings), fix)
+
+    def tell_other_cfg(self) -> None:
+        """Warn once for each Doom .cfg file of the plan that is another than a job began with."""
+        told = set()
+        for job in self.jobs:
+            env = (job.config or {}).get("env")
+            cfg = env.get("cfg") if isinstance(env, dict) else None
+            if isinstance(cfg, str) and cfg not in told and own_code.tell_other_cfg(cfg, self.place(job)):
+                told.add(cfg)
 
     def labels(self) -> dict[int, dict[str, str]]:
         """Return what tells each job from those that differ in more than their seed, by the jobs' numbers.
@@ -225,6 +245,45 @@ class Sweep:
         if status.get("state") == "stopped" or interrupted:
             return "stopped", ""
         return "failed", "it ended without giving a reason"  # killed
+
+
+_FAMILIES = ("gym", "atari", "doom", "retro")
+"""The families of rltrain's own. `settle` of a plugin's family may change any setting of it."""
+_MAY_DIFFER = {
+    *_NOT_COMPARED,
+    *SHORTHANDS,
+    "algo",
+    "env",
+    "network",
+    "runtime",
+    "run_dir",
+    "name",
+    "env.name",
+    "env.cfg",
+}
+"""Keys in which a run's own settings may differ from its plan: `resolve` changes them, or they change no score."""
+
+
+def _other_settings(planned: dict[str, Any], own: dict[str, Any]) -> list[str]:
+    """Return the keys in which a job's own settings, which are resolved, are not those of the plan.
+
+    null and auto in the plan stand for any value. A key that only one of the two has is of another version.
+    """
+    algo = planned.get("algo")
+    if isinstance(algo, dict):
+        shorthands = {key: planned[key] for key in SHORTHANDS if planned.get(key) is not None}
+        planned = {**planned, "algo": algo | shorthands}
+    found = []
+    for prefix in ("", "algo.", "env.", "network."):
+        ours, theirs = ((each.get(prefix[:-1]) if prefix else each) for each in (planned, own))
+        if not isinstance(ours, dict) or not isinstance(theirs, dict):
+            continue
+        if prefix == "env." and theirs.get("family") not in _FAMILIES:
+            continue
+        for key, value in ours.items():
+            if key in theirs and f"{prefix}{key}" not in _MAY_DIFFER and value not in (None, "auto"):
+                found += [f"{prefix}{key}"] if value != theirs[key] else []
+    return found
 
 
 def first_attempt(folder: Path) -> Path:
@@ -565,8 +624,8 @@ def _rows(sweep: Sweep) -> list[_Row]:
 
 
 def _game(label: dict[str, str], job: Job) -> tuple[str, str]:
-    settings = (job.config or {}).get("env", {})
-    of_game = {key: settings.get(key) for key in _OF_A_GAME}
+    settings = (job.config or {}).get("env")
+    of_game = {key: settings.get(key) for key in _OF_A_GAME} if isinstance(settings, dict) else {}
     return label.get("env", ""), json.dumps(of_game, sort_keys=True)
 
 

@@ -137,7 +137,7 @@ def open_run(word: str, values: dict[str, str]) -> tuple[Path, RunConfig, Path]:
     """
     folder, which = run_folder.find_trained(word)
     config = load_config(folder, folder / "config.yaml", values)
-    own_code.tell_other_cfg(config, folder)
+    own_code.tell_other_cfg(getattr(config.env, "cfg", None), folder)
     if "device" in values:
         config = dataclasses.replace(config, device=values["device"])
     path = checkpoint.find(folder, values.get("checkpoint", which or "last"))

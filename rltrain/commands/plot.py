@@ -55,7 +55,7 @@ def main(argv: list[str]) -> int:
         raise ConfigError(what, "out", f"give another out=FILE, or replace it with out={out.name}")
     statistic, center_name = _CENTERS[center]
     generator = np.random.default_rng(0)  # fixed seed: the same runs give the same band
-    curves = _without_given_up(read_curves(words, metric), words)
+    curves = _without_copies(_without_given_up(read_curves(words, metric), words))
     labels = _labels(words)
     curves = [_with_label(curve, labels) for curve in curves]
     by = values.get("by") or _what_varies(labels, curves)
@@ -93,6 +93,28 @@ def _without_given_up(curves: list[Curve], words: list[str]) -> list[Curve]:
         what = f"attempts at jobs that were begun again are left out ({len(given_up)}, such as {first})"
         print(printable(f"rltrain: {what}"), file=sys.stderr)
     return [curve for curve in curves if curve.folder not in given_up] or curves
+
+
+def _without_copies(curves: list[Curve]) -> list[Curve]:
+    """Leave out the copies of a run, such as a backup: each run counts once, with the longest of its curves."""
+    longest: dict[Any, Curve] = {}
+    for curve in sorted(curves, key=lambda curve: -int(curve.step[-1])):
+        longest.setdefault(_origin(curve), curve)
+    kept = {curve.folder for curve in longest.values()}
+    if copies := [curve.folder for curve in curves if curve.folder not in kept]:
+        what = f"copies of a run are left out ({len(copies)}, such as {run_folder.from_here(copies[0])})"
+        print(printable(f"rltrain: {what}: each run counts once"), file=sys.stderr)
+    return [curve for curve in curves if curve.folder in kept]
+
+
+def _origin(curve: Curve) -> Any:
+    """Return what a run has in common with its copies alone; the folder of a run that does not tell when it began."""
+    with contextlib.suppress(FileNotFoundError, CheckpointError):
+        meta = inside.read_json(curve.folder / "meta.json")
+        if meta.get("created"):
+            begin = (int(curve.step[0]), float(curve.value[0]))
+            return str((meta["created"], meta.get("host"), curve.config.get("seed"), begin))
+    return curve.folder
 
 
 def _labels(words: list[str]) -> dict[Path, dict[str, str]]:

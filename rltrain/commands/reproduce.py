@@ -122,7 +122,7 @@ def _of_a_run(path: Path, typed: list[str]) -> tuple[list[str], list[str]]:
     given = dict(word.split("=", 1) for word in typed if "=" in word)
     config: RunConfig = saved_config.load(path, given.get("env.cfg"))
     refuse_imports(config, given, path.parent)
-    own_code.tell_other_cfg(config, path.parent)
+    own_code.tell_other_cfg(getattr(config.env, "cfg", None), path.parent)
     if foreign := next((text for text in _texts(dataclasses.asdict(config)) if "${" in text), None):
         what = f"the saved settings have the variable '{foreign}', which would read what is yours, such as passwords"
         raise CheckpointError(what, str(path), "replace it in the file by its value")

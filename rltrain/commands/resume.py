@@ -79,7 +79,7 @@ def _resume(
     """
     path, _ = saved_config.newest(folder)
     config = load_config(folder, path, values)
-    own_code.tell_other_cfg(config, folder)
+    own_code.tell_other_cfg(getattr(config.env, "cfg", None), folder)
     if runtime := _changed_runtime(config, values):
         changes["runtime"] = runtime
     own_steps = config.total_steps
@@ -127,7 +127,7 @@ def _resume_sweep(word: str, values: dict[str, str]) -> int:
         refuse_imports(config, {"env.id": own} if own in ids else {}, found.folder)
         file = getattr(config.env, "cfg", None)
         if file is not None and os.path.abspath(file) not in files:
-            saved_config.refuse_cfg(file)
+            saved_config.refuse_cfg(file, "")
         if "progress" in values:
             job.config["progress"] = truth("progress", values["progress"])
     return jobs.run(found, found.jobs, fail_fast=False)

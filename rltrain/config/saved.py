@@ -123,10 +123,10 @@ def load(path: Path, cfg: str | None = None) -> RunConfig:
     return from_dict(values)
 
 
-def refuse_cfg(saved: str) -> NoReturn:
+def refuse_cfg(saved: str, or_copy: str = ", or a copy of it") -> NoReturn:
     """Raise ConfigError for a saved Doom .cfg file that the command line does not name."""
     what = f"the run's environment is made by the file '{saved}', which only the command line can name"
-    raise ConfigError(what, "env.cfg", f"if you trust it, add env.cfg={shlex.quote(saved)}, or a copy of it")
+    raise ConfigError(what, "env.cfg", f"if you trust it, add env.cfg={shlex.quote(saved)}{or_copy}")
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -59,12 +59,9 @@ def read_curves(words: Iterable[str], metric: str) -> list[Curve]:
     Raises CheckpointError if there is no run, or no run with metrics. Raises ConfigError if no run has this metric.
     """
     words = list(words)
-    folders: dict[Path, None] = {}
-    for word in words:
-        folders |= dict.fromkeys(run_folder.find_all(word))
     curves: list[Curve] = []
     known: set[str] = set()
-    for folder in folders:
+    for folder in run_folder.find_all(*words):
         points: dict[int, float] = {}
         for line in _lines(folder / "metrics.jsonl"):
             known |= line.keys()

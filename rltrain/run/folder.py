@@ -155,13 +155,18 @@ def _is_ours(latest: Path) -> bool:
     return os.path.islink(latest) and is_run
 
 
-def _below(top: Path, names: Collection[str] = ("config.yaml",)) -> Iterator[Path]:
-    """Yield the folders below `top` with a file of these names, without what may not be read. No link is followed."""
+def _below(top: Path, names: Collection[str] = ("config.yaml",), links: list[Path] | None = None) -> Iterator[Path]:
+    """Yield the folders below `top` with a file of these names, without what may not be read.
+
+    No link is followed. links: those to folders, which may hold runs, are added here.
+    """
     for place, folders, files in os.walk(top):
         if not {*names}.isdisjoint(files):
             yield Path(place)
             # Not all: a file of this name, or a pipe, may lie in a folder of runs.
             folders[:] = [name for name in folders if name not in _OF_A_RUN]
+        elif links is not None:
+            links += [path for name in folders if os.path.islink(path := Path(place, name))]
         folders.sort()
 
 
@@ -225,19 +230,28 @@ def from_here(path: Path) -> Path:
     return path.relative_to(here) if path.is_relative_to(here) else path
 
 
-def find_all(word: str) -> list[Path]:
-    """Return all run folders in the folder `word`, or `word` itself if it is one; `last` is the newest run.
+def find_all(*words: str) -> list[Path]:
+    """Return all run folders in the folders `words`; a word may be a run itself, and `last` is the newest run.
 
-    Links such as runs/latest are not followed, so no run counts twice. Raises CheckpointError if there is no run.
+    Links such as runs/latest are not followed, so no run counts twice; one line names what is left out. Raises
+    CheckpointError if there is no run.
     """
-    top = Path(os.path.realpath(word if os.path.lexists(word) else os.path.expanduser(word)))
-    top = find(word)[0] if word == "last" else top
-    if not os.path.isdir(top):  # unlike Path.is_dir, it takes any name
-        raise CheckpointError("there is no such run", word, "give a run folder, a folder of runs, or `last`")
-    found = [*_below(top, ("config.yaml", "status.json"))]  # a sweep's job that failed early has only status.json
-    if not found:
-        raise CheckpointError("there are no runs in this folder", word, "give a run folder, or a folder of runs")
-    return found
+    tops, found, links = list[Path](), dict[Path, None](), list[Path]()
+    for word in words:
+        top = Path(os.path.realpath(word if os.path.lexists(word) else os.path.expanduser(word)))
+        tops.append(top := find(word)[0] if word == "last" else top)
+        if not os.path.isdir(top):  # unlike Path.is_dir, it takes any name
+            raise CheckpointError("there is no such run", word, "give a run folder, a folder of runs, or `last`")
+        # A sweep's job that failed early has only status.json.
+        runs = list(_below(top, ("config.yaml", "status.json"), links))
+        if not runs:
+            raise CheckpointError("there are no runs in this folder", word, "give a run folder, or a folder of runs")
+        found |= dict.fromkeys(runs)
+    targets = {link: Path(os.path.realpath(link)) for link in links}
+    if out := [link for link, place in targets.items() if not any(place.is_relative_to(top) for top in tops)]:
+        what = f"links to folders are left out ({len(out)}, such as {from_here(out[0])}); name a link to count its runs"
+        _tell_once(f"rltrain: {what}")
+    return list(found)
 
 
 def holding(path: Path) -> Path | None:

@@ -86,15 +86,20 @@ def tell_of_first_weights(config: RunConfig, folder: Path) -> None:
         _tell_changes(sorted(run_folder.own_modules(config)), folder, "the run of init_from")
     cfg = getattr(config.env, "cfg", None)
     if cfg and saved.read(folder / "config.yaml")["env"].get("cfg") == cfg:  # another file may be meant as another task
-        tell_other_cfg(config, folder, "the run of init_from")
+        tell_other_cfg(cfg, folder, "the run of init_from")
 
 
-def tell_other_cfg(config: RunConfig, folder: Path, run: str = "the run") -> None:
-    """Warn if the .cfg file of a saved configuration is another than the run's copy: edited, or in another folder."""
-    cfg, copied = getattr(config.env, "cfg", None), folder / COPY / _CFG
+def tell_other_cfg(cfg: str | None, folder: Path, run: str = "the run") -> bool:
+    """Warn if the .cfg file of a saved configuration is another than the run's copy: edited, or in another folder.
+
+    Returns True if it is.
+    """
+    copied = folder / COPY / _CFG
     with contextlib.suppress(OSError, CheckpointError):  # a run whose copy cannot be read
         if cfg and inside.is_file(folder / "meta.json") and inside.is_file(copied) and _differ(Path(cfg), copied):
             _tell(Path(cfg), copied, run)
+            return True
+    return False
 
 
 def _tell_changes(names: list[str], folder: Path, run: str = "the run") -> None:

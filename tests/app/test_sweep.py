@@ -13,6 +13,8 @@ from types import SimpleNamespace
 
 import pytest
 import rights
+import vizdoom
+import yaml
 from in_time import fails_after
 from small_runs import QUICK, small
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
@@ -592,6 +594,86 @@ def test_multirun_yaml_of_somebody_else_is_replaced(kind, command, tmp_path, mon
     with fails_after(60):
         assert command(*JOBS, f"hydra.sweep.dir={place}", "skip_done=true").code == 0
     assert outside.read_text() == "mine" and inside.is_file(path) and "hydra:" in path.read_text()
+
+
+def test_a_job_of_other_settings_under_the_same_command_is_refused(command, tmp_path):
+    """Bug: `config=my.yaml` was edited, and a job of before ranked beside others: only commands were compared."""
+    assert command(*JOBS, "hydra.sweep.dir=all").code == 0
+    settings = tmp_path / "all" / "00_seed-0" / "config.yaml"
+    values = yaml.safe_load(settings.read_text())
+    settings.write_text(yaml.safe_dump(values | {"algo": values["algo"] | {"learning_rate": 0.123}}))
+    outcome = command("resume", "all")
+    assert outcome.code == 3 and f"{settings}; they differ in algo.learning_rate: " in outcome.last_line
+    settings.write_text(yaml.safe_dump(values))
+    assert command("resume", "all").code == 0, "the control"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *("algo=ppo env=cartpole num_envs=4", "algo=a2c env=gym env.id=Pendulum-v1", "algo=dqn env=breakout"),
+        *(
+            "algo=q_learning env=maze",
+            "algo=ppo env=doom env.scenario=deathmatch batch_size=8",
+            "algo=d3qn_per env=doom",
+        ),
+        *("algo=dqn env=atari env.game=pong env.protocol=machado", "algo=ppo env=retro", "algo=ppo env=bipedal_walker"),
+    ],
+)
+def test_what_a_job_resolves_is_no_other_setting(words, command, monkeypatch):
+    """Bug: a sweep that refuses its own jobs."""
+    found, resolve = [], hydra_app.resolve
+
+    def resolved(config):
+        found[:] = config, resolve(config)
+        return found[1]
+
+    monkeypatch.setattr(hydra_app, "resolve", resolved)
+    monkeypatch.setattr(train, "train", lambda config, folder=None: None)
+    assert command(*words.split(), *QUICK).code == 0
+    planned, own = (json.loads(json.dumps(dataclasses.asdict(config))) for config in found)
+    assert sweep._other_settings(planned, own) == []
+    own["algo"]["gamma"] = 0.123
+    assert sweep._other_settings(planned, own) == ["algo.gamma"]
+
+
+def test_a_cfg_that_was_edited_since_a_job_began_is_told_once(tmp_path, capfd):
+    """Bug: the jobs left were trained in another game and stood in one row with the done ones; nothing was said."""
+    cfg = tmp_path / "my.cfg"
+    cfg.write_text("living_reward = 1")
+    found = plan(tmp_path, *({"x": str(number)} for number in range(4)))
+    for job, content in zip(
+        found.jobs, [None, cfg.read_text(), "living_reward = -1", "living_reward = -1"], strict=True
+    ):
+        job.config = {"env": {"cfg": str(cfg)}}
+        ended(tmp_path / job.folder, "done", 1.0)
+        if content is not None:
+            (tmp_path / job.folder / "code").mkdir()
+            (tmp_path / job.folder / "code" / "game.cfg").write_text(content)
+            (tmp_path / job.folder / "meta.json").write_text("{}")
+    found.tell_other_cfg()
+    (line,) = capfd.readouterr().err.splitlines()
+    assert f"the run began with other settings of the game: {cfg} differs from {tmp_path / '02'}" in line
+    (tmp_path / "02" / "result.json").unlink()
+    jobs.run(found, found.jobs, False, run_one=lambda job: None)
+    assert line in capfd.readouterr().err, "a sweep that goes on tells it"
+
+
+def test_the_plan_of_a_sweep_holds_the_whole_path_of_a_cfg(command, tmp_path, monkeypatch):
+    """Bug: `resume` from another project's folder took the file of the same name there."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    for place in (here, there):
+        place.mkdir()
+        scenarios = Path(vizdoom.scenarios_path)
+        for name in ("basic.cfg", "basic.wad"):
+            shutil.copy(scenarios / name, place / f"{'my.cfg' if name == 'basic.cfg' else name}")
+    monkeypatch.chdir(here)
+    monkeypatch.setattr(hydra_sweep.jobs_of, "run", lambda *_: 0)
+    assert command("-m", "algo=ppo", "env=doom", "env.cfg=my.cfg", "seed=0,1", *QUICK, "hydra.sweep.dir=all").code == 0
+    assert {job.config["env"]["cfg"] for job in sweep.load(here / "all").jobs} == {str(here / "my.cfg")}
+    monkeypatch.chdir(there)
+    outcome = command("resume", here / "all", "env.cfg=my.cfg")
+    assert outcome.code == 2 and outcome.last_line.endswith(f"add env.cfg={here / 'my.cfg'}")
 
 
 def test_a_job_whose_log_is_another_users_fails_alone(monkeypatch, capfd, tmp_path):

@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import json
 import os
 import sys
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ from small_runs import QUICK
 
 from rltrain.app import sweep
 from rltrain.commands import plot
+from rltrain.run import folder as run_folder
 
 
 def numbers(path):
@@ -52,6 +54,46 @@ def test_seeds_are_summed_up_in_a_band_by_mean_or_interquartile_mean(command, tm
     outcome = command("plot", "sweep", "center=iqm")
     assert numbers(tmp_path / "curves.csv")[0]["center"] == "15"
     assert "cartpole  dqn  4 seeds  15 [" in outcome.out
+
+
+def test_a_copy_of_a_run_counts_once_with_the_longest_curve(command, tmp_path):
+    """Bug: a backup beside its run gave one seed twice the weight, and nothing was said."""
+
+    def begun(name, created, points, seed, host="here"):
+        run = write_run(tmp_path / "runs" / name, points, seed=seed)
+        (run / "meta.json").write_text(json.dumps({"created": created, "host": host, "seed": seed}))
+
+    begun("a.bak", "2026-01-01T10:00:00.000001", {100: 0.0}, seed=0)
+    begun("a", "2026-01-01T10:00:00.000001", {100: 0.0, 200: 0.0}, seed=0)
+    begun("b", "2026-01-01T10:00:00.000002", {100: 30.0, 200: 30.0}, seed=1)
+    outcome = command("plot", "runs")
+    assert (
+        outcome.out.startswith("cartpole  dqn  2 seeds  15 [") and numbers(tmp_path / "curves.csv")[-1]["runs"] == "2"
+    )
+    line = "rltrain: copies of a run are left out (1, such as runs/a.bak): each run counts once"
+    assert outcome.err.splitlines() == [line]
+    # Another machine, seed or beginning is another run.
+    begun("c", "2026-01-01T10:00:00.000001", {100: 0.0, 200: 0.0}, seed=2)
+    begun("d", "2026-01-01T10:00:00.000001", {100: 0.0, 200: 0.0}, seed=0, host="there")
+    begun("e", "2026-01-01T10:00:00.000001", {100: 1.0, 200: 0.0}, seed=0)
+    assert command("plot", "runs").out.startswith("cartpole  dqn  5 runs")
+
+
+def test_links_that_are_left_out_are_told(command, tmp_path):
+    """Bug: a linked run among others was left out, and nothing was said: the curve was that of one seed of two."""
+    for seed in (0, 1):
+        write_run(tmp_path / "disk" / str(seed), {100: 1.0}, seed=seed)
+    write_run(tmp_path / "paper" / "2", {100: 1.0}, seed=2)
+    (tmp_path / "paper" / "latest").symlink_to("2")
+    assert command("plot", "paper").err == ""
+    for seed in (0, 1):
+        (tmp_path / "paper" / str(seed)).symlink_to(tmp_path / "disk" / str(seed))
+    line = "rltrain: links to folders are left out (2, such as paper/0); name a link to count its runs"
+    for words in (["plot", "paper"], ["runs", "paper"]):
+        run_folder._tell_once.cache_clear()
+        assert command(*words).err.splitlines() == [line]
+    outcome = command("plot", "paper", "paper/0", "disk/1")
+    assert outcome.err == "" and outcome.out.startswith("cartpole  dqn  3 seeds")
 
 
 def test_an_end_that_one_run_alone_reached_is_not_told_of_all(command, tmp_path):

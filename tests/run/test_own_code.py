@@ -154,16 +154,16 @@ def test_another_cfg_than_the_run_began_with_is_told(run, tmp_path, capsys):
     shutil.rmtree(run / "code")
     own_code.copy(config, run)
     assert os.listdir(run / "code") == ["game.cfg"]
-    own_code.tell_other_cfg(config, run)
+    own_code.tell_other_cfg(str(cfg), run)
     other.write_text(cfg.read_text())
-    own_code.tell_other_cfg(SimpleNamespace(env=SimpleNamespace(cfg=str(other))), run)
-    own_code.tell_other_cfg(SimpleNamespace(env=SimpleNamespace()), run)
+    own_code.tell_other_cfg(str(other), run)
+    own_code.tell_other_cfg(None, run)
     assert capsys.readouterr().err == ""
     cfg.write_text("available_buttons = { B A }")
-    own_code.tell_other_cfg(config, run)
+    own_code.tell_other_cfg(str(cfg), run)
     (line,) = capsys.readouterr().err.splitlines()
     what = f"{cfg} differs from {run / 'code' / 'game.cfg'}, the run's copy"
     assert line == f"rltrain: warning: the run began with other settings of the game: {what}"
     (run / "code" / "game.cfg").unlink()
-    own_code.tell_other_cfg(config, run)
+    own_code.tell_other_cfg(str(cfg), run)
     assert capsys.readouterr().err == "", "an older run has no copy"
