@@ -24,8 +24,15 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rltrain import plugins
 from rltrain.app import composition, hydra_sweep
-from rltrain.app.hparams import composed_env, preset_of
-from rltrain.app.overrides import accept_whole_floats, normalise, options_first, quote, replace_whole_mappings
+from rltrain.app.hparams import SAVED, composed_env, preset_of
+from rltrain.app.overrides import (
+    accept_whole_floats,
+    normalise,
+    options_first,
+    quote,
+    replace_whole_mappings,
+    tell_what_stays,
+)
 from rltrain.app.paths import CONFIGS, config_folders, schema_name, yaml_names
 from rltrain.app.resolve import SHORTHANDS, resolve
 from rltrain.config import plugin_modules
@@ -196,6 +203,7 @@ def settings(composed: DictConfig, argv: list[str]) -> RunConfig:
     config = dataclasses.replace(config, chosen=[*config.chosen, *_filled_in(composed, config)])
     given = [*(values.keys() for values in composition.last().own()), typed]
     config = dataclasses.replace(config, env=_renamed(_without_instead(config.env, given), typed))
+    tell_what_stays(config.env, _typed, HydraConfig.get().overrides.task, _of_its_file)
     for key in SHORTHANDS:  # else the run's key, in another file of the user's, would win over what is given later
         last = next((keys for keys in reversed(given) if keys & {key, f"algo.{key}"}), set())
         if f"algo.{key}" in last and key not in last:
@@ -236,6 +244,11 @@ def _without_instead(env: Any, given: Sequence[Set[str]]) -> Any:
             print(f"rltrain: env.{word} is given, so env.{key}, which is not, is left out", file=sys.stderr)
             env = dataclasses.replace(env, **{key: None})
     return env
+
+
+def _of_its_file(key: str) -> Any:
+    """Return the value of a key in the YAML file of the environment; None for an earlier run, which has none."""
+    return None if HydraConfig.get().runtime.choices.get("env") == SAVED else composition.last().value(key)
 
 
 def _renamed(env: Any, typed: Set[str]) -> Any:

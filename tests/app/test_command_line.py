@@ -824,6 +824,26 @@ def test_mappings_are_merged_wherever_they_stand_but_a_shaping_is_replaced(compo
     ]
 
 
+def test_what_stays_of_a_mapping_beside_a_typed_one_is_told_and_can_be_left_out(command):
+    """Bug: `reproduce RUN env.kwargs={}` trained with the run's is_slippery=false in silence, and no word took it
+    away."""
+    words = ["total_steps=50", *QUICK]
+    first = command("algo=q_learning", "env=frozen_lake", "env.kwargs={is_slippery: false}", *words)
+    Path("my.yaml").write_text("algo: q_learning\nenv: {name: frozen_lake, kwargs: {is_slippery: false}}\n")
+    run, file, big = ["reproduce", first.folder], ["config=my.yaml", *words], "env.kwargs={map_name: 8x8}"
+    told = "is_slippery=False stays; env.kwargs; to leave it out add ~env.kwargs."
+    for way, kwargs, is_told in (
+        ([*run, "env.kwargs={}"], {"map_name": "4x4", "is_slippery": False}, True),
+        ([*run, big, "~env.kwargs.is_slippery"], {"map_name": "8x8"}, False),
+        ([*file, big], {"map_name": "8x8", "is_slippery": False}, True),
+        ([*file, big, "~env.kwargs.is_slippery"], {"map_name": "8x8"}, False),
+        ([*file, big, "env.kwargs.is_slippery=true"], {"map_name": "8x8", "is_slippery": True}, False),
+    ):
+        again = command(*way)
+        assert again.code == 0 and plain(again.folder)["env"]["kwargs"] == kwargs, again.err
+        assert (told in again.err) == is_told and "stays" not in first.err, again.err
+
+
 @pytest.mark.parametrize("key", ["num_envs", "batch_size"])
 def test_one_setting_with_two_names_has_one_value(key, compose, tmp_path):
     """Bugs: of `num_envs=2 algo.num_envs=4` the first won in silence; `algo.num_envs=4` of a command line lost against
