@@ -163,8 +163,8 @@ def test_learning_code_knows_no_emulator_and_no_hydra(learning):
             assert not roots(name) & (EMULATORS | HYDRA), name
 
 
-def test_hydra_is_known_to_three_modules():
-    knowing = {f"rltrain.app.{name}" for name in ("hydra_app", "hydra_sweep", "overrides")}
+def test_hydra_is_known_to_four_modules():
+    knowing = {f"rltrain.app.{name}" for name in ("composition", "hydra_app", "hydra_sweep", "overrides")}
     assert {name for name in SOURCES if roots(name) & HYDRA} == knowing
 
 

@@ -2,21 +2,19 @@
 
 import contextlib
 import dataclasses
-import functools
 import math
 import os
 import re
 import shlex
 import sys
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 
 import hydra
 import yaml
-from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
@@ -25,9 +23,16 @@ from omegaconf._utils import get_yaml_loader
 from omegaconf.errors import OmegaConfBaseException
 
 from rltrain import plugins
-from rltrain.app import hydra_sweep
-from rltrain.app.hparams import mapping_in, own_choice, own_values, preset_of, tuned_env
-from rltrain.app.overrides import accept_whole_floats, normalise, options_first, quote, replace_whole_mappings
+from rltrain.app import composition, hydra_sweep
+from rltrain.app.hparams import SAVED, composed_env, preset_of
+from rltrain.app.overrides import (
+    accept_whole_floats,
+    normalise,
+    options_first,
+    quote,
+    replace_whole_mappings,
+    tell_what_stays,
+)
 from rltrain.app.paths import CONFIGS, config_folders, schema_name, yaml_names
 from rltrain.app.resolve import SHORTHANDS, resolve
 from rltrain.config import plugin_modules
@@ -82,22 +87,12 @@ def register_schemas(argv: Sequence[str] = ()) -> None:
     folders = [folder.absolute() for folder in config_folders(argv)]
     for (group, name), option in plugins.OPTIONS.items():
         _check_registered(group, name, option.settings, folders)
-    _register_schemas(tuple(ALGOS.items()), tuple(ENVIRONMENTS))
-    store = ConfigStore.instance()
-    for (group, name), option in plugins.OPTIONS.items():
-        store.store(group=group, name=name, node=option.settings)
+    composition.register()
+    composition.put_own_files_last()
     accept_whole_floats()
     replace_whole_mappings()
-    OmegaConf.register_new_resolver("preset_of", functools.partial(preset_of, folders=folders), replace=True)
-    # partial, so that a launcher's processes get the folders together with the resolver.
-    OmegaConf.register_new_resolver("tuned_env", functools.partial(tuned_env, folders=folders), replace=True)
-    # Tuned settings are composed last. Values of the user's own files win, because they come again after them.
-    chosen = _chosen(list(argv), "hparams")
-    OmegaConf.register_new_resolver("own_choice", functools.partial(own_choice, folders=folders), replace=True)
-    for group in ("algo", "env", "network"):
-        for name, values in own_values(group, folders, chosen).items():
-            place, _, last = f"own_{group}/{name}".rpartition("/")  # the name of a file in a subfolder has a slash
-            store.store(group=place, name=last, package="_global_", node={group: values})
+    OmegaConf.register_new_resolver("preset_of", preset_of, replace=True)
+    OmegaConf.register_new_resolver("tuned_env", composed_env, replace=True)
 
 
 def _check_registered(group: str, name: str, settings: Any, folders: Sequence[Path]) -> None:
@@ -127,20 +122,6 @@ def _foreign(value: Any, key: str) -> tuple[str, str] | None:
         items = value.items() if isinstance(value, dict) else enumerate(value)
         return next(filter(None, (_foreign(each, f"{key}.{name}".lstrip(".")) for name, each in items)), None)
     return None if type(value) in (type(None), bool, int, float, str) else (key, type(value).__name__)
-
-
-@functools.lru_cache(maxsize=1)  # a tenth of a second: once in a process, unless a plugin adds to them
-def _register_schemas(algos: tuple[tuple[str, type], ...], families: tuple[str, ...]) -> None:
-    store = ConfigStore.instance()
-    store.store(name="run_schema", node=RunConfig)
-    store.store(group="network", name="network_schema", node=NetworkConfig)
-    for name, runtime in RUNTIMES.items():
-        store.store(group="runtime", name=f"{name}_schema", node=runtime)
-    store.store(group="hydra/launcher", name="rltrain_ray_schema", node=RayLauncherConfig)
-    for name, node in algos:
-        store.store(group="algo", name=f"{name}_schema", node=node)
-    for family in families:
-        store.store(group="env", name=f"{family}_schema", node=config_class(family))
 
 
 def run(argv: list[str], typed: list[str] | None = None) -> int:
@@ -220,9 +201,12 @@ def settings(composed: DictConfig, argv: list[str]) -> RunConfig:
     typed = _typed_keys()
     config = dataclasses.replace(config, tuned_by=config.tuned_by if "tuned_by" in typed else _tuned_files(argv))
     config = dataclasses.replace(config, chosen=[*config.chosen, *_filled_in(composed, config)])
-    config = dataclasses.replace(config, env=_renamed(_without_instead(config.env, argv), argv))
-    for key in SHORTHANDS:  # else the run's key, in tuned settings of the user's own, would win over the typed one
-        if f"algo.{key}" in typed and key not in typed:
+    given = [*(values.keys() for values in composition.last().own()), typed]
+    config = dataclasses.replace(config, env=_renamed(_without_instead(config.env, given), typed))
+    tell_what_stays(config.env, _typed, HydraConfig.get().overrides.task, _of_its_file)
+    for key in SHORTHANDS:  # else the run's key, in another file of the user's, would win over what is given later
+        last = next((keys for keys in reversed(given) if keys & {key, f"algo.{key}"}), set())
+        if f"algo.{key}" in last and key not in last:
             config = dataclasses.replace(config, **{key: getattr(config.algo, key)})
     if config.init_from is not None:  # now: each job of a sweep becomes the last run, and may stand in another folder
         config.init_from = str(_first_checkpoint(config.init_from))
@@ -248,38 +232,42 @@ def _filled_in(composed: DictConfig, config: RunConfig) -> list[str]:
     ]
 
 
-def _without_instead(env: Any, argv: list[str]) -> Any:
+def _without_instead(env: Any, given: Sequence[Set[str]]) -> Any:
     """Return the settings of an environment without a key that stands instead of one that was given.
 
-    `env.action_set=combinations` wins over the `actions` of tuned settings, as anything that is typed.
+    `env.action_set=combinations` wins over the `actions` of tuned settings, as anything that is typed. given: the keys
+    that each file of the user's sets, and the typed ones; later ones win.
     """
-    typed = {key.removeprefix("env.") for key in _typed_keys() if key.startswith("env.")}
-    files = own_values("env", config_folders(argv), _chosen(argv, "hparams"))
-    own = set(files.get(str(HydraConfig.get().runtime.choices.get("env")), {}))
     for key, others in getattr(env, "INSTEAD_OF", {}).items():
-        given = next((keys for keys in (typed, own) if keys & {key, *others}), set())
-        if getattr(env, key) is not None and given and key not in given:
-            word = next(other for other in others if other in given)
+        names = {f"env.{name}" for name in (key, *others)}
+        last = next((keys for keys in reversed(given) if keys & names), set())
+        if getattr(env, key) is not None and last and f"env.{key}" not in last:
+            word = next(other for other in others if f"env.{other}" in last)
             print(f"rltrain: env.{word} is given, so env.{key}, which is not, is left out", file=sys.stderr)
             env = dataclasses.replace(env, **{key: None})
     return env
 
 
-def _renamed(env: Any, argv: list[str]) -> Any:
-    """Return the settings of an environment, named by its id, game or scenario if this was given and is not its file's.
+def _of_its_file(key: str) -> Any:
+    """Return the value of a key in the YAML file of the environment; None for an earlier run, which has none."""
+    return None if HydraConfig.get().runtime.choices.get("env") == SAVED else composition.last().value(key)
+
+
+def _renamed(env: Any, typed: Set[str]) -> Any:
+    """Return the settings of an environment, named by its id, game or scenario if these are given after its name.
 
     env=cartpole env.id=Acrobot-v1 plays Acrobot: its runs must not stand among those of CartPole.
     """
-    given = _typed_keys()
-    keys = [key for key in ("id", "game", "scenario", "cfg") if f"env.{key}" in given]
-    choice = str(HydraConfig.get().runtime.choices.get("env"))
-    paths = (folder / "env" / f"{choice}.yaml" for folder in (CONFIGS, *config_folders(argv)))
-    path, option = next(filter(os.path.isfile, paths), None), plugins.OPTIONS.get(("env", choice))
-    own = mapping_in(path) if path is not None else vars(option.settings) if option is not None else None
-    if not keys or "env.name" in given or own is None:
+    files = composition.last()
+    place = files.place("env.name")
+    if place is None or "env.name" in typed:
         return env
-    before, now = ({key: _in_full(key, values.get(key)) for key in keys} for values in (own, vars(env)))
-    return dataclasses.replace(env, name=env.family) if before != now else env  # `resolve` makes a name of the family's
+    named = files.until(place)
+    for key in ("id", "game", "scenario", "cfg"):
+        is_given = f"env.{key}" in typed or files.after(place).place(f"env.{key}") is not None
+        if is_given and _in_full(key, named.value(f"env.{key}")) != _in_full(key, vars(env).get(key)):
+            return dataclasses.replace(env, name=env.family)  # `resolve` makes a name of the family's
+    return env
 
 
 def _in_full(key: str, value: Any) -> Any:

@@ -3,7 +3,9 @@
 import functools
 import os
 import re
+import sys
 import typing
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -14,7 +16,7 @@ from omegaconf import DictConfig, IntegerNode, OmegaConf
 
 from rltrain.app.paths import CONFIGS, FOLDER_OPTIONS
 from rltrain.config.groups import settings_classes
-from rltrain.errors import ConfigError
+from rltrain.errors import ConfigError, printable
 
 _WITH_VALUE = (*FOLDER_OPTIONS, "--config-path", "-cp", "--config-name", "-cn", "--package", "-p", "--cfg", "-c")
 """Options of Hydra whose value is the next word."""
@@ -99,7 +101,8 @@ def written_under(key: str, value: Any) -> list[str]:
 def replace_whole_mappings() -> None:
     """Let `env.shaping={...}` replace what tuned settings pay for. Hydra itself merges a mapping with an earlier one.
 
-    A mapping of `env.kwargs` is merged: an environment's own file has arguments that belong to it.
+    A mapping of `env.kwargs` is merged: an environment's own file has arguments that belong to it. One line says what
+    stays of an earlier one.
     """
 
     def apply(overrides: list[Override], config: DictConfig) -> None:
@@ -112,6 +115,32 @@ def replace_whole_mappings() -> None:
 
 
 _apply_overrides = ConfigLoaderImpl._apply_overrides_to_config
+
+
+def tell_what_stays(
+    env: Any, typed: Iterable[str], composed: Iterable[str], of_its_file: Callable[[str], dict[str, Any] | None]
+) -> None:
+    """Say on stderr what of an earlier run or a file of settings stays beside a typed `env.kwargs={size: 3}`.
+
+    typed: the command line. composed: the words that Hydra has composed; those of a file stand before the typed ones.
+    of_its_file: returns what the YAML file of the environment sets.
+    """
+    keys = [word.lstrip("+").partition("=")[0] for word in typed]
+    for mapping in _mappings() - {"shaping"}:
+        key = f"env.{mapping}"
+        if key not in keys:
+            continue
+        parsed = OverridesParser.create().parse_overrides(list(composed))
+        whole = [each.value() for each in parsed if each.key_or_group == key][-keys.count(key) :]
+        given = {str(name) for value in whole if isinstance(value, dict) for name in value}
+        given |= {word.split(".")[2] for word in keys if word.startswith(f"{key}.")}
+        known = (of_its_file(key) or {}).items()
+        left = [item for item in getattr(env, mapping, {}).items() if str(item[0]) not in given and item not in known]
+        stays = [f"{name}={value}" for name, value in left]
+        if stays:
+            what = f"of {key}={{...}} and what was set before all entries count, so {', '.join(stays)} stays"
+            fix = f"to leave it out add ~{key}.{stays[0].partition('=')[0]}"
+            print(printable(f"rltrain: {what}; {key}; {fix}"), file=sys.stderr)
 
 
 def accept_whole_floats() -> None:

@@ -1,5 +1,6 @@
 """Paths of the package and of the YAML files: rltrain's own, in a checkout or an installed wheel, and the user's."""
 
+import importlib.util
 import itertools
 import os
 import re
@@ -17,14 +18,26 @@ FOLDER_OPTIONS = ("--config-dir", "-cd")
 
 
 def config_folders(argv: Iterable[str]) -> list[Path]:
-    """Return the user's config folders: `--config-dir DIR`, `-cd DIR` or `hydra.searchpath=[DIR,...]`."""
+    """Return the user's config folders: `--config-dir DIR`, `-cd DIR` or `hydra.searchpath=[DIR,pkg://PACKAGE,...]`."""
     argv = list(argv)
     given = [word for before, word in itertools.pairwise(argv) if before in FOLDER_OPTIONS]
     given += [arg.partition("=")[2] for arg in argv if arg.startswith("--config-dir=")]
     lists = [arg.partition("=")[2].strip("[]") for arg in argv if arg.startswith("hydra.searchpath=")]
     searched = [path.strip("'\"").removeprefix("file://") for text in lists for path in text.split(",")]
-    given += [path for path in searched if path and "://" not in path]
+    given += [path for text in searched for path in _folders_of(text)]
     return [Path(path).expanduser() for path in given]
+
+
+def _folders_of(place: str) -> list[str]:
+    """Return the folder of one place of a search path; none for a place that is no folder, which Hydra alone knows."""
+    scheme, _, name = place.rpartition("://")
+    if not scheme:
+        return [name] if name else []
+    try:
+        found = importlib.util.find_spec(name.replace("/", ".").rstrip(".")) if scheme == "pkg" else None
+    except (ImportError, ValueError):  # Hydra reports it
+        found = None
+    return list(found.submodule_search_locations or ())[:1] if found else []
 
 
 def yaml_names(group: Path) -> dict[str, Path]:

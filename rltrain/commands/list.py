@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rltrain.app.hparams import tuned_as, tuned_env
+from rltrain.app.composition import of_an_environment
+from rltrain.app.hparams import tuned_env
 from rltrain.app.paths import CONFIGS, FOLDER_OPTIONS, config_folders, schema_name, yaml_names
 from rltrain.config.algorithms import ALGOS, DISCRETE
 from rltrain.config.environments import ENVIRONMENTS
@@ -117,9 +118,10 @@ def _borrowers(tuned: list[str], folders: list[Path]) -> dict[str, list[str]]:
     """Return the environments that use a file of tuned settings through `tuned_as`, by the file's name."""
     taken: dict[str, list[str]] = {}
     for env in _choices("env", folders):
-        family = tuned_as(env, [CONFIGS, *folders])
+        files = of_an_environment(env, [CONFIGS, *folders])
+        family = files.value("env.tuned_as")
         for algo in ALGOS if family else ():
-            if f"{algo}_{family}" in tuned and tuned_env(algo, env, folders) == family:
+            if f"{algo}_{family}" in tuned and tuned_env(algo, env, files) == family:
                 taken.setdefault(f"{algo}_{family}", []).append(env)
     return taken
 

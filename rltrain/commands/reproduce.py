@@ -36,7 +36,7 @@ _NOT_TAKEN = ("plugins", "dry_run", "skip_done", "fail_fast")
 def main(argv: list[str]) -> int:
     """Train a new run with the settings of an earlier one. Returns the exit code. Raises RltrainError."""
     # The path of a run may have a `=` in it.
-    words = [word for word in argv if ("=" not in word or os.path.lexists(word)) and not word.startswith("-")]
+    words = [word for word in argv if ("=" not in word or os.path.lexists(word)) and not _is_no_run(word)]
     if len(words) != 1:
         raise ConfigError("reproduce needs a run", " ".join(["rltrain reproduce", *argv]), f"usage: {USAGE}")
     folder, _ = run_folder.find(words[0])
@@ -46,6 +46,11 @@ def main(argv: list[str]) -> int:
     _require_complete(path)
     _tell_of_extension(path, rest)
     return _train(path, True, rest, ["reproduce", *argv])
+
+
+def _is_no_run(word: str) -> bool:
+    """Return True for an option of Hydra, and for `~env.kwargs.size`, which takes an entry of a mapping away."""
+    return re.match(r"-|~env\.\w+\.", word) is not None
 
 
 def from_file(argv: list[str]) -> int:
@@ -238,7 +243,8 @@ def _tell_left_out(chosen: str, own: str) -> None:
 
 def _without_what_is_typed(settings: list[str], typed: list[str]) -> list[str]:
     """Leave out what the command line sets, and the settings of a group for which it makes another choice."""
-    choices, other = ({word.lstrip("+~").partition("=")[0]: word.partition("=")[2] for word in words}
+    # `~env.kwargs.size` takes an entry away, which must stand there.
+    choices, other = ({word.lstrip("+").partition("=")[0]: word.partition("=")[2] for word in words}
                       for words in (settings, typed))  # fmt: skip
     keys = set(other)
     for key in SHORTHANDS:  # one setting with two names: else the file's `num_envs` would win over `algo.num_envs`

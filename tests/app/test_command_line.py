@@ -241,7 +241,7 @@ def test_files_of_ones_own_in_a_subfolder_win_too(compose, mine):
     [
         ("[ppo, _self_]", "learning_rate: 0.05", 0.05),
         ("[ppo, _self_, fallen]", "learning_rate: 0.05", 0.0001),  # bug: 0.05, against Hydra's order
-        ("[ppo, fallen]", "learning_rate: 0.05", 0.0001),
+        ("[ppo, fallen]", "learning_rate: 0.05", 0.05),  # bug: 0.0001, but Hydra puts a missing _self_ last
         ("[ppo, fallen, _self_]", "learning_rate: 0.05", 0.05),
         ("[ppo, fallen, _self_]", "num_epochs: 3", 0.0001),
         ("[ppo, /rate/high@_here_, _self_]", "num_epochs: 3", 0.0123),  # bug: the tuned one
@@ -255,6 +255,59 @@ def test_files_of_which_ones_own_file_is_made_win_in_hydras_order(defaults, own,
     mine("algo/rate/low.yaml", "learning_rate: 0.002\n")
     mine("algo/mixed.yaml", f"defaults: {defaults}\nlike: ppo\n{own}\n")
     assert compose("--config-dir", "conf", "algo=mixed", "env=cartpole").algo.learning_rate == expected
+
+
+@pytest.mark.parametrize("place", ["--config-dir=conf", "hydra.searchpath=[pkg://conf_in_a_package]"])
+def test_files_of_ones_own_win_wherever_they_are_chosen(place, compose, mine, tmp_path, monkeypatch):
+    """Bugs: what was chosen in a file for the whole run, or lay in a package, lost against tuned settings, or against
+    files that it should win over."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "conf_in_a_package").symlink_to(tmp_path / "conf")
+    mine("__init__.py", "")
+    mine("algo/slow.yaml", "defaults: [ppo, _self_]\nlike: ppo\nlearning_rate: 1e-9\nnum_epochs: 3\n")
+    mine("network/wide.yaml", "defaults: [mlp, _self_]\nhidden_sizes: [7]\n")
+    mine("hparams/low.yaml", "# @package _global_\nalgo: {learning_rate: 7e-4}\nnum_envs: 2\n")
+    mine("exp/low.yaml", "# @package _global_\ndefaults: [override /hparams: low]\n")
+    mine("exp/all.yaml", "# @package _global_\ndefaults: [{override /algo: slow}, {override /network: wide}]\n")
+    mine("exp/over.yaml", "# @package _global_\nalgo: {num_envs: 3, learning_rate: 0.5}\n")
+    mine("exp/tuned.yaml", "# @package _global_\nalgo: {like: ppo}\nenv: {id: CartPole-v1, tuned_as: cartpole}\n")
+    mine("algo/plain.yaml", "defaults: [ppo, _self_]\n")
+    tuned = compose("algo=ppo", "env=cartpole")
+
+    def settings(*words):
+        config = compose(place, *words)
+        return config.algo.learning_rate, config.algo.num_epochs, config.num_envs, config.network.hidden_sizes
+
+    sizes = tuned.network.hidden_sizes
+    assert settings("algo=slow", "env=cartpole", "network=wide") == (1e-9, 3, tuned.num_envs, [7])
+    assert settings("+exp=all", "env=cartpole") == (1e-9, 3, tuned.num_envs, [7])
+    for low in ("hparams=low", "+exp=low"):
+        assert settings("algo=slow", "env=cartpole", low) == (7e-4, 3, 2, sizes)
+        assert settings("algo=slow", "env=cartpole", low, "algo.num_envs=4") == (7e-4, 3, 4, sizes)
+    assert settings("algo=slow", "env=cartpole", "hparams=low", "+exp=over") == (0.5, 3, 3, sizes)
+    both = compose(place, "algo=plain", "env=gym", "+exp=tuned")
+    assert (both.total_steps, both.algo.batch_size) == (tuned.total_steps, tuned.algo.batch_size)
+
+
+def test_tuned_settings_of_ones_own_leave_ones_own_algorithm_before_rltrains(compose, mine):
+    """Bug: beside one's own hparams/slow_cartpole.yaml, rltrain's ppo_cartpole won over one's own algo/slow.yaml."""
+    mine("algo/slow.yaml", "defaults: [ppo, _self_]\nlike: ppo\nnum_epochs: 3\nlearning_rate: 1e-9\n")
+    mine("hparams/slow_cartpole.yaml", "# @package _global_\nalgo: {learning_rate: 7e-4}\n")
+    mine("hparams/based.yaml", "# @package _global_\ndefaults: [ppo_pong, _self_]\nalgo: {learning_rate: 0.5}\n")
+    words = ("--config-dir", "conf", "algo=slow", "env=cartpole")
+    tuned, pong = compose("algo=ppo", "env=cartpole"), compose("algo=ppo", "env=pong")
+    own, based = compose(*words), compose(*words, "hparams=based")
+    assert tuned.algo.num_epochs != 3 and pong.total_steps != tuned.total_steps
+    assert (own.algo.num_epochs, own.algo.learning_rate, own.total_steps) == (3, 7e-4, tuned.total_steps)
+    assert (based.algo.num_epochs, based.algo.learning_rate) == (pong.algo.num_epochs, 0.5), "made from rltrain's"
+    assert based.total_steps == pong.total_steps
+
+
+@pytest.mark.parametrize(("text", "value"), [("no", False), ("on", True), ("1e-1", 0.1), ("1e3", 1000.0), ("017", 15)])
+def test_a_file_of_ones_own_means_what_hydra_reads_in_it(text, value, compose, mine):
+    """Bug: `is_slippery: no` was the text "no", which is true, as the files were read a second time in another way."""
+    mine("env/any.yaml", f"defaults: [gym, _self_]\nname: any\nid: Any-v0\nkwargs: {{x: {text}}}\n")
+    assert repr(compose("--config-dir", "conf", "algo=dqn", "env=any").env.kwargs) == repr({"x": value})
 
 
 @pytest.mark.parametrize(
@@ -493,11 +546,22 @@ def test_a_value_of_a_file_means_what_it_means_on_the_command_line(key, text, va
         (["env=doom_basic", "env.scenario=health_gathering"], "doom_health_gathering"),
         (["env=mine", "--config-dir=conf"], "mine"),
         (["env=mine", "--config-dir=conf", "env.id=Acrobot-v1"], "Acrobot-v1"),
+        (["env=mine", "--config-dir=conf", "env.id=CartPole-v1"], "mine"),
+        (["env=nameless", "--config-dir=conf"], "Acrobot-v1"),
+        (["env=cartpole", "--config-dir=conf", "+exp=acro"], "Acrobot-v1"),
+        (["env=cartpole", "--config-dir=conf", "+exp=acro", "env.name=mine"], "mine"),
+        (["env=cartpole", "--config-dir=conf", "+exp=named"], "mine"),
+        (["env=limited", "--config-dir=conf"], "cartpole"),
     ],
 )
 def test_a_run_has_the_name_of_what_it_plays(words, name, compose, mine):
-    """Bug: env=cartpole env.id=Acrobot-v1 stood among the runs of CartPole, in `runs` and in the curves of `plot`."""
+    """Bugs: env=cartpole env.id=Acrobot-v1 stood among the runs of CartPole, in `runs` and in the curves of `plot`; so
+    did an id in a file of one's own."""
     mine("env/mine.yaml", "defaults: [cartpole, _self_]\nname: mine\n")
+    mine("env/nameless.yaml", "defaults: [cartpole, _self_]\nid: Acrobot-v1\n")
+    mine("env/limited.yaml", "defaults: [cartpole, _self_]\nid: CartPole-v1\nmax_episode_steps: 9\n")
+    mine("exp/acro.yaml", "# @package _global_\nenv: {id: Acrobot-v1}\n")
+    mine("exp/named.yaml", "# @package _global_\nenv: {id: Acrobot-v1, name: mine}\n")
     assert compose("algo=ppo", *words).env.name == name
 
 
@@ -592,6 +656,7 @@ def test_a_set_of_actions_that_is_given_wins_over_a_tuned_list_of_actions(compos
     own = "defaults: [doom_deadly_corridor, _self_]\nname: other_set\ntuned_as: doom_deadly_corridor\n"
     mine("env/other_set.yaml", f"{own}action_set: combinations\n")
     mine("env/own_list.yaml", f"{own}action_set: combinations\nactions: [[ATTACK], []]\n")
+    mine("exp/combinations.yaml", "# @package _global_\nenv: {action_set: combinations}\n")
     for words, found in (
         ([*corridor, "env.actions=[[ATTACK],[]]", "env.noop=true"], [["ATTACK"], []]),
         ([*corridor, "env.action_set=combinations"], None),
@@ -599,6 +664,9 @@ def test_a_set_of_actions_that_is_given_wins_over_a_tuned_list_of_actions(compos
         (["--config-dir=conf", "algo=ppo", "env=other_set"], None),
         (["--config-dir=conf", "algo=ppo", "env=own_list"], [["ATTACK"], []]),
         (["--config-dir=conf", "algo=ppo", "env=own_list", "env.noop=true"], None),
+        (["--config-dir=conf", *corridor, "+exp=combinations"], None),
+        (["--config-dir=conf", *corridor, "+exp=combinations", "env.actions=[[ATTACK],[]]"], [["ATTACK"], []]),
+        (["--config-dir=conf", "algo=ppo", "env=own_list", "+exp=combinations"], None),
     ):
         assert tuned.env.actions is not None and compose(*words).env.actions == found, words
     told = "env.action_set is given, so env.actions, which is not, is left out"
@@ -754,6 +822,26 @@ def test_mappings_are_merged_wherever_they_stand_but_a_shaping_is_replaced(compo
         "all entries count, of each the last one",
         "the last one counts: env.shaping={b:1}",
     ]
+
+
+def test_what_stays_of_a_mapping_beside_a_typed_one_is_told_and_can_be_left_out(command):
+    """Bug: `reproduce RUN env.kwargs={}` trained with the run's is_slippery=false in silence, and no word took it
+    away."""
+    words = ["total_steps=50", *QUICK]
+    first = command("algo=q_learning", "env=frozen_lake", "env.kwargs={is_slippery: false}", *words)
+    Path("my.yaml").write_text("algo: q_learning\nenv: {name: frozen_lake, kwargs: {is_slippery: false}}\n")
+    run, file, big = ["reproduce", first.folder], ["config=my.yaml", *words], "env.kwargs={map_name: 8x8}"
+    told = "is_slippery=False stays; env.kwargs; to leave it out add ~env.kwargs."
+    for way, kwargs, is_told in (
+        ([*run, "env.kwargs={}"], {"map_name": "4x4", "is_slippery": False}, True),
+        ([*run, big, "~env.kwargs.is_slippery"], {"map_name": "8x8"}, False),
+        ([*file, big], {"map_name": "8x8", "is_slippery": False}, True),
+        ([*file, big, "~env.kwargs.is_slippery"], {"map_name": "8x8"}, False),
+        ([*file, big, "env.kwargs.is_slippery=true"], {"map_name": "8x8", "is_slippery": True}, False),
+    ):
+        again = command(*way)
+        assert again.code == 0 and plain(again.folder)["env"]["kwargs"] == kwargs, again.err
+        assert (told in again.err) == is_told and "stays" not in first.err, again.err
 
 
 @pytest.mark.parametrize("key", ["num_envs", "batch_size"])
