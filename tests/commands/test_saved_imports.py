@@ -139,12 +139,17 @@ def test_a_job_of_a_saved_sweep_imports_nothing_that_the_plan_does_not_name(comm
     job = next(sweep.glob("*seed-1"))
     (job / "result.json").unlink()
     config = yaml.safe_load((job / "config.yaml").read_text())
-    (job / "config.yaml").write_text(yaml.safe_dump(config | {"env": config["env"] | {"id": "evil_module:X-v0"}}))
+    evil = yaml.safe_dump(config | {"env": config["env"] | {"id": "evil_module:X-v0"}})
+    (job / "config.resume-1.yaml").write_text(evil)
     (tmp_path / "evil_module.py").write_text("raise SystemExit('it is imported')")
     monkeypatch.syspath_prepend(tmp_path)
     outcome = command("resume", sweep)
     assert outcome.code == 1 and "evil_module" not in sys.modules, outcome.err
     assert "the job's settings have env.id=evil_module:X-v0, and the plan of the sweep has env.id=" in outcome.err
+    (job / "config.resume-1.yaml").unlink()
+    (job / "config.yaml").write_text(evil)
+    outcome = command("resume", sweep)
+    assert outcome.code == 3 and "evil_module" not in sys.modules and "they differ in env.id" in outcome.last_line
     (job / "config.yaml").write_text(yaml.safe_dump(config))
     assert command("resume", sweep).code == 0, "the control"
 
