@@ -197,6 +197,7 @@ def settings(composed: DictConfig, argv: list[str]) -> RunConfig:
     if not is_plain(dataclasses.asdict(config.env)):  # no command could read the run's own config.yaml
         what = "a name in a mapping is no text and no whole number"
         raise ConfigError(what, "env.kwargs", "use texts as names, or whole numbers for all")
+    _refuse_unknown_tuned_settings(argv)
     # `reproduce` gives the files of the earlier run, whose settings win over those of the files that are composed here.
     typed = _typed_keys()
     config = dataclasses.replace(config, tuned_by=config.tuned_by if "tuned_by" in typed else _tuned_files(argv))
@@ -297,6 +298,19 @@ def _tuned_files(argv: list[str]) -> list[str]:
             for folder in folders[:1]
         ]
     return found
+
+
+def _refuse_unknown_tuned_settings(argv: list[str]) -> None:
+    """Raise ConfigError for tuned settings that a file of the user's chooses and that do not exist.
+
+    Hydra passes over them, because those of a pair may be missing.
+    """
+    choices = HydraConfig.get().runtime.choices
+    algo, chosen = choices.get("algo"), choices.get("hparams")
+    of_the_pair = f"{algo}_{composed_env(algo, choices.get('env'))}"
+    if isinstance(chosen, str) and chosen != of_the_pair and not composition.last().exists(f"hparams/{chosen}"):
+        names = {name for folder in (CONFIGS, *config_folders(argv)) for name in yaml_names(folder / "hparams")}
+        raise _unknown_choice("hparams", chosen, names)
 
 
 def _refuse_no_names(argv: list[str]) -> None:

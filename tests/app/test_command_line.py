@@ -351,6 +351,17 @@ def test_tuned_settings_that_do_not_exist_are_refused_in_every_form(prefix, valu
     assert outcome.code == 2 and "unknown hparams 'misspelt'" in outcome.last_line
 
 
+def test_tuned_settings_that_do_not_exist_are_refused_in_a_file_of_ones_own(compose, mine):
+    """Bug: `override /hparams: lwo` in a file for the whole run trained with neither its settings nor tuned ones."""
+    mine("hparams/low.yaml", "# @package _global_\nalgo: {gamma: 0.5}\n")
+    for name in ("low", "lwo"):
+        mine(f"exp/{name}.yaml", f"# @package _global_\ndefaults: [override /hparams: {name}]\n")
+    words = ("--config-dir", "conf", "algo=dqn", "env=acrobot")
+    assert compose(*words, "+exp=low").algo.gamma == 0.5
+    outcome = compose(*words, "+exp=lwo")
+    assert outcome.code == 2 and "unknown hparams 'lwo'; hparams; did you mean 'low'" in outcome.last_line
+
+
 def test_classes_of_settings_are_no_choices(compose, command):
     """Bug: glob() trained a3c_schema, an algorithm without its tuned settings, beside a3c."""
     outcome = command("-m", "algo=glob(sarsa*)", "env=maze", "total_steps=50", *QUICK)
