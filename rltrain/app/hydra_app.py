@@ -306,8 +306,8 @@ def _refuse_unknown_tuned_settings(argv: list[str]) -> None:
     Hydra passes over them, because those of a pair may be missing.
     """
     choices = HydraConfig.get().runtime.choices
-    algo, chosen = choices.get("algo"), choices.get("hparams")
-    of_the_pair = f"{algo}_{composed_env(algo, choices.get('env'))}"
+    algo, chosen = str(choices.get("algo")), choices.get("hparams")
+    of_the_pair = f"{algo}_{composed_env(algo, str(choices.get('env')))}"
     if isinstance(chosen, str) and chosen != of_the_pair and not composition.last().exists(f"hparams/{chosen}"):
         names = {name for folder in (CONFIGS, *config_folders(argv)) for name in yaml_names(folder / "hparams")}
         raise _unknown_choice("hparams", chosen, names)
