@@ -282,8 +282,13 @@ def _other_settings(planned: dict[str, Any], own: dict[str, Any]) -> list[str]:
             continue
         for key, value in ours.items():
             if key in theirs and f"{prefix}{key}" not in _MAY_DIFFER and value not in (None, "auto"):
-                found += [f"{prefix}{key}"] if value != theirs[key] else []
+                found += [] if _same(value, theirs[key]) else [f"{prefix}{key}"]
     return found
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Return True for equal plain values, also with NaN among them, which equals nothing."""
+    return bool(one == other) or json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
 
 
 def first_attempt(folder: Path) -> Path:
