@@ -4,25 +4,32 @@ import os
 import sys
 
 
-def fix_hashes() -> None:
-    """Start Python again with the same hashes of texts in every process, unless PYTHONHASHSEED is set already.
+def start_again() -> None:
+    """Start Python again with the same hashes of texts in every process, and without the folder that it adds itself.
 
     Hashes decide the order of a set. An environment may take its actions from one, and a resumed run, an evaluation and
-    each worker must then give them the same numbers. Python reads the variable only when it starts.
+    each worker must then give them the same numbers. Python reads PYTHONHASHSEED only when it starts; a value that is
+    set already stays. Python adds the script's folder or the working directory in front of the library. multiprocessing
+    keeps a foreign `socket.py` there out of the processes that it starts only if this one was started with -P.
 
     A program that runs rltrain in its own process, with words of its own, is not started again.
     """
     words = sys.argv[1:]
     is_ours = words and words == sys.orig_argv[-len(words) :]
-    if is_ours and sys.executable and os.environ.get("PYTHONHASHSEED", "random") == "random":
-        os.environ["PYTHONHASHSEED"] = "0"
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    has_hashes = os.environ.get("PYTHONHASHSEED", "random") != "random"
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    is_needed = os.path.abspath(sys.path[0]) == root  # `python -m rltrain` in a checkout
+    flags = [] if sys.flags.safe_path or is_needed else ["-P"]
+    if is_ours and sys.executable and (flags or not has_hashes):
+        if not has_hashes:
+            os.environ["PYTHONHASHSEED"] = "0"
+        os.execv(sys.executable, [sys.executable, *flags, *sys.orig_argv[1:]])
 
 
 def main() -> None:
     """Run the command line. Ctrl-C while it is imported ends the process with one line, like Ctrl-C later."""
     try:
-        fix_hashes()
+        start_again()
         from rltrain.cli import main as run
     except KeyboardInterrupt:
         os.write(2, b"\nrltrain: error: stopped by Ctrl-C (SIGINT); before the run began; start it again\n")

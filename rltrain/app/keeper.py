@@ -14,10 +14,10 @@ import threading
 from pathlib import Path
 
 from rltrain.errors import disk_errors
-from rltrain.system import inside
+from rltrain.system import inside, process
 from rltrain.system.signals import STOP_SIGNALS, answering
 
-_JOB = "import sys; sys.path[:] = {path!r}; from rltrain.app import side_by_side; side_by_side.work()"
+_JOB = "from rltrain.app import side_by_side; side_by_side.work()"
 # The packages of the node come first, then the folders of the machine where the sweep was started.
 _HOLDER = "import sys; sys.path += {folders!r}; from rltrain.app import keeper; keeper.hold()"
 
@@ -33,8 +33,7 @@ def start(log: Path, threads: int, words: list[str]) -> "subprocess.Popen[bytes]
         output = inside.append(log)
     with output:
         return subprocess.Popen(
-            # The parent's path: this process must find the same rltrain and the same modules of the user.
-            [sys.executable, "-c", _JOB.format(path=sys.path), *words],
+            [*process.python(_JOB), *words],
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=output,

@@ -179,7 +179,7 @@ def _extras() -> list[Finding]:
 
 def _in_process(name: str) -> list[Finding]:
     """Check an emulator in a process of its own, so that a crash or hang does not end the report."""
-    program = [sys.executable, "-m", "rltrain.commands.doctor", name]
+    program = [*process.python("from rltrain.commands import doctor; doctor.check_emulator(sys.argv[1])"), name]
     try:
         done = subprocess.run(program, capture_output=True, text=True, timeout=_TIMEOUT_S)
     except subprocess.TimeoutExpired:
@@ -248,6 +248,7 @@ EMULATORS: dict[str, Callable[[], list[Finding]]] = {
 }
 
 
-if __name__ == "__main__":
-    for finding in _safe(EMULATORS[sys.argv[1]]):
+def check_emulator(name: str) -> None:
+    """Print the findings of one emulator: the main function of a process of its own."""
+    for finding in _safe(EMULATORS[name]):
         print("\t".join(" ".join(part.split()) for part in finding))

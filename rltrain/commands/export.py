@@ -74,7 +74,7 @@ def main(argv: list[str]) -> int:
         else:
             content = {"torchscript": _torchscript, "pt2": _pt2}[kind](network, example)
         # Not by torch, whose own writer ends the process on a full disk.
-        atomic.write_parts(Path(os.path.realpath(out)), [content])
+        atomic.write_parts(out, [content])
         facts |= {"run": str(folder)}  # a path of this machine, which stays out of a file to be passed on
         atomic.write_json(_description_of(out), facts)
     except OSError as error:

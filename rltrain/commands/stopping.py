@@ -43,7 +43,7 @@ def stoppable() -> Iterator[Stopping]:
 
     alarm = signal.signal(signal.SIGALRM, patience.interrupt)
     try:
-        with answering(handle), contextlib.suppress(Interrupted):
+        with answering(handle), contextlib.suppress(Interrupted, patience.StandsStill):
             try:
                 yield stopping
             except EnvironmentFailure:

@@ -5,6 +5,7 @@ warning and does not end the training.
 """
 
 import contextlib
+import functools
 import json
 import math
 import os
@@ -149,10 +150,17 @@ class Logger(Silent):
 
     def sync(self) -> None:
         """Write all lines so far to the disk, before a checkpoint that counts them."""
-        for file in (self._metrics_file, self._episodes_file):
-            with self.warned():
-                file.flush()
-                os.fsync(file.fileno())
+        self._metrics_file = self._synced(self._metrics, self._metrics_file)
+        self._episodes_file = self._synced(self._episodes, self._episodes_file)
+
+    def _synced(self, path: Path, file: TextIO) -> TextIO:
+        """Sync a log. Returns its file, or another one with the same lines if the path no longer leads to it."""
+        with self.warned():
+            file.flush()
+            if path.parent.is_dir() and not _is_at(path, file):  # without its folder the checkpoint is an error
+                file = _put_back(path, file)
+            os.fsync(file.fileno())
+        return file
 
     def close(self) -> None:
         """Flush and close every file."""
@@ -199,6 +207,29 @@ class Logger(Silent):
             value = Summary.Value(tag=tag, metadata=hparams_metadata.create_summary_metadata(data))
             value.tensor.CopyFrom(hparams_metadata.NULL_TENSOR)
             self._event(Event(wall_time=time.time(), summary=Summary(value=[value])))
+
+
+def _is_at(path: Path, file: TextIO) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samestat(os.lstat(path), os.fstat(file.fileno()))
+    return False
+
+
+def _put_back(path: Path, file: TextIO) -> TextIO:
+    """Write the lines of an open log again, because an editor, a spreadsheet or `rm` took its name away.
+
+    What has its name now gets another one. Returns the new file, closes the old one. Raises OSError, DiskError.
+    """
+    what, other = f"{path.name} was removed while the run trains", path.with_name(f"{path.name}.replaced")
+    if os.path.lexists(path):
+        os.replace(path, other)
+        what = f"{path.name} was replaced while the run trains, by what is now {other.name}"
+    os.lseek(file.fileno(), 0, os.SEEK_SET)
+    atomic.write_parts(path, iter(functools.partial(os.read, file.fileno(), 1 << 20), b""))
+    put_back = inside.append(path, 1 if file.line_buffering else -1)
+    file.close()
+    print(printable(f"rltrain: warning: {what}; the run's own lines are written again"), file=sys.stderr)
+    return put_back
 
 
 def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

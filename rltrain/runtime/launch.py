@@ -106,6 +106,7 @@ def _launch_once(
     failed: tuple[int, ProcessFailure] | None = None
     stopped: int | None = None
     done = threading.Event()
+    program, *options = process.python("from rltrain.__main__ import main; main()")
     with tempfile.TemporaryDirectory(prefix="rltrain-") as place:
         os.environ[REPORTS] = place
         if config.nodes > 1:
@@ -126,8 +127,8 @@ def _launch_once(
                     logs_specs=DefaultLogsSpecs(log_dir=place),
                     **{name: value for name, value in settings.items() if name in known},
                 ),
-                sys.executable,
-            )("-m", "rltrain", *arguments)
+                program,
+            )(*options, *arguments)
         except ChildFailedError as error:
             failed = _cause(error.failures)
         except SignalException as error:

@@ -28,9 +28,7 @@ def write_parts(path: Path, parts: Iterable[bytes]) -> None:
     temporary = path.with_name(f".{path.name}-{os.getpid()}")
     try:
         with disk_errors(path.name, path.parent):
-            temporary.unlink(missing_ok=True)
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
-            with open(descriptor, "wb") as file:
+            with open(new(temporary), "wb") as file:
                 file.writelines(parts)
                 file.flush()
                 os.fsync(file.fileno())
@@ -39,6 +37,12 @@ def write_parts(path: Path, parts: Iterable[bytes]) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
+
+
+def new(path: Path) -> int:
+    """Make an empty file in place of what has this name, such as a link, and return its descriptor. Raises OSError."""
+    path.unlink(missing_ok=True)
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:

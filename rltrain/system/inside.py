@@ -94,6 +94,8 @@ def open_binary(path: Path) -> io.BufferedReader:
 def append(path: Path, buffering: int = 1) -> TextIO:
     """Open a regular file to append text. Makes it if it is missing. Raises CheckpointError, DiskError, OSError.
 
+    Its descriptor can read, too.
+
     A file with a second name (a hard link) is replaced by a copy first: that name may be outside of the run.
     buffering: as of `open`; by default each line is written at once.
     """
@@ -102,7 +104,7 @@ def append(path: Path, buffering: int = 1) -> TextIO:
             raise _unreadable(path, "it is a second name of a file that is too large to copy")
         with open_binary(path) as file:
             atomic.write_parts(path, iter(functools.partial(file.read, 1 << 20), b""))
-    return open(_open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "a", buffering, encoding="utf-8")
+    return open(_open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT), "a", buffering, encoding="utf-8")
 
 
 def open_lock(path: Path) -> BinaryIO:

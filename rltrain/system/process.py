@@ -58,6 +58,15 @@ def absolute(path: str | os.PathLike[str]) -> Path:
     return Path(started_in or os.getcwd(), path)
 
 
+def python(code: str) -> list[str]:
+    """Return the command that runs `code` in another Python, which finds the same modules as this one.
+
+    -P: else Python looks in the working directory first, where somebody else's `socket.py` may lie.
+    """
+    path = [folder for folder in sys.path if isinstance(folder, str)]  # Python leaves out others, too
+    return [sys.executable, "-P", "-c", f"import sys; sys.path[:] = {path!r}; {code}"]
+
+
 def keep_umask() -> None:
     """Put the umask back if an environment has taken the user's own rights to new files away."""
     changed = os.umask(_umask)

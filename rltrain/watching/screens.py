@@ -111,6 +111,8 @@ class Mp4:
     def _start(self, height: int, width: int) -> "subprocess.Popen[bytes]":
         source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", f"{self._fps:g}", "-i", "-"]
         target = ["-c:v", "libx264", "-preset", "veryfast", "-crf", "20", "-pix_fmt", "yuv420p", "-f", "mp4"]
+        with disk_errors("the video", self._path):
+            os.close(atomic.new(self._partial))  # ffmpeg follows a link
         command = [self._program, "-loglevel", "error", "-y", *source, *target, str(self._partial)]
         # In a new session, so that Ctrl-C does not reach ffmpeg and the video up to then is still completed.
         return subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
@@ -157,7 +159,7 @@ class Gif:
         film = io.BytesIO()
         first.save(film, "GIF", save_all=True, append_images=rest, duration=duration_ms, loop=0)
         with disk_errors("the video", self._path):
-            atomic.write_parts(Path(os.path.realpath(self._path)), [film.getvalue()])
+            atomic.write_parts(self._path, [film.getvalue()])
         self._pictures = []
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from rltrain.config.run import RunConfig
 from rltrain.envs import global_random, registry
+from rltrain.envs.patience import StandsStill
 from rltrain.envs.pool import Episode
 from rltrain.envs.spaces import check_made_for, pixel_shape
 from rltrain.envs.stepper import Stepper
@@ -35,8 +36,8 @@ def watch(
     The viewer plays a second copy of the game with the same seed and actions. The pictures show the scored game if
     both copies give the same rewards and episode ends; an environment with unseeded random numbers may differ.
     The first episode is the first of `play_episodes` with the same seed. make_screen: returns a screen for a number of
-    pictures per second. Closing the window ends the play, and so does `stopping` when it returns True. made_for: as of
-    `play_episodes`. Raises errors of the environment, the viewer and the screen.
+    pictures per second. Closing the window ends the play, and so does `stopping` when it returns True, or a viewer that
+    hangs after a signal. made_for: as of `play_episodes`. Raises errors of the environment, the viewer and the screen.
     """
     generator = np.random.default_rng([seed, 1])
     played: list[Episode] = []
@@ -57,8 +58,7 @@ def watch(
         shape = pixel_shape(pool.frame_space)
         stepper = Stepper(pool, seed)
         act = policy_of(config, agent, pool, greedy, generator)
-        picture, score, step, doing = viewer.reset(seed), 0.0, 0, ""
-        signals.keep_process()
+        score, step, doing = 0.0, 0, ""
 
         def show(picture: np.ndarray) -> None:
             part = f"   episode {len(played) + 1} of {episodes}" if episodes > 1 else ""
@@ -67,6 +67,8 @@ def watch(
             screen.show(compose(picture, frames, shape[0] if shape else 0, caption))
 
         try:
+            picture = viewer.reset(seed)
+            signals.keep_process()
             while len(played) < episodes and not stopping():
                 seen = stepper.obs[0]  # shown next to all pictures of the action that was chosen from it
                 if step == 0:
@@ -84,6 +86,6 @@ def watch(
                         show(picture)
                     played += timestep.episodes
                     picture, score, step, doing = viewer.restart(), 0.0, 0, ""
-        except Closed:
+        except (Closed, StandsStill):
             pass
     return played, is_true

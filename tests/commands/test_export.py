@@ -227,6 +227,14 @@ def refuse(descriptor):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+def test_an_export_is_not_written_through_a_link(made, command, tmp_path):
+    """Bug: in a folder of somebody else's, the file of out= led to a file of the user's, which was replaced."""
+    (tmp_path / "thesis").write_text("mine")
+    (tmp_path / "a.pt").symlink_to(tmp_path / "thesis")
+    assert command("export", made("cartpole"), "format=torchscript", "out=a.pt").code == 0
+    assert (tmp_path / "thesis").read_text() == "mine" and not (tmp_path / "a.pt").is_symlink()
+
+
 def test_a_full_disk_keeps_the_older_file(made, command, tmp_path, monkeypatch):
     """Bug: torch's own writer ended the process with C++ frames where the disk was full."""
     (tmp_path / "a.pt").write_text("older")

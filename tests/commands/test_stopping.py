@@ -9,9 +9,11 @@ import time
 from pathlib import Path
 
 import pytest
+from gymnasium.envs.toy_text.frozen_lake import FrozenLakeEnv
 
 from rltrain import cli
 from rltrain.algos.parts.q_table import QTable
+from rltrain.envs import patience
 
 TABLE = ["algo=q_learning", "env=frozen_lake", "total_steps=200", "eval_every_steps=0", "progress=false"]
 
@@ -42,6 +44,27 @@ def test_a_signal_ends_the_command_after_the_step(command, tmp_path, monkeypatch
     assert done.last_line.endswith(f"; {kept}") and done.last_line.count(";") == kept.count(";") + 1
     assert (done.out.strip().splitlines()[-1:] == ["film.gif"]) == (words[0] == "play")
     assert not (tmp_path / "latest" / "eval").exists()
+
+
+@pytest.mark.parametrize("method", ["reset", "step", "render"])
+def test_a_viewer_that_hangs_does_not_keep_the_command(command, tmp_path, monkeypatch, method):
+    """Bug: SIGTERM and Ctrl-C were never answered while the copy of the environment that draws stood still."""
+    assert cli.run([*TABLE, f"run_dir={tmp_path}"]) == 0
+    monkeypatch.setattr(patience, "STOPPING_S", 0.2)
+    before = getattr(FrozenLakeEnv, method)
+
+    def hanging(self, *args, **kwargs):
+        if self.render_mode != "rgb_array":
+            return before(self, *args, **kwargs)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+        waited.append("all of it")
+
+    waited = []
+    monkeypatch.setattr(FrozenLakeEnv, method, hanging)
+    done = command("play", tmp_path / "latest", "out=film.gif")
+    assert not waited and done.code == 143 and "stopped by SIGTERM" in done.last_line, done.err
+    assert (tmp_path / "film.gif").exists() == (method == "step")  # the first picture was drawn
 
 
 def test_a_pipe_that_nobody_reads_does_not_keep_a_run_from_stopping(tmp_path):

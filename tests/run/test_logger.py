@@ -11,6 +11,7 @@ from small_runs import small
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.plugins.hparams import metadata
 
+from rltrain.envs.pool import Episode
 from rltrain.run import logger
 
 
@@ -154,3 +155,31 @@ def test_a_choice_that_is_no_setting_is_told_in_the_hparams_tab(tmp_path):
     )
     own = metadata.parse_session_start_info_plugin_data(content).hparams
     assert (own["algo"].string_value, own["hparams"].string_value, own["seed"].number_value) == ("slow", "low", 3)
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "episodes.csv"])
+@pytest.mark.parametrize("how", ["removed", "replaced"])
+def test_a_log_whose_name_was_taken_away_is_put_back_before_a_checkpoint(name, how, tmp_path, capsys):
+    """Bug: after an editor had saved it, all later lines went into a file without a name, and the run said "done"."""
+    log = logger.Logger(tmp_path, {}, None)
+    path, other = tmp_path / name, tmp_path / f"{name}.replaced"
+
+    def lines(step):
+        log.metrics(step, {"eval/mean_reward": 1.0})
+        log.episodes(step, [Episode(0, 1.0, 2, 3)])
+        log.sync()
+
+    lines(1)
+    lines(2)
+    assert capsys.readouterr().err == ""
+    before = path.read_text()
+    path.unlink()
+    if how == "replaced":
+        path.write_text("edited")
+    lines(3)
+    lines(4)
+    log.close()
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1 and f"{name} was {how} while the run trains" in told
+    assert path.read_text().startswith(before) and len(path.read_text().splitlines()) == 4 + (name == "episodes.csv")
+    assert other.exists() == (how == "replaced") and (how == "removed" or other.read_text() == "edited")

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -176,3 +177,52 @@ def test_a_program_that_runs_rltrain_in_its_own_process_is_not_started_again(tmp
     env = {key: value for key, value in os.environ.items() if key != "PYTHONHASHSEED"}
     told = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True).stdout
     assert told.splitlines()[0] == "begun" and len(told.splitlines()) == 2, told
+
+
+_FOREIGN = """import os, sys
+here = os.path.dirname(os.path.abspath(__file__))
+open(os.path.join(here, "ran.txt"), "a").write(" ".join(sys.orig_argv) + "\\n")
+path = sys.path[:]
+sys.path[:] = [folder for folder in path if os.path.abspath(folder) != here]
+del sys.modules["socket"]
+import socket
+sys.path[:] = path
+"""
+"""A `socket.py` in the working directory. It hands the real one over, so that nothing fails."""
+_SMALL = ["env=cartpole", "total_steps=64", "eval_every_steps=0", "final_eval_episodes=1", "progress=false"]
+
+
+def _foreign_code(folder, *words):
+    """Run `rltrain` beside a foreign `socket.py`. Return the command lines of the processes that imported it."""
+    (folder / "socket.py").write_text(_FOREIGN)
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-m", "rltrain", *words]
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return (folder / "ran.txt").read_text() if (folder / "ran.txt").exists() else ""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("doctor",),
+        ("algo=ppo", "env.workers=1", "num_envs=2", "algo.num_steps=16", "batch_size=16", *_SMALL),
+        ("algo=a3c", "algo.num_workers=1", *_SMALL),
+        ("algo=ppo", "runtime=torchrun", "num_envs=2", "algo.num_steps=16", "batch_size=16", *_SMALL),
+        ("-m", "hydra/launcher=joblib", "seed=1,2", "algo=a2c", *_SMALL),
+    ],
+    ids=["doctor", "workers", "forkserver", "torchrun", "joblib"],
+)  # fmt: skip
+def test_a_started_process_runs_no_module_of_the_working_directory(tmp_path, words):
+    """Bug: `rltrain` did not look there for modules of the library, but the processes that it started did."""
+    assert not _foreign_code(tmp_path, *words)
+
+
+def test_processes_are_started_without_the_working_directory(tmp_path):
+    """As above, for every process that multiprocessing starts, and for those of `process.python`."""
+    (tmp_path / "of_processes.py").write_text(
+        "import subprocess\nfrom multiprocessing import spawn\nfrom rltrain.system.process import python\n"
+        "assert '-P' in spawn.get_command_line()\n"
+        "subprocess.run(python('import socket; assert sys.path[0]'), check=True)\n"
+    )
+    assert not _foreign_code(tmp_path, "list", "algos", "plugins=[of_processes]")

@@ -79,6 +79,19 @@ def test_a_film_that_cannot_be_written_is_a_disk_error_and_leaves_nothing(tmp_pa
     assert not (tmp_path / "a.mp4").exists()
 
 
+@pytest.mark.parametrize("link, name", [(".partial-a.mp4", "a.mp4"), ("a.mp4", "a.mp4"), ("a.gif", "a.gif")])
+def test_a_film_is_not_written_through_a_link(link, name, tmp_path):
+    """Bug: in a folder of somebody else's, `.partial-a.mp4` or `a.gif` led to a file of the user's, now a film."""
+    (tmp_path / "thesis").write_text("mine")
+    (tmp_path / link).symlink_to(tmp_path / "thesis")
+    film = screens.film(tmp_path / name, 30)
+    for picture in pictures(3):
+        film.show(picture)
+    film.close()
+    assert (tmp_path / "thesis").read_text() == "mine"
+    assert (tmp_path / name).stat().st_size > 100 and not (tmp_path / name).is_symlink()
+
+
 def test_closing_a_film_without_pictures_makes_no_file(tmp_path):
     for name in ("a.mp4", "a.gif"):
         film = screens.film(tmp_path / name, 30)

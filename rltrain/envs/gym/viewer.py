@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import os
 import random
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from rltrain.envs.gym import guard
 from rltrain.envs.gym.contract import Contract
 from rltrain.envs.gym.conversion import Conversion
 from rltrain.envs.gym.make import make_env, opened, seed_generators
+from rltrain.envs.patience import interruptible
 from rltrain.envs.seeding import env_seed
 from rltrain.envs.spaces import in_words
 from rltrain.envs.tabular.toy_text import ACTION_NAMES, known_class
@@ -120,5 +122,8 @@ class GymViewer:
             raise EnvironmentFailure(f"{what}, not from 0 to 255", "env.id", _FIX)
         return np.ascontiguousarray(picture, np.uint8)
 
-    def _environment(self) -> contextlib.AbstractContextManager[None]:
-        return guard.environment_code(self._id)
+    @contextlib.contextmanager
+    def _environment(self) -> Iterator[None]:
+        """Run the environment's code. Raises StandsStill if it hangs after a signal."""
+        with guard.environment_code(self._id), interruptible():
+            yield
