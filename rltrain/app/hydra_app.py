@@ -30,6 +30,7 @@ from rltrain.app.overrides import (
     normalise,
     options_first,
     quote,
+    refuse_general,
     replace_whole_mappings,
     tell_what_stays,
 )
@@ -194,6 +195,7 @@ def settings(composed: DictConfig, argv: list[str]) -> RunConfig:
         raise _config_error(error, argv) from error
     _refuse_additions(values, argv)
     config = cast(RunConfig, values)
+    refuse_general(str(HydraConfig.get().runtime.choices.get("env")), config.env)
     if not is_plain(dataclasses.asdict(config.env)):  # no command could read the run's own config.yaml
         what = "a name in a mapping is no text and no whole number"
         raise ConfigError(what, "env.kwargs", "use texts as names, or whole numbers for all")

@@ -14,12 +14,15 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, IntegerNode, OmegaConf
 
-from rltrain.app.paths import CONFIGS, FOLDER_OPTIONS
+from rltrain.app.paths import CONFIGS, FOLDER_OPTIONS, yaml_names
 from rltrain.config.groups import settings_classes
 from rltrain.errors import ConfigError, printable
 
 _WITH_VALUE = (*FOLDER_OPTIONS, "--config-path", "-cp", "--config-name", "-cn", "--package", "-p", "--cfg", "-c")
 """Options of Hydra whose value is the next word."""
+
+_OWN_FILES = {"doom": ("scenario", "doom_"), "atari": ("game", "")}
+"""What names a game in `env=doom` and `env=atari`, and what stands before it in the name of the game's own file."""
 
 _SETTING = re.compile(r"([+~]*[A-Za-z_][\w.@/:-]*)=(.*)", re.DOTALL)
 
@@ -37,7 +40,8 @@ def normalise(argv: list[str]) -> list[str]:
     argv = [_quoted_if_needed(arg) for arg in argv]
     mappings = "|".join(sorted(_mappings()))
     argv = [f"++{arg}" if re.match(rf"env\.({mappings})[.=]", arg) else arg for arg in argv]
-    for general, key, prefix in (("env=doom", "env.scenario=", "doom_"), ("env=atari", "env.game=", "")):
+    for family, (name_key, prefix) in _OWN_FILES.items():
+        general, key = f"env={family}", f"env.{name_key}="
         chosen = [arg.removeprefix(key).strip("'\"") for arg in argv if arg.startswith(key)]
         names = [f"{prefix}{name}" for name in re.findall(r"\w+", chosen[-1])] if general in argv and chosen else []
         named = [name for name in names if os.path.isfile(CONFIGS / "env" / f"{name}.yaml")]
@@ -47,6 +51,19 @@ def normalise(argv: list[str]) -> list[str]:
             what = f"{key}{chosen[-1]} would leave out the settings of env={named[0]}"
             raise ConfigError(what, key.rstrip("="), f"vary the environment: env={','.join(names)}")
     return argv
+
+
+def refuse_general(choice: str, env: Any) -> None:
+    """Raise ConfigError for `env=doom` with a scenario that has a file, wherever that was set: it has other settings.
+
+    `normalise` has changed what was typed. This is for a scenario in a file of the user's, and for other ways of typing
+    it. choice: the environment that Hydra has composed. env: its settings.
+    """
+    key, prefix = _OWN_FILES.get(choice, ("", ""))
+    name = f"{prefix}{getattr(env, key)}" if key else ""
+    if name not in ("", "doom_basic") and name in yaml_names(CONFIGS / "env"):  # env=doom is the basic scenario
+        what = f"env={choice} with env.{key}={getattr(env, key)} would leave out the settings of env={name}"
+        raise ConfigError(what, f"env.{key}", f"use env={name}; in a file of yours `override /env: {name}`")
 
 
 def options_first(argv: list[str]) -> list[str]:

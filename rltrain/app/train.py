@@ -5,7 +5,6 @@ import dataclasses
 import functools
 import gc
 import math
-import signal
 import sys
 import tempfile
 import threading
@@ -163,7 +162,7 @@ def _train_in(
 
 def _train_answering(config: RunConfig, folder: Path, run: Run, algorithm: ModuleType) -> None:
     """Run the algorithm while stop signals are handled, and write its end to status.json and error.log."""
-    alarm = signal.signal(signal.SIGALRM, patience.interrupt)
+    patience.leave_alarm()
     threading.excepthook = logger.on_thread_error
     note_end = functools.partial(run_folder.note_lost, folder)  # it must be told from any thread
     process.last_words.append(note_end)
@@ -205,7 +204,6 @@ def _train_answering(config: RunConfig, folder: Path, run: Run, algorithm: Modul
     finally:
         process.last_words.remove(note_end)
         patience.calm()
-        signal.signal(signal.SIGALRM, alarm)
         run.logger.close()
 
 

@@ -41,7 +41,7 @@ def stoppable() -> Iterator[Stopping]:
         stopping.received.append(number)
         patience.hurry(128 + number)
 
-    alarm = signal.signal(signal.SIGALRM, patience.interrupt)
+    patience.leave_alarm()
     try:
         with answering(handle), contextlib.suppress(Interrupted, patience.StandsStill):
             try:
@@ -55,4 +55,3 @@ def stoppable() -> Iterator[Stopping]:
             raise Stopped(stopping.received[0], str(film), kept=kept)
     finally:
         patience.calm()
-        signal.signal(signal.SIGALRM, alarm)

@@ -12,7 +12,7 @@ import numpy as np
 
 from rltrain.config.environments import EnvironmentConfig
 from rltrain.config.run import RunConfig
-from rltrain.envs import global_random, registry
+from rltrain.envs import global_random, patience, registry
 from rltrain.envs.frame_stack import FrameStack
 from rltrain.envs.pool import Pool
 from rltrain.envs.spaces import check_made_for
@@ -79,6 +79,7 @@ def policy_of(
 
 
 @global_random.preserved()
+@patience.alarm_kept()
 def play_episodes(
     config: RunConfig,
     agent: Agent,

@@ -73,7 +73,7 @@ def keep_process() -> None:
 
 def _give_back() -> None:
     """Let a forked process, such as one of an environment's pool, be ended as any other: drop rltrain's handlers."""
-    for number in STOP_SIGNALS:
+    for number in (*STOP_SIGNALS, signal.SIGALRM):
         handler = signal.getsignal(number)
         if str(getattr(handler, "__module__", "")).startswith("rltrain."):
             default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL

@@ -379,6 +379,35 @@ def test_a_game_has_one_meaning_in_every_form(compose, tmp_path):
     assert outcome.code == 2 and "env=doom_health_gathering,doom_take_cover" in outcome.last_line
 
 
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["+exp=corridor"], "doom_deadly_corridor"),
+        (["+exp=paddle"], "pong"),
+        (["+exp=plain_doom", "env.scenario=deadly_corridor"], "doom_deadly_corridor"),
+        (["env=doom", "++env.scenario=deadly_corridor"], "doom_deadly_corridor"),
+        (["env='doom'", "env.scenario=deadly_corridor"], "doom_deadly_corridor"),
+        (["env='atari'", "++env.game=pong"], "pong"),
+    ],
+)
+def test_a_game_with_a_file_of_its_own_is_not_played_with_the_settings_of_another(words, name, compose, mine):
+    """Bug: a run of deadly_corridor had the tuned settings of basic, without a word."""
+    for exp, lines in {
+        "corridor": "  - override /env: doom\nenv: {scenario: deadly_corridor}\n",
+        "paddle": "  - override /env: atari\nenv: {game: pong}\n",
+        "plain_doom": "  - override /env: doom\n",
+    }.items():
+        mine(f"exp/{exp}.yaml", f"# @package _global_\ndefaults:\n  - override /algo: ppo\n{lines}")
+    outcome = compose("--config-dir", "conf", *([] if words[0][0] == "+" else ["algo=ppo"]), *words)
+    assert outcome.code == 2 and f"use env={name}; in a file of yours `override /env: {name}`" in outcome.last_line
+
+
+def test_a_scenario_without_a_file_and_the_basic_one_are_taken_from_a_file(compose, mine):
+    mine("exp/rare.yaml", "# @package _global_\ndefaults:\n  - override /env: atari\nenv: {game: asterix}\n")
+    assert compose("--config-dir", "conf", "algo=ppo", "+exp=rare").env.game == "asterix"
+    assert compose("algo=ppo", "env='doom'", "++env.scenario=basic").env.scenario == "basic"
+
+
 def test_an_own_file_with_a_date_that_does_not_exist_can_be_changed(compose, mine):
     """Bug: "month must be in 1..12", a bug in rltrain."""
     mine("env/mine.yaml", "defaults: [gym_schema, _self_]\nid: Any-v0\nname: mine\nkwargs: {version: 2026-13-01}\n")

@@ -11,7 +11,7 @@ from rltrain.system import process
 
 @pytest.fixture(autouse=True)
 def _calm():
-    before = signal.signal(signal.SIGALRM, patience.interrupt)
+    before = signal.getsignal(signal.SIGALRM)
     yield
     patience.calm()
     signal.signal(signal.SIGALRM, before)
@@ -33,7 +33,7 @@ def test_only_an_environment_that_takes_too_long_after_a_stop_is_interrupted(mon
     monkeypatch.setattr(patience, "STOPPING_S", 0.2)
     with patience.interruptible():
         time.sleep(0.5)
-        signal.raise_signal(signal.SIGALRM)  # somebody else's, before any stop was asked for
+        signal.raise_signal(signal.SIGURG)  # somebody else's, before any stop was asked for
     patience.hurry(143)
     assert patience.is_stopping()
     for _ in range(5):
@@ -66,3 +66,32 @@ def test_an_environment_that_catches_every_error_ends_the_process(monkeypatch, c
                     raise
     assert (codes, told, caught) == ([143], [143], 3)
     assert "an environment stands still and catches every error" in capfd.readouterr().err
+
+
+def test_the_handler_of_an_environment_for_its_alarms_does_not_keep_it_from_being_interrupted(monkeypatch):
+    """Bug: an environment that sets a time limit with SIGALRM and then hangs was never left; only `kill -9` helped."""
+    monkeypatch.setattr(patience, "STOPPING_S", 0.1)
+    rung = []
+    signal.signal(signal.SIGALRM, lambda number, frame: rung.append(number))
+    patience.hurry(143)
+    with pytest.raises(patience.StandsStill), patience.interruptible():
+        signal.setitimer(signal.ITIMER_REAL, 0.02)
+        time.sleep(600)
+    assert rung == [signal.SIGALRM]
+
+
+def test_an_alarm_without_a_handler_passes_and_a_handler_of_a_module_stays():
+    """Bugs: a forgotten alarm ended the training without a word; the start of a run took the handler away."""
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    patience.leave_alarm()
+    signal.raise_signal(signal.SIGALRM)
+    own = signal.signal(signal.SIGALRM, handler := lambda number, frame: None)
+    patience.leave_alarm()
+    assert signal.getsignal(signal.SIGALRM) is handler is not own
+
+
+def test_an_evaluation_leaves_the_handler_of_the_training_s_environments():
+    signal.signal(signal.SIGALRM, handler := lambda number, frame: None)
+    with patience.alarm_kept():
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)  # as an environment of the evaluation may, when it is closed
+    assert signal.getsignal(signal.SIGALRM) is handler

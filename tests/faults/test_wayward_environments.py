@@ -1,5 +1,6 @@
 """Environments that never work, never close, leave processes behind, or take the signals away."""
 
+import contextlib
 import dataclasses
 import faulthandler
 import os
@@ -42,6 +43,8 @@ class Restless(gymnasium.Env):
             Path(note).write_text(str(child.pid))
         if what == "takes the signals":
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if what == "has a solver with a time limit":
+            signal.signal(signal.SIGALRM, lambda number, frame: rings())
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
@@ -64,6 +67,10 @@ class Restless(gymnasium.Env):
             Path(self.note).touch()
             os._exit(3)
         self.t += 1
+        if self.what == "has a solver with a time limit":
+            signal.setitimer(signal.ITIMER_REAL, 0.01)
+            with contextlib.suppress(RuntimeError):
+                time.sleep(10)
         return np.zeros(2, np.float32), 0.0, self.t == 10, False, {}
 
     def close(self):
@@ -118,6 +125,22 @@ def test_a_signal_handler_that_raises_between_two_steps_of_a_worker_is_told_in_o
     err = capfd.readouterr().err
     assert "Traceback" not in err and "raised RuntimeError: the alarm rings" in err, err
     assert "test_wayward_environments.py" in err and "in rings" in err
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_the_handler_that_a_constructor_sets_for_its_alarms_stays(workers):
+    """Bug: it was put back after the constructor, so a solver had no time limit, or its worker was killed."""
+    before = signal.getsignal(signal.SIGALRM)
+    pool = make_pool(config("has a solver with a time limit", workers=workers), 1)
+    try:
+        pool.reset(0)
+        start_s = time.monotonic()
+        pool.step(np.zeros(1, np.int64))
+        assert time.monotonic() - start_s < 5
+        assert pool.num_restarts == 0
+    finally:
+        pool.close()
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_a_replaced_worker_is_held_to_the_contract_too(tmp_path):
@@ -180,12 +203,8 @@ def test_what_an_environment_started_does_not_outlive_its_worker(tmp_path):
 def test_one_that_does_not_close_is_left_after_a_time(monkeypatch, capsys):
     """Bug: a training of one process is done, and never ends."""
     monkeypatch.setattr("rltrain.envs.gym.guard.CLOSING_S", 0.3)
-    before = signal.signal(signal.SIGALRM, patience.interrupt)
-    try:
-        pool = make_pool(config("does not close", workers=0), 1)
-        pool.close()
-    finally:
-        signal.signal(signal.SIGALRM, before)
+    pool = make_pool(config("does not close", workers=0), 1)
+    pool.close()
     assert "does not close" in capsys.readouterr().err
 
 

@@ -23,6 +23,7 @@ from torch import nn
 from rltrain import errors
 from rltrain.config import plugin_modules
 from rltrain.config.run import RunConfig
+from rltrain.envs import patience
 from rltrain.envs.pool import Episode
 from rltrain.errors import EnvironmentFailure, RltrainError, no_process
 from rltrain.fast.accelerate import set_up
@@ -286,6 +287,7 @@ def _run_worker(
     # A signal to the process group, such as Ctrl-C, reaches the workers too. The trainer decides when they end.
     for number in STOP_SIGNALS:
         signal.signal(number, no_answer)
+    patience.leave_alarm()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     threading.Thread(target=_exit_with_trainer, daemon=True).start()
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):

@@ -27,7 +27,7 @@ from rltrain.config import saved as saved_config
 from rltrain.config.run import RunConfig
 from rltrain.config.runtime import RayConfig
 from rltrain.config.user_code import describe
-from rltrain.envs import global_random, registry
+from rltrain.envs import global_random, patience, registry
 from rltrain.envs.seeding import env_seed
 from rltrain.envs.spaces import check_made_for
 from rltrain.envs.workers.process import Failure
@@ -54,6 +54,7 @@ class Host:
         # Ctrl-C and a scheduler's signals reach the whole process group. The learner decides when its actors end.
         for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGHUP):
             signal.signal(number, signals.no_answer)
+        patience.leave_alarm()
         self._make = make
         self._player: Player | None = None
 

@@ -18,7 +18,7 @@ import psutil
 from rltrain.config import plugin_modules
 from rltrain.config.user_code import describe
 from rltrain.envs import global_random
-from rltrain.envs.patience import Clock, is_stopping
+from rltrain.envs.patience import Clock, is_stopping, leave_alarm
 from rltrain.errors import EnvironmentFailure, RltrainError
 from rltrain.system import signals
 
@@ -45,6 +45,7 @@ def serve(pipe: Connection, make: Callable[..., Any], arguments: tuple[Any, ...]
     for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signals.no_answer)
+    leave_alarm()
     # A process group of its own, so that the environment's child processes can be killed even after this one has ended.
     os.setpgid(0, 0)
     if sys.platform == "linux":
