@@ -4,6 +4,8 @@ import contextlib
 import importlib.util
 import json
 import os
+import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -63,19 +65,25 @@ def both_work(num_restarts: int):
     return lambda line: line.get("runtime/restarts", -1) >= num_restarts and line["runtime/actors"] == 2
 
 
-def folders() -> set[Path]:
-    return set(Path("/tmp").glob("rltrain-ray-*"))
+@pytest.fixture
+def temporary(monkeypatch):
+    """A folder for the temporary files of this test's runs alone. Its path is short enough for Ray's sockets."""
+    place = Path(f"/tmp/r{secrets.token_hex(2)}")
+    place.mkdir()
+    monkeypatch.setenv("TMPDIR", str(place))
+    yield place
+    shutil.rmtree(place)
 
 
 @pytest.mark.tries(3)
 @pytest.mark.parametrize("algo", ["impala", "dqn"])
-def test_a_killed_actor_is_replaced_while_the_learner_goes_on(attempt, algo, start, status, patience):
+def test_a_killed_actor_is_replaced_while_the_learner_goes_on(attempt, algo, start, status, patience, temporary):
     """Bugs: a learner that waits for the lost actor; a replay that goes on with its episodes; Ray or its folder left
     after the end; a stop that takes long, or saves nothing."""
-    before = folders()  # those of runs beside this one may come and go
     process = start(*small(algo, "cartpole"), *ENDLESS, *TWO)
     run = process.wait_for("checkpoints/last").parent.parent
     until(run, process, both_work(0), 60)
+    assert list(temporary.glob("rltrain-ray-*"))
     step = lines(run)[-1]["step"]
     killed_s = time.monotonic()
     actors()[attempt % 2].kill()
@@ -89,7 +97,7 @@ def test_a_killed_actor_is_replaced_while_the_learner_goes_on(attempt, algo, sta
     assert code == (143, 130)[attempt % 2], error
     assert time.monotonic() - sent_s < 10 * patience()
     assert "warning: actor " in error and "it is replaced (1 of 10)" in error
-    assert not folders() - before
+    assert not list(temporary.glob("rltrain-ray-*"))
     saved, _ = checkpoint.load(run)
     assert status(run)["state"] == "stopped" and status(run)["step"] == saved > 0
     for runtime in ("local", "ray"):
@@ -97,7 +105,7 @@ def test_a_killed_actor_is_replaced_while_the_learner_goes_on(attempt, algo, sta
         assert code == 0, error
         assert "begin new episodes" in error
         saved = status(run)["step"]
-    assert not folders() - before
+    assert not list(temporary.glob("rltrain-ray-*"))
 
 
 def test_a_lost_node_is_replaced(cluster, start, patience):
