@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
@@ -546,6 +547,25 @@ def test_the_folder_for_temporary_files_is_not_the_environments():
     before = tempfile.gettempdir()
     play(wayward("temporary folder"), num_envs=1)
     assert tempfile.tempdir == before and os.path.isdir(before)
+
+
+@pytest.mark.parametrize("how", ["warnings as errors", "all warnings anew"])
+def test_what_a_constructor_says_about_warnings_stays(how):
+    """Bug: a step that catches NumPy's warnings as exceptions got none, and scored otherwise than in gymnasium."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        before = list(warnings.filters)
+        pool = registry.make_pool(wayward(how), 2)
+        with pytest.raises(RuntimeWarning):
+            warnings.warn("divide by zero encountered", RuntimeWarning, stacklevel=1)
+        assert warnings.filters[1:] == (before if how == "warnings as errors" else [])
+        pool.close()
+
+
+def test_other_filters_of_warnings_stay_and_nothing_is_shown_while_an_environment_is_made(recwarn):
+    before = list(warnings.filters)
+    registry.make_pool(wayward("warnings as errors"), 1).close()
+    assert [each for each in warnings.filters if each in before] == before and not recwarn.list
 
 
 @pytest.mark.parametrize("how", ["handler in C", "blocks signals"])
