@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import warnings
 from types import SimpleNamespace
 
@@ -611,6 +612,18 @@ def test_an_environment_can_end_the_programs_that_it_starts(workers):
     forked in a run, as by multiprocessing, had the run's own handler, which saves instead of ending."""
     with signals.answering(lambda number, frame: None), fails_after(120):
         play(wayward("starts a program", workers=workers), num_envs=1)
+
+
+def test_a_forked_process_can_be_ended_at_once():
+    """Bug: a signal that came before the child had dropped rltrain's handler was lost, and the child never ended."""
+    with signals.answering(lambda number, frame: None), fails_after(20):
+        for _ in range(30):
+            child = os.fork()
+            if not child:
+                time.sleep(60)
+                os._exit(3)
+            os.kill(child, signal.SIGTERM)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
 
 
 @pytest.mark.parametrize("module", ["rltrain.run.run", "mine"])
