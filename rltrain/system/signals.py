@@ -81,4 +81,18 @@ def _give_back() -> None:
                 signal.signal(number, default)
 
 
-os.register_at_fork(after_in_child=_give_back)
+_fork = threading.local()
+
+
+def _hold_back() -> None:
+    """Block the signals during a fork: one that comes before `_give_back` would be lost, and the process never end."""
+    _fork.mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+
+
+def _let_pass() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _fork.mask)
+
+
+# Python calls what is registered for the child in this order.
+os.register_at_fork(before=_hold_back, after_in_parent=_let_pass, after_in_child=_give_back)
+os.register_at_fork(after_in_child=_let_pass)

@@ -40,8 +40,7 @@ def make_env(config: GymConfig) -> gymnasium.Env:
     limit_s = max(MAKING_S, config.step_timeout_s)
     _prepare_registry(config.id)
     try:
-        with guard.environment_code(config.id), warnings.catch_warnings(), interruptible(limit_s):
-            warnings.simplefilter("ignore")
+        with guard.environment_code(config.id), _warnings_hidden(), interruptible(limit_s):
             kwargs = copy.deepcopy(config.kwargs)  # a constructor may take entries out of a mapping that it is given
             env = gymnasium.make(
                 config.id, max_episode_steps=config.max_episode_steps, disable_env_checker=True, **kwargs
@@ -78,6 +77,23 @@ def make_env(config: GymConfig) -> gymnasium.Env:
         _tell_of_statistics(env, config.id)
         _tell_of_inner_limit(env, config)
     return env
+
+
+@contextlib.contextmanager
+def _warnings_hidden() -> Iterator[None]:
+    """Show no warning inside. What the environment says about warnings stays, such as a filter that raises them."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*")
+        hiding, before = warnings.filters[0], warnings.showwarning
+        try:
+            yield
+        finally:
+            filters, show = [each for each in warnings.filters if each is not hiding], warnings.showwarning
+    if show is not before:
+        warnings.showwarning = show
+    if filters != warnings.filters:
+        warnings.resetwarnings()  # it also lets go of what Python has noted by the earlier filters
+        warnings.filters = filters
 
 
 def seed_generators(env: gymnasium.Env, number: int) -> None:

@@ -12,6 +12,8 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
@@ -548,6 +550,25 @@ def test_the_folder_for_temporary_files_is_not_the_environments():
     assert tempfile.tempdir == before and os.path.isdir(before)
 
 
+@pytest.mark.parametrize("how", ["warnings as errors", "all warnings anew"])
+def test_what_a_constructor_says_about_warnings_stays(how):
+    """Bug: a step that catches NumPy's warnings as exceptions got none, and scored otherwise than in gymnasium."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        before = list(warnings.filters)
+        pool = registry.make_pool(wayward(how), 2)
+        with pytest.raises(RuntimeWarning):
+            warnings.warn("divide by zero encountered", RuntimeWarning, stacklevel=1)
+        assert warnings.filters[1:] == (before if how == "warnings as errors" else [])
+        pool.close()
+
+
+def test_other_filters_of_warnings_stay_and_nothing_is_shown_while_an_environment_is_made(recwarn):
+    before = list(warnings.filters)
+    registry.make_pool(wayward("warnings as errors"), 1).close()
+    assert [each for each in warnings.filters if each in before] == before and not recwarn.list
+
+
 @pytest.mark.parametrize("how", ["handler in C", "blocks signals"])
 def test_an_evaluation_answers_a_signal_whatever_the_environment_does_to_it(how):
     """Bug: SIGTERM was never answered, as Python does not know of handlers that a library sets in C."""
@@ -591,6 +612,18 @@ def test_an_environment_can_end_the_programs_that_it_starts(workers):
     forked in a run, as by multiprocessing, had the run's own handler, which saves instead of ending."""
     with signals.answering(lambda number, frame: None), fails_after(120):
         play(wayward("starts a program", workers=workers), num_envs=1)
+
+
+def test_a_forked_process_can_be_ended_at_once():
+    """Bug: a signal that came before the child had dropped rltrain's handler was lost, and the child never ended."""
+    with signals.answering(lambda number, frame: None), fails_after(20):
+        for _ in range(30):
+            child = os.fork()
+            if not child:
+                time.sleep(60)
+                os._exit(3)
+            os.kill(child, signal.SIGTERM)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
 
 
 @pytest.mark.parametrize("module", ["rltrain.run.run", "mine"])

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import warnings
 
 import gymnasium
 import numpy as np
@@ -88,6 +89,12 @@ class Wayward(gymnasium.Env):
             torch.set_default_device("meta")
         if how == "temporary folder":
             self.folder = tempfile.tempdir = tempfile.mkdtemp()
+        if how == "warnings as errors":
+            warnings.warn("the constructor is slow", stacklevel=1)
+            warnings.filterwarnings("error", category=RuntimeWarning)
+        if how == "all warnings anew":
+            warnings.resetwarnings()
+            warnings.simplefilter("error")
         if how == "ignores its children":
             signal.signal(signal.SIGCHLD, signal.SIG_IGN)
         if how == "changes directory":
