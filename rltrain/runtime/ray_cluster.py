@@ -7,6 +7,7 @@ import secrets
 import shutil
 import signal
 import socket
+import sys
 import tempfile
 from collections.abc import Callable
 from typing import Any
@@ -73,7 +74,9 @@ def connect(address: str, num_cpus: int, key: str, num_gpus: int | None = 0) -> 
     try:
         for tries_left in range(_TRIES - 1 if place else 0, -1, -1):
             try:
-                ray.init(address, **settings)
+                # As in `python -P`: Ray lets its processes look for modules in the working directory first.
+                with contextlib.chdir(os.sep) if sys.flags.safe_path else contextlib.nullcontext():
+                    ray.init(address, **settings)
                 return leave
             except Exception as error:  # Ray raises plain Exceptions, too
                 _kill_new_children(others)

@@ -1,5 +1,6 @@
 """Players elsewhere: the order of their chunks, which are dropped, and Ape-X. A small stand-in takes Ray's place."""
 
+import pickle
 import sys
 from collections import deque
 from types import SimpleNamespace
@@ -38,6 +39,8 @@ class Ray:
     def __init__(self):
         self.exceptions = SimpleNamespace(RayError=RayError, RayTaskError=RayTaskError)
         self.arrived, self.answers, self.killed, self.num_puts, self.handles = deque(), {}, [], 0, []
+
+    cloudpickle = pickle
 
     def remote(self, **options):
         return lambda cls: SimpleNamespace(remote=self._actor)

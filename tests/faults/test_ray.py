@@ -187,3 +187,38 @@ def test_a_cluster_that_is_not_there_is_told_in_one_line(start):
     code, error = start(*small("impala", "cartpole"), "total_steps=100", *TWO, "runtime.address=127.0.0.1:1").end()
     assert code == 2, error
     assert "rltrain: error: Ray cannot be reached: " in error.strip().splitlines()[-1]
+
+
+_OWN = """
+from dataclasses import dataclass
+from rltrain.algos import impala
+from rltrain.config.algorithms import IMPALAConfig
+from rltrain.plugins import register_algorithm
+
+make_agent, of_impala = impala.make_agent, impala.make_actor
+
+@dataclass
+class OnRayConfig(IMPALAConfig):
+    name: str = "on_ray"
+
+def make_actor(*arguments):
+    return of_impala(*arguments)
+
+def train(config, run):
+    impala.make_actor = make_actor
+    impala.train(config, run)
+
+register_algorithm(OnRayConfig)
+"""
+
+
+def test_an_actor_runs_no_module_that_lies_in_the_working_directory_but_a_plugin(tmp_path):
+    """Bug: Ray looks there first, so that somebody else's `gymnasium.py` ran."""
+    (tmp_path / "gymnasium.py").write_text("raise SystemExit('foreign code')\n")
+    (tmp_path / "of_ray.py").write_text(_OWN)
+    words = ["plugins=[of_ray]", "algo=on_ray", "env=cartpole", "runtime=ray", "runtime.actors=1", "total_steps=512"]
+    words += ["eval_every_steps=0", "final_eval_episodes=1", "progress=false", "runtime.max_restarts=0"]
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-m", "rltrain", *words]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr

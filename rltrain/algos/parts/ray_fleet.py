@@ -74,7 +74,7 @@ class Host:
 
 
 def _make_player(
-    make_policy: MakePolicy,
+    make_policy: bytes,
     saved: dict[str, Any],
     num_steps: int,
     share: Share,
@@ -84,9 +84,9 @@ def _make_player(
 ) -> Player:
     """Make the player of an actor, in its process.
 
-    saved: settings as `dataclasses.asdict` gives them, because their classes may be those of a plugin. share: the
-    environments of this player. surroundings: the learner's working directory, search path and plugins.
-    made_for: as of `RayFleet`.
+    make_policy: pickled, because its module may be a plugin's. saved: settings as `dataclasses.asdict` gives them,
+    because their classes may be, too. share: the environments of this player. surroundings: the learner's working
+    directory, search path and plugins. made_for: as of `RayFleet`.
     """
     working_directory, search_path, plugins = surroundings
     process.prepare()
@@ -98,13 +98,16 @@ def _make_player(
     # Players act for few environments at once, which a CPU does as fast as a GPU.
     on_cpu = {"device": "cpu", "precision": "auto", "compile": False, "cuda_graphs": "auto"}
     config = saved_config.from_dict(saved | on_cpu)
+    import ray
+
     from rltrain.fast.accelerate import set_up
 
     set_up(config)
     global_random.seed(seed + share.first)  # constructors may read the generators
     pool = registry.make_pool(config.env, share.count, share.first)
     check_made_for(pool, made_for)
-    policy = make_policy(config, pool.frame_space, pool.action_space, share)
+    make: MakePolicy = ray.cloudpickle.loads(make_policy)
+    policy = make(config, pool.frame_space, pool.action_space, share)
     return Player(policy, pool, num_steps, np.random.default_rng([seed, share.first]), seed, share.first)
 
 
@@ -279,7 +282,8 @@ class RayFleet:
         seed = env_seed(env_seed(self._seed, share.first), actor.restarts) if actor.restarts else self._seed
         surroundings = (os.getcwd(), [folder for folder in sys.path if folder], list(plugin_modules.LOADED))
         settings = dataclasses.asdict(self._config)
-        given = (self._make_policy, settings, self._num_steps, share, seed, surroundings, self._made_for)
+        make_policy = self._ray.cloudpickle.dumps(self._make_policy)
+        given = (make_policy, settings, self._num_steps, share, seed, surroundings, self._made_for)
         make = functools.partial(_make_player, *given)
         actor.handle = self._remote.remote(make)
         actor.works = False
