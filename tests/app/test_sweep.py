@@ -692,7 +692,7 @@ def test_a_job_whose_log_is_another_users_fails_alone(monkeypatch, capfd, tmp_pa
     found = plan(tmp_path, {"x": "0"}, {"x": "1"})
     found.at_once = 1
     begun = []
-    started = SimpleNamespace(Popen=lambda words, **_: begun.append(words[4]) or Ended(), PIPE=None)
+    started = SimpleNamespace(Popen=lambda words, **_: begun.append(words[-2]) or Ended(), PIPE=None)
     monkeypatch.setattr(side_by_side.keeper, "subprocess", started)
     log = tmp_path / "00.log"
     log.touch()
