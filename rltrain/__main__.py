@@ -19,11 +19,17 @@ def start_again() -> None:
     has_hashes = os.environ.get("PYTHONHASHSEED", "random") != "random"
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     is_needed = os.path.abspath(sys.path[0]) == root  # `python -m rltrain` in a checkout
-    flags = [] if sys.flags.safe_path or is_needed else ["-P"]
+    # A script of the user's own that calls `main` may need its folder.
+    is_rltrain = os.path.realpath(sys.argv[0]) == os.path.realpath(__file__) or _name(sys.argv[0]) == "rltrain"
+    flags = ["-P"] if is_rltrain and not is_needed and not sys.flags.safe_path else []
     if is_ours and sys.executable and (flags or not has_hashes):
         if not has_hashes:
             os.environ["PYTHONHASHSEED"] = "0"
         os.execv(sys.executable, [sys.executable, *flags, *sys.orig_argv[1:]])
+
+
+def _name(path: str) -> str:
+    return os.path.splitext(os.path.basename(path))[0]
 
 
 def main() -> None:

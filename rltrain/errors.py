@@ -101,6 +101,11 @@ _DISK_FIXES = {
 }
 _OF_A_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 """Errors that only writing meets."""
+_OF_A_FILE = (
+    *(*_OF_A_DISK, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ELOOP, errno.ENAMETOOLONG),
+    *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR),
+)
+"""Errors of the file and its place. Others, such as of a file that is there already, are a bug."""
 _PACKAGE = os.path.dirname(os.path.abspath(__file__))
 
 
@@ -164,7 +169,7 @@ def of_a_file(error: BaseException) -> RltrainError | None:
     if not isinstance(error, OSError) or not isinstance(error.filename, str | bytes | os.PathLike):
         return None
     path = os.fsdecode(error.filename)
-    if not path or os.path.abspath(path).startswith(f"{_PACKAGE}{os.sep}"):
+    if not path or error.errno not in _OF_A_FILE or os.path.abspath(path).startswith(f"{_PACKAGE}{os.sep}"):
         return None
     why = error.strerror or type(error).__name__
     refused = isinstance(error, PermissionError)
@@ -172,7 +177,7 @@ def of_a_file(error: BaseException) -> RltrainError | None:
         fix = _DISK_FIXES.get(error.errno or 0, "free some space")
         return DiskError(f"a file or folder cannot be written: {why}", path, fix)
     fix = "use one that you may read, or change its rights" if refused else "correct this path, or use another"
-    return CheckpointError(f"a file or folder cannot be read: {why}", path, fix)
+    return CheckpointError(f"a file or folder cannot be {'read' if refused else 'used'}: {why}", path, fix)
 
 
 def _may_be_read(path: str) -> bool:

@@ -54,7 +54,7 @@ class Files:
     def is_own(self, default: ResultDefault) -> bool:
         """Return True for a file of the user's: neither rltrain's nor a settings class."""
         found = self._load(default)
-        return found.provider not in _NOT_OWN and not found.path.startswith("structured://")
+        return found.provider not in _NOT_OWN and not self._is_class(default)
 
     def own(self) -> list[dict[str, Any]]:
         """Return what each of the user's own files sets, such as `env.id`."""
@@ -67,8 +67,11 @@ class Files:
 
     def place(self, key: str) -> int | None:
         """Return the place of the last file that sets a key; None without."""
-        places = range(len(self.defaults) - 1, -1, -1)
-        return next((place for place in places if key in self.values(self.defaults[place])), None)
+        for place in range(len(self.defaults) - 1, -1, -1):
+            found = self.values(self.defaults[place])
+            if key in found and not (found[key] is None and self._is_class(self.defaults[place])):
+                return place
+        return None
 
     def until(self, place: int) -> "Files":
         """Return the files up to a place, and the one there."""
@@ -87,6 +90,10 @@ class Files:
             is_group = key in _GROUPS and isinstance(value, dict)
             found |= {f"{key}.{name}": item for name, item in value.items()} if is_group else {key: value}
         return {key: value for key, value in found.items() if value != "???"}
+
+    def _is_class(self, default: ResultDefault) -> bool:
+        """Return True for a settings class, whose null says nothing."""
+        return self._load(default).path.startswith("structured://")
 
     def _load(self, default: ResultDefault) -> ConfigResult:
         assert self._repository is not None and default.config_path is not None
@@ -152,7 +159,7 @@ def _in_our_order(
 
 
 def _own_last(defaults: list[ResultDefault], files: Files) -> list[ResultDefault]:
-    """Return the list with the user's own files behind the tuned settings of rltrain that were chosen for the pair.
+    """Return the list with the user's own files behind rltrain's, of which the tuned settings of the pair come last.
 
     Tuned settings of the user's own stay behind the own files of algo, env and network, with all that they are made
     from, which may be a file of rltrain's.
@@ -168,8 +175,9 @@ def _own_last(defaults: list[ResultDefault], files: Files) -> list[ResultDefault
     def is_theirs(default: ResultDefault) -> bool:
         return default.config_path in theirs or (is_of_hparams(default) and default.parent in made_from)
 
-    tuned = [is_of_hparams(default) and not is_theirs(default) for default in defaults]
-    end = max((place for place, is_tuned in enumerate(tuned, 1) if is_tuned), default=0)
+    groups = tuple(f"{group}/" for group in ("algo", "env", "network", "hparams"))
+    ours = [str(each.config_path).startswith(groups) and not is_theirs(each) for each in defaults]
+    end = max((place for place, is_ours in enumerate(ours, 1) if is_ours), default=0)
     return [*sorted(defaults[:end], key=is_theirs), *defaults[end:]]
 
 

@@ -35,7 +35,7 @@ def _folders_of(place: str) -> list[str]:
         return [name] if name else []
     try:
         found = importlib.util.find_spec(name.replace("/", ".").rstrip(".")) if scheme == "pkg" else None
-    except (ImportError, ValueError):  # Hydra reports it
+    except Exception:  # of the package that it lies in, which this imports; Hydra reports it
         found = None
     return list(found.submodule_search_locations or ())[:1] if found else []
 

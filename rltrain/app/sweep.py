@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from rltrain.app.resolve import SHORTHANDS, check_environment, resolve
+from rltrain.config import plugin_modules
 from rltrain.config import saved as saved_config
 from rltrain.config.run import RunConfig
 from rltrain.config.runtime import RayLauncherConfig
@@ -267,9 +268,12 @@ _MAY_DIFFER = {
 def _other_settings(planned: dict[str, Any], own: dict[str, Any]) -> list[str]:
     """Return the keys in which a job's own settings, which are resolved, are not those of the plan.
 
-    null and auto in the plan stand for any value. A key that only one of the two has is of another version.
+    null and auto in the plan stand for any value, as do keys that `resolve` has chosen. A key that only one of the two
+    has is of another version.
     """
-    algo = planned.get("algo")
+    algo, chosen = planned.get("algo"), own.get("chosen")
+    names = {name for name in chosen if isinstance(name, str)} if isinstance(chosen, list) else set()
+    may_differ = _MAY_DIFFER | names | {f"algo.{name}" for name in names & set(SHORTHANDS)}
     if isinstance(algo, dict):
         shorthands = {key: planned[key] for key in SHORTHANDS if planned.get(key) is not None}
         planned = {**planned, "algo": algo | shorthands}
@@ -281,7 +285,7 @@ def _other_settings(planned: dict[str, Any], own: dict[str, Any]) -> list[str]:
         if prefix == "env." and theirs.get("family") not in _FAMILIES:
             continue
         for key, value in ours.items():
-            if key in theirs and f"{prefix}{key}" not in _MAY_DIFFER and value not in (None, "auto"):
+            if key in theirs and f"{prefix}{key}" not in may_differ and value not in (None, "auto"):
                 found += [] if _same(value, theirs[key]) else [f"{prefix}{key}"]
     return found
 
@@ -500,11 +504,10 @@ def wait_for(place: Path) -> None:
 
 def record_failure(folder: Path, error: BaseException) -> None:
     """Write the reason of a failure to status.json in the job's folder, and the traceback of a bug to error.log."""
-    error = of_a_file(error) or error
-    code = error.exit_code if isinstance(error, RltrainError) else 1
-    reason = str(error) if isinstance(error, RltrainError) else f"{type(error).__name__}: {error}"
-    record(folder, reason, code)
-    if not isinstance(error, RltrainError):
+    known = error if isinstance(error, RltrainError) else plugin_modules.fault_of(error) or of_a_file(error)
+    told = known or plugin_modules.unclear(error)
+    record(folder, str(told) if told else f"{type(error).__name__}: {error}", told.exit_code if told else 1)
+    if known is None:
         atomic.write_text(folder / "error.log", "".join(traceback.format_exception(error)))
 
 

@@ -194,7 +194,7 @@ def unclear(error: BaseException) -> EnvironmentFailure | None:
     What they handed over before, such as a method or a value, may be at fault, and no traceback tells it.
     """
     names = ", ".join(sorted(_of_the_user()))
-    if not names:
+    if not names or isinstance(error, Halt | KeyboardInterrupt):
         return None
     fix = f"see what {names} hands over to the lines above; if that is right, it is a bug in rltrain: report them"
     return EnvironmentFailure(f"{describe(error)}, outside of your module {names}", "plugins, env.id", fix)

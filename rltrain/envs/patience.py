@@ -36,7 +36,6 @@ _interrupts = 0
 """How often the code that the main thread is in was interrupted."""
 _INTERRUPT = signal.SIGURG
 """The signal that interrupts an environment's code. Environments do not use it, and the system ignores it elsewhere."""
-_MAIN = threading.main_thread().ident or 0
 _MOST_INTERRUPTS = 3
 """An environment that catches every error, also this often, ends the process: nothing else can."""
 
@@ -153,7 +152,7 @@ class _Watch:
     def _look(self) -> None:
         while not self._running.acquire(timeout=self._every_s):
             if _is_late():
-                signal.pthread_kill(_MAIN, _INTERRUPT)
+                signal.pthread_kill(threading.main_thread().ident or 0, _INTERRUPT)
 
 
 _stop_watch: _Watch | None = None

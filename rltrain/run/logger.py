@@ -78,7 +78,7 @@ class Silent:
         """Turn write errors inside into one warning. Use it only for files that `resume` does not need."""
         try:
             yield
-        except (OSError, DiskError) as error:
+        except (OSError, DiskError, CheckpointError) as error:  # a folder has the name of the log
             self._warn(error)
 
     def _warn(self, error: Exception) -> None:
@@ -222,6 +222,8 @@ def _put_back(path: Path, file: TextIO) -> TextIO:
     """
     what, other = f"{path.name} was removed while the run trains", path.with_name(f"{path.name}.replaced")
     if os.path.lexists(path):
+        while os.path.lexists(other):
+            other = other.with_name(f"{other.name}-again")
         os.replace(path, other)
         what = f"{path.name} was replaced while the run trains, by what is now {other.name}"
     os.lseek(file.fileno(), 0, os.SEEK_SET)

@@ -10,9 +10,10 @@ import numpy as np
 def lost(own: Mapping[str, Any], loaded: Mapping[str, Any], whole: bool = True) -> str:
     """Return the name of the first value of a loaded state that `own`, the state after the load, has not; else "".
 
-    Both are nested dicts of tensors, arrays and JSON values. Numbers are compared by value, not by dtype.
-    whole: a name that `own` lacks counts, too.
+    Both are nested dicts of tensors, arrays and JSON values. A checkpoint makes texts of all names, and numbers are
+    compared as `own` holds them, which may round them. whole: a name that `own` lacks counts, too.
     """
+    own = {str(key): value for key, value in own.items()}
     for key, value in loaded.items():
         if key not in own:
             if whole:
@@ -28,6 +29,9 @@ def lost(own: Mapping[str, Any], loaded: Mapping[str, Any], whole: bool = True) 
 
 
 def _is_same(own: Any, loaded: Any) -> bool:
+    if hasattr(own, "untyped_storage") and hasattr(loaded, "untyped_storage"):
+        loaded = loaded.detach().to(own)  # no copy if dtype and device are the same
+        return bool(own.equal(loaded)) or (own.shape == loaded.shape and _all_same(own, loaded))
     own, loaded = _plain(own), _plain(loaded)
     if not (isinstance(own, np.ndarray) or isinstance(loaded, np.ndarray)):
         text, loaded_text = _as_json(own), _as_json(loaded)
@@ -35,7 +39,14 @@ def _is_same(own: Any, loaded: Any) -> bool:
             return text is None
         return text == loaded_text or bool(json.loads(text) == json.loads(loaded_text))
     own, loaded = np.asarray(own), np.asarray(loaded)
-    return own.shape == loaded.shape and bool(((own == loaded) | ((own != own) & (loaded != loaded))).all())
+    if own.shape != loaded.shape or own.dtype.kind not in "biufc":
+        return bool(np.array_equal(own, loaded))
+    return np.array_equal(own, loaded) or _all_same(own, loaded.astype(own.dtype))
+
+
+def _all_same(own: Any, loaded: Any) -> bool:
+    """Return True for equal numbers, also with NaN among them, which equals nothing."""
+    return bool(((own == loaded) | ((own != own) & (loaded != loaded))).all())
 
 
 def _as_json(value: Any) -> str | None:

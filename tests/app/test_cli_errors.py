@@ -382,6 +382,7 @@ def test_a_fault_beside_modules_of_the_users_may_be_theirs(command, monkeypatch)
     assert outcome.code == 4
     assert "Traceback" in outcome.err and "a bug in rltrain; please" not in outcome.err
     assert THREE_PARTS.fullmatch(outcome.last_line) and "outside of your module mine" in outcome.last_line
+    assert plugin_modules.unclear(KeyboardInterrupt()) is None
 
 
 @pytest.mark.parametrize("word", usage.COMMANDS)

@@ -257,6 +257,16 @@ def test_files_of_which_ones_own_file_is_made_win_in_hydras_order(defaults, own,
     assert compose("--config-dir", "conf", "algo=mixed", "env=cartpole").algo.learning_rate == expected
 
 
+@pytest.mark.parametrize("env", ["cartpole", "mountain_car"])
+def test_files_of_ones_own_win_over_what_they_are_made_from_with_and_without_tuned_settings(env, compose, mine):
+    """Bugs: [7] where the pair has tuned settings, [64, 64] where it has none; `like` came from a settings class."""
+    mine("network/small.yaml", "defaults: [_self_, mlp]\nhidden_sizes: [7]\n")
+    mine("algo/quick.yaml", "defaults: [_self_, ppo]\nlike: ppo\n")
+    assert compose("--config-dir=conf", "algo=ppo", f"env={env}", "network=small").network.hidden_sizes == [7]
+    tuned, like = (compose("--config-dir=conf", f"algo={algo}", f"env={env}").algo for algo in ("ppo", "quick"))
+    assert (like.num_envs, like.learning_rate) == (tuned.num_envs, tuned.learning_rate)
+
+
 @pytest.mark.parametrize("place", ["--config-dir=conf", "hydra.searchpath=[pkg://conf_in_a_package]"])
 def test_files_of_ones_own_win_wherever_they_are_chosen(place, compose, mine, tmp_path, monkeypatch):
     """Bugs: what was chosen in a file for the whole run, or lay in a package, lost against tuned settings, or against

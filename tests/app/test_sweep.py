@@ -638,6 +638,23 @@ def test_what_a_job_resolves_is_no_other_setting(words, command, monkeypatch):
     assert sweep._other_settings(planned, own) == ["algo.gamma"]
 
 
+def test_what_a_runtime_chooses_is_no_other_setting():
+    """Bug: no sweep over `runtime=ray` went on, as its jobs have more environments than the plan says."""
+    planned = {"num_envs": None, "algo": {"num_envs": 1, "gamma": 0.9}}
+    own = {"num_envs": 8, "algo": {"num_envs": 8, "gamma": 0.9}, "chosen": ["num_envs"]}
+    assert sweep._other_settings(planned, own) == []
+    assert sweep._other_settings(planned, own | {"chosen": []}) == ["algo.num_envs"]
+
+
+def test_a_job_that_a_plugin_broke_is_told_as_a_single_run_is(tmp_path, monkeypatch):
+    """Bug: a job had code 1, and a plain run code 4 with the module's name, for the same error."""
+    monkeypatch.setattr(sweep.plugin_modules, "LOADED", ["mine.parts"])
+    sweep.record_failure(tmp_path, TypeError("no number"))
+    status = json.loads((tmp_path / "status.json").read_text())
+    assert status["exit_code"] == 4 and "outside of your module mine" in status["reason"]
+    assert "no number" in (tmp_path / "error.log").read_text()
+
+
 @pytest.mark.parametrize(("limit", "other"), [("nan", 1.0), ("inf", math.nan), ("5", 6)])
 def test_a_value_that_is_no_number_is_the_same_setting(limit, other):
     """Bug: "the folder holds a run with other settings", as NaN in env.kwargs equals nothing."""

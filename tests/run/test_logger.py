@@ -183,3 +183,14 @@ def test_a_log_whose_name_was_taken_away_is_put_back_before_a_checkpoint(name, h
     assert told.count("\n") == 1 and f"{name} was {how} while the run trains" in told
     assert path.read_text().startswith(before) and len(path.read_text().splitlines()) == 4 + (name == "episodes.csv")
     assert other.exists() == (how == "replaced") and (how == "removed" or other.read_text() == "edited")
+
+
+def test_each_file_that_takes_the_place_of_a_log_is_kept(tmp_path):
+    """Bug: the second one replaced the first."""
+    log = logger.Logger(tmp_path, {}, None)
+    for text in ("one", "two"):
+        (tmp_path / "new").write_text(text)
+        (tmp_path / "new").rename(tmp_path / "metrics.jsonl")
+        log.sync()
+    log.close()
+    assert {path.read_text() for path in tmp_path.glob("metrics.jsonl.replaced*")} == {"one", "two"}

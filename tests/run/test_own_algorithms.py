@@ -1,5 +1,6 @@
 """What an algorithm of a plugin hands over is checked, and what is wrong has the algorithm's name."""
 
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -119,12 +120,23 @@ STATE = {
         (STATE | {"net": STATE["net"] | {"a": torch.zeros(2)}}, True, "net/a"),
         (STATE | {"net": 3}, True, "net"),
         (STATE | {"optimizer": {"state": {}, "param_groups": []}}, True, "optimizer/state/0"),
+        # A checkpoint makes texts of names that are numbers.
+        (STATE | {"optimizer": {"state": {0: {"exp_avg": torch.ones(2)}}, "param_groups": []}}, True, ""),
+        (STATE | {"optimizer": {"state": {0: {"exp_avg": torch.zeros(2)}}}}, False, "optimizer/state/0/exp_avg"),
         ({"w": STATE["w"]}, True, "step"),
         ({"w": STATE["w"]}, False, ""),  # an agent that is evaluated needs no optimizer
     ],
 )
 def test_a_state_that_was_loaded_is_compared_by_value(own, whole, lost):
     assert restored.lost(own, STATE, whole) == lost
+
+
+def test_a_number_that_was_rounded_as_it_was_loaded_is_restored():
+    """Bug: "has not restored", for float32 weights that a network in bf16 had taken."""
+    own, loaded = {"w": torch.full((2,), 0.1, dtype=torch.bfloat16)}, {"w": torch.full((2,), 0.1)}
+    assert restored.lost(own, loaded) == ""
+    assert restored.lost({"w": np.full(2, 0.1, np.float16)}, {"w": np.full(2, 0.1)}) == ""
+    assert restored.lost(own, {"w": torch.full((2,), 0.2)}) == "w"
 
 
 class Forgetful:
@@ -146,6 +158,13 @@ def test_a_part_that_does_not_restore_its_state_is_named():
     checked.check_restored(CONFIG, "agent", Forgetful(), {"w": 1.0})
     with refused("load_state_dict of its agent has not restored 'w'"):
         checked.check_restored(CONFIG, "agent", Forgetful(), {"w": 2.0})
+
+
+def test_a_part_may_hold_a_clock():
+    """Bug: "has not restored 'trained_s'", which was restored, and had gone on since."""
+    part = Forgetful()
+    part.state_dict = lambda: {"trained_s": time.perf_counter()}
+    checked.check_restored(CONFIG, "agent", part, {"trained_s": 5.0})
 
 
 def test_a_part_has_its_methods_with_their_arguments_and_a_name_of_its_own():

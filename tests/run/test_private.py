@@ -112,6 +112,11 @@ def test_a_file_that_the_system_refuses_is_no_bug(command, monkeypatch, tmp_path
     assert outcome.code == 1 and "a bug in rltrain" in outcome.last_line
 
 
+def test_a_file_that_is_there_already_is_no_fault_of_its_place(tmp_path):
+    """Bug: every OSError with a path lost its traceback, also those of our own mistakes."""
+    assert errors.of_a_file(FileExistsError(errno.EEXIST, "File exists", str(tmp_path))) is None
+
+
 def test_a_place_that_may_be_read_but_not_written_is_code_7(tmp_path):
     error = errors.of_a_file(PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "new")))
     assert error.exit_code == 7 and "use a folder that you may write to" in str(error)

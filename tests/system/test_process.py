@@ -179,6 +179,17 @@ def test_a_program_that_runs_rltrain_in_its_own_process_is_not_started_again(tmp
     assert told.splitlines()[0] == "begun" and len(told.splitlines()) == 2, told
 
 
+def test_a_script_that_calls_main_finds_the_modules_beside_it(tmp_path):
+    """Bug: it was started again without its folder, and ended with ModuleNotFoundError."""
+    (tmp_path / "beside_the_script.py").write_text("")
+    script = tmp_path / "launch.py"
+    script.write_text("import beside_the_script\nfrom rltrain.__main__ import main\nmain()\n")
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, script, "--version"]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.startswith("rltrain "), done.stderr
+
+
 _FOREIGN = """import os, sys
 here = os.path.dirname(os.path.abspath(__file__))
 open(os.path.join(here, "ran.txt"), "a").write(" ".join(sys.orig_argv) + "\\n")
