@@ -114,7 +114,7 @@ class CheckedPool:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the state that `state_dict` returned. Raises PoolBreach if it is not there again."""
         self._pool.load_state_dict(state)
-        if key := restored.lost(self.state_dict() or {}, state):
+        if key := restored.forgotten(self.state_dict() or {}, lambda: self.state_dict() or {}, state):
             wanted = "what load_state_dict was given"
             raise _breach(self._family, f"after load_state_dict '{key}' of state_dict is another value", wanted)
 

@@ -90,8 +90,7 @@ def check_restored(config: RunConfig, name: str, part: Any, state: Mapping[str, 
         return
     own = part.state_dict()
     check_state(config, name, own)
-    key = restored.lost(own, state, whole)
-    if key and not restored.lost(part.state_dict(), own):  # else it holds a clock, or draws a number each time
+    if key := restored.forgotten(own, part.state_dict, state, whole):
         what = f"load_state_dict of its {name} has not restored '{key}', which state_dict returned for the checkpoint"
         raise fault(config, what, "restore there all that state_dict returns")
 

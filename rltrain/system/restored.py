@@ -1,10 +1,21 @@
 """Whether a state that was loaded is there again."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+
+
+def forgotten(
+    own: Mapping[str, Any], again: Callable[[], Mapping[str, Any]], loaded: Mapping[str, Any], whole: bool = True
+) -> str:
+    """Return what `lost` returns; "" for a state that changes by itself, as it holds a clock.
+
+    own: the state after the load. again: returns it once more.
+    """
+    key = lost(own, loaded, whole)
+    return "" if key and lost(again(), own) else key
 
 
 def lost(own: Mapping[str, Any], loaded: Mapping[str, Any], whole: bool = True) -> str:

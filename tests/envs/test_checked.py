@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from dataclasses import astuple, dataclass, replace
 
 import gymnasium
@@ -311,6 +312,12 @@ def test_a_pool_that_does_not_restore_its_state_is_named(play):
     pool.load_state_dict({"t": 1})
     with pytest.raises(PoolBreach, match="after load_state_dict 't' of state_dict is another value, but must be what"):
         pool.load_state_dict({"t": 2})
+
+
+def test_the_state_of_a_pool_may_hold_a_clock(play):
+    """Bug: "after load_state_dict 't' of state_dict is another value", for time that had gone on."""
+    play(pool={"state_dict": lambda: {"t": time.perf_counter()}, "load_state_dict": lambda state: None})
+    registry.make_pool(OwnConfig(), B).load_state_dict({"t": 5.0})
 
 
 def test_a_function_of_a_family_with_other_arguments_is_code_2(play, monkeypatch):
