@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from rltrain.config import plugin_modules
 from rltrain.config import saved as saved_config
 from rltrain.config.run import RunConfig
 from rltrain.errors import CheckpointError, ConfigError, ProcessLost, RltrainError
@@ -40,7 +41,7 @@ def take_part(
     def note(error: BaseException, silent: bool = False) -> None:
         if isinstance(error, ProcessLost) and place is not None:
             run_folder.note_lost(place, str(error), error.exit_code)
-        launch.report(error, silent)
+        launch.report(plugin_modules.explain(error) or plugin_modules.unclear(error) or error, silent)
 
     def on_lost(error: ProcessLost) -> None:
         note(error, silent=True)

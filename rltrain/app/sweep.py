@@ -36,11 +36,9 @@ from rltrain.errors import (
     DiskError,
     FolderInUse,
     Halt,
-    RltrainError,
     Stopped,
     causes,
     disk_errors,
-    of_a_file,
     printable,
 )
 from rltrain.math.statistics import bootstrap_interval, mean
@@ -504,7 +502,7 @@ def wait_for(place: Path) -> None:
 
 def record_failure(folder: Path, error: BaseException) -> None:
     """Write the reason of a failure to status.json in the job's folder, and the traceback of a bug to error.log."""
-    known = error if isinstance(error, RltrainError) else plugin_modules.fault_of(error) or of_a_file(error)
+    known = plugin_modules.explain(error)
     told = known or plugin_modules.unclear(error)
     record(folder, str(told) if told else f"{type(error).__name__}: {error}", told.exit_code if told else 1)
     if known is None:

@@ -27,7 +27,6 @@ from rltrain.errors import (
     Stopped,
     UnfitCheckpoint,
     lacking,
-    of_a_file,
 )
 from rltrain.run import checked, logger
 from rltrain.run import folder as run_folder
@@ -192,7 +191,7 @@ def _train_answering(config: RunConfig, folder: Path, run: Run, algorithm: Modul
         _write_error(run, folder, error)
         raise
     except BaseException as error:
-        fault = plugin_modules.fault_of(error) or of_a_file(error)
+        fault = plugin_modules.explain(error)
         if told := fault or plugin_modules.unclear(error):
             run.write_status("failed", str(told), told.exit_code)
         else:

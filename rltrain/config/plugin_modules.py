@@ -18,8 +18,16 @@ from types import ModuleType
 from typing import Any
 
 from rltrain.config.user_code import LIBRARIES, describe
-from rltrain.errors import ConfigError, EnvironmentFailure, Halt
-from rltrain.system import terminal
+from rltrain.errors import (
+    ConfigError,
+    EnvironmentFailure,
+    Halt,
+    OutOfMemory,
+    RltrainError,
+    lacking,
+    of_a_file,
+)
+from rltrain.system import out_of_memory, terminal
 
 LOADED: list[str] = []
 """Names of the imported plugins, in order of import."""
@@ -186,6 +194,19 @@ def fault_of(error: BaseException) -> EnvironmentFailure | None:
         what = f"a module of yours ({modules}) changed Python's {things}, which ended in {describe(error)}"
         return EnvironmentFailure(what, "plugins, env.id", "leave what belongs to Python as it is")
     return None
+
+
+def explain(error: BaseException) -> RltrainError | None:
+    """Return the error line of an exception whose cause is known: rltrain's own error, the user's module, what the
+    system lacks, a file. None for what may be a bug of rltrain's: see `unclear`.
+    """
+    if isinstance(error, RltrainError):
+        return error
+    fault = fault_of(error)
+    if fault is None and out_of_memory.is_shortage(error):
+        fix = "use fewer environments or workers, a smaller network, or stop other programs"
+        return OutOfMemory(out_of_memory.describe(error), "num_envs, algo.num_workers, network", fix)
+    return fault or lacking(error) or of_a_file(error)
 
 
 def unclear(error: BaseException) -> EnvironmentFailure | None:

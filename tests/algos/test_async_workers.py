@@ -21,7 +21,7 @@ from rltrain.algos.parts.async_workers import Shared, Workers
 from rltrain.config.algorithms import A3CConfig
 from rltrain.config.network import NetworkConfig
 from rltrain.config.run import RunConfig
-from rltrain.errors import EnvironmentFailure, NonFiniteError
+from rltrain.errors import CheckpointError, EnvironmentFailure, NonFiniteError, OutOfMemory
 from rltrain.fast.accelerate import accelerate
 from rltrain.fast.cnn import FusedTorso
 from rltrain.nn.learner import Learner
@@ -54,6 +54,10 @@ def work(run_config, shared, trainer, argument):
             raise ValueError(f"the variable is {os.environ.get('OF_A_LATER_JOB')}")
         elif task == "raise one of ours":
             raise NonFiniteError("the gradient is not finite", "train/grad_norm", "lower it")
+        elif task == "run out of memory":
+            raise MemoryError
+        elif task == "read a file":
+            open(os.devnull + "/missing")
         elif task == "be killed":
             os.kill(os.getpid(), signal.SIGKILL)
         elif task == "be killed with the lock":
@@ -182,6 +186,19 @@ def test_workers_have_the_variables_that_their_own_trainer_has(team, monkeypatch
             gather(later)
     finally:
         later.close()
+
+
+def test_what_a_worker_lacks_is_no_bug(team):
+    """Bug: "a bug in rltrain" for a worker that had no memory left, which in the trainer is code 6."""
+    lacks = [("run out of memory", OutOfMemory, "out of memory"), ("read a file", CheckpointError, "/dev/null/missing")]
+    for task, kind, text in lacks:
+        own = Workers(work, RunConfig(), Shared(*make()), [None])
+        try:
+            own.go_on(0, task)
+            with pytest.raises(kind, match=f"worker 0: .*{text}"):
+                gather(own)
+        finally:
+            own.close()
 
 
 def test_workers_of_a_network_with_many_tensors_are_started_one_by_one():

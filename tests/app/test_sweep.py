@@ -655,6 +655,12 @@ def test_a_job_that_a_plugin_broke_is_told_as_a_single_run_is(tmp_path, monkeypa
     assert "no number" in (tmp_path / "error.log").read_text()
 
 
+def test_a_job_without_memory_or_a_file_has_the_code_of_a_single_run(tmp_path):
+    for error, code in [(MemoryError(), 6), (FileNotFoundError(2, "No such file", str(tmp_path / "gone")), 3)]:
+        sweep.record_failure(tmp_path, error)
+        assert json.loads((tmp_path / "status.json").read_text())["exit_code"] == code
+
+
 @pytest.mark.parametrize(("limit", "other"), [("nan", 1.0), ("inf", math.nan), ("5", 6)])
 def test_a_value_that_is_no_number_is_the_same_setting(limit, other):
     """Bug: "the folder holds a run with other settings", as NaN in env.kwargs equals nothing."""

@@ -25,7 +25,7 @@ from rltrain.config import plugin_modules
 from rltrain.config.run import RunConfig
 from rltrain.envs import patience
 from rltrain.envs.pool import Episode
-from rltrain.errors import EnvironmentFailure, RltrainError, no_process
+from rltrain.errors import EnvironmentFailure, no_process
 from rltrain.fast.accelerate import set_up
 from rltrain.nn import optimizers
 from rltrain.nn.learner import Learner
@@ -296,14 +296,12 @@ def _run_worker(
             set_up(run_config)
             torch.set_num_threads(1)
             work(run_config, shared, Link(pipe), argument)
-        except RltrainError as error:
-            pipe.send((error.exit_code, error.what, error.where, error.fix))
         except (EOFError, BrokenPipeError, ConnectionResetError):
             raise
         except (Exception, SystemExit) as error:
-            fault = plugin_modules.fault_of(error)
+            told = plugin_modules.explain(error)
             bug = (1, traceback.format_exc(), "", "")
-            pipe.send((fault.exit_code, fault.what, fault.where, fault.fix) if fault else bug)
+            pipe.send((told.exit_code, told.what, told.where, told.fix) if told else bug)
 
 
 def _exit_with_trainer() -> None:  # pragma: no cover (in a process of its own)

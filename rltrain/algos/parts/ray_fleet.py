@@ -35,7 +35,7 @@ from rltrain.errors import EnvironmentFailure, OutOfMemory, ProcessLost, Rltrain
 from rltrain.run.checkpoint import Stateful
 from rltrain.runtime import ray_cluster
 from rltrain.runtime.share import Share
-from rltrain.system import out_of_memory, process, signals
+from rltrain.system import process, signals
 
 _WAIT_S = 0.5
 """The longest wait for a chunk, in seconds, before the caller looks for signals."""
@@ -112,15 +112,12 @@ def _make_player(
 
 
 def _failure(error: Exception) -> Failure:
-    if not isinstance(error, RltrainError):
-        fault: RltrainError | None = plugin_modules.fault_of(error)
-        if fault is None and out_of_memory.is_shortage(error):
-            what, where = out_of_memory.describe(error), "num_envs, runtime.actors"
-            fault = OutOfMemory(f"in an actor: {what}", where, "use fewer environments, or fewer actors on a machine")
-        fault = fault or plugin_modules.unclear(error)
-        words = fault or RltrainError(describe(error), "a bug in rltrain", "please report the lines in error.log")
-    else:
-        words = error
+    words = plugin_modules.explain(error) or plugin_modules.unclear(error)
+    if words is None:
+        words = RltrainError(describe(error), "a bug in rltrain", "please report the lines in error.log")
+    elif isinstance(words, OutOfMemory):
+        where, fix = "num_envs, runtime.actors", "use fewer environments, or fewer actors on a machine"
+        words = OutOfMemory(f"in an actor: {words.what}", where, fix)
     return Failure(words.exit_code, words.what, words.where, words.fix, traceback.format_exc(), final=True)
 
 
