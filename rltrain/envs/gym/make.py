@@ -20,7 +20,7 @@ from gymnasium.wrappers import OrderEnforcing, TimeLimit
 from rltrain.config import plugin_modules
 from rltrain.config.environments import GymConfig
 from rltrain.config.user_code import describe, place_of
-from rltrain.envs import global_random
+from rltrain.envs import global_random, registry
 from rltrain.envs.gym import guard
 from rltrain.envs.gym.conversion import Conversion, far_actions
 from rltrain.envs.patience import MAKING_S, StandsStill, interruptible, is_stopping
@@ -163,16 +163,21 @@ def _tell_of_inner_limit(env: gymnasium.Env, config: GymConfig) -> None:
 
 
 def tell_of_other_steps(env: gymnasium.Env, env_id: str, steps: int, wanted: int) -> None:
-    """Warn once about a time limit inside that is not smaller, but has ended an episode after fewer agent steps.
+    """Warn once that an episode was truncated inside before the limit of the configuration, `wanted`.
 
-    wanted: the limit of the configuration. A wrapper around the limit inside, such as a frame skip, takes several of
-    the steps that it counts.
+    A wrapper around a time limit, such as a frame skip, takes several of the steps that it counts. Many classes count
+    steps themselves. `bounded` gives NO_END_STEPS, which nobody asked for.
     """
-    for layer in guard.layers(env):
-        if isinstance(layer, TimeLimit) and wanted <= layer._max_episode_steps <= (layer._elapsed_steps or 0):
-            what = f"environment '{env_id}' has a time limit of {layer._max_episode_steps} steps inside"
-            why = f"so env.max_episode_steps={wanted} is not reached"
-            _tell(f"{what} that the agent reaches in {steps}, because a wrapper takes several at once, {why}")
+    if wanted == registry.NO_END_STEPS:
+        return
+    not_reached = f"so env.max_episode_steps={wanted} is not reached"
+    limits = [layer for layer in guard.layers(env) if isinstance(layer, TimeLimit)]
+    reached = [limit._max_episode_steps for limit in limits if limit._max_episode_steps <= (limit._elapsed_steps or 0)]
+    if not reached:
+        _tell(f"environment '{env_id}' itself truncated an episode after {steps} steps, {not_reached}")
+    elif min(reached) >= wanted:  # else `_tell_of_inner_limit` has told it
+        what = f"environment '{env_id}' has a time limit of {min(reached)} steps inside"
+        _tell(f"{what} that the agent reaches in {steps}, because a wrapper takes several at once, {not_reached}")
 
 
 def _tell(text: str) -> None:

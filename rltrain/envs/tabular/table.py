@@ -141,6 +141,8 @@ def _difference(env: gymnasium.Env, table: TransitionTable, env_id: str) -> str:
     counts_of: dict[tuple[int, int], list[int]] = {}
     first_states = [0] * table.num_states
     order = random.Random(0)
+    # How long an episode can go on, in discounted steps: a limit of the environment's own ends only those that last.
+    lasting = optimal_q(table._replace(reward=1.0 - table.terminated), gamma=0.9, tolerance=1e-3)
     # How often the most likely state was expected and seen to follow, and the variance of the difference.
     expected = seen = variance = 0.0
     state = length = num_steps = num_episodes = 0
@@ -153,9 +155,13 @@ def _difference(env: gymnasium.Env, table: TransitionTable, env_id: str) -> str:
             if table.initial_probability[state] <= 0:
                 return f"an episode starts in state {state + first_state}, which initial_state_distrib excludes"
             first_states[state] += 1
-        # The action that was tried least in this state reaches more of the table than a random one.
+        # The action that was tried least in this state reaches more of the table than a random one. Every eighth
+        # episode lasts as long as it can.
         counts = tried.setdefault(state, [0] * table.num_actions)
-        action = order.choice([action for action, count in enumerate(counts) if count == min(counts)])
+        least = lasting[state].max() - 1e-3 if num_episodes % 8 == 0 else 0.0
+        allowed = [action for action in range(table.num_actions) if lasting[state, action] >= least]
+        fewest = min(counts[action] for action in allowed)
+        action = order.choice([action for action in allowed if counts[action] == fewest])
         counts[action] += 1
         row = rows.get((state, action)) or rows.setdefault((state, action), _row(table, state, action))
         obs, reward, terminated, truncated = contract.step(env.step(action + first_action))

@@ -52,6 +52,8 @@ def test_only_the_limit_that_gymnasium_adds_is_replaced(name, given, ends, worke
         ("Skipping", 15, "has a time limit of 20 steps inside that the agent reaches in 5,"), ("Skipping", 3, ""),
         ("Skipping", 5, ""), ("Skipping", 50, "has a time limit of 20 steps inside, and its episodes"),
         ("SkippingAround", 8, "of 8 steps inside that the agent reaches in 2,"),
+        ("Counting", 50, "itself truncated an episode after 6 steps, so env.max_episode_steps=50 is not reached"),
+        ("Counting", 6, ""), ("Counting", 3, ""), ("Counting", registry.NO_END_STEPS, ""),
     ],
 )  # fmt: skip
 def test_a_limit_that_cuts_shorter_than_the_one_that_was_given_is_told_once(name, given, words, capsys, monkeypatch):

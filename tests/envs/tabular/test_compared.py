@@ -68,6 +68,27 @@ class Corridor(gymnasium.Env):
         return self.s, reward, terminated, self.how == "cut" and self.t == 4, {}
 
 
+class Balance(gymnasium.Env):
+    """Action 0 in room 0 and action 1 in room 1 earn 1; the other one ends the episode. It counts its steps itself."""
+
+    def __init__(self, limit: int) -> None:
+        self.observation_space, self.action_space, self.limit = spaces.Discrete(2), spaces.Discrete(2), limit
+        fall = [(1.0, 0, 0.0, True)]
+        self.P = {room: {room: [(1.0, 1 - room, 1.0, False)], 1 - room: fall} for room in (0, 1)}
+        self.initial_state_distrib = np.array([0.5, 0.5])
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.t, self.s = 0, int(self.np_random.integers(2))
+        return self.s, {}
+
+    def step(self, action):
+        _, self.s, reward, terminated = self.P[self.s][action][0]
+        self.t += 1
+        return self.s, reward, terminated, self.t >= self.limit, {}
+
+
+gymnasium.register("Compared-Balance-v0", Balance)
 gymnasium.register("Compared-v0", Corridor, max_episode_steps=30)
 gymnasium.register(
     "Paid-Lake-v0",
@@ -89,6 +110,8 @@ gymnasium.register(
         ("Compared-v0", {"how": "paid"}, "outcomes of action 0 in state 2 have the frequencies|the most likely"),
         ("Compared-v0", {"how": "minor"}, "outcomes of action 0 in state 2 have the frequencies 0... instead of 0.80"),
         ("Compared-v0", {"how": "cut"}, "truncated after 4 steps"),
+        ("Compared-Balance-v0", {"limit": 20}, "truncated after 20 steps"),
+        ("Compared-Balance-v0", {"limit": 900}, "truncated after 900 steps"),
         ("Compared-v0", {"how": "redrawn"}, "with reward 2 and the end of the episode, which P does not list"),
         ("Compared-v0", {"how": "hidden"}, "P changed|which P does not list"),
     ],
@@ -105,6 +128,7 @@ def test_an_environment_that_differs_from_its_table_is_refused(env_id, kwargs, w
         ("Taxi-v4", {}), ("Taxi-v4", {"is_rainy": True}), ("FrozenLake-v1", {}), ("FrozenLake8x8-v1", {}),
         ("FrozenLake-v1", {"is_slippery": False}), ("CliffWalking-v1", {}), ("CliffWalking-v1", {"is_slippery": True}),
         ("rltrain.envs.maze:Maze-v0", {}), ("Compared-v0", {}), ("Compared-v0", {"chance": 0.8}),
+        ("Compared-Balance-v0", {"limit": 10**9}),
     ],
 )  # fmt: skip
 def test_a_true_table_is_accepted(env_id, kwargs):
