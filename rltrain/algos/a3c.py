@@ -79,6 +79,8 @@ class Start(NamedTuple):
 
     env_seed: int
     """The seed of the worker's environments."""
+    constructor_seed: int
+    """The seed of what their constructors draw."""
     generator: np.random.Generator
     """Samples the worker's actions."""
     made_for: list[str]
@@ -88,7 +90,7 @@ class Start(NamedTuple):
 def work(config: RunConfig, shared: Shared, trainer: Link, start: Start) -> None:
     """Run one worker until the trainer closes the connection: collect, compute gradients, step the shared optimizer."""
     c: A3CConfig = config.algo
-    global_random.seed(start.env_seed)  # constructors may read them
+    global_random.seed(start.constructor_seed)
     pool = registry.make_pool(config.env, c.num_envs // c.num_workers)
     try:
         check_made_for(pool, start.made_for)
@@ -145,9 +147,10 @@ def make_start(run: Run, index: int) -> Start:
     """Return the seed and the generator of worker `index`. Worker 0 has the same random numbers as A2C."""
     resumed = f"-{run.step}" if run.step else ""  # a resumed run has new random numbers
     if index == 0:
-        return Start(run.env_seed(), run.generator(f"actions{resumed}"), run.spaces_in_words)
+        generator = run.generator(f"actions{resumed}")
+        return Start(run.env_seed(), run.constructor_seed(), generator, run.spaces_in_words)
     env_seed, generator = run.seed_of(f"environments-{index}{resumed}"), run.generator(f"actions-{index}{resumed}")
-    return Start(env_seed, generator, run.spaces_in_words)
+    return Start(env_seed, run.seed_of(f"environments-{index}"), generator, run.spaces_in_words)
 
 
 def learning_rate(c: A3CConfig, run: Run) -> float:

@@ -10,11 +10,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from rltrain.config.environments import EnvironmentConfig
+from rltrain.config.environments import EnvironmentConfig, GymConfig
 from rltrain.config.run import RunConfig
 from rltrain.envs import global_random, patience, registry
 from rltrain.envs.frame_stack import FrameStack
-from rltrain.envs.pool import Pool
+from rltrain.envs.pool import Pool, TimeStep
 from rltrain.envs.spaces import check_made_for
 from rltrain.envs.stepper import check_finite, check_finite_obs
 from rltrain.errors import NonFiniteError
@@ -102,6 +102,7 @@ def play_episodes(
     num_envs = min(episodes, 8)
     share = [episodes // num_envs + (index < episodes % num_envs) for index in range(num_envs)]
     played: list[list[tuple[float, int]]] = [[] for _ in range(num_envs)]
+    begun: tuple[np.ndarray, np.ndarray, TimeStep] | None = None
     generator = np.random.default_rng([seed, 1])
     env = ending_env(config)  # before the seed, as it may make an environment for a look at it
     global_random.seed(seed)  # constructors may read them
@@ -117,12 +118,18 @@ def play_episodes(
         while any(len(done) < wanted for done, wanted in zip(played, share, strict=True)):
             if stopping(sum(map(len, played))):
                 raise Interrupted
-            timestep = pool.step(act(obs))
+            action = act(obs)
+            timestep = pool.step(action)
             check_finite(timestep)
+            begun = begun or (frame, np.copy(action), timestep)
             for episode in timestep.episodes:
                 if len(played[episode.env_index]) < share[episode.env_index]:
                     played[episode.env_index].append((episode.reward, episode.length_steps))
             obs = stack.push(timestep.obs, timestep.first)
+        if begun and isinstance(env, GymConfig) and not pool.num_restarts:
+            from rltrain.envs.gym.kept import tell_if_kept
+
+            tell_if_kept(env, pool, seed, *begun)
     returns = [reward for done in played for reward, _ in done]
     lengths = [length for done in played for _, length in done]
     return {

@@ -156,6 +156,13 @@ class Run:
         """Return the seed of the training environments. It depends on the step, so a resumed run has new episodes."""
         return self.seed_of(f"environments-{self.step}" if self.step else "environments")
 
+    def constructor_seed(self) -> int:
+        """Return the seed of what the constructors of the training environments draw, such as a map.
+
+        It does not depend on the step: a resumed run, or a process in place of a lost one, has the same maps.
+        """
+        return self.seed_of("environments")
+
     @property
     def pool(self) -> Pool:
         """The training environments, which start at the first access."""
@@ -165,7 +172,7 @@ class Run:
             else:
                 env, make = self.config.env, registry.make_pool
             # Constructors may read them. Each process has its own.
-            global_random.seed(self.env_seed() + self.share.first)
+            global_random.seed(self.constructor_seed() + self.share.first)
             self._pool = make(env, self.share.count, self.share.first)
             if self._is_of_plugin:
                 self._pool = cast(Pool, checked.CheckedActions(self.config, self._pool))

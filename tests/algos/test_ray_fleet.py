@@ -46,7 +46,7 @@ class Ray:
         return lambda cls: SimpleNamespace(remote=self._actor)
 
     def _actor(self, make):
-        _, _, _, share, seed, *_ = make.args
+        _, _, _, share, (_, seed), *_ = make.args
         handle = SimpleNamespace(share=share, seed=seed, count=0)
 
         def play(reference, version):
@@ -96,7 +96,7 @@ def made(monkeypatch):
         env = GymConfig("cartpole", id="CartPole-v1")
         algo = IMPALAConfig(num_envs=4)
         config = RunConfig(algo, env, NetworkConfig("mlp"), device="cpu", runtime=runtime)
-        fleet = RayFleet(config, None, 20, 7, lambda: stopping, drops, None)
+        fleet = RayFleet(config, None, 20, 7, 7, lambda: stopping, drops, None)
         fleet.publish(np.zeros(3, np.float32), 0)
         return fleet, ray
 

@@ -19,6 +19,7 @@ def make_fleet(config: RunConfig, run: Run, make_policy: MakePolicy, num_steps: 
 
 def make_ray_fleet(config: RunConfig, run: Run, make_policy: MakePolicy, num_steps: int, drops: bool) -> RayFleet:
     """Return actors of a Ray cluster. The run closes them. drops: see `RayFleet`. Raises ConfigError."""
-    fleet = RayFleet(config, make_policy, num_steps, run.env_seed(), lambda: run.stopping, drops, run.spaces_in_words)
+    seeds = (run.env_seed(), run.constructor_seed())
+    fleet = RayFleet(config, make_policy, num_steps, *seeds, lambda: run.stopping, drops, run.spaces_in_words)
     run.close_with(fleet.close)
     return fleet

@@ -78,14 +78,15 @@ def _make_player(
     saved: dict[str, Any],
     num_steps: int,
     share: Share,
-    seed: int,
+    seeds: tuple[int, int],
     surroundings: tuple[str, list[str], list[str]],
     made_for: list[str] | None,
 ) -> Player:
     """Make the player of an actor, in its process.
 
     make_policy: pickled, because its module may be a plugin's. saved: settings as `dataclasses.asdict` gives them,
-    because their classes may be, too. share: the environments of this player. surroundings: the learner's working
+    because their classes may be, too. share: the environments of this player. seeds: of the
+    constructors and of the first episodes. surroundings: the learner's working
     directory, search path and plugins. made_for: as of `RayFleet`.
     """
     working_directory, search_path, plugins = surroundings
@@ -103,7 +104,8 @@ def _make_player(
     from rltrain.fast.accelerate import set_up
 
     set_up(config)
-    global_random.seed(seed + share.first)  # constructors may read the generators
+    constructor_seed, seed = seeds
+    global_random.seed(constructor_seed + share.first)
     pool = registry.make_pool(config.env, share.count, share.first)
     check_made_for(pool, made_for)
     make: MakePolicy = ray.cloudpickle.loads(make_policy)
@@ -152,20 +154,21 @@ class RayFleet:
         make_policy: MakePolicy,
         num_steps: int,
         seed: int,
+        constructor_seed: int,
         stopping: Callable[[], bool],
         drops: bool,
         made_for: list[str] | None,
     ) -> None:
         """Start or join Ray, and start the actors, without waiting for them.
 
-        num_steps: the length of a chunk. seed: of the environments. stopping: true if a signal has asked the run to
-        stop. drops: join the chunks of `num_envs` environments and drop old ones; false: return every chunk by itself.
-        made_for: the spaces of the learner's agent, as of `check_made_for`.
+        num_steps: the length of a chunk. seed, constructor_seed: of the environments. stopping: true if a signal has
+        asked the run to stop. drops: join the chunks of `num_envs` environments and drop old ones; false: return every
+        chunk by itself. made_for: the spaces of the learner's agent, as of `check_made_for`.
         Raises ConfigError, EnvironmentFailure.
         """
         runtime: RayConfig = config.runtime
         self._runtime, self._stopping, self._seed, self._make_policy = runtime, stopping, seed, make_policy
-        self._made_for = made_for
+        self._made_for, self._constructor_seed = made_for, constructor_seed
         self._config, self._num_steps = config, num_steps
         in_flight = runtime.actors * runtime.chunks_in_flight
         self._max_lag = math.inf if not drops else runtime.max_lag or 4 * in_flight
@@ -280,7 +283,8 @@ class RayFleet:
         surroundings = (os.getcwd(), [folder for folder in sys.path if folder], list(plugin_modules.LOADED))
         settings = dataclasses.asdict(self._config)
         make_policy = self._ray.cloudpickle.dumps(self._make_policy)
-        given = (make_policy, settings, self._num_steps, share, seed, surroundings, self._made_for)
+        seeds = (self._constructor_seed, seed)
+        given = (make_policy, settings, self._num_steps, share, seeds, surroundings, self._made_for)
         make = functools.partial(_make_player, *given)
         actor.handle = self._remote.remote(make)
         actor.works = False

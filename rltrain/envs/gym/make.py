@@ -151,7 +151,7 @@ def _tell_of_statistics(env: gymnasium.Env, env_id: str) -> None:
             of, result, instead = _STATISTICS[name]
             what = f"environment '{env_id}' normalises {of} with statistics that each new one learns anew"
             why = f"so evaluations and resumed runs {result}"
-            _tell(f"{what} ({type(layer).__name__}), {why}; normalise {instead}")
+            tell(f"{what} ({type(layer).__name__}), {why}; normalise {instead}")
 
 
 def _tell_of_inner_limit(env: gymnasium.Env, config: GymConfig) -> None:
@@ -159,7 +159,7 @@ def _tell_of_inner_limit(env: gymnasium.Env, config: GymConfig) -> None:
     limit = time_limit(env)
     if config.max_episode_steps and limit and limit < config.max_episode_steps:
         what = f"environment '{config.id}' has a time limit of {limit} steps inside, and its episodes end there"
-        _tell(f"{what}: env.max_episode_steps={config.max_episode_steps} replaces that of the registration only")
+        tell(f"{what}: env.max_episode_steps={config.max_episode_steps} replaces that of the registration only")
 
 
 def tell_of_other_steps(env: gymnasium.Env, env_id: str, steps: int, wanted: int) -> None:
@@ -174,13 +174,19 @@ def tell_of_other_steps(env: gymnasium.Env, env_id: str, steps: int, wanted: int
     limits = [layer for layer in guard.layers(env) if isinstance(layer, TimeLimit)]
     reached = [limit._max_episode_steps for limit in limits if limit._max_episode_steps <= (limit._elapsed_steps or 0)]
     if not reached:
-        _tell(f"environment '{env_id}' itself truncated an episode after {steps} steps, {not_reached}")
+        tell(f"environment '{env_id}' itself truncated an episode after {steps} steps, {not_reached}")
     elif min(reached) >= wanted:  # else `_tell_of_inner_limit` has told it
         what = f"environment '{env_id}' has a time limit of {min(reached)} steps inside"
-        _tell(f"{what} that the agent reaches in {steps}, because a wrapper takes several at once, {not_reached}")
+        tell(f"{what} that the agent reaches in {steps}, because a wrapper takes several at once, {not_reached}")
 
 
-def _tell(text: str) -> None:
+def tells_of_statistics(env_id: str) -> bool:
+    """Return True if a warning has told that the environment learns statistics."""
+    return any(text.startswith(f"environment '{env_id}' normalises ") for text in _told)
+
+
+def tell(text: str) -> None:
+    """Print a warning once in this process."""
     if text not in _told:
         _told.add(text)
         print(printable(f"rltrain: warning: {text}"), file=sys.stderr)

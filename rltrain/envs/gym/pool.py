@@ -20,6 +20,11 @@ from rltrain.envs.seeding import env_seed
 from rltrain.errors import printable
 
 
+def draw_constructor_seed() -> int:
+    """Draw the seed of what the constructors of a pool's environments draw from Python's generator."""
+    return random.getrandbits(63)
+
+
 class GymPool:
     """Environments stepped one after another in `recv`.
 
@@ -29,7 +34,10 @@ class GymPool:
 
     num_restarts = 0
 
-    def __init__(self, config: GymConfig, num_envs: int, first_index: int = 0) -> None:
+    def __init__(
+        self, config: GymConfig, num_envs: int, first_index: int = 0, constructor_seed: int | None = None
+    ) -> None:
+        """constructor_seed: of the pool that this is a part of; None draws it."""
         self._id = config.id
         self._fix = "the fault is in the environment"
         if not config.workers:
@@ -37,7 +45,7 @@ class GymPool:
         self._envs: list[gymnasium.Env] = []
         try:
             # Constructors may read the generators, and draw the same in a worker as in a pool of all environments.
-            seed = random.getrandbits(63)
+            seed = draw_constructor_seed() if constructor_seed is None else constructor_seed
             for i in range(num_envs):
                 global_random.seed(env_seed(seed, first_index + i))
                 self._envs.append(make_env(config))

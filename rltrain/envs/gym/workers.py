@@ -7,15 +7,17 @@ import numpy as np
 
 from rltrain.config.environments import GymConfig
 from rltrain.envs.gym.make import spaces
-from rltrain.envs.gym.pool import GymPool
+from rltrain.envs.gym.pool import GymPool, draw_constructor_seed
 from rltrain.envs.pool import Episode, TimeStep
 from rltrain.envs.spaces import check_made_for, in_words
 from rltrain.envs.workers.pool import Lost, Workers
 
 
-def make_share(config: GymConfig, num_envs: int, first_index: int, made_for: list[str]) -> GymPool:
+def make_share(
+    config: GymConfig, num_envs: int, first_index: int, constructor_seed: int, made_for: list[str]
+) -> GymPool:
     """Make the pool of a worker. Raises EnvironmentFailure for other spaces than the trainer's, of `in_words`."""
-    pool = GymPool(config, num_envs, first_index)
+    pool = GymPool(config, num_envs, first_index, constructor_seed)
     try:
         check_made_for(pool, made_for)
     except BaseException:
@@ -35,6 +37,7 @@ class WorkerPool:
     """
 
     def __init__(self, config: GymConfig, num_envs: int, first_index: int = 0) -> None:
+        seed = draw_constructor_seed()  # a worker in place of a lost one gets it, too
         # Make an environment here first, so that a wrong configuration raises its error before any process starts.
         self.frame_space, self.action_space = spaces(config)
         self.num_envs = num_envs
@@ -43,7 +46,7 @@ class WorkerPool:
         bounds = np.linspace(0, num_envs, num_workers + 1).astype(int).tolist()
         self._shares = list(itertools.pairwise(bounds))
         made_for = in_words(self.frame_space, self.action_space)
-        arguments = [(config, end - begin, first_index + begin, made_for) for begin, end in self._shares]
+        arguments = [(config, end - begin, first_index + begin, seed, made_for) for begin, end in self._shares]
         self._workers = Workers(make_share, arguments, "env.workers", config.step_timeout_s, config.max_restarts)
 
     @property

@@ -2,6 +2,7 @@
 
 import math
 import random
+import sys
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -16,11 +17,11 @@ from rltrain.envs.gym.contract import Contract
 from rltrain.envs.gym.guard import environment_code
 from rltrain.envs.gym.make import opened, time_limit
 from rltrain.envs.registry import TABLE_STEPS
-from rltrain.errors import ConfigError
+from rltrain.errors import ConfigError, printable
 
 COMPARED_STEPS = 5_000
 """The steps of the environment that `check_table` compares with the table, at most. They take less than 0.2 s."""
-COMPARED_S = 2.0
+COMPARED_S = 5.0
 """The time that the comparison may take with a slow environment, seconds."""
 
 
@@ -184,6 +185,11 @@ def _difference(env: gymnasium.Env, table: TransitionTable, env_id: str) -> str:
         expected, seen = expected + chance, seen + (next_state == likeliest)
         variance += chance * (1 - chance)
         state, ended = next_state, terminated or truncated
+    if num_steps < COMPARED_STEPS:
+        text = (
+            f"rltrain: warning: '{env_id}' is slow: {num_steps} of its steps were compared with its transition table P,"
+        )
+        print(printable(f"{text} from which it is trained and scored"), file=sys.stderr)
     if abs(seen - expected) > 6 * math.sqrt(variance) + 1e-6 * num_steps:
         return (
             f"the most likely states followed {seen:.0f} times in {num_steps:,} steps, not about {expected:.0f} times"

@@ -44,3 +44,46 @@ class Drawn(gymnasium.Env):
 
 gymnasium.register("Drawn-v0", Drawn)
 gymnasium.register("DrawnInside-v0", lambda: RescaleObservation(Drawn("space"), np.float32(0), np.float32(1)))
+
+
+class Running(gymnasium.Wrapper):
+    """Subtracts the mean of all `of` (observations or rewards) so far."""
+
+    def __init__(self, env, of):
+        super().__init__(env)
+        self.of, self.total, self.count = of, 0.0, 0
+
+    def reset(self, **given):
+        obs, info = self.env.reset(**given)
+        return self.without_mean(obs) if self.of == "observations" else obs, info
+
+    def step(self, action):
+        obs, reward, *others = self.env.step(action)
+        if self.of == "rewards":
+            return obs, self.without_mean(reward), *others
+        return self.without_mean(obs), reward, *others
+
+    def without_mean(self, value):
+        self.total, self.count = self.total + value, self.count + 1
+        return value - self.total / self.count
+
+
+class Level(gymnasium.Wrapper):
+    """Becomes harder with each episode."""
+
+    def __init__(self, env):
+        super().__init__(env)
+        self.level = 0
+
+    def reset(self, **given):
+        self.level += 1
+        obs, info = self.env.reset(**given)
+        return obs + np.float32(self.level), info
+
+
+for _of in ("observations", "rewards"):
+    gymnasium.register(
+        f"Running-{_of}-v0", lambda of=_of: Running(gymnasium.make("Pendulum-v1"), of), max_episode_steps=20
+    )
+gymnasium.register("Level-v0", lambda: Level(gymnasium.make("Pendulum-v1")), max_episode_steps=20)
+gymnasium.register("NoLevel-v0", lambda: gymnasium.make("Pendulum-v1"), max_episode_steps=20)

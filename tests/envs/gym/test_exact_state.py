@@ -1,6 +1,8 @@
 """Environments that can say where they stand: what a checkpoint holds of them leads to the same future."""
 
 import copy
+import os
+import signal
 
 import gymnasium
 import numpy as np
@@ -12,6 +14,7 @@ from small_runs import small
 
 from rltrain.app.paths import CONFIGS
 from rltrain.config.environments import GymConfig
+from rltrain.envs.gym import kept, make
 from rltrain.envs.gym.family import make_pool
 from rltrain.envs.gym.make import make_env
 from rltrain.envs.pool import AnotherGame
@@ -136,24 +139,95 @@ def test_a_state_that_no_environment_has_is_refused(change, words):
         lake.load_state_dict(of_lake | {"0": of_lake["0"] | {"s": 16}})
 
 
-def make_random(render_mode=None):
+def make_random(seeded=True, render_mode=None):
     env = CartPoleEnv()
-    env.force_mag = float(np.random.uniform(3, 30))
+    env.force_mag = float((np.random if seeded else np.random.default_rng()).uniform(3, 30))
     return env
 
 
 gymnasium.register("RandomPole-v0", make_random, max_episode_steps=60)
 
 
-@pytest.mark.parametrize("algo", ["a2c", "dqn"])
 @pytest.mark.parametrize("env", ["frozen_lake", "RandomPole-v0"])
-def test_a_state_of_another_game_is_not_put_into_this_one(algo, env, command, stop_at, monkeypatch, request):
-    """Bug: the agent stood at its square of another random map, in a hole, and that was called exact."""
+def test_a_resumed_run_has_the_map_that_its_constructor_drew(env, command, stop_at, monkeypatch, request):
+    """Bug: the agent went on in another random map; at its square of the old one, before that was told."""
     monkeypatch.syspath_prepend(request.path.parent)
     is_lake = env == "frozen_lake"
     named = [] if is_lake else [f"env.id=test_exact_state:{env}"]
-    args = [*small(algo, env if is_lake else "gym"), *named, *(["env.kwargs.map_name=null"] if is_lake else [])]
+    args = [*small("a2c", env if is_lake else "gym"), *named, *(["env.kwargs.map_name=null"] if is_lake else [])]
     args += ["total_steps=400", "eval_every_steps=0"]
+    whole = command(*args).folder
+    stop_at(101)
+    stopped = command(*args)
+    monkeypatch.undo()
+    monkeypatch.syspath_prepend(request.path.parent)
+    assert stopped.code == 143, stopped.err
+    resumed = command("resume", stopped.folder, *named, "progress=false")
+    assert resumed.code == 0, resumed.err
+    assert differences(whole, stopped.folder) == []
+
+
+@pytest.mark.parametrize(
+    ("algo", "keys"), [("a2c", []), ("a2c", ["env.workers=2"]), ("a3c", ["num_envs=2", "algo.num_workers=2"])]
+)
+def test_a_resumed_run_draws_in_its_constructors_what_it_drew_before(
+    algo, keys, command, stop_at, monkeypatch, request
+):
+    """Bug: an agent that had learned its map went on in another one, without a word: from 9.9 of 10 to below 2."""
+    monkeypatch.syspath_prepend(request.path.parent)
+    named = ["env.id=drawn:Drawn-v0"]
+    args = [*small(algo, "gym"), *named, "env.kwargs.by=global", "total_steps=200", "eval_every_steps=0", *keys]
+    stop_at(100)
+    stopped = command(*args)
+    monkeypatch.undo()
+    monkeypatch.syspath_prepend(request.path.parent)
+    assert stopped.code == 143, stopped.err
+
+    def returns():
+        return {line.split(",")[1] for line in (stopped.folder / "episodes.csv").read_text().splitlines()[1:]}
+
+    before = returns()
+    resumed = command("resume", stopped.folder, *named, "progress=false")
+    assert resumed.code == 0, resumed.err
+    num_envs = 2 if algo == "a3c" else 3
+    assert before and len(returns()) <= num_envs  # a worker of A3C may have played no episode before
+
+
+def test_a_worker_in_place_of_a_lost_one_has_the_same_maps(monkeypatch, request):
+    monkeypatch.syspath_prepend(request.path.parent)
+    pool = make_pool(GymConfig("x", id="drawn:Drawn-v0", kwargs={"by": "global"}, workers=1), 2)
+    before = pool.reset(0)
+    os.kill(pool._workers._processes[0].pid, signal.SIGKILL)
+    after = pool.step(np.zeros(2, np.int64))
+    pool.close()
+    assert pool.num_restarts == 1 and after.first.all()
+    assert (after.obs == before).all() and before[0] != before[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("Running-observations", "another first observation"),
+        ("Running-rewards", "another reward of the first action"), ("Level", "another first observation"), ("NoLevel", ""),
+    ],
+)  # fmt: skip
+def test_what_is_kept_from_episode_to_episode_is_told_once(name, words, command, monkeypatch, request):
+    """Bug: a policy that earns 20 in training is scored 15, as an evaluation has no mean yet; nothing was said."""
+    monkeypatch.syspath_prepend(request.path.parent)
+    monkeypatch.setattr(kept, "_looked_at", set())
+    monkeypatch.setattr(make, "_told", set())
+    trained = command(*small("a2c", "gym"), f"env.id=drawn:{name}-v0", "total_steps=200", "eval_every_steps=100")
+    assert trained.code == 0, trained.err
+    assert trained.err.count("after some episodes environment") == bool(words)
+    assert f"has {words} for the same seed" in trained.err or not words
+
+
+@pytest.mark.parametrize("algo", ["a2c", "dqn"])
+def test_a_state_of_another_game_is_not_put_into_this_one(algo, command, stop_at, monkeypatch, request):
+    """Bug: a pole with another force was called exact."""
+    monkeypatch.syspath_prepend(request.path.parent)
+    named = ["env.id=test_exact_state:RandomPole-v0"]
+    args = [*small(algo, "gym"), *named, "env.kwargs.seeded=false", "total_steps=400", "eval_every_steps=0"]
     stop_at(101)
     stopped = command(*args)
     monkeypatch.undo()

@@ -6,6 +6,7 @@ import pytest
 from gymnasium import spaces
 
 from rltrain.config.environments import GymConfig
+from rltrain.envs.tabular import table
 from rltrain.envs.tabular.table import _chi_square, _is_unlikely, check_table, transition_table
 from rltrain.errors import ConfigError, EnvironmentFailure
 
@@ -149,6 +150,15 @@ def test_a_table_that_compiled_code_would_misread_is_refused(how, words):
     """Bug: an index out of range, which compiled code does not check."""
     with pytest.raises(EnvironmentFailure, match=words):
         transition_table(GymConfig("x", id="Compared-v0", kwargs={"how": how}))
+
+
+@pytest.mark.parametrize(("compared_s", "is_told"), [(0.0, True), (60.0, False)])
+def test_a_table_of_a_slow_environment_is_told_to_be_hardly_compared(compared_s, is_told, monkeypatch, capsys):
+    """Bug: a score of 7.5, computed exactly from a wrong table, and 5 in the game; nothing was said."""
+    monkeypatch.setattr(table, "_compared", set())
+    monkeypatch.setattr(table, "COMPARED_S", compared_s)
+    check_table(GymConfig("x", id="Compared-v0"))
+    assert ("0 of its steps were compared with its transition table" in capsys.readouterr().err) is is_told
 
 
 def test_a_table_has_the_smallest_limit_of_the_environment():
