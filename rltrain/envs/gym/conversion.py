@@ -12,6 +12,9 @@ from rltrain.envs.gym.guard import environment_code
 from rltrain.envs.spaces import ScaledActions
 from rltrain.errors import ConfigError, EnvironmentFailure
 
+_NO_BOUND = 1e30
+"""A bound beyond it stands for none: float32 goes to 3e38."""
+
 
 class Conversion:
     """The conversion of observations and actions for one environment. Whoever steps an environment uses it.
@@ -109,13 +112,26 @@ def far_actions(space: gymnasium.Space) -> bool:
     return bool(((np.abs(centre) > 1) | (half > 10.001) | (half < 0.0999)).any())
 
 
-def _scalable(space: Any) -> np.ndarray:
-    """Return which dimensions have two finite bounds that differ, [A] bool.
+def out_of_reach(space: gymnasium.Space) -> bool:
+    """Return true if a Box has actions with one bound, where a new policy hardly acts, which nothing scales."""
+    if not isinstance(space, gym_spaces.Box):
+        return False
+    has_low, has_high = _bounds(space)
+    return bool(((has_low & ~has_high & (space.low > 1)) | (has_high & ~has_low & (space.high < -1))).any())
 
-    The largest number of a dtype stands for no bound: the difference of two such bounds is not finite.
+
+def _scalable(space: Any) -> np.ndarray:
+    """Return which dimensions have two bounds that differ, [A] bool."""
+    has_low, has_high = _bounds(space)
+    return has_low & has_high & (space.low < space.high)
+
+
+def _bounds(space: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return which dimensions have a lower and an upper bound, [A] bool each.
+
+    The largest number of a dtype stands for no bound, as infinity does.
     """
-    with np.errstate(over="ignore", invalid="ignore"):
-        return np.isfinite(space.high - space.low) & (space.low < space.high)
+    return space.low > -_NO_BOUND, space.high < _NO_BOUND
 
 
 def _declared(env: gymnasium.Env, name: str, env_id: str) -> gymnasium.Space:

@@ -22,7 +22,7 @@ from rltrain.config.environments import GymConfig
 from rltrain.config.user_code import describe, place_of
 from rltrain.envs import global_random, registry
 from rltrain.envs.gym import guard
-from rltrain.envs.gym.conversion import Conversion, far_actions
+from rltrain.envs.gym.conversion import Conversion, far_actions, out_of_reach
 from rltrain.envs.patience import MAKING_S, StandsStill, interruptible, is_stopping
 from rltrain.errors import ConfigError, EnvironmentFailure, nearest, printable
 from rltrain.system import signals
@@ -224,6 +224,10 @@ def settle(config: GymConfig, action_space: gymnasium.Space) -> GymConfig:
     if not isinstance(action_space, Box):
         return dataclasses.replace(config, scale_actions=bool(config.scale_actions))
     space: Any = _facts(config).actions
+    if out_of_reach(space):
+        what = f"the actions of '{config.id}' lie between {space.low.tolist()} and {space.high.tolist()}"
+        why = "a new policy acts around 0 with deviation 1, and all beyond a bound is played as the bound"
+        tell(f"{what}; {why}; shift them in the environment, so that 0 is a good action to begin with")
     if not far_actions(space):
         return dataclasses.replace(config, scale_actions=bool(config.scale_actions))
     bounds = f"the actions of '{config.id}' lie between {space.low.tolist()} and {space.high.tolist()}"

@@ -186,10 +186,8 @@ def _difference(env: gymnasium.Env, table: TransitionTable, env_id: str) -> str:
         variance += chance * (1 - chance)
         state, ended = next_state, terminated or truncated
     if num_steps < COMPARED_STEPS:
-        text = (
-            f"rltrain: warning: '{env_id}' is slow: {num_steps} of its steps were compared with its transition table P,"
-        )
-        print(printable(f"{text} from which it is trained and scored"), file=sys.stderr)
+        what = f"'{env_id}' is slow: {num_steps} of its steps were compared with its transition table P"
+        print(printable(f"rltrain: warning: {what}, from which training and score are computed"), file=sys.stderr)
     if abs(seen - expected) > 6 * math.sqrt(variance) + 1e-6 * num_steps:
         return (
             f"the most likely states followed {seen:.0f} times in {num_steps:,} steps, not about {expected:.0f} times"

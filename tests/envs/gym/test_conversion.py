@@ -11,8 +11,9 @@ from small_runs import small
 from rltrain.algos.parts import table_view
 from rltrain.config.environments import GymConfig
 from rltrain.envs import registry
+from rltrain.envs.gym import make
 from rltrain.envs.gym.contract import Contract
-from rltrain.envs.gym.conversion import Conversion, far_actions
+from rltrain.envs.gym.conversion import Conversion, far_actions, out_of_reach
 from rltrain.envs.spaces import in_words
 from rltrain.envs.tabular.table import transition_table
 from rltrain.errors import ConfigError
@@ -176,6 +177,22 @@ def test_each_dimension_is_scaled_by_itself():
     found = conversion(action_space=space, scale_actions=None)
     assert found.action_space.low.tolist() == [-1, -np.inf, -1] and found.action_space.high.tolist() == [1, 3, 1]
     assert found.actions(np.array([[0.5, -7.0, 1.0]], np.float32)).tolist() == [[5.5, -7.0, 0.5]]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "is_out"),
+    [(5, np.inf, True), (5, np.finfo(np.float32).max, True), (-np.inf, -2, True), (0, np.inf, False),
+     (-np.inf, np.inf, False), (5, 11, False), (5, 5, False), (-np.inf, 3, False)],
+)  # fmt: skip
+def test_actions_that_no_new_policy_takes_and_nothing_scales_are_told(low, high, is_out, monkeypatch, capsys):
+    """Bug: each action of [5, inf) was clipped to 5 for a whole training, without a word."""
+    space = spaces.Box(low, high, (1,), np.float32)
+    assert out_of_reach(space) is is_out
+    assert not (is_out and far_actions(space)), "scaled to [5, 3e38], whose centre is 2e38"
+    monkeypatch.setattr(make, "_told", set())
+    monkeypatch.setattr(make, "_facts", lambda config: make._Facts(space, None))
+    make.settle(GymConfig("x", id="x"), space)
+    assert ("shift them in the environment" in capsys.readouterr().err) is is_out
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -208,7 +208,8 @@ def test_a_worker_in_place_of_a_lost_one_has_the_same_maps(monkeypatch, request)
     ("name", "words"),
     [
         ("Running-observations", "another first observation"),
-        ("Running-rewards", "another reward of the first action"), ("Level", "another first observation"), ("NoLevel", ""),
+        ("Running-rewards", "another reward of the first action"),
+        ("Level", "another first observation"), ("NoLevel", ""),
     ],
 )  # fmt: skip
 def test_what_is_kept_from_episode_to_episode_is_told_once(name, words, command, monkeypatch, request):
