@@ -52,8 +52,11 @@ def load(names: Iterable[str]) -> None:
         if name in LOADED:
             continue
         look_in_working_directory()
+        from rltrain.envs import global_random
+
         try:
-            importlib.import_module(name)
+            with global_random.fixed():
+                importlib.import_module(name)
         except (ConfigError, Halt, KeyboardInterrupt):
             raise
         except BaseException as error:

@@ -69,6 +69,17 @@ def preserved() -> Iterator[None]:
         _restore(states)
 
 
+@contextlib.contextmanager
+def fixed() -> Iterator[None]:
+    """Seed the generators inside alike in each process, and restore them at the end.
+
+    A module of the user's may draw when it is imported, which each process does at another time.
+    """
+    with preserved():
+        seed(0)
+        yield
+
+
 class _States(NamedTuple):
     python: Any
     bits: Any

@@ -1,6 +1,8 @@
 """The pool of gymnasium environments, in this process and in workers."""
 
 import multiprocessing
+import random
+import sys
 from pathlib import Path
 
 import gymnasium
@@ -8,7 +10,9 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
+from rltrain.config import plugin_modules
 from rltrain.config.environments import GymConfig
+from rltrain.envs import global_random
 from rltrain.envs.gym import make
 from rltrain.envs.gym.family import make_pool, make_viewer
 from rltrain.envs.gym.make import make_env, spaces
@@ -279,3 +283,24 @@ def test_a_hint_for_an_id_of_a_module_is_among_those_of_the_module(tmp_path, mon
     ):
         with pytest.raises(ConfigError, match=hint):
             spaces(GymConfig("x", id=f"near_ids:{typed}"))
+
+
+@pytest.mark.parametrize("plugin", [False, True])
+def test_what_a_module_draws_when_it_is_imported_is_the_same_in_each_process(plugin, monkeypatch, request):
+    """Bug: each process had another world, so a run that scores 10 was evaluated and resumed in other games."""
+    monkeypatch.syspath_prepend(request.path.parent)
+    monkeypatch.setattr(plugin_modules, "LOADED", [])
+    worlds = []
+    for number in (1, 2):
+        monkeypatch.delitem(sys.modules, "drawn_at_import", raising=False)
+        gymnasium.registry.pop("Imported-v0", None)
+        global_random.seed(number)
+        before = random.getstate()
+        if plugin:
+            plugin_modules.LOADED.clear()
+            plugin_modules.load(["drawn_at_import"])
+        else:
+            make_env(GymConfig("x", id="drawn_at_import:Imported-v0"))
+        assert random.getstate() == before, "the constructors after it would draw something else"
+        worlds.append(sys.modules["drawn_at_import"].WORLD.tolist())
+    assert worlds[0] == worlds[1] and worlds[0][0] != worlds[0][1]
