@@ -207,8 +207,12 @@ def tell(text: str) -> None:
 
 @contextlib.contextmanager
 def opened(config: GymConfig) -> Iterator[gymnasium.Env]:
-    """Make an environment for a look at it, and close it. Raises what `make_env` raises."""
-    env = make_env(config)
+    """Make an environment for a look at it, and close it. Raises what `make_env` raises.
+
+    It is the first of its process, in which a class may draw what it keeps for all others.
+    """
+    with global_random.fixed():
+        env = make_env(config)
     try:
         yield env
     finally:

@@ -81,6 +81,17 @@ class Level(gymnasium.Wrapper):
         return obs + np.float32(self.level), info
 
 
+class Kept(Drawn):
+    """Draws in its first constructor, and keeps that for all."""
+
+    kept: np.ndarray | None = None
+
+    def __init__(self, render_mode=None):
+        super().__init__("global", render_mode)
+        Kept.kept = self.drawn = self.drawn if Kept.kept is None else Kept.kept
+
+
+gymnasium.register("Kept-v0", Kept)
 for _of in ("observations", "rewards"):
     gymnasium.register(
         f"Running-{_of}-v0", lambda of=_of: Running(gymnasium.make("Pendulum-v1"), of), max_episode_steps=20

@@ -1,6 +1,7 @@
 """Environments that can say where they stand: what a checkpoint holds of them leads to the same future."""
 
 import copy
+import importlib
 import os
 import signal
 
@@ -14,6 +15,7 @@ from small_runs import small
 
 from rltrain.app.paths import CONFIGS
 from rltrain.config.environments import GymConfig
+from rltrain.envs import global_random
 from rltrain.envs.gym import kept, make
 from rltrain.envs.gym.family import make_pool
 from rltrain.envs.gym.make import make_env
@@ -221,6 +223,19 @@ def test_what_is_kept_from_episode_to_episode_is_told_once(name, words, command,
     assert trained.code == 0, trained.err
     assert trained.err.count("after some episodes environment") == bool(words)
     assert f"has {words} for the same seed" in trained.err or not words
+
+
+def test_what_the_first_constructor_draws_for_all_is_the_same_in_each_process(monkeypatch, request, command):
+    """Bug: the first constructor, for a look at the spaces, was not seeded, so `eval` played another world."""
+    monkeypatch.syspath_prepend(request.path.parent)
+    scores = []
+    for seed in (1, 2):
+        drawn = importlib.import_module("drawn")
+        monkeypatch.setattr(drawn.Kept, "kept", None)  # as in a process of its own
+        global_random.seed(seed)
+        run = command(*small("a2c", "gym"), "env.id=drawn:Kept-v0", "total_steps=20", "eval_every_steps=0")
+        scores.append(run.json("result.json")["final"]["mean_reward"])
+    assert scores[0] == scores[1] > 0
 
 
 @pytest.mark.parametrize("algo", ["a2c", "dqn"])
