@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 
 from rltrain.config.environments import AtariConfig, DoomConfig, GymConfig, RetroConfig
 from rltrain.envs import registry
@@ -143,3 +144,12 @@ def test_pictures_of_other_numbers_are_shown_as_they_are_meant(drawn, shown, mon
             viewer._picture()
     finally:
         viewer.close()
+
+
+@pytest.mark.parametrize(("fps", "seen"), [(np.int64(5), 5.0), (np.float32(0.5), 0.5), (None, 30.0), ("5", 30.0)])
+def test_the_rate_of_a_film_is_the_environments_own(fps, seen, monkeypatch):
+    """Bug: a rate that is a NumPy number was taken for none, and the film was six times too fast."""
+    monkeypatch.setitem(CartPoleEnv.metadata, "render_fps", fps)
+    viewer = registry.make_viewer(GymConfig("x", id="CartPole-v1"))
+    viewer.close()
+    assert viewer.fps == seen

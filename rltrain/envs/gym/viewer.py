@@ -65,7 +65,7 @@ class GymViewer:
             raise EnvironmentFailure(error.what, "env.id", _FIX) from error
         with self._environment():
             fps = self._env.metadata.get("render_fps") or 30
-            is_rate = isinstance(fps, int | float) and 0 < fps < 1000
+            is_rate = isinstance(fps, int | float | np.number) and 0 < fps < 1000
             self.fps = float(fps) if is_rate else 30.0
             self._contract = Contract(self._env, config.id)
             drawn_spaces = in_words(self._env.observation_space, self._env.action_space)
