@@ -31,13 +31,14 @@ from rltrain.algos.parts.collector import Collector
 from rltrain.buffers.rollout import Minibatch
 from rltrain.config.algorithms import A3CConfig
 from rltrain.config.run import RunConfig
-from rltrain.envs import global_random, registry
+from rltrain.envs import registry
 from rltrain.envs.spaces import check_made_for
 from rltrain.math.losses import explained_variance, normalize, policy_gradient_loss, value_loss
 from rltrain.math.returns import gae
 from rltrain.math.schedules import linear_or_constant
 from rltrain.nn.learner import Loss
 from rltrain.run.run import Run
+from rltrain.system import global_random
 
 
 class A3C(PolicyAgent):

@@ -52,7 +52,7 @@ def load(names: Iterable[str]) -> None:
         if name in LOADED:
             continue
         look_in_working_directory()
-        from rltrain.envs import global_random
+        from rltrain.system import global_random
 
         try:
             with global_random.fixed():

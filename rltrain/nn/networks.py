@@ -17,13 +17,13 @@ from torch.nn.parameter import is_lazy
 
 from rltrain.config.network import OWN, NetworkConfig
 from rltrain.config.user_code import describe
-from rltrain.envs import global_random
 from rltrain.envs.spaces import PixelsAndVariables, pixel_shape
 from rltrain.errors import ConfigError
 from rltrain.nn.cnns import CNNS, Activation
 from rltrain.nn.distributions import Distribution
 from rltrain.nn.layout import channels_last
 from rltrain.nn.trained import FlatParameters
+from rltrain.system import global_random
 from rltrain.system.accelerable import accelerable
 from rltrain.system.out_of_memory import is_shortage
 

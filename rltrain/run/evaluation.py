@@ -12,14 +12,14 @@ import numpy as np
 
 from rltrain.config.environments import EnvironmentConfig, GymConfig
 from rltrain.config.run import RunConfig
-from rltrain.envs import global_random, patience, registry
+from rltrain.envs import patience, registry
 from rltrain.envs.frame_stack import FrameStack
 from rltrain.envs.pool import Pool, TimeStep
 from rltrain.envs.spaces import check_made_for
 from rltrain.envs.stepper import check_finite, check_finite_obs
 from rltrain.errors import NonFiniteError
 from rltrain.run import checked
-from rltrain.system import signals
+from rltrain.system import global_random, signals
 
 
 class Interrupted(Exception):

@@ -27,7 +27,7 @@ import numpy as np
 from rltrain.config import saved as saved_config
 from rltrain.config.network import NetworkConfig
 from rltrain.config.run import RunConfig
-from rltrain.envs import global_random, patience, registry
+from rltrain.envs import patience, registry
 from rltrain.envs.pool import AnotherGame, Episode, Pool
 from rltrain.envs.spaces import in_words
 from rltrain.envs.stepper import merged, part_of
@@ -51,7 +51,7 @@ from rltrain.run.statistics import Statistics, progress_facts
 from rltrain.run.streams import Streams
 from rltrain.runtime.group import Alone, Group
 from rltrain.runtime.share import RowGenerator, Share
-from rltrain.system import atomic, inside, process, signals
+from rltrain.system import atomic, global_random, inside, process, signals
 from rltrain.system.ram import peak_rss_mb
 
 _NO_HPARAMS = ("tuned_by", "chosen")

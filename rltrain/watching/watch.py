@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 from rltrain.config.run import RunConfig
-from rltrain.envs import global_random, registry
+from rltrain.envs import registry
 from rltrain.envs.patience import StandsStill
 from rltrain.envs.pool import Episode
 from rltrain.envs.spaces import check_made_for, pixel_shape
 from rltrain.envs.stepper import Stepper
 from rltrain.run.evaluation import Agent, ending_env, evaluated, policy_of
-from rltrain.system import signals
+from rltrain.system import global_random, signals
 from rltrain.watching.canvas import compose
 from rltrain.watching.screens import Closed, Screen
 

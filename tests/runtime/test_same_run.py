@@ -19,12 +19,12 @@ from rltrain.config.environments import GymConfig
 from rltrain.config.network import NetworkConfig
 from rltrain.config.run import RunConfig
 from rltrain.config.runtime import TorchrunConfig
-from rltrain.envs import global_random
 from rltrain.errors import EnvironmentFailure, Stopped
 from rltrain.nn import networks
 from rltrain.run import checkpoint
 from rltrain.run import folder as run_folder
 from rltrain.run.run import Run
+from rltrain.system import global_random
 
 FIELDS = {
     "ppo": {"num_steps": 32, "batch_size": 48, "num_epochs": 2},

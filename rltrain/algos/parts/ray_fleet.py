@@ -27,7 +27,7 @@ from rltrain.config import saved as saved_config
 from rltrain.config.run import RunConfig
 from rltrain.config.runtime import RayConfig
 from rltrain.config.user_code import describe
-from rltrain.envs import global_random, patience, registry
+from rltrain.envs import patience, registry
 from rltrain.envs.seeding import env_seed
 from rltrain.envs.spaces import check_made_for
 from rltrain.envs.workers.process import Failure
@@ -35,7 +35,7 @@ from rltrain.errors import EnvironmentFailure, OutOfMemory, ProcessLost, Rltrain
 from rltrain.run.checkpoint import Stateful
 from rltrain.runtime import ray_cluster
 from rltrain.runtime.share import Share
-from rltrain.system import process, signals
+from rltrain.system import global_random, process, signals
 
 _WAIT_S = 0.5
 """The longest wait for a chunk, in seconds, before the caller looks for signals."""

@@ -21,12 +21,12 @@ from gymnasium.wrappers import OrderEnforcing, TimeLimit
 from rltrain.config import plugin_modules
 from rltrain.config.environments import GymConfig
 from rltrain.config.user_code import describe, place_of
-from rltrain.envs import global_random, registry
+from rltrain.envs import registry
 from rltrain.envs.gym import guard
 from rltrain.envs.gym.conversion import Conversion, far_actions, out_of_reach
 from rltrain.envs.patience import MAKING_S, StandsStill, interruptible, is_stopping
 from rltrain.errors import ConfigError, EnvironmentFailure, nearest, printable
-from rltrain.system import signals
+from rltrain.system import global_random, signals
 
 
 def make_env(config: GymConfig) -> gymnasium.Env:

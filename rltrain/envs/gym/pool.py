@@ -8,7 +8,6 @@ import gymnasium
 import numpy as np
 
 from rltrain.config.environments import GymConfig
-from rltrain.envs import global_random
 from rltrain.envs.gym import guard
 from rltrain.envs.gym import state as gym_state
 from rltrain.envs.gym.contract import Contract, ContractBreach
@@ -18,6 +17,7 @@ from rltrain.envs.patience import StandsStill, interruptible
 from rltrain.envs.pool import AnotherGame, Episode, TimeStep
 from rltrain.envs.seeding import env_seed
 from rltrain.errors import printable
+from rltrain.system import global_random
 
 
 def draw_constructor_seed() -> int:

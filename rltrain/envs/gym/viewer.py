@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from rltrain.config.environments import GymConfig
-from rltrain.envs import global_random
 from rltrain.envs.gym import guard
 from rltrain.envs.gym.contract import Contract
 from rltrain.envs.gym.conversion import Conversion
@@ -21,6 +20,7 @@ from rltrain.envs.spaces import in_words
 from rltrain.envs.tabular.toy_text import ACTION_NAMES, known_class
 from rltrain.envs.viewer import Shown, action_name
 from rltrain.errors import ConfigError, EnvironmentFailure
+from rltrain.system import global_random
 
 _ACTION_NAMES = {
     **ACTION_NAMES,

@@ -17,10 +17,9 @@ import psutil
 
 from rltrain.config import plugin_modules
 from rltrain.config.user_code import describe
-from rltrain.envs import global_random
 from rltrain.envs.patience import Clock, is_stopping, leave_alarm
 from rltrain.errors import EnvironmentFailure, RltrainError
-from rltrain.system import signals
+from rltrain.system import global_random, signals
 
 _PR_SET_PDEATHSIG = 1
 _CHECK_S = 0.1

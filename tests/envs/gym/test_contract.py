@@ -31,13 +31,13 @@ from rltrain.config.algorithms import A2CConfig
 from rltrain.config.environments import GymConfig
 from rltrain.config.run import RunConfig
 from rltrain.config.user_code import place_of
-from rltrain.envs import global_random, registry
+from rltrain.envs import registry
 from rltrain.envs.gym import contract, guard, make
 from rltrain.envs.gym.contract import ContractBreach
 from rltrain.envs.gym.guard import environment_code
 from rltrain.errors import ConfigError, EnvironmentFailure, OutOfMemory
 from rltrain.run.evaluation import Interrupted, play_episodes
-from rltrain.system import out_of_memory, process, signals, terminal
+from rltrain.system import global_random, out_of_memory, process, signals, terminal
 
 ID = "wayward:Wayward-v0"
 

@@ -15,11 +15,11 @@ from small_runs import small
 
 from rltrain.app.paths import CONFIGS
 from rltrain.config.environments import GymConfig
-from rltrain.envs import global_random
 from rltrain.envs.gym import kept, make
 from rltrain.envs.gym.family import make_pool
 from rltrain.envs.gym.make import make_env
 from rltrain.envs.pool import AnotherGame
+from rltrain.system import global_random
 
 INEXACT = ("gymnasium.envs.box2d.",)
 """Whose state is a physics engine's."""

@@ -12,11 +12,11 @@ from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
 from rltrain.config import plugin_modules
 from rltrain.config.environments import GymConfig
-from rltrain.envs import global_random
 from rltrain.envs.gym import make
 from rltrain.envs.gym.family import make_pool, make_viewer
 from rltrain.envs.gym.make import make_env, spaces
 from rltrain.errors import ConfigError, EnvironmentFailure
+from rltrain.system import global_random
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
