@@ -406,6 +406,9 @@ def _config_error(error: Exception, argv: list[str]) -> ConfigError:
             return _unknown_choice(group, option, options)
         return ConfigError(f"unknown {group or 'config'} '{option}'", group)
     cause = str(error.__cause__ or error) if isinstance(error, ConfigCompositionException) else text
+    if twice := re.search(r"Multiple values for (\w+)\.", text):
+        fix = f"write `override /{twice[1]}: NAME` in the list of defaults of your file, with the word override"
+        return ConfigError(f"{twice[1]} is chosen a second time", twice[1], fix)
     key = re.search(r"Could not override '([^']+)'", text) or re.search(r"full_key: (\S+)", f"{text}\n{cause}")
     if "is not in struct" in cause or "not in '" in cause:
         name = key[1] if key else ""

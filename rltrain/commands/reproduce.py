@@ -13,7 +13,7 @@ from typing import Any
 from rltrain import plugins
 from rltrain.app import hydra_app
 from rltrain.app.hparams import SAVED
-from rltrain.app.overrides import written, written_under
+from rltrain.app.overrides import without_plus, written, written_under
 from rltrain.app.resolve import EVERY_STEPS, SHORTHANDS
 from rltrain.commands.arguments import note_repeated, refuse_imports
 from rltrain.config import plugin_modules
@@ -98,6 +98,7 @@ def _is_complete(path: Path) -> bool:
 
 
 def _train(path: Path, is_complete: bool, typed: list[str], command: list[str]) -> int:
+    typed = without_plus(typed)
     if is_complete and (tuned := next((word for word in typed if word.startswith("hparams=")), None)):
         what = f"'{tuned}' would change nothing: a run's own settings are complete, and win over tuned ones"
         raise ConfigError(what, "hparams", "leave it out; or start a run with it: rltrain algo=... env=... hparams=...")
@@ -112,7 +113,7 @@ def _train(path: Path, is_complete: bool, typed: list[str], command: list[str]) 
 def _tell_of_extension(path: Path, typed: list[str]) -> None:
     """Say that a run was trained on by `resume`: a new run stops where the earlier one was first meant to."""
     first, last = (saved_config.read(file).get("total_steps") for file in (path, saved_config.newest(path.parent)[0]))
-    if first != last and not any(word.startswith("total_steps=") for word in typed):
+    if first != last and not any(word.lstrip("+").startswith("total_steps=") for word in typed):
         what = f"the run was extended to total_steps={last} by `resume`, and this one trains total_steps={first}"
         print(printable(f"rltrain: {what}; a longer one from its start has another schedule"), file=sys.stderr)
 
@@ -124,7 +125,7 @@ def _of_a_run(path: Path, typed: list[str]) -> tuple[list[str], list[str]]:
     environment, that word is left out.
     """
     plugin_modules.load(plugin_modules.given(typed))
-    given = dict(word.split("=", 1) for word in typed if "=" in word)
+    given = dict(word.lstrip("+").split("=", 1) for word in typed if "=" in word)
     config: RunConfig = saved_config.load(path, given.get("env.cfg"))
     refuse_imports(config, given, path.parent)
     own_code.tell_other_cfg(getattr(config.env, "cfg", None), path.parent)

@@ -852,6 +852,35 @@ def test_of_a_key_given_twice_the_last_value_counts_and_is_told(command, capfd, 
     ]
 
 
+@pytest.mark.parametrize("plus", ["+", "++"])
+def test_a_choice_with_a_plus_is_the_choice(plus, compose, capfd):
+    """Bugs: `+algo=dqn` took dqn's untuned settings, as Hydra puts a second choice behind the tuned ones; of
+    `env=cartpole +env=pendulum` cartpole was trained, and a line said the other one counts."""
+    tuned = compose("algo=ppo", "env=cartpole")
+    for words in ([f"{plus}algo=ppo"], ["algo=dqn", f"{plus}algo=ppo"]):
+        assert compose(*words, f"{plus}env=cartpole").algo == tuned.algo
+    both = compose("algo=ppo", "env=cartpole", f"{plus}env=pendulum", f"{plus}network=mlp")
+    assert (both.env.name, both.network.name) == ("pendulum", "mlp")
+    assert compose("algo=ppo", "env=cartpole", f"{plus}hparams=ppo_pong").tuned_by == ["hparams/ppo_pong.yaml"]
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("entry", ["/algo: ppo", "/algo/ppo@algo", "/algo: dqn", "/env: cartpole", "/network: auto"])
+def test_a_second_choice_in_a_file_of_ones_own_is_refused(entry, compose, mine):
+    """Bug: without the word `override` it put untuned settings behind the tuned ones, while tuned_by named these."""
+    group = entry.split("/")[1].rstrip(": ").partition(":")[0]
+    mine("algo/low.yaml", "learning_rate: 7e-4\n")
+    mine("exp/first.yaml", f"# @package _global_\ndefaults:\n  - {entry}\n")
+    mine("exp/second.yaml", "# @package _global_\ndefaults: [/algo/low@algo, _self_, {override /algo: ppo}]\n")
+    words = ("--config-dir=conf", "env=cartpole")
+    for algo in ([], ["algo=ppo"]):
+        refused = compose(*words, *algo, "+exp=first")
+        assert refused.code == 2 and f"{group} is chosen a second time; {group}; " in refused.last_line, refused.err
+        assert f"write `override /{group}: NAME`" in refused.last_line
+    part = compose(*words, "+exp=second")
+    assert (part.algo.name, part.algo.learning_rate) == ("ppo", 7e-4), "a part of the settings is no choice"
+
+
 def test_mappings_are_merged_wherever_they_stand_but_a_shaping_is_replaced(compose, tmp_path, capfd):
     """Bugs: of `env.kwargs` in a file only what was typed counted; of two typed ones both, and a line said the last."""
     first, second = "env.kwargs={is_slippery:false,map_name:4x4}", "env.kwargs={map_name:8x8}"
