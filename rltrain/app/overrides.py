@@ -30,10 +30,10 @@ _SETTING = re.compile(r"([+~]*[A-Za-z_][\w.@/:-]*)=(.*)", re.DOTALL)
 def normalise(argv: list[str]) -> list[str]:
     """Rewrite settings for Hydra.
 
-    `+algo=dqn` becomes `algo=dqn`. `env=doom env.scenario=X` becomes `env=doom_X` if it exists. `~` of a config folder becomes the home. A value that
-    Hydra cannot read gets quotes if it is one plain text, such as a path with `=`, `&`, `(` or an accent. So does that
-    of a setting which is a text if Hydra would read a number, such as `name=2026_11`. Keys of a mapping get the prefix
-    `++`, because Hydra adds no new name to a mapping without it.
+    `+algo=dqn` becomes `algo=dqn`. `env=doom env.scenario=X` becomes `env=doom_X` if it exists. `~` of a config folder
+    becomes the home. A value that Hydra cannot read gets quotes if it is one plain text, such as a path with `=`, `&`,
+    `(` or an accent. So does that of a setting which is a text if Hydra would read a number, such as `name=2026_11`.
+    Keys of a mapping get the prefix `++`, because Hydra adds no new name to a mapping without it.
     """
     argv = [_kept_as_text(arg) for arg in without_plus(argv)]
     argv = [_at_home(arg, before) for before, arg in zip(["", *argv], argv, strict=False)]

@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from rltrain import plugins
 from rltrain.app import hydra_app
 from rltrain.app.hparams import SAVED
 from rltrain.app.overrides import without_plus, written, written_under
+from rltrain.app.paths import config_folders
 from rltrain.app.resolve import EVERY_STEPS, SHORTHANDS
 from rltrain.commands.arguments import note_repeated, refuse_imports
 from rltrain.config import plugin_modules
@@ -99,15 +100,23 @@ def _is_complete(path: Path) -> bool:
 
 def _train(path: Path, is_complete: bool, typed: list[str], command: list[str]) -> int:
     typed = without_plus(typed)
-    if is_complete and (tuned := next((word for word in typed if word.startswith("hparams=")), None)):
-        what = f"'{tuned}' would change nothing: a run's own settings are complete, and win over tuned ones"
-        raise ConfigError(what, "hparams", "leave it out; or start a run with it: rltrain algo=... env=... hparams=...")
+    if is_complete and (file := next((word for word in typed if _is_file(word, config_folders(typed))), None)):
+        what = f"'{file}' is a file, and a run's own settings are complete, and win over files"
+        fix = f"leave it out and type its settings; or start a run with it: rltrain algo=... env=... {file}"
+        raise ConfigError(what, file.lstrip("+").partition("=")[0], fix)
     if is_complete:
         settings, typed = _of_a_run(path, typed)
         kept = _without_what_is_typed(settings, typed)
     else:
         kept = _without_what_is_typed(_of_the_user(hydra_app.file_values(path), path), typed)
     return hydra_app.run([*kept, *typed], command)
+
+
+def _is_file(word: str, folders: Iterable[Path]) -> bool:
+    """Return True for a word that adds tuned settings or a file for the whole run, such as `+exp=mine`."""
+    group = word.lstrip("+").partition("=")[0].partition("@")[0]
+    is_own = any(os.path.isdir(folder / group) for folder in folders)
+    return "=" in word and (group == "hparams" or (group not in ("", *_GROUPS) and is_own))
 
 
 def _tell_of_extension(path: Path, typed: list[str]) -> None:

@@ -479,11 +479,17 @@ def test_a_reproduced_run_has_the_values_of_the_run_and_no_tuned_ones(command, m
     assert again["network"] == values["network"] and again["env"] == values["env"] and again["total_steps"] == 40
 
 
-def test_tuned_settings_beside_a_whole_run_are_refused(command):
-    """Bug: `reproduce RUN hparams=FILE` changed nothing, and the panel said that the run was tuned by FILE."""
+def test_files_of_settings_beside_a_whole_run_are_refused(command, mine):
+    """Bugs: `reproduce RUN hparams=FILE` changed nothing, and the panel said that the run was tuned by FILE; of
+    `+exp=mine` the settings of the environment counted, and no others."""
     folder = command("algo=q_learning", "env=maze", "total_steps=50", *QUICK).folder
-    outcome = command("reproduce", folder, "hparams=dqn_cartpole")
-    assert outcome.code == 2 and "would change nothing" in outcome.last_line
+    mine("exp/first.yaml", "# @package _global_\nseed: 5\nenv: {max_episode_steps: 33}\n")
+    for word in ("hparams=dqn_cartpole", "+hparams=dqn_cartpole", "+exp=first", "+exp@_global_=first"):
+        for words in (["reproduce", folder], [f"config={folder}"]):
+            refused = command(*words, word, "--config-dir=conf")
+            assert refused.code == 2, refused.err
+            assert "is a file, and a run's own settings are complete" in refused.last_line
+    assert plain(command("reproduce", folder, "++seed=3", "--config-dir=conf").folder)["seed"] == 3, "a setting"
     assert plain(command("reproduce", folder).folder)["tuned_by"] == plain(folder)["tuned_by"]
     tuned = command("algo=dqn", "env=cartpole", "total_steps=50", "algo.learning_starts=10", *QUICK).folder
     assert plain(command("reproduce", tuned).folder)["tuned_by"] == ["hparams/dqn_cartpole.yaml"]
