@@ -265,10 +265,14 @@ def _without_what_is_typed(settings: list[str], typed: list[str]) -> list[str]:
         if any(word.startswith(f"{group}.") for word in settings):
             _tell_left_out(f"{group}={other[group]}", f"{group}={choices[group]}")
     # What the file says of where its values come from is true only if they are taken. With another environment, the
-    # settings of the algorithm are still the file's, and no tuned ones.
-    if "env" in keys and "algo" not in keys:
+    # settings of the algorithm are still the file's, and no tuned ones; with another algorithm they are its plain ones.
+    if {"algo", "env"} <= {*left_out}:
+        chosen += ("tuned_by=",)
+    elif {"algo", "env"} & {*left_out}:
         settings = ["tuned_by=null" if word.startswith("tuned_by=") else word for word in settings]
-    chosen += ("tuned_by=",) if "algo" in keys else ()
+    if "algo" in left_out and "env" not in left_out and choices.get("env") == SAVED:
+        what = f"algo={other['algo']} takes no tuned settings beside those of an earlier run"
+        print(printable(f"rltrain: {what}; for tuned ones start it with algo= and env= alone"), file=sys.stderr)
     # A typed mapping is merged with that of the file, as Hydra does with two typed ones.
     keys -= {key for key, value in choices.items() if value.startswith("{") and other.get(key, "").startswith("{")}
     return [word for word in settings if word.partition("=")[0] not in keys and not word.startswith(chosen or ("\0",))]

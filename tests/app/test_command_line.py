@@ -497,6 +497,25 @@ def test_files_of_settings_beside_a_whole_run_are_refused(command, mine):
     assert plain(other.folder)["tuned_by"] is None, "the settings of the algorithm are those of the other run"
 
 
+@pytest.mark.parametrize(
+    ("words", "tuned_by", "is_told"),
+    [
+        (["algo=ppo"], None, True),  # bug: [], so the panel said that nothing is tuned for ppo on cartpole
+        (["algo=ppo", "env=cartpole"], None, True),
+        (["algo=dqn"], ["hparams/dqn_cartpole.yaml"], False),  # bug: []
+        (["algo=dqn", "env=acrobot"], None, False),
+        (["algo=ppo", "env=acrobot"], ["hparams/ppo_acrobot.yaml"], False),
+    ],
+)
+def test_a_reproduced_run_says_whether_another_algorithm_is_tuned(words, tuned_by, is_told, compose, command, tmp_path):
+    saved.save(compose("algo=dqn", "env=cartpole"), tmp_path / "config.yaml")
+    assert compose("config=config.yaml", *words).tuned_by == tuned_by
+    told = (
+        "algo=ppo takes no tuned settings beside those of an earlier run; for tuned ones start it with algo= and env="
+    )
+    assert (told in command("config=config.yaml", *words, "--cfg", "job").err) == is_told
+
+
 def test_an_address_is_no_folder(compose):
     """Bug: run_dir=s3://bucket/runs made a folder `s3:` here."""
     assert "is no folder; run_dir" in compose(*TABLE, "run_dir=s3://bucket/runs").last_line
