@@ -30,6 +30,8 @@ USAGE = "rltrain reproduce RUN [key=value...] (a new run with the settings of RU
 _GROUPS = ("algo", "env", "network", "runtime")
 _OF_A_RUN = ("meta.json", "command.txt", "checkpoints", "status.json")
 """Names that lie beside the config.yaml of a run."""
+_OPEN = (("like", None), ("tuned_as", None))
+"""What a copied block of a run's configuration has for keys that no command line can set."""
 _NOT_TAKEN = ("plugins", "dry_run", "skip_done", "fail_fast")
 """Keys of a run's own configuration that say how it was started."""
 
@@ -63,14 +65,14 @@ def from_file(argv: list[str]) -> int:
     is_run = os.path.isdir(path)  # unlike Path.is_dir, it takes any name
     if is_run:
         path = path / "config.yaml"
-    is_run |= path.name == "config.yaml" and any(os.path.lexists(path.parent / name) for name in _OF_A_RUN)
+    is_run |= _lies_in_a_run(path)
     if not os.path.isfile(path):
         raise ConfigError(f"there is no file '{path}'", "config", "give a YAML file of settings: config=FILE")
     try:
         if is_run:
             _require_complete(path)
             _tell_of_extension(path, argv)
-        is_complete = _is_complete(path)
+        is_complete = is_run or (_is_complete(path) and isinstance(saved_config.read(path).get("network"), dict))
     except CheckpointError:
         if is_run:
             raise
@@ -86,6 +88,11 @@ def _require_complete(path: Path) -> None:
     if not _is_complete(path):
         what = "the run's configuration is not as rltrain wrote it: it lacks the family of the environment"
         raise CheckpointError(what, str(path), "use another run; copy what you trust to a file of your own")
+
+
+def _lies_in_a_run(path: Path) -> bool:
+    """Return True for a run's own config.yaml in its folder."""
+    return path.name == "config.yaml" and any(os.path.lexists(path.parent / name) for name in _OF_A_RUN)
 
 
 def _is_complete(path: Path) -> bool:
@@ -138,6 +145,8 @@ def _of_a_run(path: Path, typed: list[str]) -> tuple[list[str], list[str]]:
     config: RunConfig = saved_config.load(path, given.get("env.cfg"))
     refuse_imports(config, given, path.parent)
     own_code.tell_other_cfg(getattr(config.env, "cfg", None), path.parent)
+    if not _lies_in_a_run(path):
+        _tell_lacking(config, path)
     if foreign := next((text for text in _texts(dataclasses.asdict(config)) if "${" in text), None):
         what = f"the saved settings have the variable '{foreign}', which would read what is yours, such as passwords"
         raise CheckpointError(what, str(path), "replace it in the file by its value")
@@ -172,6 +181,17 @@ def _of_a_run(path: Path, typed: list[str]) -> tuple[list[str], list[str]]:
     taken = (field.name for field in dataclasses.fields(config) if field.name not in not_taken)
     found += [f"{key}={written(getattr(config, key))}" for key in taken]
     return [*found, f"chosen={written(still_chosen)}"], typed
+
+
+def _tell_lacking(config: RunConfig, path: Path) -> None:
+    """Say which settings a copy of a run's configuration lacks: somebody has shortened it."""
+    values, whole = saved_config.read(path), dataclasses.asdict(config)
+    keys = ((group, key) for group in ("algo", "env", "network") for key in whole[group])
+    lacking = [f"{group}.{key}" for group, key in keys if key not in (*(values.get(group) or ()), *dict(_OPEN))]
+    if lacking:
+        others = f" and {len(lacking) - 1} other settings" if lacking[1:] else ""
+        what = f"{path} is a run's whole configuration without {lacking[0]}{others}: plain defaults are used for these"
+        print(printable(f"rltrain: {what}; for tuned ones remove the line `family` of env"), file=sys.stderr)
 
 
 def _chosen_again(config: RunConfig, typed: list[str]) -> tuple[list[str], list[str]]:
@@ -239,6 +259,7 @@ def _of_the_user(values: dict[str, Any], path: Path) -> list[str]:
             value = dict(value)
             if "name" in value:
                 choices.append(f"{key}={value.pop('name')}")
+            value = {name: item for name, item in value.items() if (name, item) not in _OPEN}
             settings += [word for name, item in value.items() for word in written_under(f"{key}.{name}", item)]
         elif key in (*_GROUPS, "hparams"):
             choices.append(f"{key}={value}")

@@ -554,6 +554,28 @@ def test_one_file_of_settings_is_enough_and_what_is_typed_wins(form, compose, co
     assert "algo=ppo is not the file's algo=q_learning, whose settings are left out" in told
 
 
+def test_a_file_of_settings_with_parts_of_a_runs_own_takes_tuned_settings(compose, command, tmp_path):
+    """Bugs: with the line `family` of a run's config.yaml a short file was taken for the configuration of a whole run,
+    so that all it lacks was untuned, in silence; as was the line that somebody had removed from a copy."""
+    tuned = compose("algo=ppo", "env=cartpole")
+    saved.save(tuned, tmp_path / "whole.yaml")
+    whole = yaml.safe_load(Path("whole.yaml").read_text())
+    short = {"algo": {"name": "ppo"}, "env": whole["env"], "total_steps": 7}
+    Path("short.yaml").write_text(yaml.safe_dump(short))
+    Path("longer.yaml").write_text(yaml.safe_dump(short | {"algo": whole["algo"]}))
+    for file in ("short.yaml", "longer.yaml"):
+        config = compose(f"config={file}")
+        assert (config.algo, config.tuned_by, config.total_steps) == (tuned.algo, tuned.tuned_by, 7)
+    told = "is a run's whole configuration without algo."
+    assert told not in command("config=whole.yaml", "--cfg", "job").err
+    assert whole["algo"].pop("learning_rate") and whole["algo"].pop("gamma")
+    Path("whole.yaml").write_text(yaml.safe_dump(whole))
+    assert f"{told}learning_rate and 1 other" in command("config=whole.yaml", "--cfg", "job").err
+    whole["env"].pop("family")
+    Path("whole.yaml").write_text(yaml.safe_dump(whole))
+    assert compose("config=whole.yaml").algo == tuned.algo, "as the line says"
+
+
 def test_a_file_of_settings_without_a_choice_goes_with_the_typed_one(compose, tmp_path):
     """Bug: its settings of the algorithm and the environment were dropped in silence."""
     path = tmp_path / "my.yaml"
