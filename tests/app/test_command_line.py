@@ -970,6 +970,28 @@ def test_what_stays_of_a_mapping_beside_a_typed_one_is_told_and_can_be_left_out(
         assert (told in again.err) == is_told and "stays" not in first.err, again.err
 
 
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["num_envs=4", "batch_size=${algo.num_envs}"], "algo.num_envs; write ${num_envs}"),  # bug: 8, the tuned value
+        (["num_envs=4", "+exp=inside"], "algo.num_envs; write ${num_envs}"),
+        (["algo.num_envs=4", "batch_size=${num_envs}"], "num_envs; write ${algo.num_envs}"),  # bug: null, so the tuned
+        (["batch_size=${num_envs}"], "num_envs; write ${algo.num_envs}"),
+        (["checkpoint_every_steps=${log_every_steps}"], "log_every_steps; give log_every_steps a value"),
+        (["num_envs=4", "batch_size=${num_envs}"], None),
+        (["num_envs=null", "algo.num_envs=4", "batch_size=${algo.num_envs}"], None),
+    ],
+)
+def test_a_reference_to_a_setting_has_the_value_of_the_run(words, hint, compose, mine):
+    """Bug: `${...}` is read when Hydra composes, before `num_envs` takes the place of `algo.num_envs`."""
+    mine("exp/inside.yaml", "# @package _global_\nalgo: {batch_size: '${.num_envs}'}\n")
+    found = compose("--config-dir=conf", "algo=ppo", "env=cartpole", *words)
+    if hint is None:
+        assert (found.num_envs, found.batch_size, found.algo.batch_size) == (4, 4, 4)
+    else:
+        assert found.code == 2 and found.last_line.endswith(hint), found.err
+
+
 @pytest.mark.parametrize("key", ["num_envs", "batch_size"])
 def test_one_setting_with_two_names_has_one_value(key, compose, tmp_path):
     """Bugs: of `num_envs=2 algo.num_envs=4` the first won in silence; `algo.num_envs=4` of a command line lost against
