@@ -43,12 +43,12 @@ def fingerprints(config: RunConfig, folder: Path) -> set[str]:
     existed. Raises CheckpointError if a run that was extended has files of different settings: one was edited.
     """
     found = {fingerprint(config)}
-    paths = {folder / "config.yaml": None, newest(folder)[0]: None}
-    for path in paths:  # `resume` may have named a copy of `env.cfg`
+    first, last = folder / "config.yaml", newest(folder)[0]
+    if differs := _first_difference(from_dict(read(first)), from_dict(read(last))):
+        what = f"{first.name} and {last.name} differ in {differs}"
+        raise CheckpointError(what, str(folder), "use both as rltrain wrote them")
+    for path in {first, last}:  # `resume` may have named a copy of `env.cfg`
         values = read(path)
-        if differs := _first_difference(from_dict(values), config):
-            what = f"{' and '.join(each.name for each in paths)} differ in {differs}"
-            raise CheckpointError(what, str(folder), "use both as rltrain wrote them")
         found |= {_fingerprint(values), _hash(_without_new_keys(values))}
     return found
 
