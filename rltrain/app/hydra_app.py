@@ -203,10 +203,10 @@ def settings(composed: DictConfig, argv: list[str]) -> RunConfig:
     # `reproduce` gives the files of the earlier run, whose settings win over those of the files that are composed here.
     typed = _typed_keys()
     config = dataclasses.replace(config, tuned_by=config.tuned_by if "tuned_by" in typed else _tuned_files(argv))
-    filled_in = _filled_in(composed, config)
+    filled_in, written = _filled_in(composed, config), str(OmegaConf.to_container(composed, resolve=False))
     config = dataclasses.replace(config, chosen=[*config.chosen, *filled_in])
     for key in (*filled_in, *(key for key in EVERY_STEPS if getattr(config, key) is None)):
-        _refuse_reference(composed, key, "it is null, and rltrain chooses one later", f"give {key} a value")
+        _refuse_reference(written, key, "it is null, and rltrain chooses one later", f"give {key} a value")
     given = [*(values.keys() for values in composition.last().own()), typed]
     config = dataclasses.replace(config, env=_renamed(_without_instead(config.env, given), typed))
     tell_what_stays(config.env, _typed, HydraConfig.get().overrides.task, _of_its_file)
@@ -214,7 +214,7 @@ def settings(composed: DictConfig, argv: list[str]) -> RunConfig:
         last = next((keys for keys in reversed(given) if keys & {key, f"algo.{key}"}), set())
         is_of_algo = f"algo.{key}" in last and key not in last
         open_, counts = (key, f"algo.{key}") if is_of_algo or getattr(config, key) is None else (f"algo.{key}", key)
-        _refuse_reference(composed, open_, f"{counts} has it", f"write ${{{counts}}}")
+        _refuse_reference(written, open_, f"{counts} has it", f"write ${{{counts}}}")
         if is_of_algo:
             config = dataclasses.replace(config, **{key: getattr(config.algo, key)})
     if config.init_from is not None:  # now: each job of a sweep becomes the last run, and may stand in another folder
@@ -224,11 +224,14 @@ def settings(composed: DictConfig, argv: list[str]) -> RunConfig:
     return config
 
 
-def _refuse_reference(composed: DictConfig, key: str, reason: str, fix: str) -> None:
-    """Raise ConfigError for `${num_envs}` in a setting, whose value was read before it is known."""
+def _refuse_reference(written: str, key: str, reason: str, fix: str) -> None:
+    """Raise ConfigError for `${num_envs}` in a setting, whose value was read before it is known.
+
+    written: all settings as they were given, with `${...}` as text.
+    """
     group, _, name = key.rpartition(".")
     path = rf"(\.\.)?({group})?\.{name}" if group else rf"(\.\.)?{name}"
-    if re.search(rf"\$\{{\s*{path}\s*\}}", str(OmegaConf.to_container(composed, resolve=False))):
+    if re.search(rf"\$\{{\s*{path}\s*\}}", written):
         raise ConfigError(f"${{{key}}} is not the value of this run: {reason}", key, fix)
 
 
