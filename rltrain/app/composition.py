@@ -22,7 +22,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.default_element import ResultDefault
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
+from hydra.errors import ConfigCompositionException, HydraException
 from hydra.plugins.config_source import ConfigResult
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -80,6 +80,20 @@ class Files:
     def after(self, place: int) -> "Files":
         """Return the files behind a place."""
         return Files(self.defaults[place + 1 :], self._repository)
+
+    def refuse_two_choices(self) -> None:
+        """Raise Hydra's error for a second choice of a group also if both are the same.
+
+        Its settings class would stand behind the tuned settings, and undo them.
+        """
+        for group in _GROUPS:
+            inside = [each for each in self.defaults if str(each.config_path).startswith(f"{group}/")]
+            complete = {each.config_path for each in inside if self._is_class(each)}
+            while more := {each.parent for each in inside if each.config_path in complete} - complete:
+                complete |= more
+            parts = {each.config_path for each in inside}
+            if sum(each.config_path in complete and each.parent not in parts for each in inside) > 1:
+                raise ConfigCompositionException(f"Multiple values for {group}.")
 
     def values(self, default: ResultDefault) -> dict[str, Any]:
         """Return what one file sets, with the group before a name: `env.id`."""
@@ -153,6 +167,7 @@ def _in_our_order(
     for _ in range(2):
         found = _create_defaults_list(repo, config_name, overrides_list, prepend_hydra, skip_missing)
         _last = Files(found.defaults, repo)
+    _last.refuse_two_choices()
     found.defaults = _own_last(found.defaults, _last)
     _last = Files(found.defaults, repo)
     return found

@@ -35,7 +35,7 @@ from rltrain.app.overrides import (
     tell_what_stays,
 )
 from rltrain.app.paths import CONFIGS, config_folders, schema_name, yaml_names
-from rltrain.app.resolve import SHORTHANDS, resolve
+from rltrain.app.resolve import EVERY_STEPS, SHORTHANDS, resolve
 from rltrain.config import plugin_modules
 from rltrain.config.algorithms import ALGOS
 from rltrain.config.environments import ENVIRONMENTS, config_class
@@ -203,19 +203,36 @@ def settings(composed: DictConfig, argv: list[str]) -> RunConfig:
     # `reproduce` gives the files of the earlier run, whose settings win over those of the files that are composed here.
     typed = _typed_keys()
     config = dataclasses.replace(config, tuned_by=config.tuned_by if "tuned_by" in typed else _tuned_files(argv))
-    config = dataclasses.replace(config, chosen=[*config.chosen, *_filled_in(composed, config)])
+    filled_in, written = _filled_in(composed, config), str(OmegaConf.to_container(composed, resolve=False))
+    config = dataclasses.replace(config, chosen=[*config.chosen, *filled_in])
+    for key in (*filled_in, *(key for key in EVERY_STEPS if getattr(config, key) is None)):
+        _refuse_reference(written, key, "it is null, and rltrain chooses one later", f"give {key} a value")
     given = [*(values.keys() for values in composition.last().own()), typed]
     config = dataclasses.replace(config, env=_renamed(_without_instead(config.env, given), typed))
     tell_what_stays(config.env, _typed, HydraConfig.get().overrides.task, _of_its_file)
     for key in SHORTHANDS:  # else the run's key, in another file of the user's, would win over what is given later
         last = next((keys for keys in reversed(given) if keys & {key, f"algo.{key}"}), set())
-        if f"algo.{key}" in last and key not in last:
+        is_of_algo = f"algo.{key}" in last and key not in last
+        open_, counts = (key, f"algo.{key}") if is_of_algo or getattr(config, key) is None else (f"algo.{key}", key)
+        _refuse_reference(written, open_, f"{counts} has it", f"write ${{{counts}}}")
+        if is_of_algo:
             config = dataclasses.replace(config, **{key: getattr(config.algo, key)})
     if config.init_from is not None:  # now: each job of a sweep becomes the last run, and may stand in another folder
         config.init_from = str(_first_checkpoint(config.init_from))
     if cfg := getattr(config.env, "cfg", None):  # now: the plan of a sweep may be continued from another folder
         config = dataclasses.replace(config, env=dataclasses.replace(config.env, cfg=str(process.absolute(cfg))))
     return config
+
+
+def _refuse_reference(written: str, key: str, reason: str, fix: str) -> None:
+    """Raise ConfigError for `${num_envs}` in a setting, whose value was read before it is known.
+
+    written: all settings as they were given, with `${...}` as text.
+    """
+    group, _, name = key.rpartition(".")
+    path = rf"(\.\.)?({group})?\.{name}" if group else rf"(\.\.)?{name}"
+    if re.search(rf"\$\{{\s*{path}\s*\}}", written):
+        raise ConfigError(f"${{{key}}} is not the value of this run: {reason}", key, fix)
 
 
 def _typed_keys() -> set[str]:
@@ -406,6 +423,9 @@ def _config_error(error: Exception, argv: list[str]) -> ConfigError:
             return _unknown_choice(group, option, options)
         return ConfigError(f"unknown {group or 'config'} '{option}'", group)
     cause = str(error.__cause__ or error) if isinstance(error, ConfigCompositionException) else text
+    if twice := re.search(r"Multiple values for (\w+)\.", text):
+        fix = f"write `override /{twice[1]}: NAME` in the list of defaults of your file, with the word override"
+        return ConfigError(f"{twice[1]} is chosen a second time", twice[1], fix)
     key = re.search(r"Could not override '([^']+)'", text) or re.search(r"full_key: (\S+)", f"{text}\n{cause}")
     if "is not in struct" in cause or "not in '" in cause:
         name = key[1] if key else ""

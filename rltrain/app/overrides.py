@@ -30,12 +30,12 @@ _SETTING = re.compile(r"([+~]*[A-Za-z_][\w.@/:-]*)=(.*)", re.DOTALL)
 def normalise(argv: list[str]) -> list[str]:
     """Rewrite settings for Hydra.
 
-    `env=doom env.scenario=X` becomes `env=doom_X` if it exists. `~` of a config folder becomes the home. A value that
-    Hydra cannot read gets quotes if it is one plain text, such as a path with `=`, `&`, `(` or an accent. So does that
-    of a setting which is a text if Hydra would read a number, such as `name=2026_11`. Keys of a mapping get the prefix
-    `++`, because Hydra adds no new name to a mapping without it.
+    `+algo=dqn` becomes `algo=dqn`. `env=doom env.scenario=X` becomes `env=doom_X` if it exists. `~` of a config folder
+    becomes the home. A value that Hydra cannot read gets quotes if it is one plain text, such as a path with `=`, `&`,
+    `(` or an accent. So does that of a setting which is a text if Hydra would read a number, such as `name=2026_11`.
+    Keys of a mapping get the prefix `++`, because Hydra adds no new name to a mapping without it.
     """
-    argv = [_kept_as_text(arg) for arg in argv]
+    argv = [_kept_as_text(arg) for arg in without_plus(argv)]
     argv = [_at_home(arg, before) for before, arg in zip(["", *argv], argv, strict=False)]
     argv = [_quoted_if_needed(arg) for arg in argv]
     mappings = "|".join(sorted(_mappings()))
@@ -51,6 +51,11 @@ def normalise(argv: list[str]) -> list[str]:
             what = f"{key}{chosen[-1]} would leave out the settings of env={named[0]}"
             raise ConfigError(what, key.rstrip("="), f"vary the environment: env={','.join(names)}")
     return argv
+
+
+def without_plus(argv: Iterable[str]) -> list[str]:
+    """Rewrite `+algo=dqn` as `algo=dqn`: every run has a choice of each group, which Hydra would take a second time."""
+    return [re.sub(r"^\+*(?=(algo|env|network|runtime|hparams)=)", "", arg) for arg in argv]
 
 
 def refuse_general(choice: str, env: Any) -> None:

@@ -6,14 +6,15 @@ import os
 import re
 import sys
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from rltrain import plugins
 from rltrain.app import hydra_app
 from rltrain.app.hparams import SAVED
-from rltrain.app.overrides import written, written_under
+from rltrain.app.overrides import without_plus, written, written_under
+from rltrain.app.paths import config_folders
 from rltrain.app.resolve import EVERY_STEPS, SHORTHANDS
 from rltrain.commands.arguments import note_repeated, refuse_imports
 from rltrain.config import plugin_modules
@@ -29,6 +30,8 @@ USAGE = "rltrain reproduce RUN [key=value...] (a new run with the settings of RU
 _GROUPS = ("algo", "env", "network", "runtime")
 _OF_A_RUN = ("meta.json", "command.txt", "checkpoints", "status.json")
 """Names that lie beside the config.yaml of a run."""
+_OPEN = (("like", None), ("tuned_as", None))
+"""What a copied block of a run's configuration has for keys that no command line can set."""
 _NOT_TAKEN = ("plugins", "dry_run", "skip_done", "fail_fast")
 """Keys of a run's own configuration that say how it was started."""
 
@@ -62,14 +65,14 @@ def from_file(argv: list[str]) -> int:
     is_run = os.path.isdir(path)  # unlike Path.is_dir, it takes any name
     if is_run:
         path = path / "config.yaml"
-    is_run |= path.name == "config.yaml" and any(os.path.lexists(path.parent / name) for name in _OF_A_RUN)
+    is_run |= _lies_in_a_run(path)
     if not os.path.isfile(path):
         raise ConfigError(f"there is no file '{path}'", "config", "give a YAML file of settings: config=FILE")
     try:
         if is_run:
             _require_complete(path)
             _tell_of_extension(path, argv)
-        is_complete = _is_complete(path)
+        is_complete = is_run or (_is_complete(path) and isinstance(saved_config.read(path).get("network"), dict))
     except CheckpointError:
         if is_run:
             raise
@@ -87,6 +90,11 @@ def _require_complete(path: Path) -> None:
         raise CheckpointError(what, str(path), "use another run; copy what you trust to a file of your own")
 
 
+def _lies_in_a_run(path: Path) -> bool:
+    """Return True for a run's own config.yaml in its folder."""
+    return path.name == "config.yaml" and any(os.path.lexists(path.parent / name) for name in _OF_A_RUN)
+
+
 def _is_complete(path: Path) -> bool:
     """Return True for a run's own configuration: it names the family of its environment. Raises CheckpointError.
 
@@ -98,9 +106,11 @@ def _is_complete(path: Path) -> bool:
 
 
 def _train(path: Path, is_complete: bool, typed: list[str], command: list[str]) -> int:
-    if is_complete and (tuned := next((word for word in typed if word.startswith("hparams=")), None)):
-        what = f"'{tuned}' would change nothing: a run's own settings are complete, and win over tuned ones"
-        raise ConfigError(what, "hparams", "leave it out; or start a run with it: rltrain algo=... env=... hparams=...")
+    typed = without_plus(typed)
+    if is_complete and (file := next((word for word in typed if _is_file(word, config_folders(typed))), None)):
+        what = f"'{file}' is a file, and a run's own settings are complete, and win over files"
+        fix = f"leave it out and type its settings; or start a run with it: rltrain algo=... env=... {file}"
+        raise ConfigError(what, file.lstrip("+").partition("=")[0], fix)
     if is_complete:
         settings, typed = _of_a_run(path, typed)
         kept = _without_what_is_typed(settings, typed)
@@ -109,10 +119,17 @@ def _train(path: Path, is_complete: bool, typed: list[str], command: list[str]) 
     return hydra_app.run([*kept, *typed], command)
 
 
+def _is_file(word: str, folders: Iterable[Path]) -> bool:
+    """Return True for a word that adds tuned settings or a file for the whole run, such as `+exp=mine`."""
+    group = word.lstrip("+").partition("=")[0].partition("@")[0]
+    is_own = any(os.path.isdir(folder / group) for folder in folders)
+    return "=" in word and (group == "hparams" or (group not in ("", *_GROUPS) and is_own))
+
+
 def _tell_of_extension(path: Path, typed: list[str]) -> None:
     """Say that a run was trained on by `resume`: a new run stops where the earlier one was first meant to."""
     first, last = (saved_config.read(file).get("total_steps") for file in (path, saved_config.newest(path.parent)[0]))
-    if first != last and not any(word.startswith("total_steps=") for word in typed):
+    if first != last and not any(word.lstrip("+").startswith("total_steps=") for word in typed):
         what = f"the run was extended to total_steps={last} by `resume`, and this one trains total_steps={first}"
         print(printable(f"rltrain: {what}; a longer one from its start has another schedule"), file=sys.stderr)
 
@@ -124,10 +141,12 @@ def _of_a_run(path: Path, typed: list[str]) -> tuple[list[str], list[str]]:
     environment, that word is left out.
     """
     plugin_modules.load(plugin_modules.given(typed))
-    given = dict(word.split("=", 1) for word in typed if "=" in word)
+    given = dict(word.lstrip("+").split("=", 1) for word in typed if "=" in word)
     config: RunConfig = saved_config.load(path, given.get("env.cfg"))
     refuse_imports(config, given, path.parent)
     own_code.tell_other_cfg(getattr(config.env, "cfg", None), path.parent)
+    if not _lies_in_a_run(path):
+        _tell_lacking(config, path)
     if foreign := next((text for text in _texts(dataclasses.asdict(config)) if "${" in text), None):
         what = f"the saved settings have the variable '{foreign}', which would read what is yours, such as passwords"
         raise CheckpointError(what, str(path), "replace it in the file by its value")
@@ -162,6 +181,17 @@ def _of_a_run(path: Path, typed: list[str]) -> tuple[list[str], list[str]]:
     taken = (field.name for field in dataclasses.fields(config) if field.name not in not_taken)
     found += [f"{key}={written(getattr(config, key))}" for key in taken]
     return [*found, f"chosen={written(still_chosen)}"], typed
+
+
+def _tell_lacking(config: RunConfig, path: Path) -> None:
+    """Say which settings a copy of a run's configuration lacks: somebody has shortened it."""
+    values, whole = saved_config.read(path), dataclasses.asdict(config)
+    keys = ((group, key) for group in ("algo", "env", "network") for key in whole[group])
+    lacking = [f"{group}.{key}" for group, key in keys if key not in (*(values.get(group) or ()), *dict(_OPEN))]
+    if lacking:
+        others = f" and {len(lacking) - 1} other settings" if lacking[1:] else ""
+        what = f"{path} is a run's whole configuration without {lacking[0]}{others}: plain defaults are used for these"
+        print(printable(f"rltrain: {what}; for tuned ones remove the line `family` of env"), file=sys.stderr)
 
 
 def _chosen_again(config: RunConfig, typed: list[str]) -> tuple[list[str], list[str]]:
@@ -229,6 +259,7 @@ def _of_the_user(values: dict[str, Any], path: Path) -> list[str]:
             value = dict(value)
             if "name" in value:
                 choices.append(f"{key}={value.pop('name')}")
+            value = {name: item for name, item in value.items() if (name, item) not in _OPEN}
             settings += [word for name, item in value.items() for word in written_under(f"{key}.{name}", item)]
         elif key in (*_GROUPS, "hparams"):
             choices.append(f"{key}={value}")
@@ -255,10 +286,14 @@ def _without_what_is_typed(settings: list[str], typed: list[str]) -> list[str]:
         if any(word.startswith(f"{group}.") for word in settings):
             _tell_left_out(f"{group}={other[group]}", f"{group}={choices[group]}")
     # What the file says of where its values come from is true only if they are taken. With another environment, the
-    # settings of the algorithm are still the file's, and no tuned ones.
-    if "env" in keys and "algo" not in keys:
+    # settings of the algorithm are still the file's, and no tuned ones; with another algorithm they are its plain ones.
+    if {"algo", "env"} <= {*left_out}:
+        chosen += ("tuned_by=",)
+    elif {"algo", "env"} & {*left_out}:
         settings = ["tuned_by=null" if word.startswith("tuned_by=") else word for word in settings]
-    chosen += ("tuned_by=",) if "algo" in keys else ()
+    if "algo" in left_out and "env" not in left_out and choices.get("env") == SAVED:
+        what = f"algo={other['algo']} takes no tuned settings beside those of an earlier run"
+        print(printable(f"rltrain: {what}; for tuned ones start it with algo= and env= alone"), file=sys.stderr)
     # A typed mapping is merged with that of the file, as Hydra does with two typed ones.
     keys -= {key for key, value in choices.items() if value.startswith("{") and other.get(key, "").startswith("{")}
     return [word for word in settings if word.partition("=")[0] not in keys and not word.startswith(chosen or ("\0",))]

@@ -40,13 +40,28 @@ def fingerprints(config: RunConfig, folder: Path) -> set[str]:
 
     The others are hashes of the saved file as it is: an older rltrain, which lacked some settings or hashed the whole
     path of `env.cfg`, wrote it. The default of a new setting must therefore mean what rltrain did before the setting
-    existed.
+    existed. Raises CheckpointError if a run that was extended has files of different settings: one was edited.
     """
     found = {fingerprint(config)}
-    for path in {folder / "config.yaml", newest(folder)[0]}:  # `resume` may have named a copy of `env.cfg`
+    first, last = folder / "config.yaml", newest(folder)[0]
+    if differs := _first_difference(from_dict(read(first)), from_dict(read(last))):
+        what = f"{first.name} and {last.name} differ in {differs}"
+        raise CheckpointError(what, str(folder), "use both as rltrain wrote them")
+    for path in {first, last}:  # `resume` may have named a copy of `env.cfg`
         values = read(path)
         found |= {_fingerprint(values), _hash(_without_new_keys(values))}
     return found
+
+
+def _first_difference(one: RunConfig, other: RunConfig) -> str | None:
+    """Return the first setting that a checkpoint depends on and that is not the same in both; None without."""
+    first, second = (
+        {f"{group}.{key}": value for group in ("algo", "env", "network") for key, value in values[group].items()}
+        | {"seed": values["seed"]}
+        for values in (_without_new_keys(dataclasses.asdict(config)) for config in (one, other))
+    )
+    keys = (key for key in {**first, **second} if key != "env.cfg")  # a copy of the file may lie in another folder
+    return next((key for key in keys if first.get(key) != second.get(key)), None)
 
 
 def _fingerprint(values: dict[str, Any]) -> str:

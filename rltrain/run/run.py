@@ -314,6 +314,9 @@ class Run:
         Raises CheckpointError.
         """
         checkpoint.check_first_weights(path, self.spaces_in_words)
+        with suppress(ConfigError):  # of a plugin that this run does not use
+            theirs = saved_config.from_dict(saved_config.read(path.parent.parent / "config.yaml"))
+            checkpoint.check_of_run(path, saved_config.fingerprints(theirs, path.parent.parent), theirs.seed)
         with fitting(path):
             own, saved = agent.state_dict(), checkpoint.read(path, without="replay")["agent"]
             weights = own.keys() - {"optimizer", "num_updates"}

@@ -479,16 +479,41 @@ def test_a_reproduced_run_has_the_values_of_the_run_and_no_tuned_ones(command, m
     assert again["network"] == values["network"] and again["env"] == values["env"] and again["total_steps"] == 40
 
 
-def test_tuned_settings_beside_a_whole_run_are_refused(command):
-    """Bug: `reproduce RUN hparams=FILE` changed nothing, and the panel said that the run was tuned by FILE."""
+def test_files_of_settings_beside_a_whole_run_are_refused(command, mine):
+    """Bugs: `reproduce RUN hparams=FILE` changed nothing, and the panel said that the run was tuned by FILE; of
+    `+exp=mine` the settings of the environment counted, and no others."""
     folder = command("algo=q_learning", "env=maze", "total_steps=50", *QUICK).folder
-    outcome = command("reproduce", folder, "hparams=dqn_cartpole")
-    assert outcome.code == 2 and "would change nothing" in outcome.last_line
+    mine("exp/first.yaml", "# @package _global_\nseed: 5\nenv: {max_episode_steps: 33}\n")
+    for word in ("hparams=dqn_cartpole", "+hparams=dqn_cartpole", "+exp=first", "+exp@_global_=first"):
+        for words in (["reproduce", folder], [f"config={folder}"]):
+            refused = command(*words, word, "--config-dir=conf")
+            assert refused.code == 2, refused.err
+            assert "is a file, and a run's own settings are complete" in refused.last_line
+    assert plain(command("reproduce", folder, "++seed=3", "--config-dir=conf").folder)["seed"] == 3, "a setting"
     assert plain(command("reproduce", folder).folder)["tuned_by"] == plain(folder)["tuned_by"]
     tuned = command("algo=dqn", "env=cartpole", "total_steps=50", "algo.learning_starts=10", *QUICK).folder
     assert plain(command("reproduce", tuned).folder)["tuned_by"] == ["hparams/dqn_cartpole.yaml"]
     other = command("reproduce", tuned, "env=acrobot")
     assert plain(other.folder)["tuned_by"] is None, "the settings of the algorithm are those of the other run"
+
+
+@pytest.mark.parametrize(
+    ("words", "tuned_by", "is_told"),
+    [
+        (["algo=ppo"], None, True),  # bug: [], so the panel said that nothing is tuned for ppo on cartpole
+        (["algo=ppo", "env=cartpole"], None, True),
+        (["algo=dqn"], ["hparams/dqn_cartpole.yaml"], False),  # bug: []
+        (["algo=dqn", "env=acrobot"], None, False),
+        (["algo=ppo", "env=acrobot"], ["hparams/ppo_acrobot.yaml"], False),
+    ],
+)
+def test_a_reproduced_run_says_whether_another_algorithm_is_tuned(words, tuned_by, is_told, compose, command, tmp_path):
+    saved.save(compose("algo=dqn", "env=cartpole"), tmp_path / "config.yaml")
+    assert compose("config=config.yaml", *words).tuned_by == tuned_by
+    told = (
+        "algo=ppo takes no tuned settings beside those of an earlier run; for tuned ones start it with algo= and env="
+    )
+    assert (told in command("config=config.yaml", *words, "--cfg", "job").err) == is_told
 
 
 def test_an_address_is_no_folder(compose):
@@ -527,6 +552,28 @@ def test_one_file_of_settings_is_enough_and_what_is_typed_wins(form, compose, co
     assert (other.algo.name, other.total_steps) == ("ppo", 100), "settings of another algorithm do not come along"
     told = command(f"config={path}", "algo=ppo", "--cfg", "job").err
     assert "algo=ppo is not the file's algo=q_learning, whose settings are left out" in told
+
+
+def test_a_file_of_settings_with_parts_of_a_runs_own_takes_tuned_settings(compose, command, tmp_path):
+    """Bugs: with the line `family` of a run's config.yaml a short file was taken for the configuration of a whole run,
+    so that all it lacks was untuned, in silence; as was the line that somebody had removed from a copy."""
+    tuned = compose("algo=ppo", "env=cartpole")
+    saved.save(tuned, tmp_path / "whole.yaml")
+    whole = yaml.safe_load(Path("whole.yaml").read_text())
+    short = {"algo": {"name": "ppo"}, "env": whole["env"], "total_steps": 7}
+    Path("short.yaml").write_text(yaml.safe_dump(short))
+    Path("longer.yaml").write_text(yaml.safe_dump(short | {"algo": whole["algo"]}))
+    for file in ("short.yaml", "longer.yaml"):
+        config = compose(f"config={file}")
+        assert (config.algo, config.tuned_by, config.total_steps) == (tuned.algo, tuned.tuned_by, 7)
+    told = "is a run's whole configuration without algo."
+    assert told not in command("config=whole.yaml", "--cfg", "job").err
+    assert whole["algo"].pop("learning_rate") and whole["algo"].pop("gamma")
+    Path("whole.yaml").write_text(yaml.safe_dump(whole))
+    assert f"{told}learning_rate and 1 other" in command("config=whole.yaml", "--cfg", "job").err
+    whole["env"].pop("family")
+    Path("whole.yaml").write_text(yaml.safe_dump(whole))
+    assert compose("config=whole.yaml").algo == tuned.algo, "as the line says"
 
 
 def test_a_file_of_settings_without_a_choice_goes_with_the_typed_one(compose, tmp_path):
@@ -852,6 +899,35 @@ def test_of_a_key_given_twice_the_last_value_counts_and_is_told(command, capfd, 
     ]
 
 
+@pytest.mark.parametrize("plus", ["+", "++"])
+def test_a_choice_with_a_plus_is_the_choice(plus, compose, capfd):
+    """Bugs: `+algo=dqn` took dqn's untuned settings, as Hydra puts a second choice behind the tuned ones; of
+    `env=cartpole +env=pendulum` cartpole was trained, and a line said the other one counts."""
+    tuned = compose("algo=ppo", "env=cartpole")
+    for words in ([f"{plus}algo=ppo"], ["algo=dqn", f"{plus}algo=ppo"]):
+        assert compose(*words, f"{plus}env=cartpole").algo == tuned.algo
+    both = compose("algo=ppo", "env=cartpole", f"{plus}env=pendulum", f"{plus}network=mlp")
+    assert (both.env.name, both.network.name) == ("pendulum", "mlp")
+    assert compose("algo=ppo", "env=cartpole", f"{plus}hparams=ppo_pong").tuned_by == ["hparams/ppo_pong.yaml"]
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("entry", ["/algo: ppo", "/algo/ppo@algo", "/algo: dqn", "/env: cartpole", "/network: auto"])
+def test_a_second_choice_in_a_file_of_ones_own_is_refused(entry, compose, mine):
+    """Bug: without the word `override` it put untuned settings behind the tuned ones, while tuned_by named these."""
+    group = entry.split("/")[1].rstrip(": ").partition(":")[0]
+    mine("algo/low.yaml", "learning_rate: 7e-4\n")
+    mine("exp/first.yaml", f"# @package _global_\ndefaults:\n  - {entry}\n")
+    mine("exp/second.yaml", "# @package _global_\ndefaults: [/algo/low@algo, _self_, {override /algo: ppo}]\n")
+    words = ("--config-dir=conf", "env=cartpole")
+    for algo in ([], ["algo=ppo"]):
+        refused = compose(*words, *algo, "+exp=first")
+        assert refused.code == 2 and f"{group} is chosen a second time; {group}; " in refused.last_line, refused.err
+        assert f"write `override /{group}: NAME`" in refused.last_line
+    part = compose(*words, "+exp=second")
+    assert (part.algo.name, part.algo.learning_rate) == ("ppo", 7e-4), "a part of the settings is no choice"
+
+
 def test_mappings_are_merged_wherever_they_stand_but_a_shaping_is_replaced(compose, tmp_path, capfd):
     """Bugs: of `env.kwargs` in a file only what was typed counted; of two typed ones both, and a line said the last."""
     first, second = "env.kwargs={is_slippery:false,map_name:4x4}", "env.kwargs={map_name:8x8}"
@@ -892,6 +968,28 @@ def test_what_stays_of_a_mapping_beside_a_typed_one_is_told_and_can_be_left_out(
         again = command(*way)
         assert again.code == 0 and plain(again.folder)["env"]["kwargs"] == kwargs, again.err
         assert (told in again.err) == is_told and "stays" not in first.err, again.err
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["num_envs=4", "batch_size=${algo.num_envs}"], "algo.num_envs; write ${num_envs}"),  # bug: 8, the tuned value
+        (["num_envs=4", "+exp=inside"], "algo.num_envs; write ${num_envs}"),
+        (["algo.num_envs=4", "batch_size=${num_envs}"], "num_envs; write ${algo.num_envs}"),  # bug: null, so the tuned
+        (["batch_size=${num_envs}"], "num_envs; write ${algo.num_envs}"),
+        (["checkpoint_every_steps=${log_every_steps}"], "log_every_steps; give log_every_steps a value"),
+        (["num_envs=4", "batch_size=${num_envs}"], None),
+        (["num_envs=null", "algo.num_envs=4", "batch_size=${algo.num_envs}"], None),
+    ],
+)
+def test_a_reference_to_a_setting_has_the_value_of_the_run(words, hint, compose, mine):
+    """Bug: `${...}` is read when Hydra composes, before `num_envs` takes the place of `algo.num_envs`."""
+    mine("exp/inside.yaml", "# @package _global_\nalgo: {batch_size: '${.num_envs}'}\n")
+    found = compose("--config-dir=conf", "algo=ppo", "env=cartpole", *words)
+    if hint is None:
+        assert (found.num_envs, found.batch_size, found.algo.batch_size) == (4, 4, 4)
+    else:
+        assert found.code == 2 and found.last_line.endswith(hint), found.err
 
 
 @pytest.mark.parametrize("key", ["num_envs", "batch_size"])

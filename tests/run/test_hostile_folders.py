@@ -287,3 +287,21 @@ def test_a_checkpoint_of_another_run_is_not_taken(copy, command, key, value, wor
     assert done.code == 3 and words in done.last_line, done.err
     done = command("resume", folder, "total_steps=500", "progress=false")
     assert done.code == 0 and words in done.err and "; trying step_" in done.err, done.err
+
+
+@pytest.mark.parametrize("edited", ["config.yaml", "config.resume-1.yaml"])
+def test_settings_that_were_edited_after_an_extension_are_noticed(copy, command, edited):
+    """Bug: the fingerprint of either file was accepted, so `eval` and `resume` took the edited settings, or passed over
+    them, without a word. Before the extension they were refused."""
+    folder = copy()
+    assert command("resume", folder, "total_steps=410", "progress=false").code == 0
+    text = (folder / edited).read_text()
+    for old, new, key in (("gamma: 0.9", "gamma: 0.8", "algo.gamma"), ("seed: 0", "seed: 1", "seed")):
+        assert old in text
+        (folder / edited).write_text(text.replace(old, new, 1))
+        for words in (["eval", folder, "episodes=1"], ["resume", folder, "total_steps=420", "progress=false"]):
+            done = command(*words)
+            assert done.code == 3, done.err
+            assert f"config.yaml and config.resume-1.yaml differ in {key}" in done.last_line, done.err
+    (folder / edited).write_text(text)
+    assert command("resume", folder, "total_steps=420", "progress=false").code == 0

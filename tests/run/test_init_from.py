@@ -70,6 +70,18 @@ def test_what_does_not_fit_is_told_in_one_line(command, tmp_path):
         assert failed.last_line.startswith("rltrain: error: ")
 
 
+def test_the_configuration_of_the_other_run_is_the_one_that_it_was_trained_with(command):
+    """Bug: the network was compared with that of an edited config.yaml, which `eval` refuses."""
+    folder = command(*QUICK["ppo"], *SHORT).folder
+    text = (folder / "config.yaml").read_text()
+    (folder / "config.yaml").write_text(text.replace("activation: tanh", "activation: relu"))
+    words = [*QUICK["ppo"], *SHORT, f"init_from={folder}", "network.activation=relu"]
+    failed = command(*words)
+    assert failed.code == 3 and "the checkpoint belongs to another configuration" in failed.last_line, failed.err
+    (folder / "config.yaml").write_text(text)
+    assert command(*words[:-1]).code == 0
+
+
 def test_actions_and_inputs_of_doom_in_another_order_are_told(command):
     """Bug: the weights pressed other buttons, as only the number of actions was compared."""
     doom = [*QUICK["ppo"], *SHORT[1:], "env=doom_take_cover", "network=small_cnn", "hparams=quick/ppo_doom_take_cover"]
