@@ -80,6 +80,11 @@ def bounded(config: Any, steps: int = NO_END_STEPS) -> Any:
     return dataclasses.replace(config, max_episode_steps=steps) if has_key else config
 
 
+def has_bounded(env_id: str) -> bool:
+    """Return True if this process has told that the environment lacks a limit."""
+    return any(what.startswith(f"'{env_id}' ") for what in _told)
+
+
 _told: set[str] = set()
 """The missing limits that were told."""
 

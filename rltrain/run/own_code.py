@@ -9,7 +9,7 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from rltrain.config import plugin_modules, saved
@@ -29,27 +29,52 @@ _LARGEST_BYTES = 5_000_000
 def copy(config: RunConfig, folder: Path) -> None:
     """Copy the Python files of the user's modules, and of what they import beside them, and a .cfg file of the user's.
 
-    Call it when the environments were made, so that all of it is imported. Raises OSError, CheckpointError.
+    Call it when the environments were made, so that most of it is imported. Raises OSError, CheckpointError.
     """
-    roots = {Path(root) for root in run_folder.own_modules(config).values()}
-    cfg = getattr(config.env, "cfg", None)
-    if not (roots or cfg) or os.path.lexists(folder / COPY):
+    files = _files(config)
+    if not files or os.path.lexists(folder / COPY):
         return
-    files: dict[Path, Path] = {Path(cfg): Path(_CFG)} if cfg else {}
-    for module in list(sys.modules.values()):
-        name, file = getattr(module, "__name__", ""), getattr(module, "__file__", None)
-        if not isinstance(file, str) or not file.endswith(".py") or str(name).split(".")[0] == "rltrain":
-            continue
-        # Python leaves `..` in the places of its search path: only a real path tells what lies below a folder.
-        path = Path(os.path.realpath(file))
-        for root in roots:
-            if path.is_relative_to(root) and not plugin_modules.is_library(file):
-                files[path] = path.relative_to(root)
-    if sum(path.stat().st_size for path in files if path.is_file()) > _LARGEST_BYTES:
+    if _are_too_large(files):
         text = f"rltrain: warning: your own modules have more than {_LARGEST_BYTES:,} bytes: the run keeps no copy"
         print(text, file=sys.stderr)
         return
     inside.make_folder(folder / COPY)
+    _copy(files, folder)
+
+
+def complete(config: RunConfig, folder: Path) -> None:
+    """Add to a copy of this process what was imported since, such as by an import inside of `step`. Raises OSError."""
+    if not inside.is_folder(folder / COPY):
+        return
+    files = _files(config)
+    if not _are_too_large(files):
+        _copy({path: place for path, place in files.items() if not os.path.lexists(folder / COPY / place)}, folder)
+
+
+def _files(config: RunConfig) -> dict[Path, Path]:
+    """Return the user's own files that this process uses, each with its place in a copy."""
+    roots = {Path(root) for root in run_folder.own_modules(config).values()}
+    cfg = getattr(config.env, "cfg", None)
+    files: dict[Path, Path] = {Path(cfg): Path(_CFG)} if cfg else {}
+    for module in list(sys.modules.values()) if roots else []:
+        name, file = getattr(module, "__name__", ""), getattr(module, "__file__", None)
+        if not isinstance(file, str) or not file.endswith(".py") or str(name).split(".")[0] == "rltrain":
+            continue
+        if plugin_modules.is_library(file):
+            continue
+        # Python leaves `..` in the places of its search path: only a real path tells what lies below a folder.
+        path = Path(os.path.realpath(file))
+        for root in roots:
+            if path.is_relative_to(root):
+                files[path] = path.relative_to(root)
+    return files
+
+
+def _are_too_large(files: Iterable[Path]) -> bool:
+    return sum(path.stat().st_size for path in files if path.is_file()) > _LARGEST_BYTES
+
+
+def _copy(files: Mapping[Path, Path], folder: Path) -> None:
     for path, place in sorted(files.items()):
         if path.is_file():
             (folder / COPY / place).parent.mkdir(parents=True, exist_ok=True)

@@ -555,6 +555,9 @@ class Run:
             "train_time_s": self._clock.train_s,
             "wall_time_s": self._clock.wall_s,
         }
+        if self._restored is None:  # the folder of a resumed run may be somebody else's
+            with self.logger.warned():
+                own_code.complete(self.config, self.folder)
         self.logger.sync()
         saved = self._commit(state, complete=True)
         self._saved_step = self.step

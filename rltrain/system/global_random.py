@@ -17,15 +17,27 @@ _numpy: Any = np.random
 """Its types do not tell of bit generators."""
 
 _fresh = random.Random()
-"""Seeds the generators that gymnasium makes without a seed: `np_random` in a constructor, that of a space."""
+"""Seeds the generators that are made or seeded without a seed: gymnasium's `np_random` in a constructor and that of a
+space, those of NumPy and Python by `np.random.seed(None)` and `random.seed(None)`."""
 _np_random = seeding.np_random
+_numpy_seed, _python_seed = _numpy.seed, random.seed
 
 
 def _seeded_np_random(seed: int | None = None) -> tuple[np.random.Generator, int]:
     return _np_random(_fresh.getrandbits(63) if seed is None else seed)
 
 
+def _seeded_numpy(seed: Any = None) -> None:
+    _numpy_seed(_fresh.getrandbits(32) if seed is None else seed)
+
+
+def _seeded_python(a: Any = None, version: int = 2) -> None:
+    _python_seed(_fresh.getrandbits(63) if a is None else a, version)
+
+
 seeding.np_random = _seeded_np_random
+# The `reset` of an environment may hand on its seed, which is None after the first episode.
+_numpy.seed, random.seed = _seeded_numpy, _seeded_python
 
 
 def seed(number: int) -> None:
@@ -70,13 +82,13 @@ def preserved() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def fixed() -> Iterator[None]:
+def fixed(number: int = 0) -> Iterator[None]:
     """Seed the generators inside alike in each process, and restore them at the end.
 
     A module of the user's may draw when it is imported, which each process does at another time.
     """
     with preserved():
-        seed(0)
+        seed(number)
         yield
 
 

@@ -5,9 +5,11 @@ import json
 import os
 import shutil
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from small_runs import small
 
 from rltrain.run import own_code
 
@@ -167,3 +169,20 @@ def test_another_cfg_than_the_run_began_with_is_told(run, tmp_path, capsys):
     (run / "code" / "game.cfg").unlink()
     own_code.tell_other_cfg(str(cfg), run)
     assert capsys.readouterr().err == "", "an older run has no copy"
+
+
+def test_what_is_imported_inside_a_method_is_copied_with_the_next_checkpoint(command, tmp_path, monkeypatch):
+    """Bug: an edited helper was not told, and the run's own copy of the code could not be used."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    text = (Path(__file__).parent.parent / "envs/gym/drawn_at_import.py").read_text()
+    text = text.replace("drawn_at_import", "importing_late").replace("Imported", "ImportingLate")
+    late = "import late_rules\n        return WORLD, float(late_rules.PAY)"
+    write(
+        tmp_path, {"importing_late.py": text.replace("return WORLD, float(WORLD[0])", late), "late_rules.py": "PAY = 2"}
+    )
+    keys = ["env.id=importing_late:ImportingLate-v0", "total_steps=20", "eval_every_steps=0"]
+    run = command(*small("a2c", "gym"), *keys).folder
+    assert {path.name for path in (run / "code").iterdir()} == {"importing_late.py", "late_rules.py"}
+    write(tmp_path, {"late_rules.py": "PAY = 3"})
+    assert "late_rules.py differs from" in command("eval", str(run), keys[0], "episodes=1").err

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from rltrain.watching import screens
 from rltrain.watching.canvas import compose
 
 
@@ -60,6 +61,18 @@ def test_the_caption_is_drawn_below_and_shrinks_to_fit():
     assert (plain[420:] != written[420:]).any()
     long = compose(game(420, 420), None, 0, "word " * 60)
     assert (long[420:, -4:] == plain[420:, -4:]).all(), "the text runs out of the picture"
+
+
+@pytest.mark.parametrize("size", [(1, 200), (1, 400), (1, 5000), (5000, 1), (2, 30000)])
+@pytest.mark.parametrize("name", ["a.mp4", "a.gif"])
+def test_a_row_of_pixels_fits_into_a_film(size, name, tmp_path):
+    """Bug: "int too big to convert ... a bug in rltrain" for a scan of 400 pixels, drawn 420 high and 168,000 wide."""
+    film = screens.film(tmp_path / name, 10)
+    for shade in (50, 250):
+        film.show(compose(game(40, 40), np.full((1, *size), shade, np.uint8), 1, ""))
+        assert compose(game(*size), None, 1, "").shape[1] < 12_000
+    film.close()
+    assert (tmp_path / name).stat().st_size > 0
 
 
 def test_a_low_wide_picture_does_not_become_too_wide_for_a_film():

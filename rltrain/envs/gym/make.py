@@ -181,7 +181,7 @@ def tell_of_other_steps(env: gymnasium.Env, env_id: str, steps: int, wanted: int
     A wrapper around a time limit, such as a frame skip, takes several of the steps that it counts. Many classes count
     steps themselves. `bounded` gives NO_END_STEPS, which nobody asked for.
     """
-    if wanted == registry.NO_END_STEPS:
+    if wanted == registry.NO_END_STEPS and (multiprocessing.parent_process() or registry.has_bounded(env_id)):
         return
     not_reached = f"so env.max_episode_steps={wanted} is not reached"
     limits = [layer for layer in guard.layers(env) if isinstance(layer, TimeLimit)]
@@ -206,12 +206,13 @@ def tell(text: str) -> None:
 
 
 @contextlib.contextmanager
-def opened(config: GymConfig) -> Iterator[gymnasium.Env]:
+def opened(config: GymConfig, seed: int = 0) -> Iterator[gymnasium.Env]:
     """Make an environment for a look at it, and close it. Raises what `make_env` raises.
 
-    It is the first of its process, in which a class may draw what it keeps for all others.
+    It is the first of its process, in which a class may draw what it keeps for all others. seed: of what its
+    constructor draws.
     """
-    with global_random.fixed():
+    with global_random.fixed(seed):
         env = make_env(config)
     try:
         yield env

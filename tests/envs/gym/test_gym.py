@@ -285,6 +285,33 @@ def test_a_hint_for_an_id_of_a_module_is_among_those_of_the_module(tmp_path, mon
             spaces(GymConfig("x", id=f"near_ids:{typed}"))
 
 
+class Reseeding(Unseeded):
+    """Hands the seed of each reset on to the global generators; it is None after the first."""
+
+    def reset(self, *, seed=None, options=None):
+        np.random.seed(seed)
+        random.seed(seed)
+        self.number = np.random.randint(128) + random.randrange(128)
+        return np.full(1, self.number, np.float32), {}
+
+    def step(self, action):
+        return np.full(1, self.number, np.float32), float(self.number), True, False, {}
+
+
+def test_a_reset_that_seeds_the_global_generators_with_none_is_reproducible():
+    """Bug: two runs with one seed had other episodes from the second one on."""
+    gymnasium.register("Reseeding-v0", Reseeding)
+
+    def numbers(seed):
+        pool = make_pool(GymConfig("x", id="Reseeding-v0"), 2)
+        pool.reset(seed)
+        return [pool.step(np.zeros(2, np.int64)).reward.tolist() for _ in range(10)]
+
+    first = numbers(0)
+    assert first == numbers(0) != numbers(1)
+    assert len({tuple(each) for each in first}) > 5, "the control: episodes differ"
+
+
 @pytest.mark.parametrize("plugin", [False, True])
 def test_what_a_module_draws_when_it_is_imported_is_the_same_in_each_process(plugin, monkeypatch, request):
     """Bug: each process had another world, so a run that scores 10 was evaluated and resumed in other games."""

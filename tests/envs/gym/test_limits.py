@@ -53,7 +53,7 @@ def test_only_the_limit_that_gymnasium_adds_is_replaced(name, given, ends, worke
         ("Skipping", 5, ""), ("Skipping", 50, "has a time limit of 20 steps inside, and its episodes"),
         ("SkippingAround", 8, "of 8 steps inside that the agent reaches in 2,"),
         ("Counting", 50, "itself truncated an episode after 6 steps, so env.max_episode_steps=50 is not reached"),
-        ("Counting", 6, ""), ("Counting", 3, ""), ("Counting", registry.NO_END_STEPS, ""),
+        ("Counting", 6, ""), ("Counting", 3, ""),
     ],
 )  # fmt: skip
 def test_a_limit_that_cuts_shorter_than_the_one_that_was_given_is_told_once(name, given, words, capsys, monkeypatch):
@@ -64,6 +64,16 @@ def test_a_limit_that_cuts_shorter_than_the_one_that_was_given_is_told_once(name
         episode(GymConfig("x", id=f"limits:{name}-v0", max_episode_steps=given))
     err = capsys.readouterr().err
     assert err.count("warning") == bool(words) and words in err
+
+
+def test_a_limit_that_was_typed_is_told_from_one_that_was_given(capsys, monkeypatch):
+    """Bug: 10,000 steps, typed, were taken for those that an evaluation gives, and nothing was said."""
+    monkeypatch.setattr(make, "_told", set())
+    episode(GymConfig("x", id="limits:Counting-v0", max_episode_steps=registry.NO_END_STEPS))
+    assert "so env.max_episode_steps=10000 is not reached" in capsys.readouterr().err
+    monkeypatch.setattr(make, "_told", set())
+    episode(registry.bounded(GymConfig("x", id="limits:Counting-v0")))
+    assert "is not reached" not in capsys.readouterr().err
 
 
 def test_environments_that_differ_in_their_limits_keep_them():

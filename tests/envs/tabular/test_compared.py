@@ -152,6 +152,21 @@ def test_a_table_that_compiled_code_would_misread_is_refused(how, words):
         transition_table(GymConfig("x", id="Compared-v0", kwargs={"how": how}))
 
 
+def test_a_table_that_the_constructor_draws_is_refused():
+    """Bug: every seed trained in the same world, as the table was that of one constructor."""
+
+    def drawn():
+        env = Corridor()
+        env.gain = float(np.random.random())
+        env.P = {s: {a: [(p, to, env.gain * r, e) for p, to, r, e in rows] for a, rows in of.items()}
+                 for s, of in env.P.items()}  # fmt: skip
+        return env
+
+    gymnasium.register("Compared-Drawn-v0", drawn, max_episode_steps=30)
+    with pytest.raises(ConfigError, match="does not behave as its transition table P says"):
+        check_table(GymConfig("x", id="Compared-Drawn-v0"))
+
+
 @pytest.mark.parametrize(("compared_s", "is_told"), [(0.0, True), (60.0, False)])
 def test_a_table_of_a_slow_environment_is_told_to_be_hardly_compared(compared_s, is_told, monkeypatch, capsys):
     """Bug: a score of 7.5, computed exactly from a wrong table, and 5 in the game; nothing was said."""
