@@ -198,11 +198,12 @@ class CheckedViewer:
         """Take one agent step. Raises PoolBreach."""
         shown = self._viewer.step(action)
         wanted = (list | tuple, int | float | np.number, bool | np.bool_)
-        if not (isinstance(shown, Shown) and all(map(isinstance, shown, wanted))):
-            found = f"Shown({', '.join(map(_shown, shown))})" if isinstance(shown, Shown) else _shown(shown)
+        if not (isinstance(shown, Shown) and all(map(isinstance, shown[:3], wanted))):
+            found = f"Shown({', '.join(map(_shown, shown[:3]))})" if isinstance(shown, Shown) else _shown(shown)
             what = f"a step of its viewer returned {found}"
             raise _breach(self._family, what, "a Shown with a list of pictures, a number and a bool", "viewer")
-        return Shown([self._picture(each) for each in shown.pictures], float(shown.reward), bool(shown.ended))
+        pictures = [self._picture(each) for each in shown.pictures]
+        return Shown(pictures, float(shown.reward), bool(shown.ended), shown.frame)
 
     def restart(self) -> np.ndarray:
         """Start the next episode. Return its first picture, [H, W, 3] uint8. Raises PoolBreach."""

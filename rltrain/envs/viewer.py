@@ -2,7 +2,7 @@
 
 The agent plays a pool as in an evaluation. A twin plays the same game from the same seed with the same actions, but
 large, in colour and at the emulator's own frame rate. So watching changes neither the agent's observations nor its
-score. `Shown.reward` and `Shown.ended` tell whether the twin still equals the scored game.
+score. `Shown.reward`, `Shown.ended` and `Shown.frame` tell whether the twin still equals the scored game.
 """
 
 from collections.abc import Sequence
@@ -22,6 +22,8 @@ class Shown(NamedTuple):
     """The sum of raw rewards of the step."""
     ended: bool
     """True if the episode has terminated or was truncated."""
+    frame: np.ndarray | None = None
+    """The frame of a pool after the step, [*frame_shape]; None if the twin has none, as one that is a larger game."""
 
 
 class Viewer(Protocol):

@@ -34,7 +34,7 @@ def watch(
     """Play episodes one after another. Returns the completed episodes, and True if the pictures show the scored game.
 
     The viewer plays a second copy of the game with the same seed and actions. The pictures show the scored game if
-    both copies give the same rewards and episode ends; an environment with unseeded random numbers may differ.
+    both copies give the same rewards, observations and episode ends; one with unseeded random numbers may differ.
     The first episode is the first of `play_episodes` with the same seed. make_screen: returns a screen for a number of
     pictures per second. Closing the window ends the play, and so does `stopping` when it returns True, or a viewer that
     hangs after a signal. made_for: as of `play_episodes`. Raises errors of the environment, the viewer and the screen.
@@ -77,6 +77,9 @@ def watch(
                 timestep, _ = stepper.step(action)
                 shown = viewer.step(action[0])
                 is_true &= shown.ended == bool(timestep.first[0]) and bool(np.isclose(shown.reward, timestep.reward[0]))
+                if shown.frame is not None:
+                    frame = timestep.next_obs[0]
+                    is_true &= np.shape(shown.frame) == frame.shape and np.allclose(shown.frame, frame, equal_nan=True)
                 score, step = score + float(timestep.reward[0]), step + 1
                 doing = f"   {viewer.action_name(action[0])}"
                 for picture in shown.pictures:

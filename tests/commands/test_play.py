@@ -109,6 +109,27 @@ def test_a_picture_of_another_game_is_told(made, command, monkeypatch):
     assert "warning: the pictures can differ from the scored game" in outcome.err
 
 
+@pytest.mark.parametrize("draws", [True, False])
+def test_a_picture_of_another_state_is_told_also_with_equal_rewards(draws, made, command, monkeypatch):
+    """Bug: `render` took numbers from the game's own generator, so the film showed another drift than the scored."""
+
+    class Drifting(CartPoleEnv):
+        def step(self, action):
+            self.state = (*np.asarray(self.state)[:3], self.np_random.normal() / 100)
+            return super().step(action)
+
+        def render(self):
+            if draws:
+                self.np_random.random(5)
+            return np.zeros((40, 40, 3), np.uint8)
+
+    folder = made("cartpole")
+    monkeypatch.setitem(gymnasium.registry, "CartPole-v1", EnvSpec("CartPole-v1", Drifting, max_episode_steps=20))
+    outcome = command("play", folder)
+    assert outcome.code == 0, outcome.err
+    assert ("the pictures can differ from the scored game" in outcome.err) is draws
+
+
 @pytest.mark.parametrize(("which", "words"), [(2, "but the agent was made for"), ("rgb_array", "when it draws")])
 def test_every_copy_of_the_game_that_is_watched_has_the_spaces_of_the_training(
     made, command, monkeypatch, which, words

@@ -14,9 +14,13 @@ _ATTRIBUTES = ("state", "steps_beyond_terminated", "last_u", "s", "lastaction", 
 
 
 def can_save(env: gymnasium.Env) -> bool:
-    """Return true if all of the state can be saved: an environment of `_MODULES` without wrapper, but not Blackjack."""
+    """Return true if all of the state can be saved: an environment of `_MODULES` without wrapper, but not Blackjack.
+
+    Its methods may have been replaced by others, with a state of their own.
+    """
     return (
         env is env.unwrapped
+        and all(getattr(getattr(env, name), "__module__", "").startswith(_MODULES) for name in ("reset", "step"))
         and type(env).__module__.startswith(_MODULES)
         and type(env).__name__ != "BlackjackEnv"
         and bool({"state", "s"} & vars(env).keys())

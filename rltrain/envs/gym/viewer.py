@@ -89,8 +89,9 @@ class GymViewer:
     def step(self, action: Any) -> Shown:
         """Take one agent step. Return one picture."""
         with self._environment(), self._random:
-            _, reward, terminated, truncated = self._contract.step(self._env.step(self._converted(action)))
-        return Shown([self._picture()], reward, terminated or truncated)
+            obs, reward, terminated, truncated = self._contract.step(self._env.step(self._converted(action)))
+            frame = self._conversion.frames(np.array(obs)[None])[0]
+        return Shown([self._picture()], reward, terminated or truncated, frame)
 
     def restart(self) -> np.ndarray:
         """Start the next episode. Return its first picture, [H, W, 3] uint8."""

@@ -256,6 +256,21 @@ def test_a_state_of_another_game_is_not_put_into_this_one(algo, command, stop_at
     assert ("replay" in resumed.err) is (algo == "dqn"), resumed.err
 
 
+@pytest.mark.parametrize("of", [CartPoleEnv, None])
+def test_replaced_methods_have_a_state_that_nothing_saves(of, monkeypatch):
+    """Bug: a closure that counts steps counted from 0 again, and the resume was called exact."""
+    pool = make_pool(GymConfig("cartpole", id="CartPole-v1"), 1)
+    pool.reset(0)
+    assert pool.state_dict() is not None, "the control"
+    env = pool._inner[0]
+    step = env.step
+    if of is None:
+        env.step = lambda action: step(action)
+    else:
+        monkeypatch.setattr(of, "step", lambda self, action: step(action))
+    assert pool.state_dict() is None
+
+
 def test_a_state_without_a_mark_of_its_game_is_of_an_older_checkpoint():
     """Bug: runs of earlier versions could not be resumed exactly."""
     pool = make_pool(GymConfig("cartpole", id="CartPole-v1"), 1)
