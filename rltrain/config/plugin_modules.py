@@ -6,14 +6,17 @@ somebody else, so rltrain never imports a module because of it.
 
 import builtins
 import contextlib
+import functools
 import importlib
+import importlib.abc
+import importlib.machinery
 import importlib.util
 import inspect
 import os
 import re
 import sys
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -52,11 +55,8 @@ def load(names: Iterable[str]) -> None:
         if name in LOADED:
             continue
         look_in_working_directory()
-        from rltrain.system import global_random
-
         try:
-            with global_random.fixed():
-                importlib.import_module(name)
+            importlib.import_module(name)
         except (ConfigError, Halt, KeyboardInterrupt):
             raise
         except BaseException as error:
@@ -123,7 +123,12 @@ def named(words: Iterable[str]) -> set[str]:
 
 
 def look_in_working_directory() -> None:
-    """Let Python find modules in the working directory, after installed packages."""
+    """Let Python find modules in the working directory, after installed packages.
+
+    From now on, each module of the user's that is imported draws the same numbers in each process.
+    """
+    if not any(isinstance(finder, _Alike) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Alike())
     with contextlib.suppress(FileNotFoundError):  # an environment may have deleted it
         look_in(os.getcwd())
 
@@ -133,6 +138,33 @@ def look_in(folder: str) -> None:
     if folder not in sys.path:  # append, so that no local file shadows an installed package
         sys.path.append(folder)
         importlib.invalidate_caches()
+
+
+class _Alike(importlib.abc.MetaPathFinder):
+    """Finds what the others find. A module of the user's is executed with fixed generators.
+
+    It may draw a world when it is imported, which each process does at another time, also inside of a `step`.
+    """
+
+    def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
+        """Return what the first of the other finders finds, or None."""
+        others = [finder.find_spec for finder in sys.meta_path if finder is not self and hasattr(finder, "find_spec")]
+        spec = next((found for find in others if (found := find(name, path, target)) is not None), None)
+        loader = getattr(spec, "loader", None)
+        # Others, such as that of pytest, may be one object for all modules.
+        is_of_a_file = isinstance(
+            loader, importlib.machinery.SourceFileLoader | importlib.machinery.SourcelessFileLoader
+        )
+        if is_of_a_file and not is_library(loader.path) and name.split(".")[0] != "rltrain":
+            loader.exec_module = functools.partial(_executed_alike, loader.exec_module)
+        return spec
+
+
+def _executed_alike(execute: Callable[[ModuleType], None], module: ModuleType) -> None:
+    from rltrain.system import global_random
+
+    with global_random.fixed():
+        execute(module)
 
 
 def can_find(name: str) -> bool:

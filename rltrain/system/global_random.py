@@ -124,8 +124,11 @@ def _restore(states: _States) -> None:
     _fresh.setstate(states.fresh)
     if states.torch is not None:
         _of_torch().set_state(states.torch)
-    for place, state in zip(_of_numba(), states.numba, strict=False):  # it may have been imported since then
+    for place, state in zip(_of_numba(), states.numba, strict=False):
         ctypes.memmove(place, state, len(state))
+    if not states.numba:  # it may have been imported since then, with a seed of the system's
+        for place in _of_numba():
+            _numba().rnd_seed(place, _fresh.getrandbits(32))
 
 
 def _of_torch() -> Any:

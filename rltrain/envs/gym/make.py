@@ -3,7 +3,6 @@
 import contextlib
 import copy
 import dataclasses
-import importlib
 import importlib.util
 import multiprocessing
 import re
@@ -42,7 +41,6 @@ def make_env(config: GymConfig) -> gymnasium.Env:
     _prepare_registry(config.id)
     try:
         with guard.environment_code(config.id), _warnings_hidden(), interruptible(limit_s):
-            _import_modules(config.id)
             kwargs = copy.deepcopy(config.kwargs)  # a constructor may take entries out of a mapping that it is given
             env = gymnasium.make(
                 config.id, max_episode_steps=config.max_episode_steps, disable_env_checker=True, **kwargs
@@ -128,17 +126,6 @@ def _prepare_registry(env_id: str) -> None:
         _registrations.setdefault(name, gymnasium.registry[name])
     if env_id in _registrations:
         gymnasium.registry[name] = _registrations[env_id]
-
-
-def _import_modules(env_id: str) -> None:
-    """Import the modules of an environment that gymnasium would import next, with fixed generators."""
-    module, _, name = env_id.rpartition(":")
-    with global_random.fixed(), contextlib.suppress(ImportError):  # gymnasium tells it
-        if module and module not in sys.modules:
-            importlib.import_module(module)
-        entry = getattr(gymnasium.registry.get(name), "entry_point", None)
-        if isinstance(entry, str) and (place := entry.partition(":")[0]) not in sys.modules:
-            importlib.import_module(place)
 
 
 def _keep_registration(env_id: str) -> None:

@@ -1,11 +1,13 @@
 """The pool of gymnasium environments, in this process and in workers."""
 
+import importlib
 import multiprocessing
 import random
 import sys
 from pathlib import Path
 
 import gymnasium
+import numba
 import numpy as np
 import pytest
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
@@ -310,6 +312,45 @@ def test_a_reset_that_seeds_the_global_generators_with_none_is_reproducible():
     first = numbers(0)
     assert first == numbers(0) != numbers(1)
     assert len({tuple(each) for each in first}) > 5, "the control: episodes differ"
+
+
+def test_what_a_step_imports_draws_the_same_in_each_process(monkeypatch, tmp_path):
+    """Bug: a world that is drawn by an import inside of `reset` depended on the episode."""
+    monkeypatch.syspath_prepend(tmp_path)
+    plugin_modules.look_in_working_directory()
+    (tmp_path / "late_world.py").write_text("import random\nimport late_world_part as part\nX = random.random()")
+    (tmp_path / "late_world_part.py").write_text("import numpy as np\nX = np.random.random()")
+    worlds = []
+    for number in (1, 2):
+        global_random.seed(number)
+        if number == 2:
+            importlib.import_module("late_world_part")  # first, by another way
+        world = importlib.import_module("late_world")
+        worlds.append((world.X, world.part.X))
+        for name in ("late_world", "late_world_part"):
+            monkeypatch.delitem(sys.modules, name)
+    assert worlds[0] == worlds[1] and worlds[0][0] != worlds[0][1]
+
+
+def test_numba_that_is_imported_late_gets_a_seed(monkeypatch):
+    """Bug: two runs with one seed had other episodes if a `step` imported compiled code."""
+
+    @numba.njit
+    def draw():
+        return np.random.random()
+
+    places, drawn = global_random._of_numba(), []
+    for number in (1, 1, 2):
+        global_random.seed(number)
+        draw()  # as the system's seed would do
+        with monkeypatch.context() as patch:
+            patch.setattr(global_random, "_of_numba", lambda: [])
+            states = global_random._states()
+        if number == 2:
+            draw()
+        global_random._restore(states)
+        drawn.append(draw())
+    assert places and drawn[0] == drawn[1] != drawn[2]
 
 
 @pytest.mark.parametrize("plugin", [False, True])
