@@ -140,6 +140,10 @@ def look_in(folder: str) -> None:
         importlib.invalidate_caches()
 
 
+_OF_FILES = (importlib.machinery.SourceFileLoader, importlib.machinery.SourcelessFileLoader)
+"""Loaders that are made for one module each, unlike that of pytest."""
+
+
 class _Alike(importlib.abc.MetaPathFinder):
     """Finds what the others find. A module of the user's is executed with fixed generators.
 
@@ -150,13 +154,9 @@ class _Alike(importlib.abc.MetaPathFinder):
         """Return what the first of the other finders finds, or None."""
         others = [finder.find_spec for finder in sys.meta_path if finder is not self and hasattr(finder, "find_spec")]
         spec = next((found for find in others if (found := find(name, path, target)) is not None), None)
-        loader = getattr(spec, "loader", None)
-        # Others, such as that of pytest, may be one object for all modules.
-        is_of_a_file = isinstance(
-            loader, importlib.machinery.SourceFileLoader | importlib.machinery.SourcelessFileLoader
-        )
-        if is_of_a_file and not is_library(loader.path) and name.split(".")[0] != "rltrain":
-            loader.exec_module = functools.partial(_executed_alike, loader.exec_module)
+        loader: Any = getattr(spec, "loader", None)
+        if isinstance(loader, _OF_FILES) and not is_library(loader.path) and name.split(".")[0] != "rltrain":
+            loader.exec_module = functools.partial(_executed_alike, loader.exec_module)  # type: ignore[method-assign]
         return spec
 
 
