@@ -39,6 +39,7 @@ def main() -> None:
     """Run the console script and end the process with an exit code, as listed in docs/design.md."""
     process.prepare()
     terminal.guard()
+    signals.pass_over_unraisable()
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell starts what ends in & with it ignored
         signal.signal(signal.SIGINT, signals.interrupt)
     code = run(sys.argv[1:])

@@ -432,6 +432,8 @@ def attempt(sweep: Sweep, job: Job, resolved: RunConfig | None = None) -> None:
     except (Halt, KeyboardInterrupt):
         raise
     except BaseException as error:  # also an asyncio.CancelledError, or the SystemExit of a plugin
+        if received:  # a library has made another error of Interrupt, while it was imported
+            raise Interrupt(received[-1]) from None
         record_failure(sweep.place(job), error)
         let_go(error)
     else:

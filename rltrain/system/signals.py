@@ -3,11 +3,13 @@
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
+from rltrain.errors import Halt
 from rltrain.system import process, terminal
 
 STOP_SIGNALS = process.STOP_SIGNALS
@@ -27,6 +29,16 @@ def interrupt(number: int, frame: FrameType | None) -> None:
         process.leave(128 + number)
     interrupts.append(number)
     raise KeyboardInterrupt
+
+
+def pass_over_unraisable() -> None:
+    """Print nothing for a stop that Python ignores, as in a destructor: it is raised again later."""
+
+    def hook(unraisable: Any) -> None:
+        if not isinstance(unraisable.exc_value, KeyboardInterrupt | Halt):
+            sys.__unraisablehook__(unraisable)
+
+    sys.unraisablehook = hook
 
 
 def no_answer(number: int, frame: FrameType | None) -> None:

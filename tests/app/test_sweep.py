@@ -30,7 +30,7 @@ from rltrain.errors import CheckpointError, Stopped
 from rltrain.run import checkpoint
 from rltrain.run import folder as run_folder
 from rltrain.run.run import Run
-from rltrain.system import inside
+from rltrain.system import inside, signals
 
 JOBS = ["-m", "algo=q_learning", "env=maze", "seed=0,1", "total_steps=300", *QUICK]
 
@@ -165,6 +165,43 @@ def test_a_signal_that_comes_as_a_job_ends_stops_the_sweep(command, monkeypatch)
     outcome = command(*JOBS)
     assert outcome.code == 130
     assert "1 of 2 jobs done, 0 failed, 1 not begun" in outcome.err
+
+
+def test_a_signal_of_which_a_library_makes_another_error_stops_the_sweep(command, monkeypatch):
+    """Bug: "job failed: TypeError: expected a message argument", as the signal came while protobuf was imported."""
+    original = sweep.resolve
+
+    def resolve(config):
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            signal.getsignal(signal.SIGINT)
+        except sweep.Interrupt:
+            raise TypeError("expected a message argument") from None
+        return original(config)
+
+    monkeypatch.setattr(sweep, "resolve", resolve)
+    outcome = command(*JOBS)  # the first job was resolved before
+    assert outcome.code == 130
+    assert "1 of 2 jobs done, 0 failed, 1 not begun" in outcome.err
+    assert "job failed" not in outcome.err
+
+
+def test_a_stop_in_a_destructor_prints_no_traceback(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "unraisablehook", sys.__unraisablehook__)
+    signals.pass_over_unraisable()
+
+    class Ended:
+        def __init__(self, error):
+            self.error = error
+
+        def __del__(self):
+            raise self.error
+
+    Ended(sweep.Interrupt(2))
+    Ended(KeyboardInterrupt())
+    assert capsys.readouterr().err == ""
+    Ended(ValueError("mine"))
+    assert "ValueError: mine" in capsys.readouterr().err, "the control"
 
 
 def test_a_signal_that_python_swallows_stops_the_sweep_all_the_same(command, monkeypatch):
