@@ -57,6 +57,8 @@ def make_env(config: GymConfig) -> gymnasium.Env:
             fix = "use `pip install` to install that package"
             if ":" in config.id:
                 fix += ", or start rltrain in the folder of your module"
+            if ".py:" in config.id:
+                fix = f"write it without .py: env.id={config.id.replace('.py:', ':')}"
             raise EnvironmentFailure(f"'{config.id}' needs a package: {error}", "env.id", fix) from error
         # What gymnasium or an environment of gymnasium refuses is a setting; so is what was typed as env.kwargs.
         is_setting = isinstance(error, TypeError | ValueError | KeyError | gymnasium.error.Error)
@@ -322,6 +324,8 @@ def _hint(env_id: str) -> str:
     own = [f"{module}:{known}" for known, entry in entry_points.items() if re.split(r"[.:]", entry)[0] == package]
     if module and own:
         return nearest(env_id, own)
+    if module in sys.modules:
+        return f"the module {module} registers no environment: call gymnasium.register('{name}', ...) in it"
     name = re.sub(r"^ALE/|(NoFrameskip|Deterministic)?-v\d+$", "", name)
     game = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name.removesuffix("-ram")).lower()
     if importlib.util.find_spec("ale_py") is not None:

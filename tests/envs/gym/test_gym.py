@@ -232,6 +232,11 @@ def test_wrong_configurations_are_refused_with_a_hint():
         spaces(GymConfig("x", id="Blackjack-v1"))
     with pytest.raises(EnvironmentFailure):
         make_env(GymConfig("x", id="no_such_package_here:Thing-v0"))
+    # Bug: what was typed, env.id=my_module:Name-v0, was the advice.
+    with pytest.raises(ConfigError, match="the module colorsys registers no environment: call gymnasium"):
+        make_env(GymConfig("x", id="colorsys:NoSuch-v0"))
+    with pytest.raises(EnvironmentFailure, match=r"write it without \.py: env\.id=counter:Counter-v0"):
+        make_env(GymConfig("x", id="counter.py:Counter-v0"))
 
 
 @pytest.mark.parametrize("workers", [0, 1])
