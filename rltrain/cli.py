@@ -3,6 +3,7 @@
 import importlib
 import os
 import re
+import shlex
 import signal
 import sys
 import traceback
@@ -33,6 +34,19 @@ _HYDRA_WORDS = (
     *("package", "resolve", "run", "shell-completion"),
 )
 """Hydra options with two dashes and without `=`. Hydra accepts abbreviations of them."""
+
+
+_MEANT = {
+    "continue": "write rltrain resume RUN",
+    "watch": "write rltrain play RUN",
+    "record": "write rltrain play RUN video=true",
+    "render": "write rltrain play RUN video=true",
+    "test": "write rltrain eval RUN",
+    "tensorboard": "write tensorboard --logdir runs",
+    "tune": "write rltrain -m KEY=A,B ...",
+    "sweep": "write rltrain -m KEY=A,B ...",
+}
+"""What to write instead of commands of other tools."""
 
 
 def main() -> None:
@@ -201,6 +215,9 @@ def _check_form(argv: list[str]) -> None:
         if word == "=" or after == "=" or (word.endswith("=") and after and "=" not in after and after[0] not in "-+~"):
             key = argv[0] if word == "=" else word.rstrip("=")
             raise ConfigError("there is a space next to '='", " ".join(argv), f"write {key}=VALUE")
+        if re.fullmatch(r"--?(config|config-file|file|settings)(=.*)?", word):
+            file = word.partition("=")[2] or after or "FILE"
+            raise ConfigError("settings take no dashes", word, f"for a file of settings write config={file}")
         dashed = re.fullmatch(r"--?([a-z_]+(?:\.\w+)*)=(.*)", word)
         if dashed and dashed[1] not in _HYDRA_OPTIONS:
             raise ConfigError("settings take no dashes", word, f"write {dashed[1]}={dashed[2]}")
@@ -220,4 +237,16 @@ def _check_form(argv: list[str]) -> None:
         settings = " ".join(argv[1:]) or "algo=ppo env=cartpole"
         raise ConfigError("there is no command `train`", "rltrain train", f"leave it out: rltrain {settings}")
     if "=" not in first and first[:1] not in ("-", "+", "~"):
-        raise ConfigError(f"unknown command '{first}'", f"rltrain {first}", nearest(first, usage.COMMANDS))
+        from rltrain.config.algorithms import ALGOS
+
+        if first.endswith((".yaml", ".yml")):
+            fix = f"for a file of settings write config={first}"
+        elif first in ALGOS:
+            fix = f"write algo={first} env=NAME"
+        else:
+            fix = _MEANT.get(first) or nearest(first, [*usage.COMMANDS, "help"])
+        raise ConfigError(f"unknown command '{first}'", f"rltrain {first}", fix)
+    words = [word for before, word in zip(["", *argv], argv, strict=False) if not before.startswith("-")]
+    if places and (command := next((word for word in words if word in usage.COMMANDS), None)):
+        rest = shlex.join([word for word in argv if word != command])
+        raise ConfigError(f"the command {command} stands first", shlex.join(argv), f"write rltrain {command} {rest}")
