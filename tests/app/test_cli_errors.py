@@ -136,7 +136,7 @@ COMMAND_LINE = [
         ["--config-dir", "conf", "list", "algos"],
         "the command list stands first; --config-dir conf list algos; write rltrain list --config-dir conf algos",
     ),
-    (["--config-dir", "runs", "algo=ppo", "env=cartpole", "nope=1"], "nope"),
+    (["--config-dir", "runs", "algo=ppo", "env=cartpole"], "config directory '"),
     (["algo=ppo", "--total-steps", "100"], "settings take no dashes; --total-steps; write total_steps=100"),
     (["algo=ppo", "--dry-run", "env=cartpole"], "settings take no dashes; --dry-run; write dry_run=VALUE"),
     (["train", "algo=ppo", "env=cartpole"], "rltrain train; leave it out: rltrain algo=ppo env=cartpole"),
