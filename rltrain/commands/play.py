@@ -11,7 +11,7 @@ from rltrain.commands.arguments import RUN_KEYS, open_run, split, truth, whole_n
 from rltrain.commands.stopping import Stopping, stoppable
 from rltrain.config.run import RunConfig
 from rltrain.envs.pool import Episode
-from rltrain.errors import ConfigError, DiskError, printable
+from rltrain.errors import ConfigError, DiskError, disk_errors, printable
 from rltrain.run import checkpoint
 from rltrain.run import folder as run_folder
 from rltrain.run.evaluation import Agent
@@ -49,6 +49,9 @@ def main(argv: list[str]) -> int:
     with stoppable() as stopping:
         agent, made_for = load_agent(config, path), checkpoint.spaces_of(path)
         if video:
+            if film is not None:
+                with disk_errors("the video", film, "give another out=FILE"):
+                    film.parent.mkdir(parents=True, exist_ok=True)
             film = film or film_in(folder, path.name)
             video_path, played = watch_in_file(film, config, agent, episodes, seed, greedy, stopping, made_for)
             _report(played)

@@ -208,3 +208,13 @@ def test_play_leaves_the_run_as_it_was(made, command):
     assert command("play", folder, "checkpoint=last", "greedy=false", "device=cpu").code == 0
     after = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.parent.name != "videos"}
     assert after == before
+
+
+def test_the_folder_of_a_film_is_made_as_that_of_a_picture_is(made, command, tmp_path):
+    """Bug: "the folder was moved or deleted", for one that never was."""
+    film = tmp_path / "films" / "today" / "a.gif"
+    outcome = command("play", made("frozen_lake"), f"out={film}")
+    assert outcome.code == 0 and film.stat().st_size > 0, outcome.err
+    (tmp_path / "file").write_text("")
+    refused = command("play", made("frozen_lake"), f"out={tmp_path / 'file' / 'a.gif'}")
+    assert refused.code == 7 and "give another out=FILE" in refused.last_line
