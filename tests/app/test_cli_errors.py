@@ -328,6 +328,12 @@ def test_last_without_a_checkpoint_is_named_and_so_is_the_newest_run_that_has_on
     assert line.endswith(f"runs/taxi/q_learning/{finished.name}")
 
 
+def test_last_in_another_folder_says_where_to_stand(command):
+    """Bug: "there is no such run; ...; give ... or `last`", which was typed."""
+    line = command("eval", "last").last_line
+    assert "there is no last run here" in line and "stand where you trained" in line
+
+
 def test_a_run_is_found_by_its_name_and_by_its_path_below_runs(command, finished):
     assert command("algo=q_learning", "env=taxi", "total_steps=100", "name=foo", "progress=false").code == 0
     assert command("eval", "foo", "episodes=1").code == 0
