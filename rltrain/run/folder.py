@@ -80,7 +80,7 @@ def find(word: str, run_dir: str = "runs") -> tuple[Path, str | None]:
         if not named:
             fix, what = "give a run folder, a checkpoint in it, a run's name, or `last`", "there is no such run"
             if word == "last":
-                what, fix = "there is no last run here", "stand where you trained, or give a run folder: PLACE/runs/latest"
+                what, fix = "there is no last run here", "stand where you trained, or give PLACE/runs/latest"
             raise CheckpointError(_refused(path) or what, str(path), fix)
         path = named[0]
     path = Path(os.path.realpath(path.parent)) / path.name if _is_pointer(path) else Path(os.path.realpath(path))
