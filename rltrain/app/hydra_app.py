@@ -35,13 +35,13 @@ from rltrain.app.overrides import (
     tell_what_stays,
 )
 from rltrain.app.paths import CONFIGS, config_folders, schema_name, yaml_names
-from rltrain.app.resolve import EVERY_STEPS, SHORTHANDS, resolve
+from rltrain.app.resolve import EVERY_STEPS, resolve
 from rltrain.config import plugin_modules
 from rltrain.config.algorithms import ALGOS
 from rltrain.config.environments import ENVIRONMENTS, config_class
 from rltrain.config.groups import settings_classes
 from rltrain.config.network import NetworkConfig
-from rltrain.config.run import RunConfig
+from rltrain.config.run import SHORTHANDS, RunConfig
 from rltrain.config.runtime import RUNTIMES, LocalConfig, RayLauncherConfig
 from rltrain.config.saved import is_plain
 from rltrain.errors import ConfigError, DiskError, lacking, nearest

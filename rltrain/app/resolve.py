@@ -11,7 +11,7 @@ from rltrain.config import network as network_config
 from rltrain.config import saved as saved_config
 from rltrain.config.algorithms import ACTION_WORDS, ALGOS, CONTINUOUS, Memory, action_kind, frame_bytes
 from rltrain.config.environments import ENVIRONMENTS, folder_name
-from rltrain.config.run import RunConfig
+from rltrain.config.run import SHORTHANDS, RunConfig
 from rltrain.config.runtime import RUNTIMES, RayConfig, TorchrunConfig
 from rltrain.config.validate import in_range
 from rltrain.envs import registry
@@ -20,9 +20,6 @@ from rltrain.errors import ConfigError, EnvironmentFailure
 from rltrain.run import checked, checkpoint
 from rltrain.runtime import launch
 from rltrain.system import process, ram
-
-SHORTHANDS = ("num_envs", "batch_size")
-"""The run's keys that are short for the algorithm's keys of the same name, and win over them."""
 
 EVERY_STEPS = ("log_every_steps", "eval_every_steps", "checkpoint_every_steps")
 """The run's keys that are null for a share of `total_steps`."""

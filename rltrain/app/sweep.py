@@ -25,10 +25,10 @@ from typing import Any
 
 import numpy as np
 
-from rltrain.app.resolve import SHORTHANDS, check_environment, resolve
+from rltrain.app.resolve import check_environment, resolve
 from rltrain.config import plugin_modules
 from rltrain.config import saved as saved_config
-from rltrain.config.run import RunConfig
+from rltrain.config.run import SHORTHANDS, RunConfig
 from rltrain.config.runtime import RayLauncherConfig
 from rltrain.errors import (
     CheckpointError,
@@ -284,13 +284,8 @@ def _other_settings(planned: dict[str, Any], own: dict[str, Any]) -> list[str]:
             continue
         for key, value in ours.items():
             if key in theirs and f"{prefix}{key}" not in may_differ and value not in (None, "auto"):
-                found += [] if _same(value, theirs[key]) else [f"{prefix}{key}"]
+                found += [] if saved_config.same(value, theirs[key]) else [f"{prefix}{key}"]
     return found
-
-
-def _same(one: Any, other: Any) -> bool:
-    """Return True for equal plain values, also with NaN among them, which equals nothing."""
-    return bool(one == other) or json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
 
 
 def first_attempt(folder: Path) -> Path:

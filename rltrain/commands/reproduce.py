@@ -15,11 +15,11 @@ from rltrain.app import hydra_app
 from rltrain.app.hparams import SAVED
 from rltrain.app.overrides import without_plus, written, written_under
 from rltrain.app.paths import config_folders
-from rltrain.app.resolve import EVERY_STEPS, SHORTHANDS
+from rltrain.app.resolve import EVERY_STEPS
 from rltrain.commands.arguments import note_repeated, refuse_imports
 from rltrain.config import plugin_modules
 from rltrain.config import saved as saved_config
-from rltrain.config.run import RunConfig
+from rltrain.config.run import SHORTHANDS, RunConfig
 from rltrain.config.runtime import refuse_places
 from rltrain.errors import CheckpointError, ConfigError, printable
 from rltrain.run import folder as run_folder
@@ -32,7 +32,7 @@ _OF_A_RUN = ("meta.json", "command.txt", "checkpoints", "status.json")
 """Names that lie beside the config.yaml of a run."""
 _OPEN = (("like", None), ("tuned_as", None))
 """What a copied block of a run's configuration has for keys that no command line can set."""
-_NOT_TAKEN = ("plugins", "dry_run", "skip_done", "fail_fast")
+_NOT_TAKEN = ("plugins", "skip_done", "fail_fast")
 """Keys of a run's own configuration that say how it was started."""
 
 
@@ -145,7 +145,9 @@ def _of_a_run(path: Path, typed: list[str]) -> tuple[list[str], list[str]]:
     config: RunConfig = saved_config.load(path, given.get("env.cfg"))
     refuse_imports(config, given, path.parent)
     own_code.tell_other_cfg(getattr(config.env, "cfg", None), path.parent)
-    if not _lies_in_a_run(path):
+    if _lies_in_a_run(path):
+        saved_config.require_alike(path.parent)
+    else:
         _tell_lacking(config, path)
     if foreign := next((text for text in _texts(dataclasses.asdict(config)) if "${" in text), None):
         what = f"the saved settings have the variable '{foreign}', which would read what is yours, such as passwords"
@@ -158,7 +160,11 @@ def _of_a_run(path: Path, typed: list[str]) -> tuple[list[str], list[str]]:
         typed = [word for word in typed if not word.startswith("env=")]
     elif env:
         _tell_left_out(env[0], own)
-    again, still_chosen = _chosen_again(config, typed)
+    is_edited = saved_config.is_edited(path)
+    again, still_chosen = _chosen_again(config, typed, bool(is_edited))
+    if again and is_edited is None and not _lies_in_a_run(path):
+        what = f"{path} has {', '.join(again)} under `chosen`, so these are chosen again"
+        print(printable(f"rltrain: {what}; to keep their values, remove their names there"), file=sys.stderr)
     settings = copy.copy(config.env)  # no new one, which would fill in the open keys
     for key in again:
         if key.startswith("env."):
@@ -194,11 +200,11 @@ def _tell_lacking(config: RunConfig, path: Path) -> None:
         print(printable(f"rltrain: {what}; for tuned ones remove the line `family` of env"), file=sys.stderr)
 
 
-def _chosen_again(config: RunConfig, typed: list[str]) -> tuple[list[str], list[str]]:
+def _chosen_again(config: RunConfig, typed: list[str], is_edited: bool) -> tuple[list[str], list[str]]:
     """Return the keys that rltrain had chosen and chooses again, and those whose chosen values the new run has.
 
     A key follows what it was chosen from: `env.sticky_actions` any typed key of the environment, such as
-    `env.protocol`.
+    `env.protocol`, or one that was edited in the file.
     """
     given = {word.lstrip("+~").partition("=")[0]: word.partition("=")[2] for word in typed}
     other = [group for group in _GROUPS if given.get(group, getattr(config, group).name) != getattr(config, group).name]
@@ -209,7 +215,7 @@ def _chosen_again(config: RunConfig, typed: list[str]) -> tuple[list[str], list[
             continue
         settings = getattr(config, group) if group in _GROUPS else None
         may_be_null = type(None) in typing.get_args(typing.get_type_hints(type(settings)).get(name))
-        is_open = may_be_null and any(word.startswith(f"{group}.") for word in given)
+        is_open = may_be_null and (is_edited or any(word.startswith(f"{group}.") for word in given))
         if is_open or key in EVERY_STEPS or (key == "device" and "algo" in other):
             again.append(key)
         elif group or not {"algo", "env", "network", "device"} & given.keys():
@@ -261,6 +267,8 @@ def _of_the_user(values: dict[str, Any], path: Path) -> list[str]:
                 choices.append(f"{key}={value.pop('name')}")
             value = {name: item for name, item in value.items() if (name, item) not in _OPEN}
             settings += [word for name, item in value.items() for word in written_under(f"{key}.{name}", item)]
+        elif key == "chosen":
+            continue  # of a run's configuration: what rltrain chose then is the user's now, as the file gives its value
         elif key in (*_GROUPS, "hparams"):
             choices.append(f"{key}={value}")
         else:

@@ -13,6 +13,9 @@ from rltrain.errors import ConfigError
 MOST_STEPS = 10**15 - 1
 """The largest number of steps that the name of a checkpoint holds."""
 
+SHORTHANDS = ("num_envs", "batch_size")
+"""The run's keys that are short for the algorithm's keys of the same name, and win over them."""
+
 
 @dataclass
 class RunConfig:

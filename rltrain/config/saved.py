@@ -3,9 +3,11 @@
 The file is plain data and is checked against the settings classes. Reading it composes and imports nothing.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import inspect
+import itertools
 import json
 import re
 import shlex
@@ -21,13 +23,19 @@ from rltrain.config import plugin_modules
 from rltrain.config.algorithms import ALGOS
 from rltrain.config.environments import ENVIRONMENTS, config_class
 from rltrain.config.network import NetworkConfig
-from rltrain.config.run import RunConfig
+from rltrain.config.run import SHORTHANDS, RunConfig
 from rltrain.config.runtime import RUNTIMES, RayLauncherConfig
 from rltrain.config.validate import LARGEST, one_of
 from rltrain.errors import CheckpointError, ConfigError, nearest
 from rltrain.system import atomic, inside
 
 _RESUMED = re.compile(r"config\.resume-([1-9][0-9]*)\.yaml")
+_NOTE = "# As rltrain wrote it: "
+"""Begin of the first line of the files: a comment whose JSON tells what was edited since."""
+_OF_RESUME = ("total_steps", "micro_batch_size", "oom", "runtime")
+"""The keys that `resume` changes, and for which it writes another file."""
+_MAY_DIFFER = {*_OF_RESUME, "progress", "chosen"}
+"""The keys of the run that the files of a run need not have in common."""
 
 
 def fingerprint(config: RunConfig) -> str:
@@ -40,28 +48,56 @@ def fingerprints(config: RunConfig, folder: Path) -> set[str]:
 
     The others are hashes of the saved file as it is: an older rltrain, which lacked some settings or hashed the whole
     path of `env.cfg`, wrote it. The default of a new setting must therefore mean what rltrain did before the setting
-    existed. Raises CheckpointError if a run that was extended has files of different settings: one was edited.
+    existed. Raises CheckpointError as `require_alike`, and if one setting has two values.
     """
     found = {fingerprint(config)}
-    first, last = folder / "config.yaml", newest(folder)[0]
-    if differs := _first_difference(from_dict(read(first)), from_dict(read(last))):
-        what = f"{first.name} and {last.name} differ in {differs}"
-        raise CheckpointError(what, str(folder), "use both as rltrain wrote them")
-    for path in {first, last}:  # `resume` may have named a copy of `env.cfg`
+    require_alike(folder)
+    for key in SHORTHANDS:
+        run_wide, own = getattr(config, key), getattr(config.algo, key, None)
+        if run_wide not in (None, own):
+            what = f"{key}={run_wide} and algo.{key}={own} are two values of one setting"
+            raise CheckpointError(what, str(newest(folder)[0]), "use the settings as rltrain wrote them")
+    for path in {folder / "config.yaml", newest(folder)[0]}:  # `resume` may have named a copy of `env.cfg`
         values = read(path)
         found |= {_fingerprint(values), _hash(_without_new_keys(values))}
     return found
 
 
-def _first_difference(one: RunConfig, other: RunConfig) -> str | None:
-    """Return the first setting that a checkpoint depends on and that is not the same in both; None without."""
-    first, second = (
+def require_alike(folder: Path) -> None:
+    """Raise CheckpointError if a run that was extended has files of different settings: an edit would be lost."""
+    files = _all(folder)
+    newest_name = files[-1][1].name
+    for (number, before), (following, after) in itertools.pairwise(files):
+        values = read(before)
+        if differs := _first_difference(values, read(after)):
+            what = f"{before.name} and {after.name} differ in {differs}"
+            raise CheckpointError(what, str(folder), "undo the edit, or write the same value into both")
+        noted = _noted(after).get("after") if following == number + 1 else {}
+        noted = noted if isinstance(noted, dict) else {}
+        for key in _OF_RESUME:
+            if key in noted and not same(noted[key], values.get(key)):
+                what = f"{key} was edited in {before.name}, which is older than {newest_name}"
+                raise CheckpointError(what, str(folder), f"undo the edit, and make it in {newest_name}")
+
+
+def _first_difference(first: dict[str, Any], second: dict[str, Any]) -> str | None:
+    """Return the first setting that is not the same in two files of a run, and that `resume` cannot change.
+
+    None without. A key of the run that only one of the two has is of another version.
+    """
+    one, other = (
         {f"{group}.{key}": value for group in ("algo", "env", "network") for key, value in values[group].items()}
-        | {"seed": values["seed"]}
-        for values in (_without_new_keys(dataclasses.asdict(config)) for config in (one, other))
+        for values in (_without_new_keys(dataclasses.asdict(from_dict(values))) for values in (first, second))
     )
-    keys = (key for key in {**first, **second} if key != "env.cfg")  # a copy of the file may lie in another folder
-    return next((key for key in keys if first.get(key) != second.get(key)), None)
+    for key in sorted(first.keys() & second.keys() - {"algo", "env", "network"} - _MAY_DIFFER):
+        one[key], other[key] = first[key], second[key]
+    keys = (key for key in {**one, **other} if key != "env.cfg")  # a copy of the file may lie in another folder
+    return next((key for key in keys if not same(one.get(key), other.get(key))), None)
+
+
+def same(one: Any, other: Any) -> bool:
+    """Return True for equal plain values, also with NaN among them, which equals nothing."""
+    return bool(one == other) or repr(one) == repr(other)
 
 
 def _fingerprint(values: dict[str, Any]) -> str:
@@ -92,21 +128,64 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
-def save(config: RunConfig, path: Path) -> None:
-    """Write the resolved configuration as plain YAML, atomically. Raises ConfigError, DiskError."""
-    text = yaml.dump(dataclasses.asdict(config), Dumper=_Dumper, sort_keys=False)
+def save(config: RunConfig, path: Path, after: dict[str, Any] | None = None) -> None:
+    """Write the resolved configuration as plain YAML, atomically. Raises ConfigError, DiskError.
+
+    after: what the file before this one has for the keys that `resume` changes.
+    """
+    values = dataclasses.asdict(config)
+    text = yaml.dump(values, Dumper=_Dumper, sort_keys=False)
+    chosen = {key: _value(values, key) for key in config.chosen}
+    note = {"sha256": _sha256(text), "chosen": chosen} | ({} if after is None else {"after": after})
+    text = f"{_NOTE}{json.dumps(note)}\n{text}"
     if len(text.encode()) > inside.YAML_BYTES:
         what = f"the configuration has more than {inside.YAML_BYTES:,} bytes"
         raise ConfigError(what, path.name, "keep large values in a file of your own and give its path")
     atomic.write_text(path, text)
 
 
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _value(values: dict[str, Any], key: str) -> Any:
+    """Return the value of a key such as `device`, `env.noop_max`, or `network`, which stands for its name."""
+    group, _, name = ("network.name" if key == "network" else key).rpartition(".")
+    block = values.get(group) if group else values
+    return block.get(name) if isinstance(block, dict) else None
+
+
+def _noted(path: Path) -> dict[str, Any]:
+    """Return what rltrain's comment in a file says; {} without it, as in older files. Raises CheckpointError."""
+    return _split(path)[0]
+
+
+def _split(path: Path) -> tuple[dict[str, Any], str]:
+    """Return what rltrain's comment in a file says, and the other lines. Raises CheckpointError."""
+    text = inside.read_text(path, inside.YAML_BYTES)
+    if found := re.search(rf"^{_NOTE}(.*)\n", text, re.MULTILINE):
+        with contextlib.suppress(ValueError, RecursionError):
+            note = json.loads(found[1])
+            return (note if isinstance(note, dict) else {}), text[: found.start()] + text[found.end() :]
+    return {}, text
+
+
+def is_edited(path: Path) -> bool | None:
+    """Return whether a saved configuration was edited since rltrain wrote it; None if it does not say it.
+
+    Raises CheckpointError.
+    """
+    note, text = _split(path)
+    return note["sha256"] != _sha256(text) if "sha256" in note else None
+
+
 def note_changes(config: RunConfig, folder: Path) -> None:
     """Write `config.resume-N.yaml` if a run goes on with other settings than before. Raises as `save` and `newest`."""
     path, resumes = newest(folder)
     before, now = read(path), dataclasses.asdict(config)
-    if any(before.get(key) != now[key] for key in ("total_steps", "micro_batch_size", "oom", "runtime")):
-        save(config, folder / f"config.resume-{resumes + 1}.yaml")
+    if any(before.get(key) != now[key] for key in _OF_RESUME):
+        after = {key: before.get(key) for key in _OF_RESUME}
+        save(config, folder / f"config.resume-{resumes + 1}.yaml", after)
 
 
 def newest(folder: Path) -> tuple[Path, int]:
@@ -114,9 +193,14 @@ def newest(folder: Path) -> tuple[Path, int]:
 
     This is config.yaml, or the `config.resume-N.yaml` with the largest N. Raises CheckpointError.
     """
-    numbers = [int(match[1]) for path in inside.entries(folder) if (match := _RESUMED.fullmatch(path.name))]
-    last = max(numbers, default=0)
-    return folder / (f"config.resume-{last}.yaml" if last else "config.yaml"), last
+    number, path = _all(folder)[-1]
+    return path, number
+
+
+def _all(folder: Path) -> list[tuple[int, Path]]:
+    """Return all configurations of a run with their numbers, config.yaml as 0. Raises CheckpointError."""
+    found = [(int(match[1]), path) for path in inside.entries(folder) if (match := _RESUMED.fullmatch(path.name))]
+    return [(0, folder / "config.yaml"), *sorted(found)]
 
 
 def load(path: Path, cfg: str | None = None) -> RunConfig:
@@ -145,13 +229,20 @@ def refuse_cfg(saved: str, or_copy: str = ", or a copy of it") -> NoReturn:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Return a saved configuration as nested data, without checks of its keys. Raises CheckpointError."""
+    """Return a saved configuration as nested data, without checks of its keys. Raises CheckpointError.
+
+    A key whose value was edited since rltrain wrote the file does not stand in `chosen`: the value is the user's.
+    """
     try:
         values = inside.read_yaml(path)
     except FileNotFoundError as error:
         raise CheckpointError("the run has no configuration", str(path), "use another run") from error
     if not isinstance(values, dict):
         raise CheckpointError("the run's configuration is not a mapping", str(path), "use another run")
+    chosen = values.get("chosen")
+    if isinstance(chosen, list) and chosen and isinstance(noted := _noted(path).get("chosen"), dict):
+        edited = {key for key, value in noted.items() if not same(value, _value(values, key))}
+        values["chosen"] = [key for key in chosen if not (isinstance(key, str) and key in edited)]
     return values
 
 

@@ -745,6 +745,66 @@ def test_what_was_chosen_from_a_setting_follows_it_in_a_reproduced_run(compose, 
     assert set(pong.chosen) - set(again(own).chosen) == {"env.sticky_actions", "network"}
 
 
+def test_what_was_edited_in_a_copy_of_a_runs_configuration_counts(compose, tmp_path):
+    """Bug: keys under `chosen` were chosen again, also those whose values had been edited, without a word."""
+    path = tmp_path / "my.yaml"
+    saved.save(compose("algo=dqn", "env=pong", "total_steps=1000"), path)
+    text = path.read_text()
+
+    def edited(edits, *words, begin=""):
+        new = text
+        for old, value in edits.items():
+            assert old in new
+            new = new.replace(old, value)
+        path.write_text(begin + new)
+        return compose(f"config={path}", *words)
+
+    steps = {"log_every_steps: 10\n": "log_every_steps: 500\n", "eval_every_steps: 100\n": "eval_every_steps: 0\n"}
+    for begin in ("", "# mine\n"):
+        mine = edited(steps | {"total_steps: 1000": "total_steps: 3000"}, begin=begin)
+        assert (mine.log_every_steps, mine.eval_every_steps, mine.checkpoint_every_steps) == (500, 0, 600)
+        assert {"checkpoint_every_steps"} == {key for key in mine.chosen if key.endswith("_steps")}
+    sticky = edited({"sticky_actions: 0.0": "sticky_actions: 0.1"}, "env.max_episode_frames=4000")
+    assert (sticky.env.sticky_actions, sticky.env.noop_max) == (0.1, 30)
+    machado = edited({"protocol: null": "protocol: machado", "noop_max: 30": "noop_max: 7"})  # bug: no sticky actions
+    assert (machado.env.sticky_actions, machado.env.noop_max, machado.env.full_action_space) == (0.25, 7, True)
+
+
+@pytest.mark.parametrize("line", ["", "# As rltrain wrote it: {", "# As rltrain wrote it: " + "[" * 50_000])
+def test_a_copy_that_does_not_say_what_was_edited_is_told(line, command):
+    """Without rltrain's comment, as in older files, keys under `chosen` are chosen again; now a line says so."""
+    folder = command("algo=q_learning", "env=maze", "total_steps=50", *QUICK).folder
+    text = (
+        (folder / "config.yaml").read_text().partition("\n")[2].replace("log_every_steps: 1\n", "log_every_steps: 7\n")
+    )
+    told = "my.yaml has checkpoint_every_steps, eval_every_steps, log_every_steps under `chosen`, so these are chosen"
+    Path("my.yaml").write_text(f"{line}\n{text}")
+    again = command("config=my.yaml")
+    assert again.code == 0 and told in again.err and plain(again.folder)["log_every_steps"] == 1, again.err
+    Path("my.yaml").write_text(text.partition("\nchosen:\n")[0])
+    again = command("config=my.yaml")
+    assert again.code == 0 and "under `chosen`" not in again.err and plain(again.folder)["log_every_steps"] == 7
+
+
+def test_a_copy_of_a_runs_configuration_can_ask_for_a_dry_run(command):
+    """Bug: it trained."""
+    folder = command("algo=q_learning", "env=maze", "total_steps=50", *QUICK).folder
+    Path("my.yaml").write_text((folder / "config.yaml").read_text().replace("dry_run: false", "dry_run: true"))
+    again = command("config=my.yaml")
+    assert again.code == 0 and again.last_line.startswith("dry run: built everything"), again.err
+
+
+def test_what_a_short_file_has_under_chosen_is_the_users(compose, tmp_path):
+    """Bug: of a run's configuration without `family`, the values counted, but not when the new run was reproduced."""
+    path = tmp_path / "config.yaml"
+    saved.save(compose("algo=q_learning", "env=maze", "total_steps=1000"), path)
+    path.write_text(
+        path.read_text().replace("  family: gym\n", "").replace("eval_every_steps: 100", "eval_every_steps: 7")
+    )
+    saved.save(compose(f"config={path}"), tmp_path / "new.yaml")
+    assert compose(f"config={tmp_path}/new.yaml", "total_steps=2000").eval_every_steps == 7
+
+
 def test_a_set_of_actions_that_is_given_wins_over_a_tuned_list_of_actions(compose, command, mine, tmp_path):
     """Bug: `env.action_set=combinations` had no effect beside the `actions` of tuned settings, or of an earlier run."""
     corridor = ["algo=ppo", "env=doom_deadly_corridor"]

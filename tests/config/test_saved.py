@@ -21,6 +21,21 @@ def test_a_saved_config_is_read_back_as_it_was(tmp_path):
     assert saved_config.load(tmp_path / "config.yaml") == CONFIG
 
 
+def test_only_an_edited_value_is_no_longer_a_chosen_one(tmp_path):
+    path = tmp_path / "config.yaml"
+    kwargs = {"text": "ü\n# As rltrain wrote it: {}\n", "number": float("nan"), "names": {1: None}}
+    env = GymConfig("cartpole", id="CartPole-v1", kwargs=kwargs)
+    saved_config.save(dataclasses.replace(CONFIG, env=env, chosen=["device", "env.kwargs", "network", "seed"]), path)
+    assert saved_config.is_edited(path) is False
+    values = yaml.safe_load(path.read_text())
+    assert {"device", "network", "seed"} <= {*saved_config.load(path).chosen}
+    path.write_text(path.read_text().replace("seed: 0", "seed: 1"))
+    assert saved_config.is_edited(path) is True
+    assert {"device", "network"} <= {*saved_config.load(path).chosen} and "seed" not in saved_config.load(path).chosen
+    path.write_text(yaml.safe_dump(values))  # another program leaves comments out
+    assert saved_config.is_edited(path) is None and "seed" in saved_config.load(path).chosen
+
+
 @pytest.mark.parametrize(
     ("where", "key", "value", "hint"),
     [

@@ -296,12 +296,47 @@ def test_settings_that_were_edited_after_an_extension_are_noticed(copy, command,
     folder = copy()
     assert command("resume", folder, "total_steps=410", "progress=false").code == 0
     text = (folder / edited).read_text()
-    for old, new, key in (("gamma: 0.9", "gamma: 0.8", "algo.gamma"), ("seed: 0", "seed: 1", "seed")):
+    for old, new, key in (
+        ("gamma: 0.9", "gamma: 0.8", "algo.gamma"),
+        ("seed: 0", "seed: 1", "seed"),
+        ("\nfinal_eval_episodes: ", "\nfinal_eval_episodes: 1", "final_eval_episodes"),  # bug: one command took it
+    ):
         assert old in text
         (folder / edited).write_text(text.replace(old, new, 1))
         for words in (["eval", folder, "episodes=1"], ["resume", folder, "total_steps=420", "progress=false"]):
             done = command(*words)
             assert done.code == 3, done.err
             assert f"config.yaml and config.resume-1.yaml differ in {key}" in done.last_line, done.err
+        done = command("reproduce", folder)
+        assert done.code == 3 and f"differ in {key}" in done.last_line, done.err
     (folder / edited).write_text(text)
     assert command("resume", folder, "total_steps=420", "progress=false").code == 0
+
+
+def test_settings_that_resume_changes_are_edited_in_the_newest_file(copy, command):
+    """Bug: `total_steps` that was edited in config.yaml after an extension had no effect, without a word."""
+    folder = copy()
+    path = folder / "config.yaml"
+    path.write_text(path.read_text().replace("total_steps: 400", "total_steps: 405"))
+    assert command("resume", folder, "progress=false").code == 0  # before it, the edit counts
+    assert command("resume", folder, "total_steps=410", "progress=false").code == 0
+    text = path.read_text()
+    path.write_text(text.replace("total_steps: 405", "total_steps: 500"))
+    for words in (["eval", folder], ["resume", folder, "progress=false"]):
+        done = command(*words)
+        assert done.code == 3 and "total_steps was edited in config.yaml, which is older than" in done.last_line
+        assert done.last_line.endswith("undo the edit, and make it in config.resume-1.yaml"), done.err
+    path.write_text(text)
+    newest = folder / "config.resume-1.yaml"
+    newest.write_text(newest.read_text().replace("total_steps: 410", "total_steps: 420"))
+    assert "after 420 steps" in command("resume", folder, "progress=false").err
+
+
+def test_an_edited_number_of_environments_is_not_passed_over(copy, command):
+    """Bug: `algo.num_envs` counted, while config.resume-1.yaml and the label of a plot had the edited `num_envs`."""
+    folder = copy()
+    path = folder / "config.yaml"
+    path.write_text(path.read_text().replace("\nnum_envs: 1\n", "\nnum_envs: 4\n"))
+    for words in (["eval", folder], ["resume", folder, "total_steps=410", "progress=false"]):
+        done = command(*words)
+        assert done.code == 3 and "num_envs=4 and algo.num_envs=1 are two values of one setting" in done.last_line
