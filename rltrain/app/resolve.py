@@ -3,6 +3,8 @@
 import dataclasses
 import math
 import os
+import sys
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -29,12 +31,22 @@ _USABLE = 0.9
 """Fraction of the free memory that a suggested size may fill; networks and emulators need the rest."""
 
 
+def _refuse_subnormal(value: Any, key: str = "") -> None:
+    """Raise ConfigError for a number that is 0 in the trainer's process: its hash of the settings would be another."""
+    pairs = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+    for name, inside in pairs:
+        _refuse_subnormal(inside, f"{key}.{name}" if key else str(name))
+    if isinstance(value, float) and 0 < abs(value) < sys.float_info.min:
+        raise ConfigError(f"{value} counts as 0 in a training", key, f"use 0, or {sys.float_info.min} or more")
+
+
 def resolve(config: RunConfig) -> RunConfig:
     """Replace null and auto by values and check every combination.
 
     Raises ConfigError, EnvironmentFailure or OutOfMemory, and CheckpointError for an init_from of another environment.
     """
     _check_names(config)
+    _refuse_subnormal(dataclasses.asdict(config))
     saved_config.from_dict(dataclasses.asdict(config))  # no command could read another one from the run's config.yaml
     config = dataclasses.replace(config, env=dataclasses.replace(config.env, name=folder_name(config.env)))
     if cfg := getattr(config.env, "cfg", None):  # so that `eval` and `resume` find it from any folder

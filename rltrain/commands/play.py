@@ -51,7 +51,7 @@ def main(argv: list[str]) -> int:
         if video:
             if film is not None:
                 with disk_errors("the video", film, "give another out=FILE"):
-                    film.parent.mkdir(parents=True, exist_ok=True)
+                    os.makedirs(film.parent, exist_ok=True)
             film = film or film_in(folder, path.name)
             video_path, played = watch_in_file(film, config, agent, episodes, seed, greedy, stopping, made_for)
             _report(played)

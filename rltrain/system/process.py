@@ -3,6 +3,8 @@
 import atexit
 import contextlib
 import ctypes
+import gc
+import io
 import os
 import signal
 import stat
@@ -114,9 +116,19 @@ def _at_the_end() -> None:
     if _exit_code is None:
         return
     if undead:
+        _flush_files()
         leave(_exit_code)
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+
+
+def _flush_files() -> None:
+    """Write what open files still hold, as Python does when it destroys them: an environment may log to them."""
+    for each in gc.get_objects():
+        # Not isinstance, for which some objects of torch compute their class.
+        if issubclass(type(each), io.TextIOWrapper | io.BufferedWriter | io.BufferedRandom):
+            with contextlib.suppress(Exception):  # a closed file or pipe, a full disk
+                each.flush()
 
 
 def usable_cores() -> int:

@@ -67,8 +67,8 @@ def answering(handler: Callable[[int, FrameType | None], None]) -> Iterator[None
             signal.signal(number, earlier)
 
 
-_kept: dict[int, Any] = {signal.SIGCHLD: signal.SIG_DFL}
-"""The handlers inside `answering`, and of SIGCHLD: while it is ignored, the ends of worker processes are not told."""
+_kept: dict[int, Any] = {}
+"""The handlers inside `answering`."""
 
 
 def keep_process() -> None:
@@ -80,7 +80,10 @@ def keep_process() -> None:
     if threading.current_thread() is threading.main_thread():
         for number, handler in _kept.items():
             signal.signal(number, handler)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _kept)
+        # While SIGCHLD is ignored, the ends of worker processes are not told. A handler does no harm.
+        if signal.getsignal(signal.SIGCHLD) in (signal.SIG_IGN, None):
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {*_kept, signal.SIGCHLD})
 
 
 def _give_back() -> None:

@@ -55,6 +55,10 @@ COMMAND_LINE = [
     (["algo=dqn", "env=cartpole", "algo.gama=1"], "unknown key 'algo.gama'; algo.gama; did you mean 'algo.gamma'"),
     (["algo=ppo", "algo.clip_rang=1"], "did you mean 'algo.clip_range'"),
     (["algo=dqn", "env=doom_basic", "env.scenaro=x"], "did you mean 'env.scenario'"),
+    (
+        ["algo=ppo", "env=cartpole", "algo.gae_lambda=5e-324"],
+        "5e-324 counts as 0 in a training; algo.gae_lambda; use 0",
+    ),
     (["algo=dqn", "env=cartpole", "batch_size=0"], "0 is too small; batch_size; give a value of at least 1"),
     (["algo=dqn", "env=cartpole", "total_steps=-1"], "-1 is too small; total_steps; give a value of at least 1"),
     (["algo=dqn", "env=cartpole", "total_steps=0"], "total_steps"),

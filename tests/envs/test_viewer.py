@@ -130,7 +130,17 @@ def test_an_environment_without_pictures_is_refused(monkeypatch):
 
 @pytest.mark.parametrize(
     ("drawn", "shown"),
-    [(0.5, 128), (1.0, 255), (200.0, 200), (np.uint8(1), 1), (True, 255), (np.int64(255), 255), (0.0, 0)],
+    [
+        (0.5, 128),
+        (1.0, 255),
+        (200.0, 200),
+        (np.uint8(1), 1),
+        (True, 255),
+        (np.int64(255), 255),
+        (0.0, 0),
+        (1 + 2e-16, 255),
+        (-1e-17, 0),
+    ],
 )
 def test_pictures_of_other_numbers_are_shown_as_they_are_meant(drawn, shown, monkeypatch):
     """Bug: floats from 0 to 1, as matplotlib has them, made a black film without a word."""

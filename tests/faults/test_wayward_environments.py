@@ -28,10 +28,15 @@ HERE = str(Path(__file__).parent)
 class Restless(gymnasium.Env):
     """Does what `what` says, besides playing episodes of 10 steps."""
 
-    observation_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
     action_space = gymnasium.spaces.Discrete(2)
 
     num_made = 0
+
+    @property
+    def observation_space(self):
+        while self.what == "tells its space once" and Restless.num_made > 1:
+            time.sleep(0.05)
+        return gymnasium.spaces.Box(-1, 1, (2,), np.float32)
 
     def __init__(self, what="", note=None):
         self.what, self.t, self.note = what, 0, note
@@ -170,8 +175,9 @@ def test_one_that_is_never_made_ends_after_a_time(monkeypatch):
         signal.signal(signal.SIGALRM, before)
 
 
-def test_a_signal_ends_a_run_whose_environment_is_never_made(command, monkeypatch):
-    """Bug: the stop waits for the constructor, and only `kill -9` ends the run."""
+@pytest.mark.parametrize("what", ["is made once", "tells its space once"])
+def test_a_signal_ends_a_run_whose_environment_is_never_made(what, command, monkeypatch):
+    """Bug: the stop waits for the constructor, or for a space, and only `kill -9` ends the run."""
     monkeypatch.setattr(patience, "STOPPING_S", 0.2)
     Restless.num_made = 0
     original = Run.write_status  # the handlers stand when the run's first status is written
@@ -184,7 +190,7 @@ def test_a_signal_ends_a_run_whose_environment_is_never_made(command, monkeypatc
     monkeypatch.setattr(Run, "write_status", write_status)
     done = command(
         *("algo=dqn", "env=gym", "env.id=test_wayward_environments:Restless-v0", "total_steps=3000", "num_envs=1"),
-        *("++env.kwargs.what='is made once'", "progress=false"),
+        *(f"++env.kwargs.what='{what}'", "progress=false"),
     )
     assert done.code == 143, done.err
     assert "stopped by SIGTERM; nothing was kept" in done.last_line

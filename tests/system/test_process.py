@@ -48,11 +48,13 @@ def test_what_must_not_be_destroyed_is_not_when_the_process_ends(tmp_path):
     """Bug: after "done" the process waits in the destructor of an environment. Other exit hooks have their turn."""
     code = (
         "import atexit, sys, time; from rltrain.system import process; process.prepare()\n"
+        f"log = open({str(tmp_path / 'log')!r}, 'w'); log.write('a trade')\n"
         "class Sleepy:\n    def __del__(self): time.sleep(60)\n"
         "atexit.register(print, 'hook'); process.undead.append(Sleepy()); process.end_soon(5); sys.exit(5)"
     )
     done = subprocess.run([sys.executable, "-c", code], timeout=30, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (5, "hook\n")
+    assert (tmp_path / "log").read_text() == "a trade", "the log of an environment, which Python writes at the end"
 
 
 @pytest.mark.parametrize(

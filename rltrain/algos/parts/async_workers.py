@@ -167,7 +167,11 @@ class Workers:
             self._pipes[index].send(learning_rate)
 
     def reports(self) -> Iterator[tuple[int, Report]]:
-        """Yield (index, report) of each worker that has finished an update. Waits up to 1 s for the first one."""
+        """Yield (index, report) of each worker that has finished an update. Waits up to 1 s for the first one.
+
+        While the run stops, an environment that fails ends its worker alone: what it has started may have got the same
+        signal.
+        """
         playing = {self._pipes[index]: index for index in sorted(self.playing)}
         ready = connection.wait(list(playing), timeout=1)
         if not ready:
@@ -175,7 +179,13 @@ class Workers:
         for pipe, index in playing.items():
             if pipe in ready:
                 self.playing.discard(index)
-                yield index, self._receive(index)
+                try:
+                    report = self._receive(index)
+                except EnvironmentFailure:
+                    if not patience.is_stopping():
+                        raise
+                    continue
+                yield index, report
 
     @contextmanager
     def paused(self) -> Iterator[None]:

@@ -1,6 +1,7 @@
 """Convert between a gymnasium environment and the algorithms: observations to frames, actions to the environment's."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import gymnasium
@@ -9,6 +10,7 @@ from gymnasium import spaces as gym_spaces
 
 from rltrain.config.environments import GymConfig
 from rltrain.envs.gym.guard import environment_code
+from rltrain.envs.patience import StandsStill, interruptible
 from rltrain.envs.spaces import ScaledActions
 from rltrain.errors import ConfigError, EnvironmentFailure
 
@@ -134,9 +136,19 @@ def _bounds(space: Any) -> tuple[np.ndarray, np.ndarray]:
     return space.low > -_NO_BOUND, space.high < _NO_BOUND
 
 
+@contextlib.contextmanager
+def answered(env_id: str) -> Iterator[None]:
+    """Turn StandsStill inside, where spaces are read, into EnvironmentFailure: a space may be asked of a simulator."""
+    try:
+        yield
+    except StandsStill as hang:
+        what = f"environment '{env_id}' hung while its spaces were read, and the run stops"
+        raise EnvironmentFailure(what, "env.id", "the fault is in the environment") from hang
+
+
 def _declared(env: gymnasium.Env, name: str, env_id: str) -> gymnasium.Space:
     """Return a space of an environment. Raises EnvironmentFailure if it has none."""
-    with environment_code(env_id):
+    with answered(env_id), environment_code(env_id), interruptible():
         space = getattr(env, name)
     if not isinstance(space, gymnasium.Space):
         what = f"environment '{env_id}' has the {name} {space!r}, which is no gymnasium space"

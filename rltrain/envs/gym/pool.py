@@ -11,12 +11,12 @@ from rltrain.config.environments import GymConfig
 from rltrain.envs.gym import guard
 from rltrain.envs.gym import state as gym_state
 from rltrain.envs.gym.contract import Contract, ContractBreach
-from rltrain.envs.gym.conversion import Conversion
+from rltrain.envs.gym.conversion import Conversion, answered
 from rltrain.envs.gym.make import make_env, seed_generators, tell_of_other_steps, without_limit
-from rltrain.envs.patience import StandsStill, interruptible
+from rltrain.envs.patience import StandsStill, interruptible, is_stopping
 from rltrain.envs.pool import AnotherGame, Episode, TimeStep
 from rltrain.envs.seeding import env_seed
-from rltrain.errors import printable
+from rltrain.errors import EnvironmentFailure, printable
 from rltrain.system import global_random
 
 
@@ -51,7 +51,7 @@ class GymPool:
                 self._envs.append(make_env(config))
             env = self._envs[0]
             self._conversion = Conversion(env, config)
-            with guard.environment_code(config.id):
+            with answered(config.id), guard.environment_code(config.id), interruptible():
                 self._check_equal()
                 self._contracts = [Contract(each, config.id) for each in self._envs]
         except BaseException:
@@ -89,8 +89,8 @@ class GymPool:
                     number = env_seed(seed, self._first_index + i)
                     seed_generators(env, number)
                     obs[i] = self._contracts[i].reset(env.reset(seed=number))
-        except StandsStill:
-            self._note_hang()
+        except (StandsStill, EnvironmentFailure) as error:
+            self._note_end(error)
         self._obs = obs
         self._reward_sum = [0.0] * self.num_envs
         self._length_steps = [0] * self.num_envs
@@ -138,8 +138,8 @@ class GymPool:
                     episodes.append(Episode(i, reward_sum[i], length_steps[i], length_steps[i]))
                     obs[i] = contracts[i].reset(self._inner[i].reset())
                     reward_sum[i], length_steps[i] = 0.0, 0
-        except StandsStill:
-            self._note_hang()
+        except (StandsStill, EnvironmentFailure) as error:
+            self._note_end(error)
         if self._stands_still:
             return self._truncated_step()
         self._obs = obs
@@ -195,8 +195,15 @@ class GymPool:
                     what = f"environment '{self._id}' has another {name} each time: {one} and {other}"
                     raise ContractBreach(what, "env.id", "give all environments of one id and env.kwargs equal spaces")
 
-    def _note_hang(self) -> None:
-        """Stop waiting for an environment that hangs while the run stops."""
+    def _note_end(self, error: StandsStill | EnvironmentFailure) -> None:
+        """Go on without an environment that hangs or fails while the run stops. Raises the error if it does not.
+
+        A program that the environment has started may have got the same signal.
+        """
+        text = f"environment '{self._id}' hangs"
+        if isinstance(error, EnvironmentFailure):
+            if not is_stopping():
+                raise error
+            text = error.what
         self._stands_still = True
-        text = f"rltrain: warning: environment '{self._id}' hangs; the run stops without it"
-        print(printable(text), file=sys.stderr)
+        print(printable(f"rltrain: warning: {text}; the run stops without it"), file=sys.stderr)

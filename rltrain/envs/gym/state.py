@@ -2,7 +2,9 @@
 
 import contextlib
 import hashlib
+import inspect
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import gymnasium
@@ -20,11 +22,19 @@ def can_save(env: gymnasium.Env) -> bool:
     """
     return (
         env is env.unwrapped
-        and all(getattr(getattr(env, name), "__module__", "").startswith(_MODULES) for name in ("reset", "step"))
+        and not any(callable(value) and callable(getattr(type(env), name, None)) for name, value in vars(env).items())
+        and all(function.__module__.startswith(_MODULES) for function in _functions(type(env)))
         and type(env).__module__.startswith(_MODULES)
         and type(env).__name__ != "BlackjackEnv"
         and bool({"state", "s"} & vars(env).keys())
     )
+
+
+def _functions(kind: type) -> Iterator[Any]:
+    """Yield the functions of a class and those that it inherits from the classes of `_MODULES`."""
+    for each in kind.__mro__:
+        if each.__module__.startswith(_MODULES):
+            yield from filter(inspect.isfunction, vars(each).values())
 
 
 def save(env: gymnasium.Env) -> dict[str, Any]:

@@ -22,6 +22,9 @@ from rltrain.envs.viewer import Shown, action_name
 from rltrain.errors import ConfigError, EnvironmentFailure
 from rltrain.system import global_random
 
+_ROUNDING = 1e-3
+"""How far numbers of a picture may lie outside of 0 to 1."""
+
 _ACTION_NAMES = {
     **ACTION_NAMES,
     "AcrobotEnv": ("turn left", "let go", "turn right"),
@@ -116,8 +119,9 @@ class GymViewer:
         if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype.kind not in "biuf" or 0 in picture.shape:
             what = f"the picture of '{self._id}' has shape {picture.shape} and dtype {picture.dtype}"
             raise EnvironmentFailure(f"{what}, not [height, width, 3] of uint8", "env.id", _FIX)
-        if picture.dtype.kind in "bf" and not picture.max() > 1:  # from 0 to 1, as matplotlib has them
-            picture = np.rint(picture * 255.0)
+        # From 0 to 1, as matplotlib has them; sums of parts have rounding errors.
+        if picture.dtype.kind in "bf" and picture.min() >= -_ROUNDING and picture.max() <= 1 + _ROUNDING:
+            picture = np.rint(np.clip(picture.astype(np.float64), 0, 1) * 255)
         if picture.dtype != np.uint8 and not (picture.min() >= 0 and picture.max() <= 255):
             what = f"the picture of '{self._id}' has numbers from {picture.min()} to {picture.max()}"
             raise EnvironmentFailure(f"{what}, not from 0 to 255", "env.id", _FIX)

@@ -31,7 +31,7 @@ from rltrain.config.algorithms import A2CConfig
 from rltrain.config.environments import GymConfig
 from rltrain.config.run import RunConfig
 from rltrain.config.user_code import place_of
-from rltrain.envs import registry
+from rltrain.envs import patience, registry
 from rltrain.envs.gym import contract, guard, make
 from rltrain.envs.gym.contract import ContractBreach
 from rltrain.envs.gym.guard import environment_code
@@ -595,6 +595,34 @@ def test_the_ends_of_workers_are_told_whatever_the_environment_ignores():
         with answering:
             registry.spaces(wayward("ignores its children"))
             assert signal.getsignal(signal.SIGCHLD) == before != signal.SIG_IGN
+
+
+def test_a_handler_for_the_ends_of_children_stays():
+    """Bug: an environment whose solver says by SIGCHLD that it is ready scored -5 instead of 5."""
+    before = signal.signal(signal.SIGCHLD, lambda number, frame: None)
+    try:
+        handler = signal.getsignal(signal.SIGCHLD)
+        registry.spaces(GymConfig("x", id="CartPole-v1"))
+        assert signal.getsignal(signal.SIGCHLD) is handler
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
+@pytest.mark.parametrize("is_stopping", [True, False])
+def test_an_environment_that_fails_while_the_run_stops_is_left(is_stopping, monkeypatch, capsys):
+    """Bug: Ctrl-C also ended the simulator of an environment, so the run failed and saved nothing."""
+    pool = registry.make_pool(GymConfig("x", id="CartPole-v1"), 2)
+    pool.reset(0)
+    monkeypatch.setattr(type(pool._inner[1].unwrapped), "step", lambda self, action: 1 // 0)
+    monkeypatch.setattr(patience, "_stopping", is_stopping)
+    if not is_stopping:
+        with pytest.raises(EnvironmentFailure, match="ZeroDivisionError"):
+            pool.step(np.zeros(2, np.int64))
+        return
+    for _ in range(2):
+        assert pool.step(np.zeros(2, np.int64)).truncated.all()
+    err = capsys.readouterr().err
+    assert err.count("ZeroDivisionError") == err.count("the run stops without it") == 1
 
 
 @pytest.mark.parametrize("workers", [0, 1])

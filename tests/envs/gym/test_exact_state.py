@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import yaml
 from exact import differences, lines
+from gymnasium.envs.classic_control.acrobot import AcrobotEnv
 from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 from small_runs import small
 
@@ -256,18 +257,19 @@ def test_a_state_of_another_game_is_not_put_into_this_one(algo, command, stop_at
     assert ("replay" in resumed.err) is (algo == "dqn"), resumed.err
 
 
-@pytest.mark.parametrize("of", [CartPoleEnv, None])
-def test_replaced_methods_have_a_state_that_nothing_saves(of, monkeypatch):
+@pytest.mark.parametrize("name", ["step", "_terminal"])
+@pytest.mark.parametrize("of", [AcrobotEnv, None])
+def test_replaced_methods_have_a_state_that_nothing_saves(of, name, monkeypatch):
     """Bug: a closure that counts steps counted from 0 again, and the resume was called exact."""
-    pool = make_pool(GymConfig("cartpole", id="CartPole-v1"), 1)
+    pool = make_pool(GymConfig("x", id="Acrobot-v1"), 1)
     pool.reset(0)
     assert pool.state_dict() is not None, "the control"
     env = pool._inner[0]
-    step = env.step
+    method = getattr(env, name)
     if of is None:
-        env.step = lambda action: step(action)
+        setattr(env, name, lambda *given: method(*given))
     else:
-        monkeypatch.setattr(of, "step", lambda self, action: step(action))
+        monkeypatch.setattr(of, name, lambda self, *given: method(*given))
     assert pool.state_dict() is None
 
 
