@@ -136,6 +136,7 @@ def run(argv: list[str], typed: list[str] | None = None) -> int:
     _refuse_no_names(argv)
     _refuse_tuned_as(argv)
     _refuse_two_sizes(argv)
+    _refuse_sweeper_params(argv)
     _refuse_files(argv)
     register_schemas(argv)
     _failures.clear()
@@ -151,9 +152,8 @@ def run(argv: list[str], typed: list[str] | None = None) -> int:
     except yaml.YAMLError as error:
         what = " ".join(f"a file of settings is no YAML: {error}".split())[:300]
         raise ConfigError(what, "--config-dir", "correct the file: indent with spaces, and close brackets") from error
-    except (AttributeError, LookupError, TypeError) as error:  # of values that Hydra does not expect
-        module = [str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(error.__traceback__)][-1]
-        if module.split(".")[0] not in ("hydra", "omegaconf"):
+    except (AssertionError, AttributeError, LookupError, RuntimeError, TypeError) as error:
+        if not _is_of_hydra(error):  # of values that Hydra does not expect
             raise
         raise _config_error(error, argv) from error
     except OSError as error:
@@ -167,6 +167,12 @@ def run(argv: list[str], typed: list[str] | None = None) -> int:
     if _failures:
         raise _failures[0]
     return max(hydra_sweep.exit_codes, default=0)
+
+
+def _is_of_hydra(error: BaseException) -> bool:
+    """Return True for an error that was raised in Hydra or OmegaConf, or in what they call of Python's own library."""
+    names = [str(frame.f_globals.get("__name__")).split(".")[0] for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return [name for name in names if name not in sys.stdlib_module_names][-1] in ("hydra", "omegaconf", "antlr4")
 
 
 def _job(composed: DictConfig) -> None:
@@ -191,13 +197,14 @@ def settings(composed: DictConfig, argv: list[str]) -> RunConfig:
     """Return the settings of a composed configuration, before `resolve`. Raises ConfigError."""
     try:
         values: Any = OmegaConf.to_object(composed)
-    except OmegaConfBaseException as error:
+    except (OmegaConfBaseException, RecursionError) as error:
         raise _config_error(error, argv) from error
     _refuse_additions(values, argv)
     config = cast(RunConfig, values)
     refuse_general(str(HydraConfig.get().runtime.choices.get("env")), config.env)
-    if not is_plain(dataclasses.asdict(config.env)):  # no command could read the run's own config.yaml
-        what = "a name in a mapping is no text and no whole number"
+    own = {field.name: getattr(config.env, field.name) for field in dataclasses.fields(config.env)}
+    if not is_plain(own):  # no command could read the run's own config.yaml
+        what = "a name in a mapping is no text and no whole number, or a value is a block of settings"
         raise ConfigError(what, "env.kwargs", "use texts as names, or whole numbers for all")
     _refuse_unknown_tuned_settings(argv)
     # `reproduce` gives the files of the earlier run, whose settings win over those of the files that are composed here.
@@ -209,7 +216,8 @@ def settings(composed: DictConfig, argv: list[str]) -> RunConfig:
         _refuse_reference(written, key, "it is null, and rltrain chooses one later", f"give {key} a value")
     given = [*(values.keys() for values in composition.last().own()), typed]
     config = dataclasses.replace(config, env=_renamed(_without_instead(config.env, given), typed))
-    tell_what_stays(config.env, _typed, HydraConfig.get().overrides.task, _of_its_file)
+    task: Any = OmegaConf.to_container(HydraConfig.get().overrides.task)  # with `${...}` as text
+    tell_what_stays(config.env, _typed, task, _of_its_file)
     for key in SHORTHANDS:  # else the run's key, in another file of the user's, would win over what is given later
         last = next((keys for keys in reversed(given) if keys & {key, f"algo.{key}"}), set())
         is_of_algo = f"algo.{key}" in last and key not in last
@@ -369,6 +377,13 @@ def _refuse_two_sizes(argv: list[str]) -> None:
             raise ConfigError(what, key, f"leave out one of them: {key}= is short for algo.{key}=")
 
 
+def _refuse_sweeper_params(argv: list[str]) -> None:
+    """Raise ConfigError for typed values of Hydra's sweeper, which only a file can give: Hydra merges none to null."""
+    if typed := next((word for word in argv if re.match(r"[+~]*hydra\.sweeper\.params\b", word)), None):
+        what = f"'{typed}' cannot be set on the command line"
+        raise ConfigError(what, "hydra.sweeper.params", "give the values as settings: rltrain -m ... seed=0,1")
+
+
 def _refuse_files(argv: list[str]) -> None:
     """Raise ConfigError for a file of the user's with aliases that multiply, or with the name of one of rltrain's.
 
@@ -434,6 +449,8 @@ def _config_error(error: Exception, argv: list[str]) -> ConfigError:
         return ConfigError(f"{several[1]} has several values", several[1], "to start a sweep use: rltrain -m ...")
     if unread := re.search(r"Error parsing override '([^'=]+)'", text):
         return ConfigError(f"'{unread[1]}' has no value", "command line", "write settings as key=value")
+    if isinstance(error, RecursionError):
+        return ConfigError("a value is nested too deep", "command line", "use lists and mappings of fewer levels")
     if isinstance(error, OverrideParseException):
         unread_key, equals, value = error.override.partition("=")
         if not equals or not re.fullmatch(r"[+~]*[a-z][\w.@/:-]*", unread_key, re.ASCII | re.IGNORECASE):
@@ -442,6 +459,10 @@ def _config_error(error: Exception, argv: list[str]) -> ConfigError:
         fix = f"put it in two pairs of quotes: {shlex.quote(unread_key + '=' + quote(value))}"
         return ConfigError(f"Hydra cannot read the value '{value}'", unread_key, fix)
     reason = _reason(cause) or type(error).__name__
+    if text.startswith("Unexpected type for root"):
+        reason = "Hydra cannot set a key of a value that is null"
+    elif isinstance(error, KeyError):
+        reason = f"there is no {text}"
     fix = "see `rltrain --help` for the keys"
     if wrong := re.search(r"Value '([^']*)' of type '\w+' could not be converted to (Integer|Float)", reason):
         fix = "give an integer, such as 1000000 or 1e6" if wrong[2] == "Integer" else "give a number, such as 1e-3"

@@ -847,10 +847,29 @@ def test_a_setting_that_is_no_text_is_refused(command):
     assert outcome.code == 2 and "is no text in UTF-8; env.kwargs.map" in outcome.last_line, outcome.err
 
 
-def test_what_hydra_itself_cannot_take_is_no_bug_of_ours(command):
-    """Bug: AttributeError in OmegaConf, told as a bug of rltrain."""
-    outcome = command("-m", *TABLE, "hydra.sweeper.params={seed: '0,1'}")
-    assert outcome.code == 2 and "hydra.sweeper.params" in outcome.last_line, outcome.err
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["-m", "hydra.sweeper.params={seed: '0,1'}"], "give the values as settings: rltrain -m ... seed=0,1"),
+        (["-m", "+hydra.sweeper.params.seed='0,1'"], "give the values as settings: rltrain -m ... seed=0,1"),
+        (["++tuned_by.x=1"], "Hydra cannot set a key of a value that is null; "),
+        (["hydra.job.env_copy=[RLTRAIN_UNSET]"], "there is no 'RLTRAIN_UNSET'; "),
+        (["-m", "hydra.sweeper=null"], "Hydra sweeper is not configured; "),
+        (["++env.kwargs.a=" + "[" * 120 + "]" * 120], "a value is nested too deep; "),
+        (["env.kwargs=${algo}"], "or a value is a block of settings; env.kwargs; "),
+    ],
+)
+def test_what_hydra_itself_cannot_take_is_no_bug_of_ours(words, told, command):
+    """Bugs: errors of several types that were raised in Hydra and OmegaConf, told as bugs of rltrain."""
+    outcome = command(*words, *TABLE)
+    assert outcome.code == 2 and told in outcome.last_line, outcome.err
+
+
+def test_a_file_gives_the_values_of_a_sweep(command, mine):
+    """What no command line can give."""
+    mine("exp/two.yaml", "# @package _global_\nhydra: {sweeper: {params: {seed: '0,1'}}}\n")
+    outcome = command("-m", "--config-dir=conf", *TABLE, "+exp=two", "total_steps=20", "dry_run=true")
+    assert outcome.code == 0 and "2 of 2 jobs can be trained" in outcome.err, outcome.err
 
 
 def test_a_pipe_among_the_users_algorithms_is_passed_over(command, tmp_path):
