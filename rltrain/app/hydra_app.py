@@ -1,6 +1,7 @@
 """The Hydra application that trains. Only this module, hydra_sweep and overrides know Hydra; others get dataclasses."""
 
 import contextlib
+import copy
 import dataclasses
 import math
 import os
@@ -18,7 +19,7 @@ import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, flag_override
 from omegaconf._utils import get_yaml_loader
 from omegaconf.errors import OmegaConfBaseException
 
@@ -210,10 +211,12 @@ def settings(composed: DictConfig, argv: list[str]) -> RunConfig:
     # `reproduce` gives the files of the earlier run, whose settings win over those of the files that are composed here.
     typed = _typed_keys()
     config = dataclasses.replace(config, tuned_by=config.tuned_by if "tuned_by" in typed else _tuned_files(argv))
-    filled_in, written = _filled_in(composed, config), str(OmegaConf.to_container(composed, resolve=False))
+    filled_in = _filled_in(composed, config)
     config = dataclasses.replace(config, chosen=[*config.chosen, *filled_in])
     for key in (*filled_in, *(key for key in EVERY_STEPS if getattr(config, key) is None)):
-        _refuse_reference(written, key, "it is null, and rltrain chooses one later", f"give {key} a value")
+        group, _, name = key.rpartition(".")
+        value = getattr(getattr(config, group), name) if group else config.total_steps
+        _refuse_reference(composed, key, value, "it is null, and rltrain chooses one later", f"give {key} a value")
     given = [*(values.keys() for values in composition.last().own()), typed]
     config = dataclasses.replace(config, env=_renamed(_without_instead(config.env, given), typed))
     task: Any = OmegaConf.to_container(HydraConfig.get().overrides.task)  # with `${...}` as text
@@ -221,10 +224,12 @@ def settings(composed: DictConfig, argv: list[str]) -> RunConfig:
     for key in SHORTHANDS:  # else the run's key, in another file of the user's, would win over what is given later
         last = next((keys for keys in reversed(given) if keys & {key, f"algo.{key}"}), set())
         is_of_algo = f"algo.{key}" in last and key not in last
-        open_, counts = (key, f"algo.{key}") if is_of_algo or getattr(config, key) is None else (f"algo.{key}", key)
-        _refuse_reference(written, open_, f"{counts} has it", f"write ${{{counts}}}")
         if is_of_algo:
             config = dataclasses.replace(config, **{key: getattr(config.algo, key)})
+        unset = getattr(config, key) is None
+        open_, counts = (key, f"algo.{key}") if is_of_algo or unset else (f"algo.{key}", key)
+        value = getattr(config.algo, key, None) if unset else getattr(config, key)
+        _refuse_reference(composed, open_, value, f"{counts} has it", f"write ${{{counts}}}")
     if config.init_from is not None:  # now: each job of a sweep becomes the last run, and may stand in another folder
         config.init_from = str(_first_checkpoint(config.init_from))
     if cfg := getattr(config.env, "cfg", None):  # now: the plan of a sweep may be continued from another folder
@@ -232,15 +237,35 @@ def settings(composed: DictConfig, argv: list[str]) -> RunConfig:
     return config
 
 
-def _refuse_reference(written: str, key: str, reason: str, fix: str) -> None:
-    """Raise ConfigError for `${num_envs}` in a setting, whose value was read before it is known.
+def _refuse_reference(composed: DictConfig, key: str, value: Any, reason: str, fix: str) -> None:
+    """Raise ConfigError if a setting was read from `key`, as by `${num_envs}`, before the value of `key` was known.
 
-    written: all settings as they were given, with `${...}` as text.
+    OmegaConf has many notations for a reference, such as `${algo[num_envs]}` and `${oc.select:num_envs}`. So all
+    settings are resolved again, beside the value that `key` will have. value: that one, or any other than null.
     """
-    group, _, name = key.rpartition(".")
-    path = rf"(\.\.)?({group})?\.{name}" if group else rf"(\.\.)?{name}"
-    if re.search(rf"\$\{{\s*{path}\s*\}}", written):
-        raise ConfigError(f"${{{key}}} is not the value of this run: {reason}", key, fix)
+    if "${" not in str(OmegaConf.to_container(composed)):
+        return
+    later = copy.deepcopy(composed)
+    with flag_override(later, ["readonly", "struct"], [False, False]):
+        OmegaConf.update(later, key, value, force_add=True)
+    # Twice as it is: a resolver of the user's may draw random numbers.
+    first, again = (_flat(OmegaConf.to_container(composed, resolve=True)) for _ in range(2))
+    try:
+        other = _flat(OmegaConf.to_container(later, resolve=True))
+        readers = [name for name in first.keys() - {key} if first[name] == again[name] != other[name]]
+    except (OmegaConfBaseException, KeyError):  # the reference leads elsewhere, or nowhere
+        readers = ["a setting"]
+    if readers:
+        what = f"{min(readers)} refers to {key}, which is not the value of this run: {reason}"
+        raise ConfigError(what, key, fix)
+
+
+def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
+    """Return nested values by their dotted keys."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        found |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return found
 
 
 def _typed_keys() -> set[str]:

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import random
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import vizdoom
 import yaml
 from in_time import fails_after
+from omegaconf import OmegaConf
 from small_runs import QUICK
 
 from rltrain import cli
@@ -996,19 +998,37 @@ def test_what_stays_of_a_mapping_beside_a_typed_one_is_told_and_can_be_left_out(
         (["num_envs=4", "+exp=inside"], "algo.num_envs; write ${num_envs}"),
         (["algo.num_envs=4", "batch_size=${num_envs}"], "num_envs; write ${algo.num_envs}"),  # bug: null, so the tuned
         (["batch_size=${num_envs}"], "num_envs; write ${algo.num_envs}"),
+        (["num_envs=4", "batch_size=${algo[num_envs]}"], "algo.num_envs; write ${num_envs}"),  # bug: 8, in every other
+        (["num_envs=4", "batch_size=${oc.select:algo.num_envs}"], "algo.num_envs; write ${num_envs}"),  # notation
+        (["num_envs=4", "+exp=nested"], "algo.num_envs; write ${num_envs}"),
+        (["batch_size=${oc.select:num_envs,16}"], "num_envs; write ${algo.num_envs}"),
+        (["num_envs=4", "+exp=nowhere"], "a setting refers to algo.num_envs"),
+        (["checkpoint_every_steps=${oc.select:log_every_steps,5}"], "log_every_steps; give log_every_steps a value"),
         (["checkpoint_every_steps=${log_every_steps}"], "log_every_steps; give log_every_steps a value"),
         (["num_envs=4", "batch_size=${num_envs}"], None),
+        (["num_envs=4", "batch_size=${oc.select:num_envs,16}", "name=${now:%f}"], None),
+        (["num_envs=4", "batch_size=4", "run_dir=${random:}"], None),
         (["num_envs=null", "algo.num_envs=4", "batch_size=${algo.num_envs}"], None),
     ],
 )
-def test_a_reference_to_a_setting_has_the_value_of_the_run(words, hint, compose, mine):
+def test_a_reference_to_a_setting_has_the_value_of_the_run(words, hint, compose, mine, monkeypatch):
     """Bug: `${...}` is read when Hydra composes, before `num_envs` takes the place of `algo.num_envs`."""
     mine("exp/inside.yaml", "# @package _global_\nalgo: {batch_size: '${.num_envs}'}\n")
+    mine("exp/nested.yaml", "# @package _global_\nname: num_envs\nbatch_size: '${algo.${name}}'\n")
+    mine("exp/nowhere.yaml", "# @package _global_\nname: '${oc.env:RLTRAIN_${algo.num_envs}}'\n")
+    monkeypatch.setenv("RLTRAIN_8", "a")
+    OmegaConf.register_new_resolver("random", lambda: f"out/{random.random()}", replace=True)
     found = compose("--config-dir=conf", "algo=ppo", "env=cartpole", *words)
     if hint is None:
         assert (found.num_envs, found.batch_size, found.algo.batch_size) == (4, 4, 4)
     else:
-        assert found.code == 2 and found.last_line.endswith(hint), found.err
+        assert found.code == 2 and hint in found.last_line, found.err
+
+
+def test_a_reference_beside_a_size_that_the_algorithm_lacks(compose):
+    """The error is that of the size."""
+    found = compose("algo=a2c", "env=cartpole", "batch_size=32", "run_dir=${oc.env:HOME}/x")
+    assert found.code == 2 and "a2c has no batch_size" in found.last_line, found.err
 
 
 @pytest.mark.parametrize("key", ["num_envs", "batch_size"])
