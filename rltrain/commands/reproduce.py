@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import itertools
 import os
 import re
 import sys
@@ -249,6 +250,10 @@ def _of_the_user(values: dict[str, Any], path: Path) -> list[str]:
             raise ConfigError(what, str(path), f"leave `{key}` out, and give such settings on the command line")
         if not re.match(r"\+{0,2}[A-Za-z_]", key):  # Hydra would take it for an option
             raise ConfigError(f"'{printable(key)}' is no setting", str(path), "write lines such as `total_steps: 1e6`")
+    given = sorted(key.split(".") for key in _keys(values))
+    for parts, after in itertools.pairwise(given):
+        if after[: len(parts)] == parts:  # else the last one would count, in silence
+            raise ConfigError(f"{'.'.join(parts)} is given twice", str(path), "leave out one of them")
     modules = values.get("plugins") or []
     if not isinstance(modules, list):
         raise ConfigError(f"plugins is no list in {path}", "plugins", "write plugins: [my_module]")
@@ -266,6 +271,16 @@ def _of_the_user(values: dict[str, Any], path: Path) -> list[str]:
         else:
             settings += written_under(key, value)
     return choices + settings
+
+
+def _keys(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    """Yield the dotted key of every setting in a file, as often as it is given there: in a block, or dotted."""
+    for name, value in values.items():
+        key = f"{prefix}{str(name).lstrip('+')}"
+        if isinstance(value, dict) and value:
+            yield from _keys(value, f"{key}.")
+        else:
+            yield f"{key}.name" if key in _GROUPS else key
 
 
 def _tell_left_out(chosen: str, own: str) -> None:

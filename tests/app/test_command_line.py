@@ -596,6 +596,11 @@ def test_a_file_of_settings_without_a_choice_goes_with_the_typed_one(compose, tm
         ("seed: 3\nhydra: {run: {dir: x}}\n", "has no settings of Hydra"),
         ("totl_steps: 1\n", "did you mean 'total_steps'"),
         ("algo: {name: ppo, gama: 1}\n", "did you mean 'algo.gamma'"),
+        ("algo.gamma: 0.5\nalgo: {name: ppo, gamma: 0.9}\n", "algo.gamma is given twice; my.yaml; "),  # bugs: the later
+        ("env: {kwargs: {a: 1, b: 2}}\nenv.kwargs.a: 3\n", "env.kwargs.a is given twice; my.yaml; "),  # one counted
+        ("env: {kwargs.a: 1}\nenv.kwargs: null\n", "env.kwargs is given twice; my.yaml; "),
+        ("seed: 3\n+seed: 4\n", "seed is given twice; my.yaml; "),
+        ("algo: ppo\nalgo.name: dqn\n", "algo.name is given twice; my.yaml; "),
     ],
 )
 def test_a_wrong_file_of_settings_is_told_in_one_line(text, said, compose, tmp_path):
