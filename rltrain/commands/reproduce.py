@@ -7,19 +7,20 @@ import os
 import re
 import sys
 import typing
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from pathlib import Path
 from typing import Any
 
 from rltrain import plugins
-from rltrain.app import hydra_app
+from rltrain.app import composition, hydra_app
 from rltrain.app.hparams import SAVED
 from rltrain.app.overrides import without_plus, written, written_under
-from rltrain.app.paths import config_folders
+from rltrain.app.paths import CONFIGS, config_folders
 from rltrain.app.resolve import EVERY_STEPS, SHORTHANDS
 from rltrain.commands.arguments import note_repeated, refuse_imports
 from rltrain.config import plugin_modules
 from rltrain.config import saved as saved_config
+from rltrain.config.environments import folder_name
 from rltrain.config.run import RunConfig
 from rltrain.config.runtime import refuse_places
 from rltrain.errors import CheckpointError, ConfigError, printable
@@ -31,6 +32,8 @@ USAGE = "rltrain reproduce RUN [key=value...] (a new run with the settings of RU
 _GROUPS = ("algo", "env", "network", "runtime")
 _OF_A_RUN = ("meta.json", "command.txt", "checkpoints", "status.json")
 """Names that lie beside the config.yaml of a run."""
+_OWN = re.compile(r"config(\.resume-.*)?\.yaml")
+"""The names of a run's own configurations."""
 _OPEN = (("like", None), ("tuned_as", None))
 """What a copied block of a run's configuration has for keys that no command line can set."""
 _NOT_TAKEN = ("plugins", "dry_run", "skip_done", "fail_fast")
@@ -92,8 +95,8 @@ def _require_complete(path: Path) -> None:
 
 
 def _lies_in_a_run(path: Path) -> bool:
-    """Return True for a run's own config.yaml in its folder."""
-    return path.name == "config.yaml" and any(os.path.lexists(path.parent / name) for name in _OF_A_RUN)
+    """Return True for a run's own config.yaml in its folder, or for what a resume has changed in it."""
+    return _OWN.fullmatch(path.name) is not None and any(os.path.lexists(path.parent / name) for name in _OF_A_RUN)
 
 
 def _is_complete(path: Path) -> bool:
@@ -151,6 +154,7 @@ def _of_a_run(path: Path, typed: list[str]) -> tuple[list[str], list[str]]:
     if foreign := next((text for text in _texts(dataclasses.asdict(config)) if "${" in text), None):
         what = f"the saved settings have the variable '{foreign}', which would read what is yours, such as passwords"
         raise CheckpointError(what, str(path), "replace it in the file by its value")
+    _tell_other_name(config.env, given.keys())
     if "runtime" not in given:
         refuse_places(config.runtime, typed)
     own = f"env={config.env.name}"
@@ -182,6 +186,17 @@ def _of_a_run(path: Path, typed: list[str]) -> tuple[list[str], list[str]]:
     taken = (field.name for field in dataclasses.fields(config) if field.name not in not_taken)
     found += [f"{key}={written(getattr(config, key))}" for key in taken]
     return [*found, f"chosen={written(still_chosen)}"], typed
+
+
+def _tell_other_name(env: Any, given: Set[str]) -> None:
+    """Say that a file gives an environment the name of one of rltrain's that is another: somebody has edited it."""
+    own = composition.of_an_environment(env.name, [CONFIGS])
+    for key in ("id", "game", "scenario", "cfg"):
+        plays, named = vars(env).get(key), own.value(f"env.{key}")
+        if own.defaults and plays != named and not given & {"env", "env.name", f"env.{key}"}:
+            name = folder_name(dataclasses.replace(env, name=env.family))
+            what = f"the run plays {plays} and has the name of {env.name}, which is {named}"
+            print(printable(f"rltrain: warning: {what}; env.name; add env.name={name}"), file=sys.stderr)
 
 
 def _tell_lacking(config: RunConfig, path: Path) -> None:

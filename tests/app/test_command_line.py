@@ -452,16 +452,18 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("line", HOSTILE)
-@pytest.mark.parametrize("way", ["reproduce", "folder", "file"])
+@pytest.mark.parametrize("way", ["reproduce", "folder", "config.yaml", "config.resume-1.yaml"])
 def test_a_run_that_poses_as_a_file_of_ones_own_runs_nothing(way, line, command, tmp_path, monkeypatch):
-    """Bug: a config.yaml without `family` was read as the user's own: it imported modules and called any function."""
+    """Bug: a config.yaml without `family` was read as the user's own: it imported modules and called any function.
+    Later, config.resume-1.yaml was."""
     folder = command(*TABLE, "total_steps=50", *QUICK).folder
-    (folder / "config.yaml").write_text(f"algo: q_learning\nenv: maze\ntotal_steps: 50\n{line}")
+    for name in ("config.yaml", "config.resume-1.yaml"):
+        (folder / name).write_text(f"algo: q_learning\nenv: maze\ntotal_steps: 50\n{line}")
     (tmp_path / "posing.py").write_text("open('HERE', 'w').close()")
     monkeypatch.delitem(sys.modules, "posing", raising=False)
     monkeypatch.syspath_prepend(tmp_path)
-    path = {"reproduce": folder, "folder": f"config={folder}", "file": f"config={folder / 'config.yaml'}"}[way]
-    outcome = command(*(["reproduce", path] if way == "reproduce" else [path]))
+    words = {"reproduce": ["reproduce", folder], "folder": [f"config={folder}"]}
+    outcome = command(*words.get(way, [f"config={folder / way}"]))
     assert outcome.code == 3 and not (tmp_path / "HERE").exists(), outcome.err
     (tmp_path / "my.yaml").write_text((folder / "config.yaml").read_text())
     mine = command("config=my.yaml", *QUICK)
@@ -729,6 +731,22 @@ def test_a_reproduced_run_has_the_name_of_the_game_that_it_plays(compose, tmp_pa
     ):
         saved.save(compose("algo=ppo", *words), tmp_path / "config.yaml")
         assert compose(f"config={tmp_path}/config.yaml", typed).env.name == name
+
+
+def test_a_copied_configuration_with_another_game_and_the_old_name_is_told(compose, command, tmp_path):
+    """Bug: a copy in which `id` was edited stood among the runs of CartPole, without a word."""
+    path = tmp_path / "my.yaml"
+    saved.save(compose("algo=ppo", "env=cartpole"), path)
+    told = "warning: the run plays Acrobot-v1 and has the name of cartpole, which is CartPole-v1; env.name; add "
+    text = path.read_text()
+    for content, words, is_told in (
+        (text, [], False),
+        (text.replace("id: CartPole-v1", "id: Acrobot-v1"), [], True),
+        (text.replace("id: CartPole-v1", "id: Acrobot-v1"), ["env.name=mine"], False),
+        (text.replace("id: CartPole-v1", "id: Acrobot-v1").replace("name: cartpole", "name: mine"), [], False),
+    ):
+        path.write_text(content)
+        assert (told in command(f"config={path}", *words, "--cfg", "job").err) == is_told
 
 
 def test_what_was_chosen_from_a_setting_follows_it_in_a_reproduced_run(compose, tmp_path):
