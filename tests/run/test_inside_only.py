@@ -21,7 +21,7 @@ ALLOWED = {
         "point",
         "sweep",
     },  # names in `checkpoints`
-    "run/own_code.py": {"copy", "_differ"},  # in the folder of a new run; the user's own modules
+    "run/own_code.py": {"_copy", "_differ"},  # in the folder of a new run; the user's own modules
     "run/folder.py": {"create", "_point_latest", "_processor"},  # a new folder, and run_dir, which is the user's
     "run/panel.py": {"_earlier"},  # the folder of the runs beside, which is the user's
     "commands/plot.py": {"main"},  # the user's out=FILE
