@@ -76,6 +76,9 @@ _ELSEWHERE = {
 _VALUES = 100_000
 """The most values of a YAML file of the user's. 27 lines of aliases can stand for 4**27."""
 
+_UNEXPECTED = (AssertionError, AttributeError, LookupError, RuntimeError, TypeError)
+"""What Hydra and OmegaConf raise for values that they do not expect, beside errors of their own types."""
+
 _failures: list[Exception] = []
 _typed: list[str] = []
 """The command line as it was typed."""
@@ -153,8 +156,8 @@ def run(argv: list[str], typed: list[str] | None = None) -> int:
     except yaml.YAMLError as error:
         what = " ".join(f"a file of settings is no YAML: {error}".split())[:300]
         raise ConfigError(what, "--config-dir", "correct the file: indent with spaces, and close brackets") from error
-    except (AssertionError, AttributeError, LookupError, RuntimeError, TypeError) as error:
-        if not _is_of_hydra(error):  # of values that Hydra does not expect
+    except _UNEXPECTED as error:
+        if not _is_of_hydra(error):
             raise
         raise _config_error(error, argv) from error
     except OSError as error:
@@ -596,6 +599,10 @@ def composed(argv: list[str]) -> dict[str, Any]:
             found = hydra.compose("config", [*settings, f"hydra.searchpath=[{folders}]"])
         values: Any = OmegaConf.to_container(found, resolve=True)
     except (HydraException, OmegaConfBaseException, ValueError):
+        return {}
+    except _UNEXPECTED as error:
+        if not _is_of_hydra(error):
+            raise
         return {}
     return dict(values)
 

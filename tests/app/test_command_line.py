@@ -888,6 +888,8 @@ def test_what_hydra_itself_cannot_take_is_no_bug_of_ours(words, told, command):
     """Bugs: errors of several types that were raised in Hydra and OmegaConf, told as bugs of rltrain."""
     outcome = command(*words, *TABLE)
     assert outcome.code == 2 and told in outcome.last_line, outcome.err
+    outcome = command("--help", *words, *TABLE)
+    assert outcome.code == 0 and "algo.gamma" in outcome.out, outcome.err
 
 
 def test_a_file_gives_the_values_of_a_sweep(command, mine):
