@@ -1,6 +1,7 @@
 """The Hydra application that trains. Only this module, hydra_sweep and overrides know Hydra; others get dataclasses."""
 
 import contextlib
+import copy
 import dataclasses
 import math
 import os
@@ -18,7 +19,7 @@ import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, flag_override
 from omegaconf._utils import get_yaml_loader
 from omegaconf.errors import OmegaConfBaseException
 
@@ -74,6 +75,9 @@ _ELSEWHERE = {
 
 _VALUES = 100_000
 """The most values of a YAML file of the user's. 27 lines of aliases can stand for 4**27."""
+
+_UNEXPECTED = (AssertionError, AttributeError, LookupError, RuntimeError, TypeError)
+"""What Hydra and OmegaConf raise for values that they do not expect, beside errors of their own types."""
 
 _failures: list[Exception] = []
 _typed: list[str] = []
@@ -136,6 +140,7 @@ def run(argv: list[str], typed: list[str] | None = None) -> int:
     _refuse_no_names(argv)
     _refuse_tuned_as(argv)
     _refuse_two_sizes(argv)
+    _refuse_sweeper_params(argv)
     _refuse_files(argv)
     register_schemas(argv)
     _failures.clear()
@@ -151,9 +156,8 @@ def run(argv: list[str], typed: list[str] | None = None) -> int:
     except yaml.YAMLError as error:
         what = " ".join(f"a file of settings is no YAML: {error}".split())[:300]
         raise ConfigError(what, "--config-dir", "correct the file: indent with spaces, and close brackets") from error
-    except (AttributeError, LookupError, TypeError) as error:  # of values that Hydra does not expect
-        module = [str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(error.__traceback__)][-1]
-        if module.split(".")[0] not in ("hydra", "omegaconf"):
+    except _UNEXPECTED as error:
+        if not _is_of_hydra(error):
             raise
         raise _config_error(error, argv) from error
     except OSError as error:
@@ -167,6 +171,12 @@ def run(argv: list[str], typed: list[str] | None = None) -> int:
     if _failures:
         raise _failures[0]
     return max(hydra_sweep.exit_codes, default=0)
+
+
+def _is_of_hydra(error: BaseException) -> bool:
+    """Return True for an error that was raised in Hydra or OmegaConf, or in what they call of Python's own library."""
+    names = [str(frame.f_globals.get("__name__")).split(".")[0] for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return [name for name in names if name not in sys.stdlib_module_names][-1] in ("hydra", "omegaconf", "antlr4")
 
 
 def _job(composed: DictConfig) -> None:
@@ -191,32 +201,38 @@ def settings(composed: DictConfig, argv: list[str]) -> RunConfig:
     """Return the settings of a composed configuration, before `resolve`. Raises ConfigError."""
     try:
         values: Any = OmegaConf.to_object(composed)
-    except OmegaConfBaseException as error:
+    except (OmegaConfBaseException, RecursionError) as error:
         raise _config_error(error, argv) from error
     _refuse_additions(values, argv)
     config = cast(RunConfig, values)
     refuse_general(str(HydraConfig.get().runtime.choices.get("env")), config.env)
-    if not is_plain(dataclasses.asdict(config.env)):  # no command could read the run's own config.yaml
-        what = "a name in a mapping is no text and no whole number"
+    own = {field.name: getattr(config.env, field.name) for field in dataclasses.fields(config.env)}
+    if not is_plain(own):  # no command could read the run's own config.yaml
+        what = "a name in a mapping is no text and no whole number, or a value is a block of settings"
         raise ConfigError(what, "env.kwargs", "use texts as names, or whole numbers for all")
     _refuse_unknown_tuned_settings(argv)
     # `reproduce` gives the files of the earlier run, whose settings win over those of the files that are composed here.
     typed = _typed_keys()
     config = dataclasses.replace(config, tuned_by=config.tuned_by if "tuned_by" in typed else _tuned_files(argv))
-    filled_in, written = _filled_in(composed, config), str(OmegaConf.to_container(composed, resolve=False))
+    filled_in = _filled_in(composed, config)
     config = dataclasses.replace(config, chosen=[*config.chosen, *filled_in])
     for key in (*filled_in, *(key for key in EVERY_STEPS if getattr(config, key) is None)):
-        _refuse_reference(written, key, "it is null, and rltrain chooses one later", f"give {key} a value")
+        group, _, name = key.rpartition(".")
+        value = getattr(getattr(config, group), name) if group else config.total_steps
+        _refuse_reference(composed, key, value, "it is null, and rltrain chooses one later", f"give {key} a value")
     given = [*(values.keys() for values in composition.last().own()), typed]
     config = dataclasses.replace(config, env=_renamed(_without_instead(config.env, given), typed))
-    tell_what_stays(config.env, _typed, HydraConfig.get().overrides.task, _of_its_file)
+    task: Any = OmegaConf.to_container(HydraConfig.get().overrides.task)  # with `${...}` as text
+    tell_what_stays(config.env, _typed, task, _of_its_file)
     for key in SHORTHANDS:  # else the run's key, in another file of the user's, would win over what is given later
         last = next((keys for keys in reversed(given) if keys & {key, f"algo.{key}"}), set())
         is_of_algo = f"algo.{key}" in last and key not in last
-        open_, counts = (key, f"algo.{key}") if is_of_algo or getattr(config, key) is None else (f"algo.{key}", key)
-        _refuse_reference(written, open_, f"{counts} has it", f"write ${{{counts}}}")
         if is_of_algo:
             config = dataclasses.replace(config, **{key: getattr(config.algo, key)})
+        unset = getattr(config, key) is None
+        open_, counts = (key, f"algo.{key}") if is_of_algo or unset else (f"algo.{key}", key)
+        value = getattr(config.algo, key, None) if unset else getattr(config, key)
+        _refuse_reference(composed, open_, value, f"{counts} has it", f"write ${{{counts}}}")
     if config.init_from is not None:  # now: each job of a sweep becomes the last run, and may stand in another folder
         config.init_from = str(_first_checkpoint(config.init_from))
     if cfg := getattr(config.env, "cfg", None):  # now: the plan of a sweep may be continued from another folder
@@ -224,15 +240,35 @@ def settings(composed: DictConfig, argv: list[str]) -> RunConfig:
     return config
 
 
-def _refuse_reference(written: str, key: str, reason: str, fix: str) -> None:
-    """Raise ConfigError for `${num_envs}` in a setting, whose value was read before it is known.
+def _refuse_reference(composed: DictConfig, key: str, value: Any, reason: str, fix: str) -> None:
+    """Raise ConfigError if a setting was read from `key`, as by `${num_envs}`, before the value of `key` was known.
 
-    written: all settings as they were given, with `${...}` as text.
+    OmegaConf has many notations for a reference, such as `${algo[num_envs]}` and `${oc.select:num_envs}`. So all
+    settings are resolved again, beside the value that `key` will have. value: that one, or any other than null.
     """
-    group, _, name = key.rpartition(".")
-    path = rf"(\.\.)?({group})?\.{name}" if group else rf"(\.\.)?{name}"
-    if re.search(rf"\$\{{\s*{path}\s*\}}", written):
-        raise ConfigError(f"${{{key}}} is not the value of this run: {reason}", key, fix)
+    if "${" not in str(OmegaConf.to_container(composed)):
+        return
+    later = copy.deepcopy(composed)
+    with flag_override(later, ["readonly", "struct"], [False, False]):
+        OmegaConf.update(later, key, value, force_add=True)
+    # Twice as it is: a resolver of the user's may draw random numbers.
+    first, again = (_flat(OmegaConf.to_container(composed, resolve=True)) for _ in range(2))
+    try:
+        other = _flat(OmegaConf.to_container(later, resolve=True))
+        readers = [name for name in first.keys() - {key} if first[name] == again[name] != other[name]]
+    except (OmegaConfBaseException, KeyError):  # the reference leads elsewhere, or nowhere
+        readers = ["a setting"]
+    if readers:
+        what = f"{min(readers)} refers to {key}, which is not the value of this run: {reason}"
+        raise ConfigError(what, key, fix)
+
+
+def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
+    """Return nested values by their dotted keys."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        found |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return found
 
 
 def _typed_keys() -> set[str]:
@@ -369,6 +405,13 @@ def _refuse_two_sizes(argv: list[str]) -> None:
             raise ConfigError(what, key, f"leave out one of them: {key}= is short for algo.{key}=")
 
 
+def _refuse_sweeper_params(argv: list[str]) -> None:
+    """Raise ConfigError for typed values of Hydra's sweeper, which only a file can give: Hydra merges none to null."""
+    if typed := next((word for word in argv if re.match(r"[+~]*hydra\.sweeper\.params\b", word)), None):
+        what = f"'{typed}' cannot be set on the command line"
+        raise ConfigError(what, "hydra.sweeper.params", "give the values as settings: rltrain -m ... seed=0,1")
+
+
 def _refuse_files(argv: list[str]) -> None:
     """Raise ConfigError for a file of the user's with aliases that multiply, or with the name of one of rltrain's.
 
@@ -434,6 +477,8 @@ def _config_error(error: Exception, argv: list[str]) -> ConfigError:
         return ConfigError(f"{several[1]} has several values", several[1], "to start a sweep use: rltrain -m ...")
     if unread := re.search(r"Error parsing override '([^'=]+)'", text):
         return ConfigError(f"'{unread[1]}' has no value", "command line", "write settings as key=value")
+    if isinstance(error, RecursionError):
+        return ConfigError("a value is nested too deep", "command line", "use lists and mappings of fewer levels")
     if isinstance(error, OverrideParseException):
         unread_key, equals, value = error.override.partition("=")
         if not equals or not re.fullmatch(r"[+~]*[a-z][\w.@/:-]*", unread_key, re.ASCII | re.IGNORECASE):
@@ -442,6 +487,10 @@ def _config_error(error: Exception, argv: list[str]) -> ConfigError:
         fix = f"put it in two pairs of quotes: {shlex.quote(unread_key + '=' + quote(value))}"
         return ConfigError(f"Hydra cannot read the value '{value}'", unread_key, fix)
     reason = _reason(cause) or type(error).__name__
+    if text.startswith("Unexpected type for root"):
+        reason = "Hydra cannot set a key of a value that is null"
+    elif isinstance(error, KeyError):
+        reason = f"there is no {text}"
     fix = "see `rltrain --help` for the keys"
     if wrong := re.search(r"Value '([^']*)' of type '\w+' could not be converted to (Integer|Float)", reason):
         fix = "give an integer, such as 1000000 or 1e6" if wrong[2] == "Integer" else "give a number, such as 1e-3"
@@ -550,6 +599,10 @@ def composed(argv: list[str]) -> dict[str, Any]:
             found = hydra.compose("config", [*settings, f"hydra.searchpath=[{folders}]"])
         values: Any = OmegaConf.to_container(found, resolve=True)
     except (HydraException, OmegaConfBaseException, ValueError):
+        return {}
+    except _UNEXPECTED as error:
+        if not _is_of_hydra(error):
+            raise
         return {}
     return dict(values)
 

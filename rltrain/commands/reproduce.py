@@ -2,23 +2,25 @@
 
 import copy
 import dataclasses
+import itertools
 import os
 import re
 import sys
 import typing
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from pathlib import Path
 from typing import Any
 
 from rltrain import plugins
-from rltrain.app import hydra_app
+from rltrain.app import composition, hydra_app
 from rltrain.app.hparams import SAVED
 from rltrain.app.overrides import without_plus, written, written_under
-from rltrain.app.paths import config_folders
+from rltrain.app.paths import CONFIGS, config_folders
 from rltrain.app.resolve import EVERY_STEPS
 from rltrain.commands.arguments import note_repeated, refuse_imports
 from rltrain.config import plugin_modules
 from rltrain.config import saved as saved_config
+from rltrain.config.environments import folder_name
 from rltrain.config.run import SHORTHANDS, RunConfig
 from rltrain.config.runtime import refuse_places
 from rltrain.errors import CheckpointError, ConfigError, printable
@@ -30,6 +32,8 @@ USAGE = "rltrain reproduce RUN [key=value...] (a new run with the settings of RU
 _GROUPS = ("algo", "env", "network", "runtime")
 _OF_A_RUN = ("meta.json", "command.txt", "checkpoints", "status.json")
 """Names that lie beside the config.yaml of a run."""
+_OWN = re.compile(r"config(\.resume-.*)?\.yaml")
+"""The names of a run's own configurations."""
 _OPEN = (("like", None), ("tuned_as", None))
 """What a copied block of a run's configuration has for keys that no command line can set."""
 _NOT_TAKEN = ("plugins", "skip_done", "fail_fast")
@@ -91,8 +95,8 @@ def _require_complete(path: Path) -> None:
 
 
 def _lies_in_a_run(path: Path) -> bool:
-    """Return True for a run's own config.yaml in its folder."""
-    return path.name == "config.yaml" and any(os.path.lexists(path.parent / name) for name in _OF_A_RUN)
+    """Return True for a run's own config.yaml in its folder, or for what a resume has changed in it."""
+    return _OWN.fullmatch(path.name) is not None and any(os.path.lexists(path.parent / name) for name in _OF_A_RUN)
 
 
 def _is_complete(path: Path) -> bool:
@@ -152,6 +156,7 @@ def _of_a_run(path: Path, typed: list[str]) -> tuple[list[str], list[str]]:
     if foreign := next((text for text in _texts(dataclasses.asdict(config)) if "${" in text), None):
         what = f"the saved settings have the variable '{foreign}', which would read what is yours, such as passwords"
         raise CheckpointError(what, str(path), "replace it in the file by its value")
+    _tell_other_name(config.env, given.keys())
     if "runtime" not in given:
         refuse_places(config.runtime, typed)
     own = f"env={config.env.name}"
@@ -187,6 +192,17 @@ def _of_a_run(path: Path, typed: list[str]) -> tuple[list[str], list[str]]:
     taken = (field.name for field in dataclasses.fields(config) if field.name not in not_taken)
     found += [f"{key}={written(getattr(config, key))}" for key in taken]
     return [*found, f"chosen={written(still_chosen)}"], typed
+
+
+def _tell_other_name(env: Any, given: Set[str]) -> None:
+    """Say that a file gives an environment the name of one of rltrain's that is another: somebody has edited it."""
+    own = composition.of_an_environment(env.name, [CONFIGS])
+    for key in ("id", "game", "scenario", "cfg"):
+        plays, named = vars(env).get(key), own.value(f"env.{key}")
+        if own.defaults and plays != named and not given & {"env", "env.name", f"env.{key}"}:
+            name = folder_name(dataclasses.replace(env, name=env.family))
+            what = f"the run plays {plays} and has the name of {env.name}, which is {named}"
+            print(printable(f"rltrain: warning: {what}; env.name; add env.name={name}"), file=sys.stderr)
 
 
 def _tell_lacking(config: RunConfig, path: Path) -> None:
@@ -255,6 +271,10 @@ def _of_the_user(values: dict[str, Any], path: Path) -> list[str]:
             raise ConfigError(what, str(path), f"leave `{key}` out, and give such settings on the command line")
         if not re.match(r"\+{0,2}[A-Za-z_]", key):  # Hydra would take it for an option
             raise ConfigError(f"'{printable(key)}' is no setting", str(path), "write lines such as `total_steps: 1e6`")
+    given = sorted(key.split(".") for key in _keys(values))
+    for parts, after in itertools.pairwise(given):
+        if after[: len(parts)] == parts:  # else the last one would count, in silence
+            raise ConfigError(f"{'.'.join(parts)} is given twice", str(path), "leave out one of them")
     modules = values.get("plugins") or []
     if not isinstance(modules, list):
         raise ConfigError(f"plugins is no list in {path}", "plugins", "write plugins: [my_module]")
@@ -274,6 +294,16 @@ def _of_the_user(values: dict[str, Any], path: Path) -> list[str]:
         else:
             settings += written_under(key, value)
     return choices + settings
+
+
+def _keys(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    """Yield the dotted key of every setting in a file, as often as it is given there: in a block, or dotted."""
+    for name, value in values.items():
+        key = f"{prefix}{str(name).lstrip('+')}"
+        if isinstance(value, dict) and value:
+            yield from _keys(value, f"{key}.")
+        else:
+            yield f"{key}.name" if key in _GROUPS else key
 
 
 def _tell_left_out(chosen: str, own: str) -> None:

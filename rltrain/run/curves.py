@@ -152,8 +152,9 @@ def _lines(path: Path) -> Iterable[dict[str, Any]]:
                 line = json.loads(text)
             except (ValueError, RecursionError):
                 continue
-            if isinstance(line, dict) and type(line.get("step")) is int and 0 <= line["step"] < 2**63:
-                yield line
+            step: Any = line.get("step") if isinstance(line, dict) else None
+            if type(step) in (int, float) and 0 <= step < 2**63 and step == int(step):  # other programs write 200.0
+                yield line | {"step": int(step)}
 
 
 def _config(folder: Path) -> dict[str, Any]:

@@ -37,6 +37,12 @@ _METRICS = (_FINAL, _BEST, "eval/mean_reward", "rollout/ep_rew_mean", "time/fps"
 _COLUMNS = "step,reward,length,frames"
 """The first line of episodes.csv."""
 
+_BEGINS = '{"step": '
+"""The beginning of each line of metrics.jsonl."""
+
+_UNREADABLE = (LookupError, ValueError, TypeError, RecursionError)
+"""What `_step_of_metrics` and `_step_of_episode` raise for a line without a step."""
+
 _show_thread_error = threading.excepthook
 
 
@@ -110,11 +116,11 @@ class Logger(Silent):
         if start_step is not None:
 
             def step_of(line: str) -> float:
-                values = json.loads(line)
-                return math.inf if evaluates_again and _repeated(values, start_step) else values["step"]
+                step = _step_of_metrics(line)
+                return math.inf if evaluates_again and _repeated(json.loads(line), start_step) else step
 
             _drop_after(self._metrics, start_step, step_of)
-            _drop_after(self._episodes, start_step, lambda line: int(line.split(",")[0]), header_lines=1)
+            _drop_after(self._episodes, start_step, _step_of_episode, header_lines=1)
         with disk_errors("the logs", folder):
             self._metrics_file: TextIO = inside.append(self._metrics)
             self._episodes_file: TextIO = inside.append(self._episodes, buffering=-1)
@@ -250,18 +256,44 @@ def _repeated(values: dict[str, Any], step: int) -> bool:
     return values["step"] == step and "eval/mean_reward" in values
 
 
+def _step_of_metrics(line: str) -> float:
+    """Return the step of a line of metrics.jsonl. Raises one of _UNREADABLE."""
+    return json.loads(line)["step"] + 0
+
+
+def _step_of_episode(line: str) -> float:
+    """Return the step of a line of episodes.csv. Raises one of _UNREADABLE, also for the beginning of a line."""
+    if not line.endswith("\n"):
+        raise ValueError
+    return float(line.split(",")[0])  # other programs write 200.0
+
+
 def check(folder: Path) -> None:
     """Raise CheckpointError for logs to which a resumed run cannot add. Nothing is written.
 
-    The lines of an episodes.csv with other columns could not be told from later ones.
+    The lines of an episodes.csv with other columns could not be told from later ones, nor could those of a log that
+    another program has saved in another layout.
     """
-    for name in ("metrics.jsonl", "episodes.csv"):
+    for name, step_of in (("metrics.jsonl", _step_of_metrics), ("episodes.csv", _step_of_episode)):
         with contextlib.suppress(FileNotFoundError):
             path = folder / name
-            first = next(inside.lines(path), "").strip("\ufeff\r\n")
-            if name == "episodes.csv" and not _COLUMNS.startswith(first):
+            lines = inside.lines(path)
+            if name == "episodes.csv" and not _COLUMNS.startswith(next(lines, "").strip("\r\n")):
                 fix = f"put the columns in this order: {_COLUMNS}; or move the file away"
                 raise CheckpointError("episodes.csv has other columns than rltrain writes", str(path), fix)
+            first = next(lines, "")
+            begins = "" if name == "episodes.csv" else _BEGINS
+            is_part = not first.endswith("\n") and begins.startswith(first[: len(begins)])  # of a killed process
+            if first.strip() and not is_part and not _is_readable(first, step_of):
+                fix = "save it in UTF-8, each entry in a line of its own; or move the file away"
+                raise CheckpointError(f"{name} has other lines than rltrain writes", str(path), fix)
+
+
+def _is_readable(line: str, step_of: Callable[[str], float]) -> bool:
+    try:
+        return step_of(line) is not None
+    except _UNREADABLE:
+        return False
 
 
 def _drop_after(path: Path, step: int, step_of: Callable[[str], float], header_lines: int = 0) -> None:
@@ -269,15 +301,25 @@ def _drop_after(path: Path, step: int, step_of: Callable[[str], float], header_l
 
     The file is replaced in any case: it may be a hard link to one outside. Raises CheckpointError, DiskError.
     """
+    unreadable = 0
 
-    def is_kept(number: int, line: str) -> bool:
-        try:
-            return number < header_lines or (line.endswith("\n") and step_of(line) <= step)
-        except (LookupError, ValueError, TypeError, RecursionError):
-            return False  # an incomplete line of a killed process
+    def kept() -> Iterator[str]:
+        nonlocal unreadable
+        for number, line in enumerate(inside.lines(path)):
+            try:
+                is_kept = line.endswith("\n") if number < header_lines else step_of(line) <= step
+            except _UNREADABLE:
+                is_kept = False
+                # A line without its end is that of a killed process.
+                unreadable += line.endswith("\n") and not line.isspace()
+            if is_kept:
+                yield line if line.endswith("\n") else f"{line}\n"
 
     if os.path.lexists(path):
-        atomic.write_lines(path, (line for number, line in enumerate(inside.lines(path)) if is_kept(number, line)))
+        atomic.write_lines(path, kept())
+    if unreadable:
+        what = f"{unreadable:,} of the lines of {path.name} cannot be read and are left out"
+        print(f"rltrain: warning: {what}", file=sys.stderr)
 
 
 class Progress:

@@ -208,7 +208,8 @@ class _PlainLoader(yaml.SafeLoader):
 def lines(path: Path) -> Iterator[str]:
     """Yield the lines of a regular file with their line ends, if any. Bytes that are not UTF-8 become U+FFFD.
 
-    Raises FileNotFoundError. Raises CheckpointError, also for a line or a file without end.
+    The mark that some programs write before a text in UTF-8 is left out. Raises FileNotFoundError. Raises
+    CheckpointError, also for a line or a file without end.
     """
     with open_binary(path) as file:
         if os.fstat(file.fileno()).st_size > LOG_BYTES:
@@ -220,7 +221,7 @@ def lines(path: Path) -> Iterator[str]:
                 return
             if len(line) == LINE_BYTES:
                 raise _unreadable(path, f"it has a line of more than {LINE_BYTES:,} bytes")
-            yield line.decode(errors="replace")
+            yield line.decode(errors="replace").removeprefix("\ufeff")
 
 
 def tail(path: Path, num_bytes: int) -> list[str]:

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import random
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import vizdoom
 import yaml
 from in_time import fails_after
+from omegaconf import OmegaConf
 from small_runs import QUICK
 
 from rltrain import cli
@@ -450,16 +452,18 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("line", HOSTILE)
-@pytest.mark.parametrize("way", ["reproduce", "folder", "file"])
+@pytest.mark.parametrize("way", ["reproduce", "folder", "config.yaml", "config.resume-1.yaml"])
 def test_a_run_that_poses_as_a_file_of_ones_own_runs_nothing(way, line, command, tmp_path, monkeypatch):
-    """Bug: a config.yaml without `family` was read as the user's own: it imported modules and called any function."""
+    """Bug: a config.yaml without `family` was read as the user's own: it imported modules and called any function.
+    Later, config.resume-1.yaml was."""
     folder = command(*TABLE, "total_steps=50", *QUICK).folder
-    (folder / "config.yaml").write_text(f"algo: q_learning\nenv: maze\ntotal_steps: 50\n{line}")
+    for name in ("config.yaml", "config.resume-1.yaml"):
+        (folder / name).write_text(f"algo: q_learning\nenv: maze\ntotal_steps: 50\n{line}")
     (tmp_path / "posing.py").write_text("open('HERE', 'w').close()")
     monkeypatch.delitem(sys.modules, "posing", raising=False)
     monkeypatch.syspath_prepend(tmp_path)
-    path = {"reproduce": folder, "folder": f"config={folder}", "file": f"config={folder / 'config.yaml'}"}[way]
-    outcome = command(*(["reproduce", path] if way == "reproduce" else [path]))
+    words = {"reproduce": ["reproduce", folder], "folder": [f"config={folder}"]}
+    outcome = command(*words.get(way, [f"config={folder / way}"]))
     assert outcome.code == 3 and not (tmp_path / "HERE").exists(), outcome.err
     (tmp_path / "my.yaml").write_text((folder / "config.yaml").read_text())
     mine = command("config=my.yaml", *QUICK)
@@ -594,6 +598,11 @@ def test_a_file_of_settings_without_a_choice_goes_with_the_typed_one(compose, tm
         ("seed: 3\nhydra: {run: {dir: x}}\n", "has no settings of Hydra"),
         ("totl_steps: 1\n", "did you mean 'total_steps'"),
         ("algo: {name: ppo, gama: 1}\n", "did you mean 'algo.gamma'"),
+        ("algo.gamma: 0.5\nalgo: {name: ppo, gamma: 0.9}\n", "algo.gamma is given twice; my.yaml; "),  # bugs: the later
+        ("env: {kwargs: {a: 1, b: 2}}\nenv.kwargs.a: 3\n", "env.kwargs.a is given twice; my.yaml; "),  # one counted
+        ("env: {kwargs.a: 1}\nenv.kwargs: null\n", "env.kwargs is given twice; my.yaml; "),
+        ("seed: 3\n+seed: 4\n", "seed is given twice; my.yaml; "),
+        ("algo: ppo\nalgo.name: dqn\n", "algo.name is given twice; my.yaml; "),
     ],
 )
 def test_a_wrong_file_of_settings_is_told_in_one_line(text, said, compose, tmp_path):
@@ -722,6 +731,22 @@ def test_a_reproduced_run_has_the_name_of_the_game_that_it_plays(compose, tmp_pa
     ):
         saved.save(compose("algo=ppo", *words), tmp_path / "config.yaml")
         assert compose(f"config={tmp_path}/config.yaml", typed).env.name == name
+
+
+def test_a_copied_configuration_with_another_game_and_the_old_name_is_told(compose, command, tmp_path):
+    """Bug: a copy in which `id` was edited stood among the runs of CartPole, without a word."""
+    path = tmp_path / "my.yaml"
+    saved.save(compose("algo=ppo", "env=cartpole"), path)
+    told = "warning: the run plays Acrobot-v1 and has the name of cartpole, which is CartPole-v1; env.name; add "
+    text = path.read_text()
+    for content, words, is_told in (
+        (text, [], False),
+        (text.replace("id: CartPole-v1", "id: Acrobot-v1"), [], True),
+        (text.replace("id: CartPole-v1", "id: Acrobot-v1"), ["env.name=mine"], False),
+        (text.replace("id: CartPole-v1", "id: Acrobot-v1").replace("name: cartpole", "name: mine"), [], False),
+    ):
+        path.write_text(content)
+        assert (told in command(f"config={path}", *words, "--cfg", "job").err) == is_told
 
 
 def test_what_was_chosen_from_a_setting_follows_it_in_a_reproduced_run(compose, tmp_path):
@@ -907,10 +932,31 @@ def test_a_setting_that_is_no_text_is_refused(command):
     assert outcome.code == 2 and "is no text in UTF-8; env.kwargs.map" in outcome.last_line, outcome.err
 
 
-def test_what_hydra_itself_cannot_take_is_no_bug_of_ours(command):
-    """Bug: AttributeError in OmegaConf, told as a bug of rltrain."""
-    outcome = command("-m", *TABLE, "hydra.sweeper.params={seed: '0,1'}")
-    assert outcome.code == 2 and "hydra.sweeper.params" in outcome.last_line, outcome.err
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["-m", "hydra.sweeper.params={seed: '0,1'}"], "give the values as settings: rltrain -m ... seed=0,1"),
+        (["-m", "+hydra.sweeper.params.seed='0,1'"], "give the values as settings: rltrain -m ... seed=0,1"),
+        (["++tuned_by.x=1"], "Hydra cannot set a key of a value that is null; "),
+        (["hydra.job.env_copy=[RLTRAIN_UNSET]"], "there is no 'RLTRAIN_UNSET'; "),
+        (["-m", "hydra.sweeper=null"], "Hydra sweeper is not configured; "),
+        (["++env.kwargs.a=" + "[" * 120 + "]" * 120], "a value is nested too deep; "),
+        (["env.kwargs=${algo}"], "or a value is a block of settings; env.kwargs; "),
+    ],
+)
+def test_what_hydra_itself_cannot_take_is_no_bug_of_ours(words, told, command):
+    """Bugs: errors of several types that were raised in Hydra and OmegaConf, told as bugs of rltrain."""
+    outcome = command(*words, *TABLE)
+    assert outcome.code == 2 and told in outcome.last_line, outcome.err
+    outcome = command("--help", *words, *TABLE)
+    assert outcome.code == 0 and "algo.gamma" in outcome.out, outcome.err
+
+
+def test_a_file_gives_the_values_of_a_sweep(command, mine):
+    """What no command line can give."""
+    mine("exp/two.yaml", "# @package _global_\nhydra: {sweeper: {params: {seed: '0,1'}}}\n")
+    outcome = command("-m", "--config-dir=conf", *TABLE, "+exp=two", "total_steps=20", "dry_run=true")
+    assert outcome.code == 0 and "2 of 2 jobs can be trained" in outcome.err, outcome.err
 
 
 def test_a_pipe_among_the_users_algorithms_is_passed_over(command, tmp_path):
@@ -1037,19 +1083,37 @@ def test_what_stays_of_a_mapping_beside_a_typed_one_is_told_and_can_be_left_out(
         (["num_envs=4", "+exp=inside"], "algo.num_envs; write ${num_envs}"),
         (["algo.num_envs=4", "batch_size=${num_envs}"], "num_envs; write ${algo.num_envs}"),  # bug: null, so the tuned
         (["batch_size=${num_envs}"], "num_envs; write ${algo.num_envs}"),
+        (["num_envs=4", "batch_size=${algo[num_envs]}"], "algo.num_envs; write ${num_envs}"),  # bug: 8, in every other
+        (["num_envs=4", "batch_size=${oc.select:algo.num_envs}"], "algo.num_envs; write ${num_envs}"),  # notation
+        (["num_envs=4", "+exp=nested"], "algo.num_envs; write ${num_envs}"),
+        (["batch_size=${oc.select:num_envs,16}"], "num_envs; write ${algo.num_envs}"),
+        (["num_envs=4", "+exp=nowhere"], "a setting refers to algo.num_envs"),
+        (["checkpoint_every_steps=${oc.select:log_every_steps,5}"], "log_every_steps; give log_every_steps a value"),
         (["checkpoint_every_steps=${log_every_steps}"], "log_every_steps; give log_every_steps a value"),
         (["num_envs=4", "batch_size=${num_envs}"], None),
+        (["num_envs=4", "batch_size=${oc.select:num_envs,16}", "name=${now:%f}"], None),
+        (["num_envs=4", "batch_size=4", "run_dir=${random:}"], None),
         (["num_envs=null", "algo.num_envs=4", "batch_size=${algo.num_envs}"], None),
     ],
 )
-def test_a_reference_to_a_setting_has_the_value_of_the_run(words, hint, compose, mine):
+def test_a_reference_to_a_setting_has_the_value_of_the_run(words, hint, compose, mine, monkeypatch):
     """Bug: `${...}` is read when Hydra composes, before `num_envs` takes the place of `algo.num_envs`."""
     mine("exp/inside.yaml", "# @package _global_\nalgo: {batch_size: '${.num_envs}'}\n")
+    mine("exp/nested.yaml", "# @package _global_\nname: num_envs\nbatch_size: '${algo.${name}}'\n")
+    mine("exp/nowhere.yaml", "# @package _global_\nname: '${oc.env:RLTRAIN_${algo.num_envs}}'\n")
+    monkeypatch.setenv("RLTRAIN_8", "a")
+    OmegaConf.register_new_resolver("random", lambda: f"out/{random.random()}", replace=True)
     found = compose("--config-dir=conf", "algo=ppo", "env=cartpole", *words)
     if hint is None:
         assert (found.num_envs, found.batch_size, found.algo.batch_size) == (4, 4, 4)
     else:
-        assert found.code == 2 and found.last_line.endswith(hint), found.err
+        assert found.code == 2 and hint in found.last_line, found.err
+
+
+def test_a_reference_beside_a_size_that_the_algorithm_lacks(compose):
+    """The error is that of the size."""
+    found = compose("algo=a2c", "env=cartpole", "batch_size=32", "run_dir=${oc.env:HOME}/x")
+    assert found.code == 2 and "a2c has no batch_size" in found.last_line, found.err
 
 
 @pytest.mark.parametrize("key", ["num_envs", "batch_size"])

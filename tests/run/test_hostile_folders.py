@@ -12,7 +12,7 @@ from run_folders import write_run
 from small_runs import TABLE
 
 from rltrain import cli
-from rltrain.run import checkpoint_files
+from rltrain.run import checkpoint_files, curves
 
 FILES = ["config.yaml", "config.resume-1.yaml", "status.json", "meta.json", "result.json", "metrics.jsonl",
          "episodes.csv", "command.txt", ".lock", "q_table.csv", "error.log", "checkpoints/last", "checkpoints/best",
@@ -269,6 +269,51 @@ def test_episodes_in_other_columns_are_not_continued(copy, command):
     assert path.read_bytes() == changed
     path.write_text("\ufeff" + text.replace("\n", "\r\n"))  # as a spreadsheet saves it
     assert command("resume", folder, "total_steps=500", "progress=false").code == 0
+
+
+def test_logs_of_another_layout_are_not_continued(copy, command):
+    """Bug: `resume` dropped every line of the earlier training, as if it were the beginning of one."""
+    for name, change in {
+        "metrics.jsonl": lambda text: text.replace("{", "{\n ").encode(),
+        "metrics.jsonl in UTF-16": lambda text: text.encode("utf-16"),
+        "metrics.jsonl as a list": lambda text: f"[{text.strip()}]".replace("\n", ", ").encode(),
+        "episodes.csv": lambda text: text.replace("\n", '\n"').encode(),
+    }.items():
+        folder = copy()
+        path = folder / name.split()[0]
+        path.write_bytes(change(path.read_text()))
+        changed = path.read_bytes()
+        done = command("resume", folder, "total_steps=500", "progress=false")
+        assert done.code == 3 and f"{path.name} has other lines than rltrain writes" in done.last_line, done.err
+        assert path.read_bytes() == changed
+
+
+def test_logs_that_other_programs_have_saved_are_continued(copy, command):
+    """Bugs: `resume` dropped lines with steps such as 200.0, a first line after the mark of UTF-8, and a last one
+    without an end. A line that nothing can read was dropped in silence."""
+    folder = copy()
+    metrics, episodes = folder / "metrics.jsonl", folder / "episodes.csv"
+    lines, rows = metrics.read_text().splitlines(), episodes.read_text().splitlines()
+    floats = [rows[0], *(",".join(f"{float(value):e}" for value in row.split(",")) for row in rows[1:])]
+    episodes.write_text("".join(f"{row}\n" for row in floats))
+    step = json.loads(lines[-1])["step"]
+    lines[-1] = json.dumps(json.loads(lines[-1]) | {"step": float(step)})
+    metrics.write_text("\ufeff" + "\n".join([*lines[:-1], "edited", lines[-1]]))
+    done = command("resume", folder, "total_steps=500", "progress=false")
+    assert done.code == 0 and "warning: 1 of the lines of metrics.jsonl cannot be read and are left out" in done.err
+    assert episodes.read_text().splitlines()[: len(floats)] == floats and len(floats) > 1
+    assert metrics.read_text().splitlines()[: len(lines)] == lines
+    (curve,) = curves.read_curves([str(folder)], "time_s")
+    assert step in curve.step and len(curve.step) > len({json.loads(line)["step"] for line in lines})
+
+
+def test_the_beginning_of_a_line_of_a_killed_process_is_dropped_in_silence(copy, command):
+    folder = copy()
+    (folder / "metrics.jsonl").write_text('{"step": 1')
+    (folder / "episodes.csv").write_text("step,reward,length,frames\n2")
+    done = command("resume", folder, "total_steps=500", "progress=false")
+    assert done.code == 0 and "left out" not in done.err, done.err
+    assert "\n2\n" not in (folder / "episodes.csv").read_text()
 
 
 @pytest.mark.parametrize(
