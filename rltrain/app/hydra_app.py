@@ -436,7 +436,9 @@ def _refuse_additions(values: Any, argv: list[str]) -> None:
         if not dataclasses.is_dataclass(node):
             name = [*_chosen(argv, group), "your file"][0]
             what = f"{group}={name} does not say which settings it has"
-            fix = f"add this line to its YAML file: defaults: [{_nearest_schema(group, node or {})}_schema, _self_]"
+            file = _nearest_file(group, node or {})
+            fix = f"add this line to its YAML file: defaults: [{file}, _self_]"
+            fix += f", where NAME is the {group} that it changes" if file == "NAME" else ""
             raise ConfigError(what, group, fix)
     groups = ("algo", "env", "network", "runtime")
     for prefix, node in (("", values), *((f"{group}.", getattr(values, group)) for group in groups)):
@@ -444,15 +446,16 @@ def _refuse_additions(values: Any, argv: list[str]) -> None:
             raise ConfigError(f"unknown key '{prefix}{key}'", prefix + key, _nearest_key(prefix + key, argv))
 
 
-def _nearest_schema(group: str, values: dict[str, Any]) -> str:
-    """Return the name of the schema that has the most of the given keys; of several, the one that they name."""
+def _nearest_file(group: str, values: dict[str, Any]) -> str:
+    """Return the schema that has the most of the given keys; of several, the one that they name, else NAME."""
     schemas = settings_classes()[group]
     named = {str(values.get(key)) for key in ("name", "family", "like")}
 
     def fit(name: str) -> tuple[int, bool]:
         return len(values.keys() & {field.name for field in dataclasses.fields(schemas[name])}), name in named
 
-    return max(schemas, key=fit)
+    fits = sorted(map(fit, schemas), reverse=True)
+    return "NAME" if fits[:1] == fits[1:2] else f"{max(schemas, key=fit)}_schema"
 
 
 def _config_error(error: Exception, argv: list[str]) -> ConfigError:
@@ -472,6 +475,9 @@ def _config_error(error: Exception, argv: list[str]) -> ConfigError:
     key = re.search(r"Could not override '([^']+)'", text) or re.search(r"full_key: (\S+)", f"{text}\n{cause}")
     if "is not in struct" in cause or "not in '" in cause:
         name = key[1] if key else ""
+        if place := next((folder / name for folder in config_folders(argv) if name and (folder / name).is_dir()), None):
+            what = f"a file in {place} has its settings below '{name}'"
+            return ConfigError(what, name, "begin the file with the line: # @package _global_")
         return ConfigError(f"unknown key '{name}'", name, _nearest_key(name, argv))
     if several := re.search(r"Ambiguous value for argument '([^'=]+)", text):
         return ConfigError(f"{several[1]} has several values", several[1], "to start a sweep use: rltrain -m ...")
@@ -494,7 +500,19 @@ def _config_error(error: Exception, argv: list[str]) -> ConfigError:
     fix = "see `rltrain --help` for the keys"
     if wrong := re.search(r"Value '([^']*)' of type '\w+' could not be converted to (Integer|Float)", reason):
         fix = "give an integer, such as 1000000 or 1e6" if wrong[2] == "Integer" else "give a number, such as 1e-3"
+    for sign, kind, name in _KINDS:
+        if key and sign in reason:
+            reason, fix = f"{key[1]} {kind}", f"write {key[1]}={name}"
     return ConfigError(reason, key[1] if key else "command line", fix)
+
+
+_KINDS = (
+    ("is not a ListConfig, list or tuple", "is a list", "[A,B]"),
+    ("to Dict[", "is a mapping", "{NAME: VALUE}"),
+    ("is not a valid bool", "is true or false", "true"),
+    ("is not Optional", "cannot be null", "VALUE"),
+)
+"""Parts of OmegaConf's errors for values of a wrong kind, what the key is in words, and how it is written."""
 
 
 def _reason(text: str) -> str:

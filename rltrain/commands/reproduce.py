@@ -67,8 +67,8 @@ def from_file(argv: list[str]) -> int:
         raise ConfigError("config= is given twice", "config", "give one file of settings")
     path = Path(given[0].removeprefix("config=").strip("'\"")).expanduser()
     is_run = os.path.isdir(path)  # unlike Path.is_dir, it takes any name
-    if is_run:
-        path = path / "config.yaml"
+    place, name = (path, "config.yaml") if is_run else (path.parent, path.name)
+    path = Path(os.path.realpath(place) if os.path.islink(place) else place) / name  # such as runs/latest
     is_run |= _lies_in_a_run(path)
     if not os.path.isfile(path):
         raise ConfigError(f"there is no file '{path}'", "config", "give a YAML file of settings: config=FILE")

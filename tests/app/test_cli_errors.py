@@ -59,6 +59,16 @@ COMMAND_LINE = [
         ["algo=ppo", "env=cartpole", "algo.gae_lambda=5e-324"],
         "5e-324 counts as 0 in a training; algo.gae_lambda; use 0",
     ),
+    (
+        ["algo=ppo", "network.hidden_sizes=128"],
+        "network.hidden_sizes is a list; network.hidden_sizes; write network.",
+    ),
+    (
+        ["env=doom_basic", "env.shaping=KILL:1"],
+        "env.shaping is a mapping; env.shaping; write env.shaping={NAME",
+    ),
+    (["algo=ppo", "fast=maybe"], "fast is true or false; fast; write fast=true"),
+    (["total_steps=null"], "total_steps cannot be null; total_steps; write total_steps=VALUE"),
     (["algo=dqn", "env=cartpole", "batch_size=0"], "0 is too small; batch_size; give a value of at least 1"),
     (["algo=dqn", "env=cartpole", "total_steps=-1"], "-1 is too small; total_steps; give a value of at least 1"),
     (["algo=dqn", "env=cartpole", "total_steps=0"], "total_steps"),

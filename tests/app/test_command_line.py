@@ -1219,3 +1219,34 @@ def test_a_folder_of_hydra_that_cannot_be_made_is_told(command):
     outcome = command("algo=q_learning", "env=taxi", "progress=false", "hydra.run.dir=/proc/none")
     assert outcome.code == 7, outcome.err
     assert outcome.last_line.startswith("rltrain: error: a folder cannot be made: ") and "; /proc/none; " in outcome.err
+
+
+@pytest.mark.parametrize(("group", "choice"), [("hparams", "hparams=mine"), ("exp", "+exp=mine")])
+def test_a_file_without_its_package_says_which_line_it_needs(group, choice, command, tmp_path):
+    """Bug: "unknown key 'hparams'", which is one; nothing said that the file needs a first line."""
+    folder = tmp_path / "conf" / group
+    folder.mkdir(parents=True)
+    (folder / "mine.yaml").write_text("total_steps: 300\nalgo: {learning_rate: 2e-3}\n")
+    words = ["--config-dir", "conf", "algo=ppo", "env=cartpole", choice, "dry_run=true", "progress=false"]
+    refused = command(*words)
+    assert refused.code == 2 and "begin the file with the line: # @package _global_" in refused.last_line
+    (folder / "mine.yaml").write_text(f"# @package _global_\n{(folder / 'mine.yaml').read_text()}")
+    assert command(*words).code == 0, "the control"
+
+
+def test_an_own_algorithm_of_one_common_key_is_not_taken_for_the_first_that_has_it(command, tmp_path):
+    """Bug: a file of PPO's with a learning rate was told to have q_learning's settings."""
+    folder = tmp_path / "conf" / "algo"
+    folder.mkdir(parents=True)
+    for text, file in (("learning_rate: 0.1", "NAME"), ("clip_range: 0.1", "ppo_schema")):
+        (folder / "bare.yaml").write_text(text)
+        line = command("--config-dir", "conf", "algo=bare", "env=cartpole").last_line
+        assert f"defaults: [{file}, _self_]" in line
+
+
+def test_the_newest_run_is_a_file_of_settings_too(command, tmp_path):
+    """Bug: code 3 for runs/latest, the link that rltrain itself makes: "put the run's own in its place"."""
+    assert command("algo=q_learning", "env=taxi", "total_steps=60", "progress=false").code == 0
+    for name in ("runs/latest", "runs/latest/config.yaml"):
+        done = command(f"config={name}", "dry_run=true", "progress=false")
+        assert done.code == 0, done.err
