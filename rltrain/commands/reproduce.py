@@ -271,7 +271,7 @@ def _of_the_user(values: dict[str, Any], path: Path) -> list[str]:
             raise ConfigError(what, str(path), f"leave `{key}` out, and give such settings on the command line")
         if not re.match(r"\+{0,2}[A-Za-z_]", key):  # Hydra would take it for an option
             raise ConfigError(f"'{printable(key)}' is no setting", str(path), "write lines such as `total_steps: 1e6`")
-    given = sorted(key.split(".") for key in _keys(values))
+    given = sorted(_keys(values))
     for parts, after in itertools.pairwise(given):
         if after[: len(parts)] == parts:  # else the last one would count, in silence
             raise ConfigError(f"{'.'.join(parts)} is given twice", str(path), "leave out one of them")
@@ -296,14 +296,18 @@ def _of_the_user(values: dict[str, Any], path: Path) -> list[str]:
     return choices + settings
 
 
-def _keys(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
-    """Yield the dotted key of every setting in a file, as often as it is given there: in a block, or dotted."""
+def _keys(values: dict[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Yield the parts of every setting's key in a file, as often as it is given there: in a block, or dotted.
+
+    A name in a mapping of the user's, such as env.kwargs, may have a dot itself.
+    """
     for name, value in values.items():
-        key = f"{prefix}{str(name).lstrip('+')}"
+        is_mine = len(above) > 1 or above[:1] == ("hydra",)
+        key = (*above, *([str(name)] if is_mine else str(name).lstrip("+").split(".")))
         if isinstance(value, dict) and value:
-            yield from _keys(value, f"{key}.")
+            yield from _keys(value, key)
         else:
-            yield f"{key}.name" if key in _GROUPS else key
+            yield (*key, "name") if key[1:] == () and key[0] in _GROUPS else key
 
 
 def _tell_left_out(chosen: str, own: str) -> None:

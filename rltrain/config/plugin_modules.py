@@ -15,6 +15,7 @@ import inspect
 import os
 import re
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
@@ -163,7 +164,9 @@ class _Alike(importlib.abc.MetaPathFinder):
 def _executed_alike(execute: Callable[[ModuleType], None], module: ModuleType) -> None:
     from rltrain.system import global_random
 
-    with global_random.fixed():
+    # The generators are the process's: in another thread, the main one would draw from fixed ones meanwhile.
+    is_main = threading.current_thread() is threading.main_thread()
+    with global_random.fixed() if is_main else contextlib.nullcontext():
         execute(module)
 
 

@@ -203,7 +203,7 @@ class CheckedViewer:
             what = f"a step of its viewer returned {found}"
             raise _breach(self._family, what, "a Shown with a list of pictures, a number and a bool", "viewer")
         pictures = [self._picture(each) for each in shown.pictures]
-        return Shown(pictures, float(shown.reward), bool(shown.ended), shown.frame)
+        return Shown(pictures, float(shown.reward), bool(shown.ended))
 
     def restart(self) -> np.ndarray:
         """Start the next episode. Return its first picture, [H, W, 3] uint8. Raises PoolBreach."""

@@ -30,6 +30,8 @@ _exit_code = 0
 """The exit code of a process that stops."""
 _limit_s = math.inf
 """The longest stay in the code that the main thread has entered, if the run does not stop."""
+_within_s = math.inf
+"""The longest stay in any environment's code inside `within`."""
 _entered_s: float | None = None
 """The time at which the main thread entered an environment's code, on the monotonic clock; None outside of it."""
 _interrupts = 0
@@ -125,7 +127,8 @@ def interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _is_late() -> bool:
-    entered_s, limit_s = _entered_s, (STOPPING_S if _stopping else _limit_s) + _interrupts * STOPPING_S
+    longest_s = STOPPING_S if _stopping else min(_limit_s, _within_s)
+    entered_s, limit_s = _entered_s, longest_s + _interrupts * STOPPING_S
     return entered_s is not None and time.monotonic() - entered_s > limit_s
 
 
@@ -157,6 +160,21 @@ class _Watch:
 
 _stop_watch: _Watch | None = None
 """The watch of a process that stops."""
+
+
+@contextlib.contextmanager
+def within(limit_s: float) -> Iterator[None]:
+    """Raise StandsStill inside, in the main thread, if an environment's code takes longer."""
+    global _within_s
+    is_main = threading.current_thread() is threading.main_thread()
+    watch = _Watch(min(limit_s, STOPPING_S / 4)) if is_main else None
+    _within_s = limit_s
+    try:
+        yield
+    finally:
+        _within_s = math.inf
+        if watch is not None:
+            watch.end()
 
 
 class interruptible:

@@ -126,7 +126,8 @@ def play_episodes(
                 if len(played[episode.env_index]) < share[episode.env_index]:
                     played[episode.env_index].append((episode.reward, episode.length_steps))
             obs = stack.push(timestep.obs, timestep.first)
-        if begun and isinstance(env, GymConfig) and not pool.num_restarts:
+        num_restarts = pool.num_restarts
+        if begun and isinstance(env, GymConfig) and not num_restarts:
             from rltrain.envs.gym.kept import tell_if_kept
 
             tell_if_kept(env, pool, seed, *begun)
@@ -137,7 +138,7 @@ def play_episodes(
         "std_reward": float(np.std(returns)),
         "mean_ep_length": float(np.mean(lengths)),
         "episodes": episodes,
-        "env_restarts": pool.num_restarts,
+        "env_restarts": num_restarts,
         "returns": returns,
         "lengths": lengths,
         "seed": seed,

@@ -5,6 +5,7 @@ rltrain does not use them, but the user's environments may.
 
 import contextlib
 import ctypes
+import os
 import random
 import sys
 from collections.abc import Iterator
@@ -36,6 +37,17 @@ def _seeded_python(a: Any = None, version: int = 2) -> None:
 
 
 seeding.np_random = _seeded_np_random
+
+_of_child = 0
+
+
+def _before_fork() -> None:
+    global _of_child
+    _of_child = _fresh.getrandbits(63)
+
+
+# The processes of an environment's pool call `np.random.seed()` to draw different numbers.
+os.register_at_fork(before=_before_fork, after_in_child=lambda: _fresh.seed(_of_child))
 # The `reset` of an environment may hand on its seed, which is None after the first episode.
 _numpy.seed, random.seed = _seeded_numpy, _seeded_python
 

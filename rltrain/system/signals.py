@@ -80,8 +80,9 @@ def keep_process() -> None:
     if threading.current_thread() is threading.main_thread():
         for number, handler in _kept.items():
             signal.signal(number, handler)
-        # While SIGCHLD is ignored, the ends of worker processes are not told. A handler does no harm.
-        if signal.getsignal(signal.SIGCHLD) in (signal.SIG_IGN, None):
+        # While SIGCHLD is ignored, also by a library in C, the ends of worker processes are not told. A handler of
+        # Python's does no harm.
+        if signal.getsignal(signal.SIGCHLD) in (signal.SIG_DFL, signal.SIG_IGN, None):
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {*_kept, signal.SIGCHLD})
 

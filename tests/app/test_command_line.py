@@ -1250,3 +1250,10 @@ def test_the_newest_run_is_a_file_of_settings_too(command, tmp_path):
     for name in ("runs/latest", "runs/latest/config.yaml"):
         done = command(f"config={name}", "dry_run=true", "progress=false")
         assert done.code == 0, done.err
+
+
+def test_names_with_a_dot_in_a_mapping_are_names(command, tmp_path):
+    """Bug: "env.kwargs.a is given twice"."""
+    (tmp_path / "dots.yaml").write_text('env: {name: gym, id: CartPole-v1, kwargs: {"a.b": 1, a: 2}}\nalgo: ppo\n')
+    line = command("config=dots.yaml").last_line
+    assert "given twice" not in line and "'a.b'" in line

@@ -8,12 +8,17 @@ import numpy as np
 
 from rltrain.config.environments import GymConfig
 from rltrain.envs.gym.make import tell, tells_of_statistics
+from rltrain.envs.patience import StandsStill, is_stopping, within
 from rltrain.envs.pool import Pool, TimeStep
-from rltrain.errors import EnvironmentFailure
+from rltrain.errors import RltrainError
 
 _TOLERANCE = 0.01
 """By which numbers may differ, as a share of the largest. A physics engine keeps a little: in BipedalWalker, a reset
 with the same seed leads to first rewards that differ by 0.003. Its observations after a step differ by more."""
+
+
+_LONGEST_S = 10.0
+"""The longest reset or step of this look, in seconds."""
 
 
 def tell_if_kept(
@@ -22,16 +27,19 @@ def tell_if_kept(
     """Warn once if environments that have been played begin otherwise than they did when they were new.
 
     They are reset with the same seed and stepped once. frame, action, first: the first observations, the first actions
-    and what these led to. An environment that fails by that is left alone.
+    and what these led to. An environment that fails or hangs by that is left alone.
     """
     key = f"{config.id} {config.kwargs}"
-    if key in _looked_at or tells_of_statistics(config.id):
+    if key in _looked_at or tells_of_statistics(config.id) or is_stopping():
         return
     _looked_at.add(key)
     try:
-        now = pool.reset(seed)
-        step = pool.step(action)
-    except EnvironmentFailure:
+        with within(_LONGEST_S):
+            now = pool.reset(seed)
+            step = pool.step(action)
+    except (RltrainError, StandsStill):
+        return
+    if is_stopping():  # what fails then is left out, and its numbers are zeros
         return
     if differ := [
         name

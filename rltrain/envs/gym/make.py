@@ -176,10 +176,12 @@ def tell_of_other_steps(env: gymnasium.Env, env_id: str, steps: int, wanted: int
     limits = [layer for layer in guard.layers(env) if isinstance(layer, TimeLimit)]
     reached = [limit._max_episode_steps for limit in limits if limit._max_episode_steps <= (limit._elapsed_steps or 0)]
     if not reached:
-        tell(f"environment '{env_id}' itself truncated an episode after {steps} steps, {not_reached}")
+        text = f"environment '{env_id}' itself truncated an episode after {steps} steps, {not_reached}"
+        tell(text, about=f"{env_id} {wanted}")
     elif min(reached) >= wanted:  # else `_tell_of_inner_limit` has told it
         what = f"environment '{env_id}' has a time limit of {min(reached)} steps inside"
-        tell(f"{what} that the agent reaches in {steps}, because a wrapper takes several at once, {not_reached}")
+        text = f"{what} that the agent reaches in {steps}, because a wrapper takes several at once, {not_reached}"
+        tell(text, about=f"{env_id} {wanted}")
 
 
 def tells_of_statistics(env_id: str) -> bool:
@@ -187,10 +189,10 @@ def tells_of_statistics(env_id: str) -> bool:
     return any(text.startswith(f"environment '{env_id}' normalises ") for text in _told)
 
 
-def tell(text: str) -> None:
-    """Print a warning once in this process."""
-    if text not in _told:
-        _told.add(text)
+def tell(text: str, about: str | None = None) -> None:
+    """Print a warning once in this process. about: what it is about, if the text holds numbers of one occasion."""
+    if (about or text) not in _told:
+        _told.add(about or text)
         print(printable(f"rltrain: warning: {text}"), file=sys.stderr)
 
 

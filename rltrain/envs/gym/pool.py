@@ -200,10 +200,8 @@ class GymPool:
 
         A program that the environment has started may have got the same signal.
         """
-        text = f"environment '{self._id}' hangs"
-        if isinstance(error, EnvironmentFailure):
-            if not is_stopping():
-                raise error
-            text = error.what
+        if not is_stopping():
+            raise error
+        text = error.what if isinstance(error, EnvironmentFailure) else f"environment '{self._id}' hangs"
         self._stands_still = True
         print(printable(f"rltrain: warning: {text}; the run stops without it"), file=sys.stderr)

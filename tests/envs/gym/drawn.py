@@ -1,6 +1,7 @@
 """Environments that draw their rewards in a way that no `reset` seeds; importing this registers `Drawn-v0`."""
 
 import random
+import time
 
 import gymnasium
 import numpy as np
@@ -92,6 +93,25 @@ class Kept(Drawn):
 
 
 gymnasium.register("Kept-v0", Kept)
+
+
+class SeededOnce(Drawn):
+    """Fails `how` when it gets a seed again."""
+
+    def __init__(self, how, render_mode=None):
+        super().__init__("global", render_mode)
+        self.how, self.num_seeds = how, 0
+
+    def reset(self, *, seed=None, options=None):
+        self.num_seeds += seed is not None
+        if self.num_seeds > 1 and self.how == "hang":
+            time.sleep(60)
+        if self.num_seeds > 1:
+            raise MemoryError if self.how == "memory" else RuntimeError("seeded twice")
+        return super().reset(seed=seed, options=options)
+
+
+gymnasium.register("SeededOnce-v0", SeededOnce)
 for _of in ("observations", "rewards"):
     gymnasium.register(
         f"Running-{_of}-v0", lambda of=_of: Running(gymnasium.make("Pendulum-v1"), of), max_episode_steps=20

@@ -70,7 +70,16 @@ class Counting(Walk):
         return obs, reward, terminated, self.t >= 6, info
 
 
+class Leaving(Walk):
+    """Cuts an episode when it leaves its field, at any time."""
+
+    def step(self, action):
+        obs, reward, terminated, _, info = super().step(action)
+        return obs, reward, terminated, self.np_random.random() < 0.2, info
+
+
 gymnasium.register("Counting-v0", Counting)
+gymnasium.register("Leaving-v0", Leaving)
 gymnasium.register("Endless-v0", Walk)
 gymnasium.register("Inner-v0", lambda **given: TimeLimit(Walk(**given), 5), max_episode_steps=20)
 gymnasium.register("Skipping-v0", lambda: Skipping(TimeLimit(Walk(), 20)))

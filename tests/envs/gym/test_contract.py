@@ -3,6 +3,7 @@
 import asyncio
 import builtins
 import contextlib
+import ctypes
 import faulthandler
 import gc
 import json
@@ -595,6 +596,20 @@ def test_the_ends_of_workers_are_told_whatever_the_environment_ignores():
         with answering:
             registry.spaces(wayward("ignores its children"))
             assert signal.getsignal(signal.SIGCHLD) == before != signal.SIG_IGN
+
+
+def test_children_that_a_library_ignores_in_c_are_told_again():
+    """Bug: Python's record of the handler said that nothing was ignored."""
+    libc = ctypes.CDLL(None)
+    libc.signal.argtypes, libc.signal.restype = [ctypes.c_int, ctypes.c_void_p], ctypes.c_void_p
+    try:
+        libc.signal(signal.SIGCHLD, int(signal.SIG_IGN))
+        signals.keep_process()
+        status = Path("/proc/self/status").read_text()
+        (ignored,) = [line for line in status.splitlines() if line.startswith("SigIgn")]
+        assert not int(ignored.split()[1], 16) >> (signal.SIGCHLD - 1) & 1
+    finally:
+        libc.signal(signal.SIGCHLD, int(signal.SIG_DFL))
 
 
 def test_a_handler_for_the_ends_of_children_stays():

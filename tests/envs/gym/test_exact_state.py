@@ -16,6 +16,7 @@ from small_runs import small
 
 from rltrain.app.paths import CONFIGS
 from rltrain.config.environments import GymConfig
+from rltrain.envs import patience
 from rltrain.envs.gym import kept, make
 from rltrain.envs.gym.family import make_pool
 from rltrain.envs.gym.make import make_env
@@ -224,6 +225,36 @@ def test_what_is_kept_from_episode_to_episode_is_told_once(name, words, command,
     assert trained.code == 0, trained.err
     assert trained.err.count("after some episodes environment") == bool(words)
     assert f"has {words} for the same seed" in trained.err or not words
+
+
+@pytest.mark.parametrize("how", ["raise", "memory", "hang"])
+def test_an_environment_that_cannot_be_looked_at_is_left_alone(how, command, monkeypatch, request):
+    """Bugs: code 6, or a run that hangs, because of the look at an environment that was played right."""
+    monkeypatch.syspath_prepend(request.path.parent)
+    monkeypatch.setattr(kept, "_looked_at", set())
+    monkeypatch.setattr(kept, "_LONGEST_S", 0.3)
+    keys = ["env.id=drawn:SeededOnce-v0", f"env.kwargs.how={how}", "total_steps=20", "eval_every_steps=0"]
+    done = command(*small("a2c", "gym"), *keys)
+    assert done.code == 0 and "warning" not in done.err, done.err
+    assert kept._looked_at, "the control"
+
+
+def test_nothing_is_looked_at_while_the_run_stops(monkeypatch, capsys):
+    """Bug: "it keeps something between episodes", as an environment that failed by then observed zeros."""
+    monkeypatch.setattr(kept, "_looked_at", set())
+    monkeypatch.setattr(make, "_told", set())
+    config = GymConfig("x", id="CartPole-v1")
+    pool = make_pool(config, 1)
+    frame, action = pool.reset(0), np.zeros(1, np.int64)
+    first = pool.step(action)
+    monkeypatch.setattr(type(pool._inner[0].unwrapped), "reset", lambda self, **given: 1 // 0)
+    for stops_before in (True, False):
+        kept._looked_at.clear()
+        answers = iter([stops_before, True])
+        monkeypatch.setattr(patience, "_stopping", True)
+        monkeypatch.setattr(kept, "is_stopping", lambda answers=answers: next(answers))
+        kept.tell_if_kept(config, pool, 0, frame, action, first)
+    assert "keeps something" not in capsys.readouterr().err
 
 
 def test_what_the_first_constructor_draws_for_all_is_the_same_in_each_process(monkeypatch, request, command):

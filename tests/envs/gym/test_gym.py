@@ -2,8 +2,11 @@
 
 import importlib
 import multiprocessing
+import os
 import random
 import sys
+import threading
+import time
 from pathlib import Path
 
 import gymnasium
@@ -335,6 +338,43 @@ def test_what_a_step_imports_draws_the_same_in_each_process(monkeypatch, tmp_pat
         for name in ("late_world", "late_world_part"):
             monkeypatch.delitem(sys.modules, name)
     assert worlds[0] == worlds[1] and worlds[0][0] != worlds[0][1]
+
+
+def test_forked_processes_draw_different_numbers_that_the_seed_determines():
+    """Bug: the processes of an environment's pool, each of which calls `np.random.seed()`, drew the same."""
+
+    def draws():
+        global_random.seed(5)
+        drawn = []
+        for _ in range(3):
+            end, start = os.pipe()
+            if os.fork() == 0:
+                np.random.seed()
+                os.write(start, str(np.random.random()).encode())
+                os._exit(0)
+            os.close(start)
+            drawn.append(os.read(end, 100))
+            os.close(end)
+            os.wait()
+        return drawn
+
+    first = draws()
+    assert len(set(first)) == 3 and first == draws()
+
+
+def test_an_import_in_a_thread_leaves_the_generators(monkeypatch, tmp_path):
+    """Bug: meanwhile the main thread drew from the fixed ones."""
+    monkeypatch.syspath_prepend(tmp_path)
+    plugin_modules.look_in_working_directory()
+    (tmp_path / "slow_of_thread.py").write_text("import time\ntime.sleep(0.3)")
+    random.seed(3)
+    wanted = [random.random() for _ in range(10)]
+    random.seed(3)
+    thread = threading.Thread(target=importlib.import_module, args=["slow_of_thread"])
+    thread.start()
+    drawn = [(random.random(), time.sleep(0.05))[0] for _ in range(10)]
+    thread.join()
+    assert drawn == wanted
 
 
 def test_numba_that_is_imported_late_gets_a_seed(monkeypatch):

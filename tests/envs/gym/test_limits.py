@@ -76,6 +76,16 @@ def test_a_limit_that_was_typed_is_told_from_one_that_was_given(capsys, monkeypa
     assert "is not reached" not in capsys.readouterr().err
 
 
+def test_cuts_of_many_lengths_are_told_once(capsys, monkeypatch):
+    """Bug: one line for each length of an episode that ends out of bounds."""
+    monkeypatch.setattr(make, "_told", set())
+    pool = registry.make_pool(GymConfig("x", id="limits:Leaving-v0", max_episode_steps=400), 2)
+    pool.reset(0)
+    lengths = {each.length_steps for _ in range(100) for each in pool.step(np.zeros(2, np.int64)).episodes}
+    pool.close()
+    assert len(lengths) > 3 and capsys.readouterr().err.count("itself truncated") == 1
+
+
 def test_environments_that_differ_in_their_limits_keep_them():
     """Bug: the limit of the first environment was that of all."""
     pool = registry.make_pool(GymConfig("x", id="limits:Varied-v0"), 2)
