@@ -361,11 +361,14 @@ def _refuse_unknown_tuned_settings(argv: list[str]) -> None:
     Hydra passes over them, because those of a pair may be missing.
     """
     choices = HydraConfig.get().runtime.choices
-    algo, chosen = str(choices.get("algo")), choices.get("hparams")
-    of_the_pair = f"{algo}_{composed_env(algo, str(choices.get('env')))}"
-    if isinstance(chosen, str) and chosen != of_the_pair and not composition.last().exists(f"hparams/{chosen}"):
-        names = {name for folder in (CONFIGS, *config_folders(argv)) for name in yaml_names(folder / "hparams")}
-        raise _unknown_choice("hparams", chosen, names)
+    algo = str(choices.get("algo"))
+    of_the_pair = f"_{composed_env(algo, str(choices.get('env')))}"
+    for chosen in (choices.get("hparams"), choices.get("hparams@_global_")):
+        if not isinstance(chosen, str) or chosen.endswith(of_the_pair):
+            continue
+        if not composition.last().exists(f"hparams/{chosen}"):
+            names = {name for folder in (CONFIGS, *config_folders(argv)) for name in yaml_names(folder / "hparams")}
+            raise _unknown_choice("hparams", chosen, names)
 
 
 def _refuse_no_names(argv: list[str]) -> None:

@@ -5,7 +5,7 @@ import os
 import re
 import sys
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -54,7 +54,11 @@ def normalise(argv: list[str]) -> list[str]:
 
 
 def without_plus(argv: Iterable[str]) -> list[str]:
-    """Rewrite `+algo=dqn` as `algo=dqn`: every run has a choice of each group, which Hydra would take a second time."""
+    """Rewrite `+algo=dqn` as `algo=dqn`, and `hparams@_global_=` as `hparams=`.
+
+    Every run has a choice of each group, which Hydra would take a second time.
+    """
+    argv = [re.sub(r"^(\+*)hparams@_global_=", r"\1hparams=", arg) for arg in argv]
     return [re.sub(r"^\+*(?=(algo|env|network|runtime|hparams)=)", "", arg) for arg in argv]
 
 
@@ -148,21 +152,38 @@ def tell_what_stays(
     of_its_file: returns what the YAML file of the environment sets.
     """
     keys = [word.lstrip("+").partition("=")[0] for word in typed]
-    for mapping in _mappings() - {"shaping"}:
-        key = f"env.{mapping}"
-        if key not in keys:
-            continue
+    mappings = tuple(f"env.{mapping}" for mapping in _mappings() - {"shaping"})
+    for key in dict.fromkeys(each for each in keys if f"{each}.".startswith(tuple(f"{each}." for each in mappings))):
         parsed = OverridesParser.create().parse_overrides(list(composed))
         whole = [each.value() for each in parsed if each.key_or_group == key][-keys.count(key) :]
-        given = {str(name) for value in whole if isinstance(value, dict) for name in value}
-        given |= {word.split(".")[2] for word in keys if word.startswith(f"{key}.")}
-        known = (of_its_file(key) or {}).items()
-        left = [item for item in getattr(env, mapping, {}).items() if str(item[0]) not in given and item not in known]
-        stays = [f"{name}={value}" for name, value in left]
-        if stays:
-            what = f"of {key}={{...}} and what was set before all entries count, so {', '.join(stays)} stays"
-            fix = f"to leave it out add ~{key}.{stays[0].partition('=')[0]}"
+        if not any(isinstance(value, dict) for value in whole):
+            continue
+        _, mapping, *inner = key.split(".")
+        now, known = getattr(env, mapping, {}), of_its_file(f"env.{mapping}") or {}
+        for name in inner:
+            now, known = (each.get(name, {}) if isinstance(each, Mapping) else {} for each in (now, known))
+        beside = [word[len(key) + 1 :].split(".") for word in keys if word.startswith(f"{key}.")]
+        if stays := list(_left(now, [value for value in whole if isinstance(value, dict)], beside, known)):
+            told = ", ".join(f"{name}={value}" for name, value in stays)
+            what = f"of {key}={{...}} and what was set before all entries count, so {told} stays"
+            fix = f"to leave it out add ~{key}.{stays[0][0]}"
             print(printable(f"rltrain: {what}; {key}; {fix}"), file=sys.stderr)
+
+
+def _left(now: Any, given: list[Any], beside: list[list[str]], known: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the name, dotted, and the value of each entry of a mapping that no typed mapping gives.
+
+    given: the typed mappings, or what they have at this place. beside: keys that are typed by themselves. known: what
+    the environment's own file sets.
+    """
+    for name, value in now.items() if isinstance(now, Mapping) else ():
+        inside = [each[key] for each in given for key in each if str(key) == str(name)]
+        below = known.get(name) if isinstance(known, Mapping) else None
+        if inside and all(isinstance(each, dict) for each in inside):
+            deeper = [words[1:] for words in beside if words[0] == str(name) and words[1:]]
+            yield from ((f"{name}.{more}", left) for more, left in _left(value, inside, deeper, below))
+        elif not inside and all(words[0] != str(name) for words in beside) and below != value:
+            yield str(name), value
 
 
 def accept_whole_floats() -> None:

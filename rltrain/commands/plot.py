@@ -143,9 +143,10 @@ def draw(bands: list[Band], metric: str, center: str) -> Any:
     """Return a matplotlib figure with one panel per environment. Raises EnvironmentFailure without matplotlib."""
     os.environ["MPLBACKEND"] = "agg"  # matplotlib refuses the name of a backend that it does not know
     try:
-        import matplotlib
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
+        with process.elsewhere():  # somebody else's run may have a matplotlibrc
+            import matplotlib
+            from matplotlib.backends.backend_agg import FigureCanvasAgg
+            from matplotlib.figure import Figure
     except ImportError as error:
         raise EnvironmentFailure("matplotlib is missing", "rltrain plot", "pip install 'rltrain[plot]'") from error
     except Exception as error:  # a file matplotlibrc that cannot be read

@@ -10,7 +10,7 @@ import signal
 import stat
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -53,6 +53,27 @@ def require_working_directory() -> None:
         os.getcwd()
     except OSError as error:
         raise ConfigError("the working directory was deleted", "cd", "change to a folder that exists") from error
+
+
+def refuse_numba_settings() -> None:
+    """Raise ConfigError for numba's file of settings in the working directory, which may be somebody else's run.
+
+    It can name a place for compiled code and modules to import.
+    """
+    if os.path.lexists(".numba_config.yaml"):
+        what = "the working directory has a .numba_config.yaml, which numba would read"
+        raise ConfigError(what, ".numba_config.yaml", "stand in another folder; set NUMBA_* variables instead")
+
+
+@contextlib.contextmanager
+def elsewhere() -> Iterator[None]:
+    """Stand in the root folder inside, for libraries that read settings in the working directory when imported."""
+    before = os.getcwd()
+    os.chdir("/")
+    try:
+        yield
+    finally:
+        os.chdir(before)
 
 
 def absolute(path: str | os.PathLike[str]) -> Path:
@@ -171,6 +192,10 @@ def prepare() -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     # NumPy multiplies only the small matrices of small networks, where a second thread does not help.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # OpenCV puts its folder before this. If it is empty, its empty end means the working directory to each program that
+    # is started then, where somebody else's library may lie.
+    if not os.environ.get("LD_LIBRARY_PATH"):
+        os.environ["LD_LIBRARY_PATH"] = "/nonexistent"
     # Worker processes must agree on the order of a set, from which an environment may take its actions.
     if os.environ.get("PYTHONHASHSEED", "random") == "random":
         os.environ["PYTHONHASHSEED"] = "0"

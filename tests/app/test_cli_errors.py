@@ -135,6 +135,7 @@ COMMAND_LINE = [
     (["doctor", "torch"], "doctor takes no words, but got 1; rltrain doctor torch; usage: rltrain doctor"),
     (["algo=ppo", "env=doom", "hparams=ppo_dom"], "unknown hparams 'ppo_dom'; hparams; did you mean 'ppo_doom'"),
     (["algo=ppo", "env=doom", "hparams=quick/ppo_x"], "unknown hparams 'quick/ppo_x'; hparams; "),
+    (["algo=ppo", "env=doom", "hparams@_global_=ppo_dom"], "unknown hparams 'ppo_dom'; hparams; did you mean"),
     (["--config-dir", ".", "algo=ppo", "env=doom", "hparams=ppo_dom"], "unknown hparams 'ppo_dom'; hparams; "),
     (["-m", "algo=q_learning,qq", "env=maze"], "unknown algo 'qq'; algo; "),
     (["algo", "=", "ppo"], "there is a space next to '='; algo = ppo; write algo=VALUE"),

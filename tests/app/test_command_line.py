@@ -1257,3 +1257,19 @@ def test_names_with_a_dot_in_a_mapping_are_names(command, tmp_path):
     (tmp_path / "dots.yaml").write_text('env: {name: gym, id: CartPole-v1, kwargs: {"a.b": 1, a: 2}}\nalgo: ppo\n')
     line = command("config=dots.yaml").last_line
     assert "given twice" not in line and "'a.b'" in line
+
+
+def test_tuned_settings_under_the_name_of_our_own_list_must_exist_too(compose, mine):
+    """Bug: `override /hparams@_global_: nope` in a file was passed over, in silence."""
+    mine("exp/a.yaml", "# @package _global_\ndefaults:\n  - override /hparams@_global_: nope\n")
+    outcome = compose("algo=ppo", "env=cartpole", "+exp=a", "--config-dir", "conf")
+    assert outcome.code == 2 and "unknown hparams 'nope'" in outcome.last_line, outcome.err
+
+
+def test_what_stays_inside_of_a_typed_mapping_is_told():
+    """Bug: rules={bonus: 1} of the run stayed beside the typed rules={extra: 1}, without a word."""
+    left = list(overrides._left({"rules": {"bonus": 1, "extra": 1}, "size": 3}, [{"rules": {"extra": 1}}], [], {}))
+    assert left == [("rules.bonus", 1), ("size", 3)]
+    now = {"bonus": 1, "extra": 1, "low": 0}
+    assert list(overrides._left(now, [{"extra": 1}], [["bonus"]], {"low": 0})) == []
+    assert list(overrides._left({"a": {"b": 1, "c": 2}}, [{"a": {}}], [["a", "b"]], {"a": {"c": 2}})) == []

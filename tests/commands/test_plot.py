@@ -4,6 +4,7 @@ import csv
 import errno
 import json
 import os
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -307,3 +308,13 @@ def test_runs_of_two_games_in_one_curve_are_told(command, tmp_path):
     assert "the curve grid dqn joins different games: its runs differ in env.kwargs.pay; use by=algo,env.kwargs" in told
     told = command("plot", "single", "by=algo,env.kwargs.pay")
     assert "warning" not in told.err and len(told.out.splitlines()) == 5, told.out
+
+
+def test_a_matplotlibrc_of_the_working_directory_is_not_read(made, tmp_path):
+    """Bug: that of somebody else's run made the plot hang, or was told as a bug of rltrain."""
+    folder = made("cartpole")
+    (folder / "matplotlibrc").write_text("font.size: 30000\n")
+    words = [sys.executable, "-m", "rltrain", "plot", ".", f"out={tmp_path / 'x.png'}"]
+    done = subprocess.run(words, cwd=folder, timeout=100, capture_output=True, text=True)
+    (folder / "matplotlibrc").unlink()
+    assert done.returncode == 0 and (tmp_path / "x.png").stat().st_size > 0, done.stderr

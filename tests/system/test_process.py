@@ -1,5 +1,6 @@
 """A command ends when it is done, and needs a working directory."""
 
+import contextlib
 import errno
 import os
 import signal
@@ -239,3 +240,28 @@ def test_processes_are_started_without_the_working_directory(tmp_path):
         "subprocess.run(python('import socket; assert sys.path[0]'), check=True)\n"
     )
     assert not _foreign_code(tmp_path, "list", "algos", "plugins=[of_processes]")
+
+
+def test_numbas_file_of_settings_in_the_working_directory_is_refused(command, tmp_path):
+    """Bug: in a run folder of somebody else's it led to compiled files outside, and to pickles that numba loads."""
+    assert command("list").code == 0, "the control"
+    (tmp_path / ".numba_config.yaml").write_text("cache_dir: /tmp/elsewhere\n")
+    refused = command("list")
+    assert refused.code == 2 and ".numba_config.yaml; stand in another folder" in refused.last_line
+
+
+def test_no_program_looks_for_libraries_in_the_working_directory():
+    """Bug: OpenCV puts its folder before an empty LD_LIBRARY_PATH, and ffmpeg loaded a library of a run folder."""
+    code = "import os; from rltrain.system import process; process.prepare(); import cv2; import sys; sys.stdout.write("
+    clean = {name: value for name, value in os.environ.items() if name != "LD_LIBRARY_PATH"}
+    command = [sys.executable, "-c", f"{code}os.environ.get('LD_LIBRARY_PATH', ''))"]
+    done = subprocess.run(command, timeout=60, capture_output=True, text=True, env=clean, check=True)
+    assert "" not in done.stdout.split(":")
+
+
+def test_a_library_is_imported_from_elsewhere_and_the_folder_stays(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with contextlib.suppress(ValueError), process.elsewhere():
+        assert os.getcwd() == "/"
+        raise ValueError
+    assert os.getcwd() == str(tmp_path)

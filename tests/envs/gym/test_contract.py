@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 import warnings
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
