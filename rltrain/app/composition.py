@@ -73,6 +73,17 @@ class Files:
                 return place
         return None
 
+    def tuned(self) -> list[ResultDefault]:
+        """Return the files of tuned settings that the run itself takes, not those from which such files are made."""
+        inside = [each for each in self.defaults if str(each.config_path).startswith("hparams/")]
+        return [each for each in inside if each.parent == "config"]
+
+    def name(self, default: ResultDefault) -> str:
+        """Return the path of a file, one of rltrain's relative to its folder of YAML."""
+        found = self._load(default)
+        file = f"{default.config_path}.yaml"
+        return file if found.provider == "main" else f"{found.path.removeprefix('file://')}/{file}"
+
     def until(self, place: int) -> "Files":
         """Return the files up to a place, and the one there."""
         return Files(self.defaults[: place + 1], self._repository)

@@ -11,6 +11,9 @@ from rltrain.config.algorithms import ALGOS, base_name
 SAVED = "saved"
 """The environment of an earlier run, for `reproduce`. Its settings are complete, so no tuned ones are taken."""
 
+UNTUNED = "none"
+"""Tuned settings that set nothing."""
+
 
 def preset_of(algo: str) -> str:
     """Return the algorithm whose tuned settings `algo` takes before its own, or "" if there is none.
@@ -34,6 +37,17 @@ def tuned_env(algo: str, env: str, files: Files | None = None) -> str:
     if env == SAVED or any(files.exists(f"hparams/{name}_{env}") for name in (algo, preset_of(algo)) if name):
         return env
     return str(files.value("env.tuned_as") or env)
+
+
+def base_hparams(algo: str, env: str) -> str:
+    """Return the tuned settings that a preset takes before its own, such as dqn_cartpole for double_dqn.
+
+    What the user chose with `hparams` stands in place of both.
+    """
+    composed = composed_env(algo, env)
+    tuned = [each for each in composition.last().tuned() if each.override_key != "hparams@_global_"]
+    is_chosen = any(each.config_path != f"hparams/{algo}_{composed}" for each in tuned)
+    return UNTUNED if is_chosen else f"{preset_of(algo)}_{composed}"
 
 
 def composed_env(algo: str, env: str) -> str:

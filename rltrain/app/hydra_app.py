@@ -25,7 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rltrain import plugins
 from rltrain.app import composition, hydra_sweep
-from rltrain.app.hparams import SAVED, composed_env, preset_of
+from rltrain.app.hparams import SAVED, UNTUNED, base_hparams, composed_env
 from rltrain.app.overrides import (
     accept_whole_floats,
     normalise,
@@ -96,7 +96,7 @@ def register_schemas(argv: Sequence[str] = ()) -> None:
     composition.put_own_files_last()
     accept_whole_floats()
     replace_whole_mappings()
-    OmegaConf.register_new_resolver("preset_of", preset_of, replace=True)
+    OmegaConf.register_new_resolver("base_hparams", base_hparams, replace=True)
     OmegaConf.register_new_resolver("tuned_env", composed_env, replace=True)
 
 
@@ -213,7 +213,7 @@ def settings(composed: DictConfig, argv: list[str]) -> RunConfig:
     _refuse_unknown_tuned_settings(argv)
     # `reproduce` gives the files of the earlier run, whose settings win over those of the files that are composed here.
     typed = _typed_keys()
-    config = dataclasses.replace(config, tuned_by=config.tuned_by if "tuned_by" in typed else _tuned_files(argv))
+    config = dataclasses.replace(config, tuned_by=config.tuned_by if "tuned_by" in typed else _tuned_files())
     filled_in = _filled_in(composed, config)
     config = dataclasses.replace(config, chosen=[*config.chosen, *filled_in])
     for key in (*filled_in, *(key for key in EVERY_STEPS if getattr(config, key) is None)):
@@ -339,20 +339,11 @@ def _first_checkpoint(run: str) -> Path:
     return checkpoint.find(place, which or "last")
 
 
-def _tuned_files(argv: list[str]) -> list[str]:
+def _tuned_files() -> list[str]:
     """Return the files of tuned settings that Hydra has composed, rltrain's own relative to its folder of YAML."""
-    choices = HydraConfig.get().runtime.choices
-    names = dict.fromkeys(choices.get(group) for group in ("hparams@_global_", "hparams"))
-    found = []
-    for name in filter(None, names):
-        folders = [
-            folder for folder in (CONFIGS, *config_folders(argv)) if (folder / "hparams" / f"{name}.yaml").is_file()
-        ]
-        found += [
-            f"hparams/{name}.yaml" if folder == CONFIGS else str(folder / "hparams" / f"{name}.yaml")
-            for folder in folders[:1]
-        ]
-    return found
+    files = composition.last()
+    names = dict.fromkeys(files.name(each) for each in files.tuned())
+    return [name for name in names if name != f"hparams/{UNTUNED}.yaml"]
 
 
 def _refuse_unknown_tuned_settings(argv: list[str]) -> None:

@@ -73,7 +73,7 @@ def plan_facts(config: RunConfig) -> dict[str, str]:
     """Return the facts that say where the settings come from and how long the run is."""
     facts = {}
     if config.tuned_by is not None:  # older configurations do not say it
-        untuned = f"defaults: nothing is tuned for {config.algo.name} on {config.env.name}"
+        untuned = f"the defaults of {config.algo.name}, not tuned for {config.env.name}"
         facts["settings"] = f"tuned by {', '.join(config.tuned_by)}" if config.tuned_by else untuned
     facts["typed"] = shlex.join(sys.argv[1:]) or "nothing"
     evaluated, saved = (

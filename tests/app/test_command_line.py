@@ -281,7 +281,7 @@ def test_files_of_ones_own_win_wherever_they_are_chosen(place, compose, mine, tm
     mine("hparams/low.yaml", "# @package _global_\nalgo: {learning_rate: 7e-4}\nnum_envs: 2\n")
     mine("exp/low.yaml", "# @package _global_\ndefaults: [override /hparams: low]\n")
     mine("exp/all.yaml", "# @package _global_\ndefaults: [{override /algo: slow}, {override /network: wide}]\n")
-    mine("exp/over.yaml", "# @package _global_\nalgo: {num_envs: 3, learning_rate: 0.5}\n")
+    mine("exp/over.yaml", "# @package _global_\nalgo: {num_envs: 4, learning_rate: 0.5}\n")
     mine("exp/tuned.yaml", "# @package _global_\nalgo: {like: ppo}\nenv: {id: CartPole-v1, tuned_as: cartpole}\n")
     mine("algo/plain.yaml", "defaults: [ppo, _self_]\n")
     tuned = compose("algo=ppo", "env=cartpole")
@@ -296,7 +296,7 @@ def test_files_of_ones_own_win_wherever_they_are_chosen(place, compose, mine, tm
     for low in ("hparams=low", "+exp=low"):
         assert settings("algo=slow", "env=cartpole", low) == (7e-4, 3, 2, sizes)
         assert settings("algo=slow", "env=cartpole", low, "algo.num_envs=4") == (7e-4, 3, 4, sizes)
-    assert settings("algo=slow", "env=cartpole", "hparams=low", "+exp=over") == (0.5, 3, 3, sizes)
+    assert settings("algo=slow", "env=cartpole", "hparams=low", "+exp=over") == (0.5, 3, 4, sizes)
     both = compose(place, "algo=plain", "env=gym", "+exp=tuned")
     assert (both.total_steps, both.algo.batch_size) == (tuned.total_steps, tuned.algo.batch_size)
 

@@ -9,8 +9,7 @@ import yaml
 from small_runs import QUICK
 
 from rltrain import plugins
-from rltrain.app import hydra_app
-from rltrain.app.hparams import tuned_as, tuned_env
+from rltrain.app.hparams import preset_of, tuned_as, tuned_env
 from rltrain.app.paths import CONFIGS
 from rltrain.config import saved
 from rltrain.config.algorithms import ALGOS, DQNConfig
@@ -79,7 +78,7 @@ def test_whatever_an_environment_names_has_tuned_settings():
 
 
 def test_no_file_only_repeats_another_one():
-    for path in (CONFIGS / "hparams").glob("*.yaml"):
+    for path in (CONFIGS / "hparams").glob("*_*.yaml"):
         assert set(yaml.safe_load(path.read_text())) - {"defaults"}, f"say it with tuned_as: {path.name}"
 
 
@@ -88,7 +87,7 @@ def test_no_file_only_repeats_another_one():
 def test_no_algorithm_takes_numbers_that_were_tuned_for_another(algo, env, composed):
     """Bug: d3qn_per with the rollouts of ppo."""
     found = composed(f"algo={algo}", f"env={env}")["algo"]
-    base = hydra_app.preset_of(algo) or algo
+    base = preset_of(algo) or algo
     name = f"{base}_{tuned_as(env)}"
     untuned = dataclasses.asdict(ALGOS[base]())
     for key in untuned.keys() - {"name", "double", "dueling", "prioritized"}:
@@ -120,6 +119,25 @@ def test_a_users_own_file_of_the_pair_wins_also_through_the_search_path(mine, co
     (mine / "hparams" / "double_dqn_mine.yaml").write_text("# @package _global_\nalgo:\n  gamma: 0.5\n")
     found = composed(f"--config-dir={mine}", "algo=double_dqn", "env=mine")["algo"]
     assert (found["n_step"], found["gamma"]) == (2, 0.5)
+
+
+@pytest.mark.parametrize("algo", ["dqn", "double_dqn", "slow"])
+def test_chosen_settings_stand_in_place_of_tuned_ones_also_for_a_preset(algo, mine, composed, compose):
+    """Bug: double_dqn, and an algorithm with `like: dqn`, kept the tuned settings of dqn beneath the chosen ones."""
+    (mine / "algo").mkdir()
+    (mine / "exp").mkdir()
+    (mine / "algo" / "slow.yaml").write_text("defaults: [dqn, _self_]\nlike: dqn\n")
+    (mine / "hparams" / "low.yaml").write_text("# @package _global_\nalgo:\n  gamma: 0.5\n")
+    (mine / "exp" / "low.yaml").write_text("# @package _global_\ndefaults: [{override /hparams: low}]\n")
+    pair = (f"--config-dir={mine}", f"algo={algo}", "env=cartpole")
+    assert composed(*pair)["algo"]["n_step"] == 5, "the control: tuned"
+    for words, gamma in ((["hparams=low"], 0.5), (["+exp=low"], 0.5), (["hparams=none"], DQNConfig().gamma)):
+        found = composed(*pair, *words)["algo"]
+        assert (found["n_step"], found["batch_size"], found["gamma"]) == (1, DQNConfig().batch_size, gamma), words
+    assert composed(*pair, "hparams=[dqn_cartpole,low]")["algo"]["n_step"] == 5
+    low = str(mine / "hparams" / "low.yaml")
+    for words, files in (("none", []), ("low", [low]), ("[dqn_cartpole,low]", ["hparams/dqn_cartpole.yaml", low])):
+        assert compose(*pair, f"hparams={words}").tuned_by == files
 
 
 def test_the_help_of_a_pair_shows_what_it_would_be_trained_with(mine, command):

@@ -103,7 +103,7 @@ def test_the_panel_says_where_the_settings_come_from_and_what_auto_chose(command
     assert shown["time"].startswith("not known yet")
     untuned = [*small("ppo", "mountain_car"), "total_steps=64", "network=mlp", "precision=fp32", "eval_every_steps=0"]
     shown = facts(command(*untuned, "progress=true"))
-    assert shown["settings"] == "defaults: nothing is tuned for ppo on mountain_car"
+    assert shown["settings"] == "the defaults of ppo, not tuned for mountain_car"
     assert shown["steps"] == "64; evaluated at the end, saved every 12"
     assert "auto" not in shown
 
