@@ -31,7 +31,7 @@ from rltrain.errors import (
     lacking,
     of_a_file,
 )
-from rltrain.system import out_of_memory, terminal
+from rltrain.system import inside, out_of_memory, terminal
 
 LOADED: list[str] = []
 """Names of the imported plugins, in order of import."""
@@ -62,7 +62,7 @@ def load(names: Iterable[str]) -> None:
             raise
         except BaseException as error:
             what = f"the plugin '{name}' cannot be imported: {describe(error)}"
-            fix = "give a module that is installed or in this folder: plugins=[my_package.my_module]"
+            fix = f"give a module that is installed, as plugins=[my_package.my_module], or {where_to_start()}"
             raise ConfigError(what, "plugins", fix) from error
         LOADED.append(name)
         terminal.guard()  # in case it has replaced a stream
@@ -124,14 +124,23 @@ def named(words: Iterable[str]) -> set[str]:
 
 
 def look_in_working_directory() -> None:
-    """Let Python find modules in the working directory, after installed packages.
+    """Let Python find modules in the working directory, after installed packages, unless it lies in a run folder.
 
-    From now on, each module of the user's that is imported draws the same numbers in each process.
+    That may be somebody else's, with a module of the name that is typed, or what libraries look for in the places of
+    modules and import. From now on, each module of the user's that is imported draws the same numbers in each process.
     """
     if not any(isinstance(finder, _Alike) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Alike())
     with contextlib.suppress(FileNotFoundError):  # an environment may have deleted it
-        look_in(os.getcwd())
+        if not inside.stands_in_a_run():
+            look_in(os.getcwd())
+
+
+def where_to_start() -> str:
+    """Return advice for a module that is not found."""
+    if inside.stands_in_a_run():
+        return "modules in the folder of a run are not imported; if you trust this one, use PYTHONPATH=. rltrain ..."
+    return "start rltrain in the folder of your module"
 
 
 def look_in(folder: str) -> None:

@@ -151,14 +151,15 @@ class Torso(nn.Module):
         return features
 
     def _check_features(self, shape: tuple[int, ...]) -> None:
-        """Raise ConfigError if the layers of a plugin do not turn observations [B, *shape] into features."""
+        """Raise ConfigError if the layers of a plugin change observations, or do not turn [B, *shape] into features."""
         dtype = torch.uint8 if self.pixels else torch.int64 if self.num_states else torch.float32
         training = [module for module in self.layers.modules() if module.training]
         for num_obs in (1, 2):
             try:
                 self.layers.eval()
+                obs = torch.zeros((num_obs, *shape), dtype=dtype)
                 with torch.random.fork_rng(devices=[]), torch.no_grad():
-                    found = self(torch.zeros((num_obs, *shape), dtype=dtype))
+                    found = self(obs)
                 fits = found.shape == (num_obs, self.num_features) and found.dtype == torch.float32
                 wrong = "" if fits else f"returns {found.dtype} of shape {list(found.shape)}"
             except Exception as error:
@@ -168,6 +169,10 @@ class Torso(nn.Module):
             finally:
                 for module in training:
                     module.training = True
+            if not wrong and obs._version:  # torch counts its changes
+                fix = "write x = x / scale, not x /= scale; set inplace=True only behind a linear layer"
+                what = f"the network {self.name} changes its input, which are the stored observations"
+                raise ConfigError(what, "network, plugins", fix)
             if wrong:
                 where = f"for observations of shape {[num_obs, *shape]}"
                 fix = f"let it return float32 of shape {[num_obs, self.num_features]}, as its last linear layer does"

@@ -63,6 +63,23 @@ def _has_kind(path: Path, kind: Any) -> bool:
         return False
 
 
+def stands_in_a_run() -> bool:
+    """Return True if the working directory is a run folder or lies in one. A project may have a config.yaml, too."""
+    try:
+        here = Path(os.getcwd())
+    except FileNotFoundError:
+        return False
+    for place in (here, *here.parents):
+        if all(os.path.lexists(place / name) for name in ("config.yaml", "checkpoints")):
+            try:
+                found = read_yaml(place / "config.yaml")
+            except (OSError, CheckpointError):
+                return True
+            if isinstance(found, dict) and found.keys() >= {"algo", "env", "network", "seed", "total_steps"}:
+                return True
+    return False
+
+
 def folder(path: Path) -> Path:
     """Return `path` if it is a folder or missing. Raises CheckpointError for a link or a file."""
     if os.path.lexists(path) and not is_folder(path):

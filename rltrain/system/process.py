@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from rltrain.errors import ConfigError, RltrainError
+from rltrain.system import inside
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 """Parameters of glibc's mallopt (malloc.h)."""
@@ -55,14 +56,20 @@ def require_working_directory() -> None:
         raise ConfigError("the working directory was deleted", "cd", "change to a folder that exists") from error
 
 
-def refuse_numba_settings() -> None:
-    """Raise ConfigError for numba's file of settings in the working directory, which may be somebody else's run.
+def refuse_settings_of_libraries() -> None:
+    """Raise ConfigError for files in the working directory, which may be somebody else's run, that libraries read.
 
-    It can name a place for compiled code and modules to import.
+    Numba's can name a place for compiled code and modules to import, ViZDoom's a program to start.
     """
-    if os.path.lexists(".numba_config.yaml"):
-        what = "the working directory has a .numba_config.yaml, which numba would read"
-        raise ConfigError(what, ".numba_config.yaml", "stand in another folder; set NUMBA_* variables instead")
+    refuse_settings(".numba_config.yaml", "numba", "stand in another folder; set NUMBA_* variables instead")
+    if inside.stands_in_a_run():  # an environment of gymnasium's may make a game of Doom
+        refuse_settings("_vizdoom.cfg", "ViZDoom", "stand in another folder")
+
+
+def refuse_settings(name: str, library: str, fix: str) -> None:
+    """Raise ConfigError if the working directory has a file `name`, from which a library would take settings."""
+    if os.path.lexists(name):
+        raise ConfigError(f"the working directory has a {name}, which {library} would read", name, fix)
 
 
 @contextlib.contextmanager

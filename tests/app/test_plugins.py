@@ -245,6 +245,17 @@ def test_modules_of_ones_own_are_found_from_any_folder_and_machine(folder, tmp_p
     code, _, err = rltrain(away, "eval", run, named[0])
     assert code == 2 and f"would import the module 'mine' from {folder}; env.id; if you trust it, add env.id=" in err
 
+    # Bug: in the folder of somebody's run, or below it, modules of the typed name and of packages' names were his.
+    theirs = "open('theirs', 'w').close()\n"
+    for place in (run, run / "code"):
+        (place / "hydra_plugins").mkdir()
+        for module in ("mine.py", "mine_beside.py", "hydra_plugins/theirs.py"):
+            (place / module).write_text(theirs)
+        code, _, err = rltrain(place, "reproduce", run, "total_steps=32", f"run_dir={away}", *named)
+        assert code == 0 and "where the run was trained" in err and not (place / "theirs").exists(), err
+    code, _, err = rltrain(run, "algo=ppo", *words[1:])
+    assert code == 4 and "modules in the folder of a run are not imported; if you trust this one, use PYTHONPATH" in err
+
     meta = json.loads((run / "meta.json").read_text())
     other = tmp_path_factory.mktemp("machine")  # another machine: the folder is not there
     shutil.copytree(run, other / "run")

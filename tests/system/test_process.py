@@ -250,6 +250,19 @@ def test_numbas_file_of_settings_in_the_working_directory_is_refused(command, tm
     assert refused.code == 2 and ".numba_config.yaml; stand in another folder" in refused.last_line
 
 
+def test_vizdooms_file_of_settings_in_the_working_directory_is_refused(command, tmp_path, monkeypatch):
+    """Bug: `DoomGame()` reads it. It started a program of somebody's run; an old one of one's own changed the game."""
+    run = command("algo=ppo", "env=cartpole", "total_steps=64", "progress=false").folder
+    (tmp_path / "_vizdoom.cfg").write_text("living_reward = 5\n")
+    assert command("algo=ppo", "env=cartpole", "dry_run=true").code == 0, "the control: a project may have one"
+    refused = command("algo=ppo", "env=doom_basic", "dry_run=true")
+    assert refused.code == 2 and "_vizdoom.cfg; stand in another folder" in refused.last_line
+    (run / "_vizdoom.cfg").write_text("vizdoom_path = ./theirs.sh\n")
+    monkeypatch.chdir(run)
+    refused = command("eval", ".")  # an environment of gymnasium's may make a game of Doom
+    assert refused.code == 2 and "_vizdoom.cfg; stand in another folder" in refused.last_line
+
+
 def test_no_program_looks_for_libraries_in_the_working_directory():
     """Bug: OpenCV puts its folder before an empty LD_LIBRARY_PATH, and ffmpeg loaded a library of a run folder."""
     code = "import os; from rltrain.system import process; process.prepare(); import cv2; import sys; sys.stdout.write("

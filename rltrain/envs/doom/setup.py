@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from rltrain.envs.doom.actions import button_actions, named_actions
 from rltrain.errors import ConfigError, EnvironmentFailure, nearest
+from rltrain.system import process
 
 try:
     import vizdoom
@@ -64,13 +65,22 @@ def scenarios() -> list[str]:
     return sorted(found)
 
 
+def new_game() -> "vizdoom.DoomGame":
+    """Return a game without settings. Raises ConfigError where ViZDoom would take some from the working directory.
+
+    They could name another program than the engine: the folder may be somebody else's run.
+    """
+    process.refuse_settings("_vizdoom.cfg", "ViZDoom", "stand in another folder, or give the file another name")
+    return vizdoom.DoomGame()
+
+
 def read_setup(config: "DoomConfig") -> Setup:
     """Find and check everything that an engine needs. Raises ConfigError or EnvironmentFailure."""
     cfg, where = _cfg(config)
     text = cfg.read_text(errors="replace")
     if re.search(r"^\s*game_args.*-(host|join)\b", text, re.MULTILINE):
         raise ConfigError(f"'{cfg.name}' is for several players", where, "remove -host and -join from its game_args")
-    game = vizdoom.DoomGame()
+    game = new_game()
     if not game.load_config(str(cfg)):
         raise ConfigError(f"ViZDoom does not accept '{cfg}'", where, "correct the lines that it warns about above")
     _check_harmless(game, cfg, where)

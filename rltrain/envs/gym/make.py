@@ -56,7 +56,7 @@ def make_env(config: GymConfig) -> gymnasium.Env:
         if isinstance(error, gymnasium.error.DependencyNotInstalled | ModuleNotFoundError):
             fix = "use `pip install` to install that package"
             if ":" in config.id:
-                fix += ", or start rltrain in the folder of your module"
+                fix += f", or {plugin_modules.where_to_start()}"
             if ".py:" in config.id:
                 fix = f"write it without .py: env.id={config.id.replace('.py:', ':')}"
             raise EnvironmentFailure(f"'{config.id}' needs a package: {error}", "env.id", fix) from error
