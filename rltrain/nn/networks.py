@@ -151,32 +151,50 @@ class Torso(nn.Module):
         return features
 
     def _check_features(self, shape: tuple[int, ...]) -> None:
-        """Raise ConfigError if the layers of a plugin change observations, or do not turn [B, *shape] into features."""
-        dtype = torch.uint8 if self.pixels else torch.int64 if self.num_states else torch.float32
+        """Raise ConfigError if the layers of a plugin do not turn observations [B, *shape] into features.
+
+        They must not change the observations, nor let the features of one depend on the others.
+        """
+        numbers = torch.rand((2, *shape), generator=torch.Generator().manual_seed(0))
+        obs = numbers * 2 - 1
+        if self.pixels or self.num_states:
+            most = 255 if self.pixels else self.num_states - 1
+            obs = (numbers * most).round().to(torch.uint8 if self.pixels else torch.int64)
         training = [module for module in self.layers.modules() if module.training]
-        for num_obs in (1, 2):
-            try:
-                self.layers.eval()
-                obs = torch.zeros((num_obs, *shape), dtype=dtype)
-                with torch.random.fork_rng(devices=[]), torch.no_grad():
-                    found = self(obs)
-                fits = found.shape == (num_obs, self.num_features) and found.dtype == torch.float32
-                wrong = "" if fits else f"returns {found.dtype} of shape {list(found.shape)}"
-            except Exception as error:
-                if is_shortage(error):
-                    raise
-                wrong = f"does not compute: {describe(error)}"
-            finally:
-                for module in training:
-                    module.training = True
-            if not wrong and obs._version:  # torch counts its changes
-                fix = "write x = x / scale, not x /= scale; set inplace=True only behind a linear layer"
-                what = f"the network {self.name} changes its input, which are the stored observations"
-                raise ConfigError(what, "network, plugins", fix)
-            if wrong:
-                where = f"for observations of shape {[num_obs, *shape]}"
-                fix = f"let it return float32 of shape {[num_obs, self.num_features]}, as its last linear layer does"
-                raise ConfigError(f"the network {self.name} {wrong}, {where}", "network, plugins", fix)
+        try:
+            self.layers.eval()
+            with torch.random.fork_rng(devices=[]), torch.no_grad():
+                alone = torch.cat([self._tried(obs[:1]), self._tried(obs[1:])])
+                both, again = self._tried(obs), self._tried(obs)
+        finally:
+            for module in training:
+                module.training = True
+        # Layers that draw noise pass. The order of a sum changes the last digits, of which bfloat16 has three.
+        if torch.equal(both, again) and not torch.allclose(both, alone, 0.05, 0.05 * float(both.abs().max())):
+            what = f"the features of an observation in the network {self.name} depend on the others of its batch"
+            fix = "let means, norms and softmax run over the features, dim=-1, not over the batch, dim=0"
+            raise ConfigError(what, "network, plugins", fix)
+
+    def _tried(self, obs: Tensor) -> Tensor:
+        """Return the features of observations. Raises ConfigError if there are none, or if the layers change `obs`."""
+        before = obs._version  # torch counts the changes
+        try:
+            found = self(obs)
+            fits = found.shape == (len(obs), self.num_features) and found.dtype == torch.float32
+            wrong = "" if fits else f"returns {found.dtype} of shape {list(found.shape)}"
+        except Exception as error:
+            if is_shortage(error):
+                raise
+            wrong = f"does not compute: {describe(error)}"
+        if wrong:
+            where = f"for observations of shape {list(obs.shape)}"
+            fix = f"let it return float32 of shape {[len(obs), self.num_features]}, as its last linear layer does"
+            raise ConfigError(f"the network {self.name} {wrong}, {where}", "network, plugins", fix)
+        if obs._version != before:
+            what = f"the network {self.name} changes its input, which are the stored observations"
+            fix = "write x = x / scale, not x /= scale; set inplace=True only behind a linear layer"
+            raise ConfigError(what, "network, plugins", fix)
+        return found
 
     def _variables(self, obs: Tensor, space: PixelsAndVariables) -> Tensor:
         """Return the scaled game variables, oldest frame first, [B, stack_num * num_variables] float32."""

@@ -371,6 +371,7 @@ SHARED = nn.Linear(4, 8)
         (lambda n: None, "returns None instead of a torch module"),
         (lambda n: [nn.Linear(n, 8), torch.relu], "returns <built-in method relu .* instead of a torch module"),
         (lambda n: [SHARED, nn.ReLU()], "returns the same layers each time"),
+        (lambda n: [nn.Linear(n, 8), nn.Softmax(0)], "depend on the others of its batch"),
         (
             lambda n: [nn.Hardtanh(inplace=True), nn.Linear(n, 8)],
             "changes its input",
@@ -384,6 +385,23 @@ def test_layers_of_a_plugin_that_no_torso_can_use_are_refused(make, said, monkey
         for _ in range(2):
             torso(VECTOR, name="wrong")
     assert "the network wrong" in str(refused.value) or "the function of the network wrong" in str(refused.value)
+
+
+class Noisy(nn.Linear):
+    """A layer that draws numbers, so that no two calls agree."""
+
+    def forward(self, x):
+        return super().forward(x) + torch.rand(len(x), 1)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda n: [Noisy(n, 8)], lambda n: [nn.Linear(n, 8), nn.LayerNorm(8), nn.Softmax(-1)]]
+)
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_layers_that_compute_each_observation_by_itself_are_taken(make, precision, monkeypatch):
+    monkeypatch.setitem(OWN, "own", make)
+    made = torso(VECTOR, name="own", dtype=precision)
+    assert made(torch.ones(3, 4)).shape == (3, 8)
 
 
 def test_layers_of_a_plugin_are_tried_without_a_trace(monkeypatch):
