@@ -124,7 +124,7 @@ def named(words: Iterable[str]) -> set[str]:
 
 
 def look_in_working_directory() -> None:
-    """Let Python find modules in the working directory, after installed packages, unless it lies in a run folder.
+    """Let Python find modules in the working directory, after installed packages, unless it lies in a run or sweep.
 
     That may be somebody else's, with a module of the name that is typed, or what libraries look for in the places of
     modules and import. From now on, each module of the user's that is imported draws the same numbers in each process.
@@ -138,9 +138,8 @@ def look_in_working_directory() -> None:
 
 def where_to_start() -> str:
     """Return advice for a module that is not found."""
-    if inside.stands_in_a_run():
-        return "modules in the folder of a run are not imported; if you trust this one, use PYTHONPATH=. rltrain ..."
-    return "start rltrain in the folder of your module"
+    here = "; one of a run or sweep does not count, unless PYTHONPATH names it" if inside.stands_in_a_run() else ""
+    return f"start rltrain in the folder of your module{here}"
 
 
 def look_in(folder: str) -> None:

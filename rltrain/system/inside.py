@@ -64,20 +64,35 @@ def _has_kind(path: Path, kind: Any) -> bool:
 
 
 def stands_in_a_run() -> bool:
-    """Return True if the working directory is a run folder or lies in one. A project may have a config.yaml, too."""
+    """Return True if the working directory is the folder of a run or sweep, or lies in one.
+
+    A project may have a config.yaml, too, or be the folder of its sweep (`hydra.sweep.dir=.`).
+    """
     try:
         here = Path(os.getcwd())
     except FileNotFoundError:
         return False
-    for place in (here, *here.parents):
-        if all(os.path.lexists(place / name) for name in ("config.yaml", "checkpoints")):
-            try:
-                found = read_yaml(place / "config.yaml")
-            except (OSError, CheckpointError):
-                return True
-            if isinstance(found, dict) and found.keys() >= {"algo", "env", "network", "seed", "total_steps"}:
-                return True
-    return False
+    return any(_is_run(place) or _is_sweep(place) for place in (here, *here.parents))
+
+
+def _is_run(place: Path) -> bool:
+    if not all(os.path.lexists(place / name) for name in ("config.yaml", "checkpoints")):
+        return False
+    try:
+        found = read_yaml(place / "config.yaml")
+    except (OSError, CheckpointError):
+        return True
+    return isinstance(found, dict) and found.keys() >= {"algo", "env", "network", "seed", "total_steps"}
+
+
+def _is_sweep(place: Path) -> bool:
+    if not all(os.path.lexists(place / name) for name in ("multirun.yaml", "sweep.json")):
+        return False
+    try:
+        begun_in = read_yaml(place / "multirun.yaml")["hydra"]["runtime"]["cwd"]
+    except (OSError, CheckpointError, LookupError, TypeError):
+        return True
+    return bool(begun_in != str(place))
 
 
 def folder(path: Path) -> Path:

@@ -254,7 +254,7 @@ def test_modules_of_ones_own_are_found_from_any_folder_and_machine(folder, tmp_p
         code, _, err = rltrain(place, "reproduce", run, "total_steps=32", f"run_dir={away}", *named)
         assert code == 0 and "where the run was trained" in err and not (place / "theirs").exists(), err
     code, _, err = rltrain(run, "algo=ppo", *words[1:])
-    assert code == 4 and "modules in the folder of a run are not imported; if you trust this one, use PYTHONPATH" in err
+    assert code == 4 and "; one of a run or sweep does not count, unless PYTHONPATH names it" in err
 
     meta = json.loads((run / "meta.json").read_text())
     other = tmp_path_factory.mktemp("machine")  # another machine: the folder is not there

@@ -372,10 +372,7 @@ SHARED = nn.Linear(4, 8)
         (lambda n: [nn.Linear(n, 8), torch.relu], "returns <built-in method relu .* instead of a torch module"),
         (lambda n: [SHARED, nn.ReLU()], "returns the same layers each time"),
         (lambda n: [nn.Linear(n, 8), nn.Softmax(0)], "depend on the others of its batch"),
-        (
-            lambda n: [nn.Hardtanh(inplace=True), nn.Linear(n, 8)],
-            "changes its input",
-        ),  # bug: in PQN
+        (lambda n: [nn.Hardtanh(inplace=True), nn.Linear(n, 8)], "changes its input"),
     ],
 )
 def test_layers_of_a_plugin_that_no_torso_can_use_are_refused(make, said, monkeypatch):

@@ -143,3 +143,28 @@ def test_a_file_of_holes_is_told_from_a_file_of_zeros(tmp_path):
         file.write(bytes(10**6))
         file.truncate(10**8)
     assert not inside.is_hollow(path)
+
+
+WHOLE = "algo: {}\nenv: {}\nnetwork: {}\nseed: 0\ntotal_steps: 5\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "is_run"),
+    [
+        ({"config.yaml": WHOLE, "checkpoints/step_1": ""}, True),
+        ({"config.yaml": "a: *b\n", "checkpoints/step_1": ""}, True),
+        ({"config.yaml": WHOLE}, False),  # a copy, which a project may have
+        ({"config.yaml": "model: gpt\n", "checkpoints/model.pt": ""}, False),  # another program's
+        ({"sweep.json": "{}", "multirun.yaml": "hydra: {runtime: {cwd: /elsewhere}}\n"}, True),
+        ({"sweep.json": "{}", "multirun.yaml": "hydra: 1\n"}, True),
+        ({"sweep.json": "{}", "multirun.yaml": "hydra: {runtime: {cwd: HERE}}\n"}, False),  # hydra.sweep.dir=.
+    ],
+)
+def test_the_folder_of_a_run_or_sweep_is_known_as_working_directory(files, is_run, tmp_path, monkeypatch):
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text.replace("HERE", str(tmp_path)))
+    (tmp_path / "below").mkdir()
+    for place in (tmp_path, tmp_path / "below"):
+        monkeypatch.chdir(place)
+        assert inside.stands_in_a_run() == is_run
