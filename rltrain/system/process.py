@@ -144,13 +144,13 @@ def _at_the_end() -> None:
     if _exit_code is None:
         return
     if undead:
-        _flush_files()
+        flush_files()
         leave(_exit_code)
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _flush_files() -> None:
+def flush_files() -> None:
     """Write what open files still hold, as Python does when it destroys them: an environment may log to them."""
     for each in gc.get_objects():
         # Not isinstance, for which some objects of torch compute their class.

@@ -26,6 +26,7 @@ from rltrain.fast.accelerate import accelerate
 from rltrain.fast.cnn import FusedTorso
 from rltrain.nn.learner import Learner
 from rltrain.nn.networks import Torso
+from rltrain.system import process
 
 NUM_UPDATES = 25
 
@@ -58,6 +59,9 @@ def work(run_config, shared, trainer, argument):
             raise MemoryError
         elif task == "read a file":
             os.stat(os.devnull + "/missing")
+        elif task.startswith("log to "):
+            process.undead.append(open(task.removeprefix("log to "), "w"))  # noqa: SIM115
+            process.undead[-1].write("a trade")
         elif task == "be killed":
             os.kill(os.getpid(), signal.SIGKILL)
         elif task == "be killed with the lock":
@@ -186,6 +190,15 @@ def test_workers_have_the_variables_that_their_own_trainer_has(team, monkeypatch
             gather(later)
     finally:
         later.close()
+
+
+def test_what_an_environment_logs_in_a_worker_is_written_at_the_end(team, tmp_path):
+    """Bug: an environment with a destructor is never destroyed, and the worker ended with its log in the memory."""
+    own = Workers(work, RunConfig(), Shared(*make()), [None])
+    own.go_on(0, f"log to {tmp_path / 'log'}")
+    gather(own)
+    own.close()
+    assert (tmp_path / "log").read_text() == "a trade"
 
 
 def test_what_a_worker_lacks_is_no_bug(team):

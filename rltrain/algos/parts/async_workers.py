@@ -31,7 +31,7 @@ from rltrain.nn import optimizers
 from rltrain.nn.learner import Learner
 from rltrain.nn.trained import Trained
 from rltrain.system import ram
-from rltrain.system.process import exit_now
+from rltrain.system.process import exit_now, flush_files
 from rltrain.system.signals import STOP_SIGNALS, no_answer
 
 _LONG_BYTES = 60
@@ -312,6 +312,7 @@ def _run_worker(
             told = plugin_modules.explain(error)
             bug = (1, traceback.format_exc(), "", "")
             pipe.send((told.exit_code, told.what, told.where, told.fix) if told else bug)
+    flush_files()  # multiprocessing ends this process without destroying anything
 
 
 def _exit_with_trainer() -> None:  # pragma: no cover (in a process of its own)
