@@ -106,6 +106,13 @@ class Files:
             if sum(each.config_path in complete and each.parent not in parts for each in inside) > 1:
                 raise ConfigCompositionException(f"Multiple values for {group}.")
 
+    def refuse_folders_of_hydra(self) -> None:
+        """Raise Hydra's error for a folder of Hydra's own in a file of the user's: it would replace files there."""
+        for block in (values.get("hydra") for values in self.own()):
+            if isinstance(block, dict) and (block.get("output_subdir") or block.get("run")):
+                what = "hydra.output_subdir and hydra.run cannot be set in a file"
+                raise ConfigCompositionException(f"{what}: say where runs go with run_dir: DIR")
+
     def values(self, default: ResultDefault) -> dict[str, Any]:
         """Return what one file sets, with the group before a name: `env.id`."""
         content = ConfigLoaderImpl._embed_result_config(self._load(default), default.package).config
@@ -179,6 +186,7 @@ def _in_our_order(
         found = _create_defaults_list(repo, config_name, overrides_list, prepend_hydra, skip_missing)
         _last = Files(found.defaults, repo)
     _last.refuse_two_choices()
+    _last.refuse_folders_of_hydra()
     found.defaults = _own_last(found.defaults, _last)
     _last = Files(found.defaults, repo)
     return found

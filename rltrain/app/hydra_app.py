@@ -45,7 +45,7 @@ from rltrain.config.network import NetworkConfig
 from rltrain.config.run import SHORTHANDS, RunConfig
 from rltrain.config.runtime import RUNTIMES, LocalConfig, RayLauncherConfig
 from rltrain.config.saved import is_plain
-from rltrain.errors import ConfigError, DiskError, lacking, nearest
+from rltrain.errors import ConfigError, nearest
 from rltrain.system import inside, process
 
 _ELSEWHERE = {
@@ -140,7 +140,7 @@ def run(argv: list[str], typed: list[str] | None = None) -> int:
     _refuse_no_names(argv)
     _refuse_tuned_as(argv)
     _refuse_two_sizes(argv)
-    _refuse_sweeper_params(argv)
+    _refuse_keys_of_hydra(argv)
     _refuse_files(argv)
     register_schemas(argv)
     _failures.clear()
@@ -160,12 +160,6 @@ def run(argv: list[str], typed: list[str] | None = None) -> int:
         if not _is_of_hydra(error):
             raise
         raise _config_error(error, argv) from error
-    except OSError as error:
-        if lack := lacking(error):
-            raise lack from error
-        # Hydra makes a folder of its own; what a run cannot write is told by the run
-        fix = "leave hydra.run.dir and hydra.sweep.dir out, and say where runs go with run_dir=DIR"
-        raise DiskError(f"a folder cannot be made: {error.strerror}", str(error.filename), fix) from error
     finally:
         sys.argv = ["rltrain", *_typed]
     if _failures:
@@ -399,11 +393,21 @@ def _refuse_two_sizes(argv: list[str]) -> None:
             raise ConfigError(what, key, f"leave out one of them: {key}= is short for algo.{key}=")
 
 
-def _refuse_sweeper_params(argv: list[str]) -> None:
-    """Raise ConfigError for typed values of Hydra's sweeper, which only a file can give: Hydra merges none to null."""
-    if typed := next((word for word in argv if re.match(r"[+~]*hydra\.sweeper\.params\b", word)), None):
-        what = f"'{typed}' cannot be set on the command line"
-        raise ConfigError(what, "hydra.sweeper.params", "give the values as settings: rltrain -m ... seed=0,1")
+_NOT_TYPED = {
+    "hydra.sweeper.params": "give the values as settings: rltrain -m ... seed=0,1",  # Hydra merges none to null
+    "hydra.output_subdir": "leave it out: each run has a config.yaml, and run_dir=DIR says where runs go",
+    "hydra.run.dir": "say where runs go with run_dir=DIR",
+}
+"""Keys of Hydra's for which there is no use here, and what to write instead.
+
+Two of them name folders. Hydra would replace files there, which may be the user's own.
+"""
+
+
+def _refuse_keys_of_hydra(argv: list[str]) -> None:
+    for key, fix in _NOT_TYPED.items():
+        if typed := next((word for word in argv if re.match(rf"[+~]*{re.escape(key)}\b", word)), None):
+            raise ConfigError(f"'{typed}' cannot be set on the command line", key, fix)
 
 
 def _refuse_files(argv: list[str]) -> None:

@@ -144,8 +144,14 @@ def _restore(states: _States) -> None:
 
 
 def _of_torch() -> Any:
-    """Return torch's generator for the CPU; None if torch is not imported, because a table needs none."""
-    return getattr(sys.modules.get("torch"), "default_generator", None)
+    """Return torch's generator for the CPU; None if torch is not imported, because a table needs none.
+
+    None also in the middle of torch's import, when its generator crashes. A module of the user's may be imported then,
+    such as a `pynvml.py`, which torch looks for.
+    """
+    torch: Any = sys.modules.get("torch")
+    is_whole = torch is not None and not getattr(torch.__spec__, "_initializing", False)
+    return torch.default_generator if is_whole else None
 
 
 class _NumbaState(ctypes.Structure):

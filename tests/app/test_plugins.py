@@ -5,6 +5,7 @@ import json
 import os
 import shlex
 import shutil
+import subprocess
 import signal
 import sys
 import tempfile
@@ -270,6 +271,15 @@ def test_modules_of_ones_own_are_found_from_any_folder_and_machine(folder, tmp_p
     code, out, err = rltrain(other, *command[2:], path=command[0].partition("=")[2])
     assert code == 0, err
     assert json.loads(out.splitlines()[-1])["lengths"][0] <= 20
+
+
+def test_a_module_of_ones_own_may_be_imported_in_the_middle_of_torchs_import(tmp_path):
+    """Bug: a segmentation fault. torch looks for `pynvml`, and modules of the user's run with fixed generators."""
+    (tmp_path / "pynvml.py").write_text("print('imported')\n")
+    code = "from rltrain.config import plugin_modules; plugin_modules.look_in_working_directory(); import torch"
+    command = [sys.executable, "-P", "-c", code]
+    done = subprocess.run(command, timeout=60, capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "imported\n"), done.stderr
 
 
 def test_an_algorithm_of_ones_own_is_guarded_like_ours(folder):
