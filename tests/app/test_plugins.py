@@ -5,8 +5,8 @@ import json
 import os
 import shlex
 import shutil
-import subprocess
 import signal
+import subprocess
 import sys
 import tempfile
 import traceback
