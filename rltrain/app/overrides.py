@@ -54,10 +54,12 @@ def normalise(argv: list[str]) -> list[str]:
 
 
 def without_plus(argv: Iterable[str]) -> list[str]:
-    """Rewrite `+algo=dqn` as `algo=dqn`, and `hparams@_global_=` as `hparams=`.
+    """Rewrite `+algo=dqn` as `algo=dqn`, `hparams@_global_=` as `hparams=`, and `hparams=[]` as `hparams=none`.
 
-    Every run has a choice of each group, which Hydra would take a second time.
+    Every run has a choice of each group, which Hydra would take a second time. Without one of hparams, a preset would
+    keep the tuned settings of its base.
     """
+    argv = [re.sub(r"^(~hparams|\+*hparams=\[\])$", "hparams=none", arg) for arg in argv]
     argv = [re.sub(r"^(\+*)hparams@_global_=", r"\1hparams=", arg) for arg in argv]
     return [re.sub(r"^\+*(?=(algo|env|network|runtime|hparams)=)", "", arg) for arg in argv]
 

@@ -131,7 +131,8 @@ def test_chosen_settings_stand_in_place_of_tuned_ones_also_for_a_preset(algo, mi
     (mine / "exp" / "low.yaml").write_text("# @package _global_\ndefaults: [{override /hparams: low}]\n")
     pair = (f"--config-dir={mine}", f"algo={algo}", "env=cartpole")
     assert composed(*pair)["algo"]["n_step"] == 5, "the control: tuned"
-    for words, gamma in ((["hparams=low"], 0.5), (["+exp=low"], 0.5), (["hparams=none"], DQNConfig().gamma)):
+    nothing = [([words], DQNConfig().gamma) for words in ("hparams=none", "hparams=[]", "~hparams")]
+    for words, gamma in ((["hparams=low"], 0.5), (["+exp=low"], 0.5), *nothing):
         found = composed(*pair, *words)["algo"]
         assert (found["n_step"], found["batch_size"], found["gamma"]) == (1, DQNConfig().batch_size, gamma), words
     assert composed(*pair, "hparams=[dqn_cartpole,low]")["algo"]["n_step"] == 5
