@@ -75,7 +75,7 @@ def run(argv: list[str]) -> int:
     """Run a command line. Returns the exit code; every error becomes one line on stderr."""
     try:
         process.require_working_directory()
-        process.refuse_settings_of_libraries()
+        process.distrust_working_directory()
         process.started_in = os.getcwd()
         code = _route(argv)
         terminal.check_stdout()

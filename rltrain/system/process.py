@@ -56,14 +56,17 @@ def require_working_directory() -> None:
         raise ConfigError("the working directory was deleted", "cd", "change to a folder that exists") from error
 
 
-def refuse_settings_of_libraries() -> None:
+def distrust_working_directory() -> None:
     """Raise ConfigError for files in the working directory, which may be somebody else's run, that libraries read.
 
-    Numba's can name a place for compiled code and modules to import, ViZDoom's a program to start.
+    Numba's can name a place for compiled code and modules to import, ViZDoom's a program to start. Programs are not
+    looked for there either, as an empty entry of PATH asks for.
     """
     refuse_settings(".numba_config.yaml", "numba", "stand in another folder; set NUMBA_* variables instead")
-    if inside.stands_in_a_run():  # an environment of gymnasium's may make a game of Doom
-        refuse_settings("_vizdoom.cfg", "ViZDoom", "stand in another folder")
+    if inside.stands_in_a_run():
+        refuse_settings("_vizdoom.cfg", "ViZDoom", "stand in another folder")  # also for env=gym
+        path = os.environ.get("PATH", os.defpath).split(os.pathsep)
+        os.environ["PATH"] = os.pathsep.join(folder for folder in path if os.path.isabs(folder))
 
 
 def refuse_settings(name: str, library: str, fix: str) -> None:

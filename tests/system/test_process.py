@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -261,6 +262,21 @@ def test_vizdooms_file_of_settings_in_the_working_directory_is_refused(command, 
     monkeypatch.chdir(run)
     refused = command("eval", ".")  # an environment of gymnasium's may make a game of Doom
     assert refused.code == 2 and "_vizdoom.cfg; stand in another folder" in refused.last_line
+
+
+def test_no_program_of_somebodys_run_is_started(command, tmp_path, monkeypatch):
+    """Bug: with an empty entry in PATH, which means the working directory, its `git` was started."""
+    folder = command("algo=ppo", "env=cartpole", "total_steps=64", "progress=false").folder
+    (folder / "git").write_text("#!/bin/sh\necho theirs >> theirs\n")
+    (folder / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", f":.:{os.environ['PATH']}")
+    words = ["reproduce", str(folder), "total_steps=64", "progress=false", f"run_dir={tmp_path / 'other'}"]
+    for where, is_started in ((folder, False), (tmp_path, True)):
+        monkeypatch.chdir(where)
+        shutil.copy(folder / "git", tmp_path / "git")
+        assert command(*words).code == 0
+        assert (where / "theirs").exists() == is_started, "the control: a project's own programs are the user's"
+        monkeypatch.setenv("PATH", f":.:{os.environ['PATH']}")
 
 
 def test_no_program_looks_for_libraries_in_the_working_directory():
