@@ -14,7 +14,7 @@ from pathlib import Path
 from rltrain.app import keeper
 from rltrain.app import sweep as sweeps
 from rltrain.config import plugin_modules
-from rltrain.errors import DiskError, printable
+from rltrain.errors import DiskError, RltrainError, printable
 from rltrain.system import inside, process, terminal
 from rltrain.system.signals import STOP_SIGNALS, answering
 
@@ -67,6 +67,9 @@ def log_of(sweep: sweeps.Sweep, job: sweeps.Job) -> Path:
 
 
 def _start(sweep: sweeps.Sweep, job: sweeps.Job) -> "subprocess.Popen[bytes]":
+    if not inside.is_file(sweep.folder / sweeps.PLAN):  # the process would read it
+        fix = "the folder was moved or deleted: resume it from where it is now"
+        raise DiskError("the sweep's plan is gone", str(sweep.folder), fix)
     return keeper.start(log_of(sweep, job), process.usable_cores() // sweep.at_once, arguments(sweep, job))
 
 
@@ -112,11 +115,14 @@ def work() -> None:
     if select.select([0], [], [], 0)[0]:  # the parent is gone already
         return
     keeper.watch_parent()
-    sweep, job = _job_of(sys.argv[1:])
     try:
+        sweep, job = _job_of(sys.argv[1:])
         sweeps.attempt(sweep, job)
         code = 0 if sweep.finished(job) else 1
     except sweeps.Interrupt as interrupt:
         code = 128 + interrupt.number
+    except RltrainError as error:  # the parent reads the last line
+        print(f"rltrain: error: {error}", file=sys.stderr)
+        code = error.exit_code
     process.end_soon(code)  # an environment may have left a thread behind
     sys.exit(code)

@@ -751,6 +751,7 @@ def test_a_job_whose_log_is_another_users_fails_alone(monkeypatch, capfd, tmp_pa
     """Bug: "PermissionError; a bug in rltrain": the table was missing, and no later job was begun."""
     found = plan(tmp_path, {"x": "0"}, {"x": "1"})
     found.at_once = 1
+    found.save()
     begun = []
     started = SimpleNamespace(Popen=lambda words, **_: begun.append(words[-2]) or Ended(), PIPE=None)
     monkeypatch.setattr(side_by_side.keeper, "subprocess", started)
@@ -760,6 +761,19 @@ def test_a_job_whose_log_is_another_users_fails_alone(monkeypatch, capfd, tmp_pa
         code = jobs.run(found, found.jobs, fail_fast=False)
     assert code == 1 and begun == ["1"]
     assert "job failed: 00: the log of the job cannot be written: Permission denied" in capfd.readouterr().err
+
+
+def test_a_job_of_a_sweep_whose_folder_was_moved_is_one_line(tmp_path, capfd):
+    """Bug: a traceback of the job's process, told as the reason."""
+    found = plan(tmp_path, {"x": "0"})
+    found.at_once = 1
+    found.jobs[0].config = {}
+    assert jobs.run(found, found.jobs, fail_fast=False) == 1
+    assert "job failed: 00: the sweep's plan is gone; " in capfd.readouterr().err
+    with side_by_side.keeper.start(tmp_path / "00.log", 1, side_by_side.arguments(found, found.jobs[0])) as job:
+        job.wait(60)  # it was moved a moment later
+    last = (tmp_path / "00.log").read_text().splitlines()[-1]
+    assert job.returncode == 3 and last.startswith("rltrain: error: ") and str(tmp_path) in last
 
 
 class Ended:

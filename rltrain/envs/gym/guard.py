@@ -8,7 +8,7 @@ import sys
 import tempfile
 import threading
 import weakref
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import gymnasium
 
@@ -65,11 +65,18 @@ class environment_code:
         raise EnvironmentFailure(f"environment '{self._id}' raised {describe(error)}", "env.id", self._fix) from error
 
 
-_torch: dict[str, tuple[Any, Any]] = {}
-"""torch's default dtype and device while the code of an environment runs that has set its own, by the environment's id.
+class _Defaults(NamedTuple):
+    """What torch computes with unless it is told otherwise."""
 
-None where it has not set both.
-"""
+    dtype: Any
+    device: Any
+    """None for the CPU without a mode of torch's."""
+    casts: dict[str, Any]
+    """The dtype of autocast by the kind of device, where it is on."""
+
+
+_torch: dict[str, _Defaults] = {}
+"""Those of an environment that has set its own, while its code runs, by the environment's id."""
 
 
 def _keep_torch(env_id: str) -> None:
@@ -77,22 +84,27 @@ def _keep_torch(env_id: str) -> None:
     torch: Any = sys.modules.get("torch")
     if not hasattr(torch, "get_default_dtype"):  # not imported, or not yet whole
         return
-    dtype = torch.get_default_dtype()
+    dtype, is_cast = torch.get_default_dtype(), torch._C._is_any_autocast_enabled()
     # A default device is a mode on this stack. The device itself takes 0.4 us to read, torch.get_default_device 1 us.
-    if dtype is torch.float32 and not _torch and not torch._C._len_torch_function_stack():
+    if dtype is torch.float32 and not is_cast and not _torch and not torch._C._len_torch_function_stack():
         return
     device = getattr(getattr(torch, "_GLOBAL_DEVICE_CONTEXT", None), "device_context", None)
-    if dtype is torch.float32 and device is None:
+    if dtype is torch.float32 and device is None and not is_cast:
         _torch.pop(env_id, None)
         return
-    _torch[env_id] = (None if dtype is torch.float32 else dtype, device and device.device)
-    _set_torch((torch.float32, None))
+    casts = {kind: torch.get_autocast_dtype(kind) for kind in ("cpu", "cuda") if torch.is_autocast_enabled(kind)}
+    _torch[env_id] = _Defaults(dtype, device and device.device, casts)
+    _set_torch(_Defaults(torch.float32, None, {}))
 
 
-def _set_torch(defaults: tuple[Any, Any]) -> None:
+def _set_torch(defaults: _Defaults) -> None:
     torch: Any = sys.modules["torch"]
-    torch.set_default_dtype(defaults[0] or torch.float32)
-    torch.set_default_device(defaults[1])
+    torch.set_default_dtype(defaults.dtype)
+    torch.set_default_device(defaults.device)
+    for kind in ("cpu", "cuda"):
+        torch.set_autocast_enabled(kind, kind in defaults.casts)
+        if kind in defaults.casts:
+            torch.set_autocast_dtype(kind, defaults.casts[kind])
 
 
 with contextlib.suppress(OSError):  # there is no folder for temporary files

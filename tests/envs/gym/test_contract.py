@@ -532,7 +532,24 @@ def test_the_default_dtype_of_an_environment_is_its_own(algo, command, monkeypat
         with environment_code(ID):
             pass
         assert torch.get_default_dtype() == torch.float64, "its code goes on"
-    assert (torch.get_default_dtype(), guard._torch) == (torch.float32, {ID: (torch.float64, None)})
+    assert (torch.get_default_dtype(), guard._torch) == (torch.float32, {ID: (torch.float64, None, {})})
+
+
+def test_autocast_that_an_environment_leaves_on_is_its_own(monkeypatch):
+    """Bug: the opponent of an environment computes between two steps with autocast, and so did updates and acting."""
+    import torch
+
+    monkeypatch.setattr(guard, "_torch", {})
+    autocast = torch.autocast("cpu", torch.float16)
+    with environment_code(ID):
+        autocast.__enter__()
+    assert not torch.is_autocast_enabled("cpu")
+    with environment_code(ID):
+        assert torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.float16, "its code goes on"
+        autocast.__exit__(None, None, None)
+    with environment_code(ID):
+        assert not torch.is_autocast_enabled("cpu")
+    assert guard._torch == {}
 
 
 @pytest.mark.parametrize("algo", ["a2c", "dqn"])
