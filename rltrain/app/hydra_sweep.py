@@ -32,6 +32,7 @@ from rltrain.config.run import RunConfig
 from rltrain.config.runtime import RayLauncherConfig
 from rltrain.config.saved import is_plain
 from rltrain.errors import ConfigError, RltrainError
+from rltrain.run import folder as run_folder
 from rltrain.run import own_code
 from rltrain.system import atomic, inside, process, terminal
 
@@ -136,6 +137,7 @@ class Sweeper(HydraSweeper):
         is_schema = re.compile(r"\+*(algo|env|network|runtime)=\w+_schema").fullmatch
         batch = [overrides for overrides in batch if not any(map(is_schema, overrides))]
         folder = process.absolute(Path(str(self.config.hydra.sweep.dir)).expanduser())
+        run_folder.refuse_links_out(folder)
         ray = _ray_settings(self.config.hydra.launcher)
         if not batch:
             fix = "range(a,b) needs a smaller than b, and glob() finds only names of choices such as algo"
@@ -151,8 +153,9 @@ class Sweeper(HydraSweeper):
         plan.ray = ray
         self._job.folder = str(plan.folder)
         with open_dict(self.config):  # with skip_done it may be another folder: Hydra must not make the one it named
-            self.config.hydra.sweep.dir = str(plan.folder)
-            self.config.hydra.overrides.hydra.append(f"hydra.sweep.dir={quote(str(plan.folder))}")
+            place = str(plan.folder).replace("${", "\\${")  # a name, not a reference of Hydra's
+            self.config.hydra.sweep.dir = place
+            self.config.hydra.overrides.hydra.append(f"hydra.sweep.dir={quote(place)}")
         own = [next(job for job in plan.jobs if job.same_as(wanted)) for wanted in jobs]
         fail_fast = bool(self.config.get("fail_fast"))
         if ray or at_once:

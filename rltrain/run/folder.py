@@ -44,14 +44,15 @@ def create(config: RunConfig, folder: Path | None) -> Path:
     """
     root = process.absolute(config.run_dir)
     utf8("run_dir", str(folder or root))
-    fix = "give a writable run_dir with free disk space"
     is_job = folder is not None
-    with disk_errors("the run folder", folder or root, fix):
-        if folder is None:
-            stamp = datetime.now().strftime("%Y%m%d-%H%M%S-%f")
-            suffix = f"-{config.name}" if config.name else ""
-            folder = root / config.env.name / config.algo.name / f"{stamp}-s{config.seed}{suffix}"
-        folder = process.absolute(folder)
+    if folder is None:
+        stamp = datetime.now().strftime("%Y%m%d-%H%M%S-%f")
+        suffix = f"-{config.name}" if config.name else ""
+        folder = root / config.env.name / config.algo.name / f"{stamp}-s{config.seed}{suffix}"
+    folder = process.absolute(folder)
+    refuse_links_out(folder)
+    fix = "give a writable run_dir with free disk space"
+    with disk_errors("the run folder", folder if is_job else root, fix):
         # A sweep's job may have left a status.json there before it could make its run.
         folder.mkdir(parents=True, exist_ok=not (folder / "config.yaml").exists())
         saved_config.save(config, folder / "config.yaml")
@@ -61,6 +62,15 @@ def create(config: RunConfig, folder: Path | None) -> Path:
         if not is_job or folder.parents[1] == root / "sweeps":
             _point_latest(root, folder)
     return folder
+
+
+def refuse_links_out(folder: Path) -> None:
+    """Raise ConfigError if a link in the run or sweep in which the user stands would lead a new folder out of it."""
+    here = process.absolute(".")
+    is_out = not os.path.realpath(folder).startswith(f"{os.path.realpath(here)}{os.sep}")
+    if is_out and os.path.normpath(folder).startswith(f"{here}{os.sep}") and inside.stands_in_a_run():
+        what = f"a link in this folder, which may be somebody else's run, leads to {os.path.realpath(folder)}"
+        raise ConfigError(what, "run_dir", "stand in another folder, or give run_dir=DIR")
 
 
 def find(word: str, run_dir: str = "runs") -> tuple[Path, str | None]:

@@ -785,6 +785,14 @@ class Ended:
         return self.returncode
 
 
+def test_a_sweep_makes_no_folder_beside_a_project_with_signs_of_hydra(command, tmp_path, monkeypatch):
+    """Bug: `exp_0` and `exp_1`, empty."""
+    (tmp_path / "exp_${seed}").mkdir()
+    monkeypatch.chdir(tmp_path / "exp_${seed}")
+    assert command(*JOBS).code == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["exp_${seed}"]
+
+
 def test_a_job_whose_folder_is_another_users_fails_alone(command, tmp_path):
     """Bug: "PermissionError; a bug in rltrain" from Path.exists, for the whole sweep."""
     assert command(*JOBS, "hydra.sweep.dir=all").code == 0

@@ -279,6 +279,25 @@ def test_no_program_of_somebodys_run_is_started(command, tmp_path, monkeypatch):
         monkeypatch.setenv("PATH", f":.:{os.environ['PATH']}")
 
 
+@pytest.mark.parametrize("link", ["runs", "runs/cartpole", "runs/sweeps"])
+def test_a_link_in_somebodys_run_leads_no_new_run_out_of_it(link, command, tmp_path, monkeypatch):
+    """Bug: `reproduce .` there made a run in another folder of the user's, and moved its `latest`."""
+    words = ["algo=ppo", "env=cartpole", "total_steps=64", "progress=false"]
+    theirs, (project, mine) = command(*words).folder, (tmp_path / "project", tmp_path / "mine")
+    words = ["-m", "seed=0,1", *words] if link == "runs/sweeps" else words
+    mine.mkdir()
+    for place in (project, theirs):
+        (place / link).parent.mkdir(parents=True, exist_ok=True)
+        (place / link).symlink_to(mine)
+        monkeypatch.chdir(place)
+        before = set(mine.rglob("*"))
+        outcome = command(*words)
+        is_refused = outcome.code == 2 and "which may be somebody else's run, leads to" in outcome.last_line
+        assert (outcome.code == 0, is_refused) == (place == project, place == theirs), outcome.err
+        assert (set(mine.rglob("*")) == before) == is_refused
+    assert command(*words, "run_dir=here").code == 0
+
+
 def test_no_program_looks_for_libraries_in_the_working_directory():
     """Bug: OpenCV puts its folder before an empty LD_LIBRARY_PATH, and ffmpeg loaded a library of a run folder."""
     code = "import os; from rltrain.system import process; process.prepare(); import cv2; import sys; sys.stdout.write("
