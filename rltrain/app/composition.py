@@ -5,6 +5,7 @@ may lie in any place that Hydra searches. Only Hydra's list of defaults knows th
 """
 
 import functools
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import ConfigCompositionException, HydraException
 from hydra.plugins.config_source import ConfigResult
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from rltrain import plugins
@@ -33,6 +34,7 @@ from rltrain.config.environments import ENVIRONMENTS, config_class
 from rltrain.config.network import NetworkConfig
 from rltrain.config.run import RunConfig
 from rltrain.config.runtime import RUNTIMES, RayLauncherConfig
+from rltrain.errors import ConfigError
 
 _GROUPS = ("algo", "env", "network", "runtime")
 _NOT_OWN = ("main", "hydra", "schema")
@@ -106,13 +108,6 @@ class Files:
             if sum(each.config_path in complete and each.parent not in parts for each in inside) > 1:
                 raise ConfigCompositionException(f"Multiple values for {group}.")
 
-    def refuse_folders_of_hydra(self) -> None:
-        """Raise Hydra's error for a folder of Hydra's own in a file of the user's: it would replace files there."""
-        for block in (values.get("hydra") for values in self.own()):
-            if isinstance(block, dict) and (block.get("output_subdir") or block.get("run")):
-                what = "hydra.output_subdir and hydra.run cannot be set in a file"
-                raise ConfigCompositionException(f"{what}: say where runs go with run_dir: DIR")
-
     def values(self, default: ResultDefault) -> dict[str, Any]:
         """Return what one file sets, with the group before a name: `env.id`."""
         content = ConfigLoaderImpl._embed_result_config(self._load(default), default.package).config
@@ -165,11 +160,30 @@ def of_an_environment(env: str, folders: Iterable[Path]) -> Files:
 
 
 def put_own_files_last() -> None:
-    """Let Hydra compose the user's own files after rltrain's tuned settings, which they would else lose against."""
+    """Let Hydra compose the user's own files after rltrain's tuned settings, which they would else lose against.
+
+    Also let it refuse folders of its own, in which it would replace files.
+    """
     config_loader_impl.create_defaults_list = _in_our_order
+    ConfigLoaderImpl.load_configuration = _without_folders_of_hydra  # type: ignore[method-assign]
 
 
 _create_defaults_list = config_loader_impl.create_defaults_list
+_load_configuration = ConfigLoaderImpl.load_configuration
+
+
+def _without_folders_of_hydra(self: ConfigLoaderImpl, *args: Any, **kwargs: Any) -> DictConfig:
+    """Return the configuration that Hydra composes. Raises ConfigError."""
+    composed = _load_configuration(self, *args, **kwargs)
+    fix = "leave it out: each run has a config.yaml, and run_dir=DIR says where runs go"
+    if composed.hydra.output_subdir is not None:
+        raise ConfigError("Hydra would replace files in a folder of its own", "hydra.output_subdir", fix)
+    if os.path.normpath(str(composed.hydra.run.dir)) != ".":
+        raise ConfigError("Hydra would make a folder of its own", "hydra.run.dir", fix)
+    if composed.hydra.job.env_set:
+        what = "jobs side by side, and `resume`, would not have these variables"
+        raise ConfigError(what, "hydra.job.env_set", "set them in the shell: NAME=VALUE rltrain ...")
+    return composed
 
 
 def _in_our_order(
@@ -186,7 +200,6 @@ def _in_our_order(
         found = _create_defaults_list(repo, config_name, overrides_list, prepend_hydra, skip_missing)
         _last = Files(found.defaults, repo)
     _last.refuse_two_choices()
-    _last.refuse_folders_of_hydra()
     found.defaults = _own_last(found.defaults, _last)
     _last = Files(found.defaults, repo)
     return found

@@ -140,7 +140,7 @@ def run(argv: list[str], typed: list[str] | None = None) -> int:
     _refuse_no_names(argv)
     _refuse_tuned_as(argv)
     _refuse_two_sizes(argv)
-    _refuse_keys_of_hydra(argv)
+    _refuse_sweeper_params(argv)
     _refuse_files(argv)
     register_schemas(argv)
     _failures.clear()
@@ -393,21 +393,11 @@ def _refuse_two_sizes(argv: list[str]) -> None:
             raise ConfigError(what, key, f"leave out one of them: {key}= is short for algo.{key}=")
 
 
-_NOT_TYPED = {
-    "hydra.sweeper.params": "give the values as settings: rltrain -m ... seed=0,1",  # Hydra merges none to null
-    "hydra.output_subdir": "leave it out: each run has a config.yaml, and run_dir=DIR says where runs go",
-    "hydra.run.dir": "say where runs go with run_dir=DIR",
-}
-"""Keys of Hydra's for which there is no use here, and what to write instead.
-
-Two of them name folders. Hydra would replace files there, which may be the user's own.
-"""
-
-
-def _refuse_keys_of_hydra(argv: list[str]) -> None:
-    for key, fix in _NOT_TYPED.items():
-        if typed := next((word for word in argv if re.match(rf"[+~]*{re.escape(key)}\b", word)), None):
-            raise ConfigError(f"'{typed}' cannot be set on the command line", key, fix)
+def _refuse_sweeper_params(argv: list[str]) -> None:
+    """Raise ConfigError for typed values of Hydra's sweeper, which only a file can give: Hydra merges none to null."""
+    if typed := next((word for word in argv if re.match(r"[+~]*hydra\.sweeper\.params\b", word)), None):
+        what = f"'{typed}' cannot be set on the command line"
+        raise ConfigError(what, "hydra.sweeper.params", "give the values as settings: rltrain -m ... seed=0,1")
 
 
 def _refuse_files(argv: list[str]) -> None:
@@ -614,7 +604,7 @@ def composed(argv: list[str]) -> dict[str, Any]:
         with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
             found = hydra.compose("config", [*settings, f"hydra.searchpath=[{folders}]"])
         values: Any = OmegaConf.to_container(found, resolve=True)
-    except (HydraException, OmegaConfBaseException, ValueError):
+    except (HydraException, OmegaConfBaseException, ValueError, ConfigError):
         return {}
     except _UNEXPECTED as error:
         if not _is_of_hydra(error):

@@ -34,6 +34,7 @@ from rltrain.config.saved import is_plain
 from rltrain.errors import ConfigError, RltrainError
 from rltrain.run import folder as run_folder
 from rltrain.run import own_code
+from rltrain.runtime import launch
 from rltrain.system import atomic, inside, process, terminal
 
 exit_codes: list[int] = []
@@ -129,6 +130,8 @@ class Sweeper(HydraSweeper):
     def sweep(self, arguments: list[str]) -> Any:
         """Plan the jobs, and run those that are not done. Raises RltrainError, HydraException."""
         assert self.config is not None and self.hydra_context is not None
+        if launch.is_launched():
+            raise ConfigError("a job of a sweep is one process", "torchrun", "start `rltrain -m ...` without torchrun")
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         parsed = parser.parse_overrides([*(f"{key}={value}" for key, value in self._params.items()), *arguments])
         _refuse_endless(parsed)

@@ -36,8 +36,8 @@ def run(
         if already := sum(map(sweep.finished, jobs)):
             print(f"{already} of {len(jobs)} jobs are done already", file=sys.stderr)
         if todo:
-            sweep.tell_other_cfg()
-        pace = sweeps.Pace(len(jobs), len(jobs) - len(todo), max(1, sweep.at_once))
+            sweep.tell_edited()
+        pace = sweeps.Pace(len(jobs), len(jobs) - len(todo), max(1, sweep.at_once), sweep.tell_edited)
         if run_all:
             if todo:
                 _in_queue(sweep, todo, run_all)

@@ -59,7 +59,7 @@ def without_plus(argv: Iterable[str]) -> list[str]:
     Every run has a choice of each group, which Hydra would take a second time. Without one of hparams, a preset would
     keep the tuned settings of its base.
     """
-    argv = [re.sub(r"^(~hparams|\+*hparams=\[\])$", "hparams=none", arg) for arg in argv]
+    argv = [re.sub(r"^(~hparams(=.*)?|\+*hparams=\[\s*\])$", "hparams=none", arg) for arg in argv]
     argv = [re.sub(r"^(\+*)hparams@_global_=", r"\1hparams=", arg) for arg in argv]
     return [re.sub(r"^\+*(?=(algo|env|network|runtime|hparams)=)", "", arg) for arg in argv]
 

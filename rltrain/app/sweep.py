@@ -18,8 +18,8 @@ import shlex
 import sys
 import time
 import traceback
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +118,8 @@ class Sweep:
     ray: RayLauncherConfig | None = None
     """The Ray cluster on which the jobs run; None: this machine. The plan does not hold it: it may be somebody else's,
     and who joins a Ray cluster trusts it."""
+    told: set[str] = field(default_factory=set)
+    """What `tell_edited` has warned of."""
 
     def save(self) -> None:
         """Make the folder and write the plan. Raises DiskError, and ConfigError for a plan too large to be read."""
@@ -170,14 +172,19 @@ class Sweep:
                 fix = f"they differ in {', '.join(keys[:3])}: move the runs back into their own folders"
                 raise CheckpointError(what, str(settings), fix)
 
-    def tell_other_cfg(self) -> None:
-        """Warn once for each Doom .cfg file of the plan that is another than a job began with."""
-        told = set()
+    def tell_edited(self) -> None:
+        """Warn once for each Doom .cfg file, and for the user's modules, that are others than a job began with.
+
+        Jobs that run one after the other in this process use the modules that it has imported.
+        """
         for job in self.jobs:
             env = (job.config or {}).get("env")
-            cfg = env.get("cfg") if isinstance(env, dict) else None
-            if isinstance(cfg, str) and cfg not in told and own_code.tell_other_cfg(cfg, self.place(job)):
-                told.add(cfg)
+            cfg, env_id = (env.get("cfg"), env.get("id")) if isinstance(env, dict) else (None, None)
+            if isinstance(cfg, str) and cfg not in self.told and own_code.tell_other_cfg(cfg, self.place(job)):
+                self.told.add(cfg)
+            words = [f"env.id={env_id}", f"plugins={(job.config or {}).get('plugins')}"]
+            if (self.at_once or self.ray) and "modules" not in self.told:
+                self.told |= {"modules"} if own_code.tell_other_code(words, self.place(job), "a job") else set()
 
     def labels(self) -> dict[int, dict[str, str]]:
         """Return what tells each job from those that differ in more than their seed, by the jobs' numbers.
@@ -394,12 +401,14 @@ def folder_name(number: int, varies: dict[str, str]) -> str:
 class Pace:
     """Announces each job, and tells how long the rest will take, from the jobs that ended so far."""
 
-    def __init__(self, num_jobs: int, num_before: int, at_once: int) -> None:
-        self._num_jobs, self._begun, self.at_once = num_jobs, num_before, at_once
+    def __init__(self, num_jobs: int, num_before: int, at_once: int, look: Callable[[], None] = lambda: None) -> None:
+        """Look: called before each job, to tell of what has changed."""
+        self._num_jobs, self._begun, self.at_once, self._look = num_jobs, num_before, at_once, look
         self._durations_s: list[float] = []
 
     def begin(self, job: Job) -> None:
         """Print a line at the start of a job."""
+        self._look()
         self._begun += 1
         line = f"job {self._begun} of {self._num_jobs}: {job.folder}"
         if self._durations_s:

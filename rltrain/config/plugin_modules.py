@@ -39,6 +39,11 @@ LOADED: list[str] = []
 NAMED: set[str] = set()
 """Names of the modules that an `env.id` named."""
 
+SOURCES: dict[str, bytes] = {}
+"""What the files of the user's modules held when this process imported them, by their paths without links."""
+_given: dict[str, bytes] = {}
+"""The same in the trainer, for a process that it started. The user may have edited a file since."""
+
 _BUILTINS = {name: value for name, value in vars(builtins).items() if not name.startswith("_") and callable(value)}
 """Python's own functions, such as `print`, before a module of the user's could replace one."""
 _PATH, _RECURSION_LIMIT = list(sys.path), sys.getrecursionlimit()
@@ -66,6 +71,16 @@ def load(names: Iterable[str]) -> None:
             raise ConfigError(what, "plugins", fix) from error
         LOADED.append(name)
         terminal.guard()  # in case it has replaced a stream
+
+
+def run_as_in_trainer(sources: Mapping[str, bytes], plugins: Iterable[str]) -> None:
+    """Import plugins in a process of a run. They, and what is imported later, are as the trainer has imported them.
+
+    sources: the trainer's `SOURCES`.
+    """
+    _given.update(sources)
+    look_in_working_directory()
+    load(plugins)
 
 
 def part(
@@ -165,13 +180,22 @@ class _Alike(importlib.abc.MetaPathFinder):
         spec = next((found for find in others if (found := find(name, path, target)) is not None), None)
         loader: Any = getattr(spec, "loader", None)
         if isinstance(loader, _OF_FILES) and not is_library(loader.path) and name.split(".")[0] != "rltrain":
-            loader.exec_module = functools.partial(_executed_alike, loader.exec_module)  # type: ignore[method-assign]
+            execute: Any = functools.partial(_executed_alike, loader, loader.exec_module)
+            loader.exec_module = execute  # type: ignore[method-assign]
         return spec
 
 
-def _executed_alike(execute: Callable[[ModuleType], None], module: ModuleType) -> None:
+def _executed_alike(loader: Any, execute: Callable[[ModuleType], None], module: ModuleType) -> None:
     from rltrain.system import global_random
 
+    path = os.path.realpath(loader.path)
+    if (source := _given.get(path)) is not None:
+        loader.get_code = lambda name: loader.source_to_code(source, loader.path)
+    elif isinstance(loader, importlib.machinery.SourceFileLoader):
+        with contextlib.suppress(OSError):
+            source = loader.get_data(loader.path)
+    if source is not None:
+        SOURCES[path] = source
     # The generators are the process's: in another thread, the main one would draw from fixed ones meanwhile.
     is_main = threading.current_thread() is threading.main_thread()
     with global_random.fixed() if is_main else contextlib.nullcontext():

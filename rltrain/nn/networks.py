@@ -4,6 +4,7 @@ Pixels are uint8; only the torso scales them, by dividing the weights of its fir
 the run's precision. Heads stay in fp32: bf16 loses too much precision in values and probabilities.
 """
 
+import copy
 import itertools
 import math
 from collections.abc import Callable, Iterable
@@ -11,6 +12,7 @@ from typing import Any
 from weakref import WeakSet
 
 import gymnasium
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
@@ -77,6 +79,7 @@ class Torso(nn.Module):
         inputs: Any = (shape[0], *pixel_shape(frame_space)[1:]) if self.pixels else num_inputs
         if self.name in OWN:
             layers = _own_layers(self.name, inputs)
+            state = nn.Sequential(*layers).state_dict() if init else {}
         elif self.pixels:
             layers = CNNS[self.name](inputs)
         else:
@@ -98,12 +101,15 @@ class Torso(nn.Module):
         self.layers = nn.Sequential(*layers)
         self._scales_weights = False
         if self.name in OWN:
-            self._check_features(shape)
+            dtype = torch.uint8 if self.pixels else torch.int64 if self.num_states else torch.float32
+            observations = _observations(frame_space, shape, dtype)
+            self._check_features(observations)
         self._scales_weights = self.pixels and _is_plain(self.layers[0])
         if init:
-            given = _given_weights(self.name, inputs) if self.name in OWN else {}
+            given = self._given_weights(inputs, state, observations) if self.name in OWN else {}
             for path, layer in self.layers.named_modules():
-                if isinstance(layer, nn.Linear | nn.Conv2d) and not _is_equal(layer.weight, given.get(path)):
+                is_given = path in given and torch.equal(layer.weight, given[path])
+                if isinstance(layer, nn.Linear | nn.Conv2d) and not is_given:
                     orthogonal(layer, math.sqrt(2))
         if self.pixels:
             self.layers.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -113,7 +119,8 @@ class Torso(nn.Module):
         inputs, variables = self.split(obs) if self.pixels else (self.flat(obs), None)
         if self.dtype == torch.float32:
             return self.features(inputs, variables)
-        with torch.autocast(obs.device.type, self.dtype):
+        # Each call casts the weights once. A cache of theirs would go stale where somebody else's autocast is left on.
+        with torch.autocast(obs.device.type, self.dtype, cache_enabled=False):
             features = self.features(inputs, variables)
         return features.float()
 
@@ -150,33 +157,35 @@ class Torso(nn.Module):
             features = layer(features)
         return features
 
-    def _check_features(self, shape: tuple[int, ...]) -> None:
+    def _check_features(self, observations: Tensor) -> None:
         """Raise ConfigError if the layers of a plugin do not turn observations [B, *shape] into features.
 
         They must not change the observations, nor let the features of one depend on the others.
         """
-        numbers = torch.rand((2, *shape), generator=torch.Generator().manual_seed(0))
-        obs = numbers * 2 - 1
-        if self.pixels or self.num_states:
-            most = 255 if self.pixels else self.num_states - 1
-            obs = (numbers * most).round().to(torch.uint8 if self.pixels else torch.int64)
-        training = [module for module in self.layers.modules() if module.training]
+        layers, modes = self.layers, [(module, module.training) for module in self.layers.modules()]
         try:
-            self.layers.eval()
-            with torch.random.fork_rng(devices=[]), torch.no_grad():
-                alone = torch.cat([self._tried(obs[:1]), self._tried(obs[1:])])
-                both, again = self._tried(obs), self._tried(obs)
+            self.layers = copy.deepcopy(layers)  # a try may change a state
+        except Exception:  # torch's old weight_norm
+            layers.eval()
+        try:
+            with torch.inference_mode(False), torch.no_grad(), torch.random.fork_rng(devices=[]):
+                for _ in range(2):  # as in updates, and as in evaluations
+                    for num_obs in (1, 2):
+                        self._try(torch.zeros_like(observations[:num_obs]))
+                    if self._mixes(observations):
+                        what = (
+                            f"the features of an observation in the network {self.name} depend on others of its batch"
+                        )
+                        fix = "let means, norms and softmax run over the features, dim=-1, not over the batch, dim=0"
+                        raise ConfigError(what, "network, plugins", fix)
+                    self.layers.eval()
         finally:
-            for module in training:
-                module.training = True
-        # Layers that draw noise pass. The order of a sum changes the last digits, of which bfloat16 has three.
-        if torch.equal(both, again) and not torch.allclose(both, alone, 0.05, 0.05 * float(both.abs().max())):
-            what = f"the features of an observation in the network {self.name} depend on the others of its batch"
-            fix = "let means, norms and softmax run over the features, dim=-1, not over the batch, dim=0"
-            raise ConfigError(what, "network, plugins", fix)
+            self.layers = layers
+            for module, training in modes:
+                module.training = training
 
-    def _tried(self, obs: Tensor) -> Tensor:
-        """Return the features of observations. Raises ConfigError if there are none, or if the layers change `obs`."""
+    def _try(self, obs: Tensor) -> None:
+        """Raise ConfigError if the layers do not compute features of `obs`, or change it."""
         before = obs._version  # torch counts the changes
         try:
             found = self(obs)
@@ -194,7 +203,53 @@ class Torso(nn.Module):
             what = f"the network {self.name} changes its input, which are the stored observations"
             fix = "write x = x / scale, not x /= scale; set inplace=True only behind a linear layer"
             raise ConfigError(what, "network, plugins", fix)
-        return found
+
+    def _mixes(self, obs: Tensor) -> bool:
+        """Return True if the first of two observations has other features beside another one.
+
+        The same kernels compute both pairs, so nothing else changes a bit. obs: three observations. False for layers
+        that cannot compute these, or compute something else in each call.
+        """
+        found = []
+        for other in (obs[1:2], obs[1:2], obs[2:]):
+            torch.default_generator.manual_seed(0)
+            try:
+                found.append(self(torch.cat([obs[:1], other])))
+            except Exception as error:
+                if is_shortage(error):
+                    raise
+                return False
+        return torch.equal(found[0], found[1]) and not torch.equal(found[0][0], found[2][0])
+
+    def _given_weights(self, inputs: Any, state: dict[str, Any], observations: Tensor) -> dict[str, Any]:
+        """Return the weights that a plugin's layers have with another seed, by the paths of the modules.
+
+        Those that are the same with every seed were trained before. Raises ConfigError for layers that compute
+        something else with the same state, such as random features that are no buffer, or layers in a list of Python's.
+        Each process, and each later command, would have others.
+        """
+        first, second = (_made_with_another_seed(self.name, inputs, number) for number in (1, 2))
+        weights: dict[str, Any] = {path: getattr(layer, "weight", None) for path, layer in first.named_modules()}
+        given = {path: weight.detach().clone() for path, weight in weights.items() if _is_weight(weight)}
+        numbers = self.split(observations)[0].float() if self.pixels else self.flat(observations)
+        found = []
+        with torch.inference_mode(False), torch.no_grad(), torch.random.fork_rng(devices=[]):
+            for layers in (first, second):
+                torch.default_generator.manual_seed(0)
+                try:
+                    layers.load_state_dict(state)
+                    found.append(layers.eval()(numbers.clone()))
+                except Exception as error:
+                    if is_shortage(error):
+                        raise
+                    break  # layers that cannot compute these observations
+        if len(found) == 2 and not torch.equal(found[0].nan_to_num(), found[1].nan_to_num()):
+            what = (
+                f"a part of the network {self.name} is in no checkpoint: it computes other features with equal weights"
+            )
+            fix = "keep layers in nn.ModuleList, and random numbers by self.register_buffer(NAME, numbers)"
+            raise ConfigError(what, "network, plugins", fix)
+        return given
 
     def _variables(self, obs: Tensor, space: PixelsAndVariables) -> Tensor:
         """Return the scaled game variables, oldest frame first, [B, stack_num * num_variables] float32."""
@@ -230,20 +285,33 @@ def _is_plain(layer: nn.Module) -> bool:
     return all(is_torch) and not any(hooks)
 
 
-def _given_weights(name: str, inputs: Any) -> dict[str, Any]:
-    """Return the weights that the layers of a plugin's function have with another seed, by the paths of the modules.
-
-    Those that are the same with every seed were trained before.
-    """
+def _made_with_another_seed(name: str, inputs: Any, number: int) -> nn.Sequential:
+    """Return other layers of a plugin's function, with the `number`-th other seed."""
     with global_random.preserved():
-        global_random.seed(torch.initial_seed() ^ 1)
+        global_random.seed(torch.initial_seed() ^ number)
         made: Any = OWN[name](inputs)
-    layers = nn.Sequential(*(made if isinstance(made, Iterable) else [made]))
-    return {path: getattr(layer, "weight", None) for path, layer in layers.named_modules()}
+    return nn.Sequential(*(made if isinstance(made, Iterable) else [made]))
 
 
-def _is_equal(weight: Tensor, other: Any) -> bool:
-    return isinstance(other, Tensor) and not is_lazy(other) and torch.equal(weight, other)
+def _observations(frame_space: gymnasium.Space, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Return three different observations of a space, [3, *shape]."""
+    low: Any = 0.0
+    high: Any = 255.0
+    if isinstance(frame_space, gymnasium.spaces.Discrete):
+        high = float(frame_space.n - 1)
+    elif isinstance(frame_space, gymnasium.spaces.Box):
+        frames = shape[0] // frame_space.shape[0]
+        # Some bounds are infinite, or stand for it.
+        low, high = (
+            np.concatenate([np.where(np.abs(bound) < 1e4, bound, other)] * frames)
+            for bound, other in ((frame_space.low, -1.0), (frame_space.high, 1.0))
+        )
+    numbers = np.random.default_rng(0).uniform(low, np.maximum(low, high), (3, *shape))
+    return torch.as_tensor(numbers if dtype == torch.float32 else numbers.round()).to(dtype)
+
+
+def _is_weight(value: Any) -> bool:
+    return isinstance(value, Tensor) and not is_lazy(value)
 
 
 _given: WeakSet[nn.Module] = WeakSet()
@@ -271,6 +339,9 @@ def _own_layers(name: str, inputs: Any) -> list[nn.Module]:
     if any(layer in _given and any(each.requires_grad for each in layer.parameters()) for layer in layers):
         what = f"the function of the network {name} returns the same layers each time, which networks would share"
         raise ConfigError(what, where, "make new layers in each call")
+    if wrong := [key for key, value in nn.Sequential(*layers).state_dict().items() if not isinstance(value, Tensor)]:
+        what = f"the network {name} has a state that no checkpoint can hold: {wrong[0]}"
+        raise ConfigError(what, where, "let get_extra_state return a tensor")
     _given.update(layers)
     return layers
 

@@ -182,10 +182,16 @@ def _below(top: Path, names: Collection[str] = ("config.yaml",), links: list[Pat
         folders.sort()
 
 
-def _created(folder: Path) -> tuple[str, float]:
-    """Return a sort key for the age of a run: the time in its name, else of its configuration."""
-    stamp = re.match(r"[0-9]{8}-[0-9]{6}-[0-9]{6}", folder.name)
-    return (stamp[0] if stamp else "", os.lstat(folder / "config.yaml").st_mtime)
+def _created(folder: Path) -> float:
+    """Return the time at which a run was made, in seconds since 1970: of its meta.json, its name or its configuration.
+
+    The name alone has no time zone.
+    """
+    with contextlib.suppress(OSError, CheckpointError, LookupError, TypeError, ValueError, OverflowError):
+        return datetime.fromisoformat(inside.read_json(folder / "meta.json")["created"]).timestamp()
+    with contextlib.suppress(ValueError, OverflowError):
+        return datetime.strptime(folder.name[:22], "%Y%m%d-%H%M%S-%f").timestamp()
+    return os.lstat(folder / "config.yaml").st_mtime
 
 
 def _named(word: str, run_dir: Path) -> list[Path]:

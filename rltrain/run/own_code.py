@@ -78,7 +78,10 @@ def _copy(files: Mapping[Path, Path], folder: Path) -> None:
     for path, place in sorted(files.items()):
         if path.is_file():
             (folder / COPY / place).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, folder / COPY / place)
+            if (source := plugin_modules.SOURCES.get(str(path))) is not None:  # the file may have been edited since
+                (folder / COPY / place).write_bytes(source)
+            else:
+                shutil.copyfile(path, folder / COPY / place)
 
 
 def find(words: Iterable[str]) -> None:
@@ -114,6 +117,13 @@ def tell_of_first_weights(config: RunConfig, folder: Path) -> None:
         tell_other_cfg(cfg, folder, "the run of init_from")
 
 
+def tell_other_code(words: Iterable[str], folder: Path, run: str = "the run") -> bool:
+    """Warn if the modules that a command line names are others than a run's copy. Returns True if they are."""
+    with contextlib.suppress(OSError, CheckpointError):  # a run whose copy cannot be read
+        return _tell_changes(sorted(plugin_modules.named(words)), folder, run)
+    return False
+
+
 def tell_other_cfg(cfg: str | None, folder: Path, run: str = "the run") -> bool:
     """Warn if the .cfg file of a saved configuration is another than the run's copy: edited, or in another folder.
 
@@ -127,14 +137,14 @@ def tell_other_cfg(cfg: str | None, folder: Path, run: str = "the run") -> bool:
     return False
 
 
-def _tell_changes(names: list[str], folder: Path, run: str = "the run") -> None:
+def _tell_changes(names: list[str], folder: Path, run: str = "the run") -> bool:
     """Warn if a file of the modules, or one beside them, is another than the run's copy: edited, or in another folder.
 
-    Raises CheckpointError, OSError.
+    Returns True if it is. Raises CheckpointError, OSError.
     """
     places = {name: Path(place) for name in names if (place := plugin_modules.folder_of(name))}
     if not inside.is_file(folder / "meta.json"):  # the folder of a user's `config=FILE`
-        return
+        return False
     changed = []
     for copied in _copied(folder / COPY):
         part = copied.relative_to(folder / COPY)
@@ -146,6 +156,7 @@ def _tell_changes(names: list[str], folder: Path, run: str = "the run") -> None:
     if changed:
         (own, copied), more = changed[0], f" (and {len(changed) - 1} more)" if changed[1:] else ""
         _tell(own, copied, run, more)
+    return bool(changed)
 
 
 def _tell(own: Path, copied: Path, run: str, more: str = "") -> None:

@@ -151,7 +151,7 @@ def _of_torch() -> Any:
     """
     torch: Any = sys.modules.get("torch")
     is_whole = torch is not None and not getattr(torch.__spec__, "_initializing", False)
-    return torch.default_generator if is_whole else None
+    return getattr(torch, "default_generator", None) if is_whole else None
 
 
 class _NumbaState(ctypes.Structure):

@@ -66,33 +66,35 @@ def _has_kind(path: Path, kind: Any) -> bool:
 def stands_in_a_run() -> bool:
     """Return True if the working directory is the folder of a run or sweep, or lies in one.
 
-    A project may have a config.yaml, too, or be the folder of its sweep (`hydra.sweep.dir=.`).
+    A project may have a config.yaml and a folder `checkpoints`, too, or be the folder of its sweep
+    (`hydra.sweep.dir=.`).
     """
     try:
-        here = Path(os.getcwd())
+        return _lies_in_a_run(os.getcwd())
     except FileNotFoundError:
         return False
-    return any(_is_run(place) or _is_sweep(place) for place in (here, *here.parents))
+
+
+@functools.cache
+def _lies_in_a_run(folder: str) -> bool:
+    return any(_is_run(place) or _is_sweep(place) for place in (Path(folder), *Path(folder).parents))
 
 
 def _is_run(place: Path) -> bool:
-    if not all(os.path.lexists(place / name) for name in ("config.yaml", "checkpoints")):
-        return False
-    try:
+    with contextlib.suppress(OSError, CheckpointError):
         found = read_yaml(place / "config.yaml")
-    except (OSError, CheckpointError):
-        return True
-    return isinstance(found, dict) and found.keys() >= {"algo", "env", "network", "seed", "total_steps"}
+        if isinstance(found, dict) and found.keys() >= {"algo", "env", "network", "seed", "total_steps"}:
+            is_run = any(os.path.lexists(place / name) for name in ("meta.json", "command.txt"))
+            return is_run or any(re.fullmatch(r"step_\d+", name) for name in os.listdir(place / "checkpoints"))
+    return False
 
 
 def _is_sweep(place: Path) -> bool:
-    if not all(os.path.lexists(place / name) for name in ("multirun.yaml", "sweep.json")):
+    if not os.path.lexists(place / "sweep.json"):
         return False
-    try:
-        begun_in = read_yaml(place / "multirun.yaml")["hydra"]["runtime"]["cwd"]
-    except (OSError, CheckpointError, LookupError, TypeError):
-        return True
-    return bool(begun_in != str(place))
+    with contextlib.suppress(OSError, CheckpointError, LookupError, TypeError):
+        return bool(read_yaml(place / "multirun.yaml")["hydra"]["runtime"]["cwd"] != str(place))
+    return True
 
 
 def folder(path: Path) -> Path:

@@ -937,9 +937,12 @@ def test_a_setting_that_is_no_text_is_refused(command):
     [
         (["-m", "hydra.sweeper.params={seed: '0,1'}"], "give the values as settings: rltrain -m ... seed=0,1"),
         (["-m", "+hydra.sweeper.params.seed='0,1'"], "give the values as settings: rltrain -m ... seed=0,1"),
-        (["hydra.output_subdir=.hydra"], "leave it out: each run has a config.yaml"),  # bug: replaced the user's files
-        (["hydra.run.dir=out"], "say where runs go with run_dir=DIR"),
-        (["--config-dir=conf", "+exp=subdir"], "say where runs go with run_dir: DIR"),
+        (["hydra.output_subdir=.hydra"], "; hydra.output_subdir; leave it out: each"),  # bug: replaced the user's files
+        (["hydra={output_subdir: .}"], "; hydra.output_subdir; leave it out: each"),
+        (["--config-dir=conf", "+hydra=subdir"], "; hydra.output_subdir; leave it out: each"),
+        (["--config-dir=conf", "+exp=subdir"], "; hydra.output_subdir; leave it out: each"),
+        (["+hydra.job.env_set.X=5"], "; hydra.job.env_set; set them in the shell"),  # bug: `resume SWEEP` was without
+        (["hydra.run={dir: /proc/none}"], "; hydra.run.dir; leave it out: each"),
         (["++tuned_by.x=1"], "Hydra cannot set a key of a value that is null; "),
         (["hydra.job.env_copy=[RLTRAIN_UNSET]"], "there is no 'RLTRAIN_UNSET'; "),
         (["-m", "hydra.sweeper=null"], "Hydra sweeper is not configured; "),
@@ -949,7 +952,8 @@ def test_a_setting_that_is_no_text_is_refused(command):
 )
 def test_what_hydra_itself_cannot_take_is_no_bug_of_ours(words, told, command, mine):
     """Bugs: errors of several types that were raised in Hydra and OmegaConf, told as bugs of rltrain."""
-    mine("exp/subdir.yaml", "# @package _global_\nhydra: {output_subdir: .}\n")
+    for place, block in (("exp", "hydra: {output_subdir: .}"), ("hydra", "hydra: {output_subdir: x}")):
+        mine(f"{place}/subdir.yaml", f"# @package _global_\n{block}\n")
     outcome = command(*words, *TABLE)
     assert outcome.code == 2 and told in outcome.last_line, outcome.err
     outcome = command("--help", *words, *TABLE)

@@ -335,12 +335,14 @@ def test_a_network_for_pixels_is_checked_like_ours(folder):
 
 
 PROBED = """
+import torch
 from torch import nn
 from rltrain import plugins
 class Probe(nn.Dropout):
     def forward(self, x):
-        with open("modes", "a") as file:
-            file.write("T" if self.training else "F")
+        if torch.is_grad_enabled() or torch.is_inference_mode_enabled():  # not the try before
+            with open("modes", "a") as file:
+                file.write("T" if self.training else "F")
         return super().forward(x)
 def make(num_inputs):
     return [nn.Linear(num_inputs, 8), nn.Tanh(), Probe(0.5)]

@@ -722,9 +722,10 @@ def test_a_cfg_that_was_edited_since_a_job_began_is_told_once(tmp_path, capfd):
             (tmp_path / job.folder / "code").mkdir()
             (tmp_path / job.folder / "code" / "game.cfg").write_text(content)
             (tmp_path / job.folder / "meta.json").write_text("{}")
-    found.tell_other_cfg()
+    found.tell_edited()
     (line,) = capfd.readouterr().err.splitlines()
     assert f"the run began with other settings of the game: {cfg} differs from {tmp_path / '02'}" in line
+    found.told.clear()
     (tmp_path / "02" / "result.json").unlink()
     jobs.run(found, found.jobs, False, run_one=lambda job: None)
     assert line in capfd.readouterr().err, "a sweep that goes on tells it"

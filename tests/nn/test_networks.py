@@ -9,7 +9,7 @@ import pytest
 import torch
 from gymnasium import spaces
 from torch import nn
-from torch.nn.utils import spectral_norm
+from torch.nn.utils import parametrizations, spectral_norm
 
 from rltrain.app import resolve
 from rltrain.config.algorithms import DQNConfig
@@ -357,6 +357,60 @@ class Recurrent(nn.GRU):
     """A layer that returns a tuple."""
 
 
+class WhileTraining(nn.Module):
+    """A layer that mixes the observations of a batch, in updates alone."""
+
+    def forward(self, x):
+        return x - 1e-3 * x.mean(0) if self.training else x
+
+
+class Features(nn.Module):
+    """Random features: a tensor that torch does not know, or a buffer."""
+
+    def __init__(self, num_inputs, persistent=None):
+        super().__init__()
+        numbers = torch.randn(num_inputs, 8)
+        if persistent is None:
+            self.numbers = numbers
+        else:
+            self.register_buffer("numbers", numbers, persistent=persistent)
+
+    def forward(self, x):
+        return x @ self.numbers
+
+
+class Listed(nn.Module):
+    """Layers in a list of Python's, which torch does not know."""
+
+    def __init__(self, num_inputs):
+        super().__init__()
+        self.layers = [nn.Linear(num_inputs, 8)]
+
+    def forward(self, x):
+        return self.layers[0](x)
+
+
+class Extra(nn.Linear):
+    """A layer with a state that is no tensor."""
+
+    def get_extra_state(self):
+        return {"calls": 0}
+
+
+class Categories(nn.Embedding):
+    """A layer for whole numbers in the bounds of the space."""
+
+    def forward(self, x):
+        return super().forward(x.long()).flatten(1)
+
+
+class Siren(nn.Linear):
+    """A layer that turns the last digit of its input into another result."""
+
+    def forward(self, x):
+        return torch.sin(300 * super().forward(x))
+
+
 SHARED = nn.Linear(4, 8)
 
 
@@ -371,8 +425,18 @@ SHARED = nn.Linear(4, 8)
         (lambda n: None, "returns None instead of a torch module"),
         (lambda n: [nn.Linear(n, 8), torch.relu], "returns <built-in method relu .* instead of a torch module"),
         (lambda n: [SHARED, nn.ReLU()], "returns the same layers each time"),
-        (lambda n: [nn.Linear(n, 8), nn.Softmax(0)], "depend on the others of its batch"),
+        (lambda n: [nn.Linear(n, 8), nn.Softmax(0)], "depend on others of its batch"),
+        (lambda n: [nn.Linear(n, 8), WhileTraining()], "depend on others of its batch"),
         (lambda n: [nn.Hardtanh(inplace=True), nn.Linear(n, 8)], "changes its input"),
+        (lambda n: [nn.Dropout(0.5, inplace=True), nn.Linear(n, 8)], "changes its input"),
+        # Bugs: each command and each player had other features; a checkpoint that no command could load.
+        (
+            lambda n: [Features(n, persistent=False), nn.Linear(8, 8)],
+            "is in no checkpoint",
+        ),
+        (lambda n: [Features(n), nn.Linear(8, 8)], "is in no checkpoint"),
+        (lambda n: [Listed(n), nn.Linear(8, 8)], "is in no checkpoint"),
+        (lambda n: [Extra(n, 8)], "a state that no checkpoint can hold: 0._extra_state"),
     ],
 )
 def test_layers_of_a_plugin_that_no_torso_can_use_are_refused(make, said, monkeypatch):
@@ -392,20 +456,39 @@ class Noisy(nn.Linear):
 
 
 @pytest.mark.parametrize(
-    "make", [lambda n: [Noisy(n, 8)], lambda n: [nn.Linear(n, 8), nn.LayerNorm(8), nn.Softmax(-1)]]
+    "make",
+    [
+        lambda n: [Noisy(n, 8)],
+        lambda n: [nn.Linear(n, 8), nn.LayerNorm(8), nn.Softmax(-1)],
+        lambda n: [Categories(10, 8), nn.Linear(8 * n, 8)],
+        lambda n: [Siren(n, 64), Siren(64, 64), nn.Linear(64, 8)],
+        lambda n: [Features(n, persistent=True), nn.Linear(8, 8)],
+        lambda n: [parametrizations.spectral_norm(nn.Linear(n, 8)), parametrizations.weight_norm(nn.Linear(8, 8))],
+        lambda n: [spectral_norm(nn.Linear(n, 8)), nn.Dropout()],
+    ],
 )
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
 def test_layers_that_compute_each_observation_by_itself_are_taken(make, precision, monkeypatch):
     monkeypatch.setitem(OWN, "own", make)
-    made = torso(VECTOR, name="own", dtype=precision)
+    made = torso(spaces.Box(0, 9, (4,), np.float32), name="own", dtype=precision)
     assert made(torch.ones(3, 4)).shape == (3, 8)
+
+
+def test_weights_in_bfloat16_are_those_of_the_last_update_beside_an_autocast_of_somebody_else():
+    """Bug: with autocast left on by an environment, torch never cleared its cache of cast weights."""
+    made = torso(VECTOR, dtype=torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16):
+        before = made(torch.ones(1, 4))
+        with torch.no_grad():
+            made.layers[0].weight.mul_(2)
+        assert not torch.equal(made(torch.ones(1, 4)), before)
 
 
 def test_layers_of_a_plugin_are_tried_without_a_trace(monkeypatch):
     """Its modes, its first weights and those of the heads are what they were without the try."""
     frozen = nn.Dropout().eval()
     monkeypatch.setitem(OWN, "tried", lambda n: [nn.Linear(n, 8), nn.Dropout(), frozen])
-    monkeypatch.setattr(networks.Torso, "_check_features", plain := Mock(wraps=lambda shape: None))
+    monkeypatch.setattr(networks.Torso, "_check_features", plain := Mock(wraps=lambda observations: None))
     made = [networks.build(3, lambda: networks.QNetwork(torso(VECTOR, name="tried"), 2, False), CPU)]
     monkeypatch.undo()
     monkeypatch.setitem(OWN, "tried", lambda n: [nn.Linear(n, 8), nn.Dropout(), frozen])

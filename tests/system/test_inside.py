@@ -152,11 +152,14 @@ WHOLE = "algo: {}\nenv: {}\nnetwork: {}\nseed: 0\ntotal_steps: 5\n"
     ("files", "is_run"),
     [
         ({"config.yaml": WHOLE, "checkpoints/step_1": ""}, True),
-        ({"config.yaml": "a: *b\n", "checkpoints/step_1": ""}, True),
-        ({"config.yaml": WHOLE}, False),  # a copy, which a project may have
+        ({"config.yaml": WHOLE, "meta.json": "{}"}, True),  # without its checkpoints
+        ({"config.yaml": WHOLE, "command.txt": ""}, True),
+        ({"config.yaml": "model: !include m.yaml\n", "checkpoints/step_1": "", "meta.json": ""}, False),
+        ({"config.yaml": WHOLE, "checkpoints/model.pt": ""}, False),  # a copy, which a project may have
         ({"config.yaml": "model: gpt\n", "checkpoints/model.pt": ""}, False),  # another program's
         ({"sweep.json": "{}", "multirun.yaml": "hydra: {runtime: {cwd: /elsewhere}}\n"}, True),
         ({"sweep.json": "{}", "multirun.yaml": "hydra: 1\n"}, True),
+        ({"sweep.json": "{}"}, True),
         ({"sweep.json": "{}", "multirun.yaml": "hydra: {runtime: {cwd: HERE}}\n"}, False),  # hydra.sweep.dir=.
     ],
 )

@@ -252,7 +252,7 @@ def test_numbas_file_of_settings_in_the_working_directory_is_refused(command, tm
 
 
 def test_vizdooms_file_of_settings_in_the_working_directory_is_refused(command, tmp_path, monkeypatch):
-    """Bug: `DoomGame()` reads it. It started a program of somebody's run; an old one of one's own changed the game."""
+    """Bug: `DoomGame.init` reads it. It started a program of somebody's; an old one of one's own changed the game."""
     run = command("algo=ppo", "env=cartpole", "total_steps=64", "progress=false").folder
     (tmp_path / "_vizdoom.cfg").write_text("living_reward = 5\n")
     assert command("algo=ppo", "env=cartpole", "dry_run=true").code == 0, "the control: a project may have one"

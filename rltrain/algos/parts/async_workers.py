@@ -148,7 +148,7 @@ class Workers:
                 for argument in arguments:
                     ours, theirs = context.Pipe()
                     self._pipes.append(ours)
-                    what = (work, run_config, shared, theirs, argument, dict(os.environ))
+                    what = (work, run_config, shared, theirs, argument, dict(os.environ), plugin_modules.SOURCES)
                     process = context.Process(target=_run_worker, args=what)
                     try:
                         process.start()
@@ -291,6 +291,7 @@ def _run_worker(
     pipe: Connection,
     argument: Any,
     variables: dict[str, str],
+    sources: dict[str, bytes],
 ) -> None:  # pragma: no cover (in a process of its own)
     """Run `work` in a worker process, and send the trainer the error if it fails."""
     os.environ.update(variables)  # the server process has those of the first run in a sweep
@@ -302,7 +303,7 @@ def _run_worker(
     threading.Thread(target=_exit_with_trainer, daemon=True).start()
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         try:
-            plugin_modules.load(run_config.plugins)
+            plugin_modules.run_as_in_trainer(sources, run_config.plugins)
             set_up(run_config)
             torch.set_num_threads(1)
             work(run_config, shared, Link(pipe), argument)

@@ -79,7 +79,7 @@ def _make_player(
     num_steps: int,
     share: Share,
     seeds: tuple[int, int],
-    surroundings: tuple[str, list[str], list[str]],
+    surroundings: tuple[str, list[str], list[str], dict[str, bytes]],
     made_for: list[str] | None,
 ) -> Player:
     """Make the player of an actor, in its process.
@@ -87,15 +87,15 @@ def _make_player(
     make_policy: pickled, because its module may be a plugin's. saved: settings as `dataclasses.asdict` gives them,
     because their classes may be, too. share: the environments of this player. seeds: of the
     constructors and of the first episodes. surroundings: the learner's working
-    directory, search path and plugins. made_for: as of `RayFleet`.
+    directory, search path, plugins and `plugin_modules.SOURCES`. made_for: as of `RayFleet`.
     """
-    working_directory, search_path, plugins = surroundings
+    working_directory, search_path, plugins, sources = surroundings
     process.prepare()
     with contextlib.suppress(OSError):  # another machine may not have it
         os.chdir(working_directory)
     for folder in search_path:
         plugin_modules.look_in(folder)
-    plugin_modules.load(plugins)
+    plugin_modules.run_as_in_trainer(sources, plugins)
     # Players act for few environments at once, which a CPU does as fast as a GPU.
     on_cpu = {"device": "cpu", "precision": "auto", "compile": False, "cuda_graphs": "auto"}
     config = saved_config.from_dict(saved | on_cpu)
@@ -280,7 +280,8 @@ class RayFleet:
         """Start an actor, or another in its place. It begins new episodes."""
         share = Share.of(actor.number, self._runtime.actors, self._config.algo.num_envs)
         seed = env_seed(env_seed(self._seed, share.first), actor.restarts) if actor.restarts else self._seed
-        surroundings = (os.getcwd(), [folder for folder in sys.path if folder], list(plugin_modules.LOADED))
+        search_path = [folder for folder in sys.path if folder]
+        surroundings = (os.getcwd(), search_path, list(plugin_modules.LOADED), dict(plugin_modules.SOURCES))
         settings = dataclasses.asdict(self._config)
         make_policy = self._ray.cloudpickle.dumps(self._make_policy)
         seeds = (self._constructor_seed, seed)

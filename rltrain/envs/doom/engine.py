@@ -15,7 +15,7 @@ import vizdoom
 from rltrain.config.environments import DoomConfig
 from rltrain.envs.doom.game import make_game
 from rltrain.envs.doom.process import EngineProcess
-from rltrain.envs.doom.setup import PACKAGE, Setup
+from rltrain.envs.doom.setup import PACKAGE, Setup, refuse_settings_of_vizdoom
 from rltrain.envs.patience import STOPPING_S, Clock, is_stopping
 from rltrain.envs.spaces import PixelsAndVariables
 from rltrain.errors import EnvironmentFailure, Halt
@@ -93,6 +93,7 @@ class Engine:
 
     def start(self) -> None:
         """Start the engine's process in a new folder below `folder`, which keeps the engine's files."""
+        refuse_settings_of_vizdoom()
         with _STARTING:
             self._num_starts += 1
             process = EngineProcess(PACKAGE / "vizdoom", self._folder / str(self._num_starts))

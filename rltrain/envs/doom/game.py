@@ -5,7 +5,7 @@ from pathlib import Path
 import vizdoom
 
 from rltrain.config.environments import DoomConfig
-from rltrain.envs.doom.setup import Setup, new_game
+from rltrain.envs.doom.setup import Setup
 
 
 def make_game(config: DoomConfig, setup: Setup, supervisor: Path) -> tuple[vizdoom.DoomGame, int | None]:
@@ -13,7 +13,7 @@ def make_game(config: DoomConfig, setup: Setup, supervisor: Path) -> tuple[vizdo
 
     supervisor: the script that ViZDoom starts instead of the engine.
     """
-    game = new_game()
+    game = vizdoom.DoomGame()
     game.load_config(str(setup.cfg))
     game.set_doom_game_path(str(setup.game_wad))
     if setup.scenario_wad is not None:

@@ -65,13 +65,12 @@ def scenarios() -> list[str]:
     return sorted(found)
 
 
-def new_game() -> "vizdoom.DoomGame":
-    """Return a game without settings. Raises ConfigError where ViZDoom would take some from the working directory.
+def refuse_settings_of_vizdoom() -> None:
+    """Raise ConfigError where `DoomGame.init` would take settings from the working directory.
 
     They could name another program than the engine: the folder may be somebody else's run.
     """
     process.refuse_settings("_vizdoom.cfg", "ViZDoom", "stand in another folder, or give the file another name")
-    return vizdoom.DoomGame()
 
 
 def read_setup(config: "DoomConfig") -> Setup:
@@ -80,7 +79,8 @@ def read_setup(config: "DoomConfig") -> Setup:
     text = cfg.read_text(errors="replace")
     if re.search(r"^\s*game_args.*-(host|join)\b", text, re.MULTILINE):
         raise ConfigError(f"'{cfg.name}' is for several players", where, "remove -host and -join from its game_args")
-    game = new_game()
+    refuse_settings_of_vizdoom()
+    game = vizdoom.DoomGame()
     if not game.load_config(str(cfg)):
         raise ConfigError(f"ViZDoom does not accept '{cfg}'", where, "correct the lines that it warns about above")
     _check_harmless(game, cfg, where)

@@ -2,9 +2,11 @@
 
 import dataclasses
 
+import vizdoom
+
 from rltrain.config.environments import DoomConfig
 from rltrain.envs.doom.scenario import make_pool
-from rltrain.envs.doom.setup import new_game, read_setup
+from rltrain.envs.doom.setup import read_setup
 from rltrain.envs.viewer import PoolViewer
 
 TICS_PER_S = 35.0
@@ -32,7 +34,7 @@ def make_viewer(config: DoomConfig) -> PoolViewer:
 def action_names(config: DoomConfig) -> list[str]:
     """Return a name for each action: its buttons joined by "+", or "nothing"."""
     setup = read_setup(config)
-    game = new_game()
+    game = vizdoom.DoomGame()
     game.load_config(str(setup.cfg))
     buttons = [button.name for button in game.get_available_buttons()]
     return [

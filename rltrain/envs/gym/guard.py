@@ -33,6 +33,7 @@ class environment_code:
 
     def __enter__(self) -> None:
         global _is_inside
+        self._casts = _any_autocast()
         if self._id in _torch:
             _set_torch(_torch[self._id])
         self._before, self._is_main = _is_inside, threading.get_ident() == _main
@@ -48,7 +49,7 @@ class environment_code:
         if _num_forks != self._num_forks:  # the environment has forked: the trainer's copy must not train, too
             process.exit_now(0)
         if not self._before:  # else the environment's code goes on
-            _keep_torch(self._id)
+            _keep_torch(self._id, self._casts)
         if tempfile.tempdir is not self._temporary:
             tempfile.tempdir = self._temporary  # the environment's own may be gone when it is closed
         if sys.stdout is not self._stdout or sys.stderr is not self._stderr:
@@ -71,20 +72,29 @@ class _Defaults(NamedTuple):
     dtype: Any
     device: Any
     """None for the CPU without a mode of torch's."""
-    casts: dict[str, Any]
-    """The dtype of autocast by the kind of device, where it is on."""
+    casts: dict[str, Any] | None
+    """The dtype of autocast by the kind of device, where it is on; None: as it was."""
 
 
 _torch: dict[str, _Defaults] = {}
 """Those of an environment that has set its own, while its code runs, by the environment's id."""
 
 
-def _keep_torch(env_id: str) -> None:
-    """Put torch's defaults back, with which networks are made. The environment finds its own there next time."""
+def _any_autocast() -> bool:
+    """Return True if autocast is on for any kind of device."""
+    torch: Any = sys.modules.get("torch")
+    return hasattr(torch, "get_default_dtype") and torch._C._is_any_autocast_enabled()
+
+
+def _keep_torch(env_id: str, casts: bool) -> None:
+    """Put torch's defaults back, with which networks are made. The environment finds its own there next time.
+
+    casts: autocast was on before, as in an algorithm of a plugin.
+    """
     torch: Any = sys.modules.get("torch")
     if not hasattr(torch, "get_default_dtype"):  # not imported, or not yet whole
         return
-    dtype, is_cast = torch.get_default_dtype(), torch._C._is_any_autocast_enabled()
+    dtype, is_cast = torch.get_default_dtype(), not casts and torch._C._is_any_autocast_enabled()
     # A default device is a mode on this stack. The device itself takes 0.4 us to read, torch.get_default_device 1 us.
     if dtype is torch.float32 and not is_cast and not _torch and not torch._C._len_torch_function_stack():
         return
@@ -92,19 +102,20 @@ def _keep_torch(env_id: str) -> None:
     if dtype is torch.float32 and device is None and not is_cast:
         _torch.pop(env_id, None)
         return
-    casts = {kind: torch.get_autocast_dtype(kind) for kind in ("cpu", "cuda") if torch.is_autocast_enabled(kind)}
-    _torch[env_id] = _Defaults(dtype, device and device.device, casts)
-    _set_torch(_Defaults(torch.float32, None, {}))
+    kinds = [kind for kind in ("cpu", "cuda") if torch.is_autocast_enabled(kind)]
+    dtypes = None if casts else {kind: torch.get_autocast_dtype(kind) for kind in kinds}
+    _torch[env_id] = _Defaults(dtype, device and device.device, dtypes)
+    _set_torch(_Defaults(torch.float32, None, None if casts else {}))
 
 
 def _set_torch(defaults: _Defaults) -> None:
     torch: Any = sys.modules["torch"]
     torch.set_default_dtype(defaults.dtype)
     torch.set_default_device(defaults.device)
-    for kind in ("cpu", "cuda"):
-        torch.set_autocast_enabled(kind, kind in defaults.casts)
-        if kind in defaults.casts:
-            torch.set_autocast_dtype(kind, defaults.casts[kind])
+    if (casts := defaults.casts) is not None:
+        for kind in ("cpu", "cuda"):
+            torch.set_autocast_enabled(kind, kind in casts)
+            torch.set_autocast_dtype(kind, casts.get(kind, torch.get_autocast_dtype(kind)))
 
 
 with contextlib.suppress(OSError):  # there is no folder for temporary files

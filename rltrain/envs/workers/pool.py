@@ -134,9 +134,8 @@ class Workers:
         # Not fork: a forked process with torch's threads may hang.
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        process = context.Process(
-            target=serve, args=(theirs, self._make, self._arguments[number], plugin_modules.LOADED)
-        )
+        modules = plugin_modules.LOADED, plugin_modules.SOURCES
+        process = context.Process(target=serve, args=(theirs, self._make, self._arguments[number], *modules))
         process.start()
         theirs.close()
         self._pipes[number : number + 1] = [ours]

@@ -38,8 +38,17 @@ class Failure(NamedTuple):
     """True if the environment could not be made or breaks its contract, so that another process would not help."""
 
 
-def serve(pipe: Connection, make: Callable[..., Any], arguments: tuple[Any, ...], plugins: list[str]) -> None:
-    """Answer calls from the pipe until the trainer closes it. The first call makes the object `make(*arguments)`."""
+def serve(
+    pipe: Connection,
+    make: Callable[..., Any],
+    arguments: tuple[Any, ...],
+    plugins: list[str],
+    sources: dict[str, bytes],
+) -> None:
+    """Answer calls from the pipe until the trainer closes it. The first call makes the object `make(*arguments)`.
+
+    sources: of `plugin_modules.run_as_in_trainer`.
+    """
     # Ctrl-C and a scheduler's signals reach the whole process group. The trainer decides when its workers end.
     for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP"):
         if hasattr(signal, name):
@@ -53,7 +62,7 @@ def serve(pipe: Connection, make: Callable[..., Any], arguments: tuple[Any, ...]
     subject: Any = None
     wrong: RltrainError | None = None
     try:
-        plugin_modules.load(plugins)
+        plugin_modules.run_as_in_trainer(sources, plugins)
     except RltrainError as error:  # the answer to the first call
         wrong = type(error)(f"in a worker process, {error.what}", error.where, error.fix)
     try:

@@ -550,6 +550,14 @@ def test_autocast_that_an_environment_leaves_on_is_its_own(monkeypatch):
     with environment_code(ID):
         assert not torch.is_autocast_enabled("cpu")
     assert guard._torch == {}
+    with torch.autocast("cpu", torch.bfloat16):  # the one of a plugin's algorithm
+        with environment_code(ID):
+            torch.set_default_dtype(torch.float64)
+        assert torch.is_autocast_enabled("cpu")
+        with environment_code(ID):
+            torch.set_default_dtype(torch.float32)
+    with environment_code(ID):
+        assert not torch.is_autocast_enabled("cpu")
 
 
 @pytest.mark.parametrize("algo", ["a2c", "dqn"])
