@@ -731,6 +731,35 @@ def test_a_cfg_that_was_edited_since_a_job_began_is_told_once(tmp_path, capfd):
     assert line in capfd.readouterr().err, "a sweep that goes on tells it"
 
 
+@pytest.mark.parametrize("at_once", [0, 1])
+def test_a_module_that_was_edited_since_a_job_began_is_told_once(at_once, capfd, tmp_path, monkeypatch):
+    """Bug: later jobs side by side played another game, and one row of the table had both."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "game_of_jobs.py").write_text("R = 10")
+    found = plan(tmp_path, {"x": "0"}, {"x": "1"})
+    found.at_once = at_once
+    for job in found.jobs:
+        job.config = {"env": {"id": "game_of_jobs:Game-v0"}, "plugins": []}
+    (tmp_path / "00" / "code").mkdir(parents=True)
+    (tmp_path / "00" / "meta.json").write_text("{}")
+    (tmp_path / "00" / "code" / "game_of_jobs.py").write_text("R = 1")
+    for _ in range(2):
+        found.tell_edited()
+    lines = capfd.readouterr().err.splitlines()
+    assert len(lines) == at_once, "one after the other they use what this process has imported"
+    assert all("a job began with other code: " in line for line in lines)
+
+
+def test_a_sweep_in_the_processes_of_torchs_launcher_is_refused(command, monkeypatch):
+    """Bug: each process ran the sweep, in one folder, and every job failed."""
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_PORT"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    outcome = command(*JOBS)
+    assert outcome.code == 2 and "a job of a sweep is one process; torchrun" in outcome.last_line
+
+
 def test_the_plan_of_a_sweep_holds_the_whole_path_of_a_cfg(command, tmp_path, monkeypatch):
     """Bug: `resume` from another project's folder took the file of the same name there."""
     here, there = tmp_path / "here", tmp_path / "there"

@@ -286,3 +286,18 @@ def test_a_lock_whose_file_an_environment_closed_is_let_go(tmp_path):
     lock.release()
     with run_folder.Lock(tmp_path):
         pass
+
+
+def test_the_newest_run_is_that_of_its_time_not_of_its_name(tmp_path):
+    """Bug: names have the local time, so without `latest` a run of Tokyo was newer than a later one of Los Angeles."""
+    runs = {
+        "20261130-064121-950141-s1": "2026-11-30T06:41:21+09:00",
+        "20261129-134124-265213-s2": "2026-11-29T13:41:24-08:00",
+        "20261101-000000-000000-s3": None,
+    }
+    for name, created in runs.items():
+        place = tmp_path / "cartpole" / "ppo" / name
+        place.mkdir(parents=True)
+        (place / "config.yaml").write_text("seed: 0\n")
+        (place / "meta.json").write_text(json.dumps({"created": created}))
+    assert run_folder.find("last", str(tmp_path))[0].name.endswith("-s2")

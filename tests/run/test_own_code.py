@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 from small_runs import small
 
+from rltrain.config import plugin_modules
 from rltrain.run import own_code
 
 WORDS = ["run", "env.id=maze_of_mine:Maze-v0", "plugins=[parts_of_mine]"]
@@ -186,3 +187,41 @@ def test_what_is_imported_inside_a_method_is_copied_with_the_next_checkpoint(com
     assert {path.name for path in (run / "code").iterdir()} == {"importing_late.py", "late_rules.py"}
     write(tmp_path, {"late_rules.py": "PAY = 3"})
     assert "late_rules.py differs from" in command("eval", str(run), keys[0], "episodes=1").err
+
+
+EDITED = """
+from pathlib import Path
+import gymnasium
+import numpy as np
+REWARD = 1.0
+class Edited(gymnasium.Env):
+    observation_space = gymnasium.spaces.Box(0, 1, (2,), np.float32)
+    action_space = gymnasium.spaces.Discrete(2)
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.steps = 0
+        return np.zeros(2, np.float32), {}
+    def step(self, action):
+        self.steps += 1
+        path = Path(__file__)  # as its author does meanwhile
+        path.write_text(path.read_text().replace("REWARD = 1.0", "REWARD = 9.0"))
+        return np.zeros(2, np.float32), REWARD, self.steps == 10, False, {}
+gymnasium.register("Edited-v0", Edited)
+"""
+
+
+@pytest.mark.parametrize("many", [["env.workers=1"], ["-m", "seed=0,1"]])
+def test_a_run_goes_on_with_the_code_that_it_began_with(many, command, tmp_path, monkeypatch):
+    """Bugs: evaluations and replaced workers played a module that was edited while the run trained, in silence; jobs of
+    a sweep that began later kept a copy of code that they had not run."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.delitem(sys.modules, "edited_of_mine", raising=False)
+    monkeypatch.setattr(plugin_modules, "SOURCES", {})
+    (tmp_path / "edited_of_mine.py").write_text(EDITED)
+    words = [*small("a2c", "gym"), "env.id=edited_of_mine:Edited-v0", "total_steps=100", "run_dir=runs"]
+    outcome = command(*words, *many)
+    assert outcome.code == 0 and "REWARD = 9.0" in (tmp_path / "edited_of_mine.py").read_text(), outcome.err
+    results = sorted(tmp_path.glob("runs/**/result.json"))
+    assert [json.loads(path.read_text())["final"]["mean_reward"] for path in results] == [10.0] * len(many)
+    for path in results:
+        assert (path.parent / "code" / "edited_of_mine.py").read_text() == EDITED
