@@ -81,9 +81,8 @@ _torch: dict[str, _Defaults] = {}
 
 
 def _any_autocast() -> bool:
-    """Return True if autocast is on for any kind of device."""
-    torch: Any = sys.modules.get("torch")
-    return hasattr(torch, "get_default_dtype") and torch._C._is_any_autocast_enabled()
+    """Return True if autocast is on for any kind of device. As soon as torch is imported, its own function."""
+    return False
 
 
 def _keep_torch(env_id: str, casts: bool) -> None:
@@ -91,10 +90,12 @@ def _keep_torch(env_id: str, casts: bool) -> None:
 
     casts: autocast was on before, as in an algorithm of a plugin.
     """
+    global _any_autocast
     torch: Any = sys.modules.get("torch")
     if not hasattr(torch, "get_default_dtype"):  # not imported, or not yet whole
         return
-    dtype, is_cast = torch.get_default_dtype(), not casts and torch._C._is_any_autocast_enabled()
+    _any_autocast = torch._C._is_any_autocast_enabled  # looking for it takes longer than the call
+    dtype, is_cast = torch.get_default_dtype(), not casts and _any_autocast()
     # A default device is a mode on this stack. The device itself takes 0.4 us to read, torch.get_default_device 1 us.
     if dtype is torch.float32 and not is_cast and not _torch and not torch._C._len_torch_function_stack():
         return
