@@ -188,7 +188,7 @@ def _copied(folder: Path) -> list[Path]:
 
 
 def place_of(name: str, folder: Path) -> str | None:
-    """Return the folder from which a run imported the module `name`; None if it is unknown, gone, or in the run.
+    """Return the folder from which a run imported the module `name`; None if it is unknown, gone, or in a run.
 
     The folder must be written without links: /proc/self/cwd would lead to whatever came with the run.
     """
@@ -198,7 +198,8 @@ def place_of(name: str, folder: Path) -> str | None:
         # Older runs tell only where they were started.
         place = modules.get(name) if isinstance(modules, dict) else meta.get("working_directory")
         if isinstance(place, str) and os.path.realpath(place) == place and _is_in(Path(place), name):
-            return None if Path(place).is_relative_to(os.path.realpath(folder)) else place
+            is_in_a_run = Path(place).is_relative_to(os.path.realpath(folder)) or inside.lies_in_a_run(place)
+            return None if is_in_a_run else place
     return None
 
 

@@ -70,13 +70,14 @@ def stands_in_a_run() -> bool:
     (`hydra.sweep.dir=.`).
     """
     try:
-        return _lies_in_a_run(os.getcwd())
+        return lies_in_a_run(os.getcwd())
     except FileNotFoundError:
         return False
 
 
 @functools.cache
-def _lies_in_a_run(folder: str) -> bool:
+def lies_in_a_run(folder: str) -> bool:
+    """Return True for the absolute path of the folder of a run or sweep, or of one in it."""
     return any(_is_run(place) or _is_sweep(place) for place in (Path(folder), *Path(folder).parents))
 
 

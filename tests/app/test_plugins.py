@@ -261,7 +261,8 @@ def test_modules_of_ones_own_are_found_from_any_folder_and_machine(folder, tmp_p
     other = tmp_path_factory.mktemp("machine")  # another machine: the folder is not there
     shutil.copytree(run, other / "run")
     shutil.copytree(run / "code", other / "beside")
-    for place in (folder / "gone", other / "run" / "code", "/proc/self/cwd/beside"):
+    # Bug: the code of another run, which may also be somebody else's, was imported.
+    for place in (folder / "gone", other / "run" / "code", run / "code", "/proc/self/cwd/beside"):
         meta["modules"] = {"mine": str(place), "own_parts": str(place)}
         (other / "run" / "meta.json").write_text(json.dumps(meta))
         code, _, err = rltrain(other, "eval", "run", "episodes=1", *named)
