@@ -8,7 +8,6 @@ import platform
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +121,7 @@ def _read(folder: Path, name: str) -> Row:
         source=source,
         best=_number(result.get("best", {}), "mean_reward") if done else best,
         fps=_number(result, "fps") if done else _number(newest, "time/fps"),
-        age_s=time.time() - _start_time(meta, folder),
+        age_s=time.time() - run_folder.created(folder),
     )
 
 
@@ -210,12 +209,6 @@ def _total_steps(folder: Path) -> int | None:
         return None
     steps = _number(saved_config.read(path), "total_steps")
     return None if steps is None else int(steps)
-
-
-def _start_time(meta: dict[str, Any], folder: Path) -> float:
-    with contextlib.suppress(KeyError, TypeError, ValueError):
-        return datetime.fromisoformat(meta["created"]).timestamp()
-    return folder.stat().st_mtime
 
 
 def _json(path: Path) -> dict[str, Any]:

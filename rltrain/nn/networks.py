@@ -4,30 +4,24 @@ Pixels are uint8; only the torso scales them, by dividing the weights of its fir
 the run's precision. Heads stay in fp32: bf16 loses too much precision in values and probabilities.
 """
 
-import copy
 import itertools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
-from weakref import WeakSet
 
 import gymnasium
-import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
 from rltrain.config.network import OWN, NetworkConfig
-from rltrain.config.user_code import describe
 from rltrain.envs.spaces import PixelsAndVariables, pixel_shape
 from rltrain.errors import ConfigError
+from rltrain.nn import own_layers
 from rltrain.nn.cnns import CNNS, Activation
 from rltrain.nn.distributions import Distribution
 from rltrain.nn.layout import channels_last
 from rltrain.nn.trained import FlatParameters
-from rltrain.system import global_random
 from rltrain.system.accelerable import accelerable
-from rltrain.system.out_of_memory import is_shortage
 
 VARIABLE_SCALE = 100.0
 """Divides the game variables of an observation: health, armour and ammunition go up to 100 or 200."""
@@ -78,8 +72,8 @@ class Torso(nn.Module):
         num_inputs = self.num_states or math.prod(shape)
         inputs: Any = (shape[0], *pixel_shape(frame_space)[1:]) if self.pixels else num_inputs
         if self.name in OWN:
-            layers = _own_layers(self.name, inputs)
-            state = nn.Sequential(*layers).state_dict() if init else {}
+            layers = own_layers.make(self.name, inputs)
+            state = nn.Sequential(*layers).state_dict()
         elif self.pixels:
             layers = CNNS[self.name](inputs)
         else:
@@ -100,13 +94,16 @@ class Torso(nn.Module):
             layers[self.last_linear] = nn.Linear(num_inputs, self.num_features, bias=last.bias is not None)
         self.layers = nn.Sequential(*layers)
         self._scales_weights = False
+        given: dict[str, Tensor] = {}
         if self.name in OWN:
-            dtype = torch.uint8 if self.pixels else torch.int64 if self.num_states else torch.float32
-            observations = _observations(frame_space, shape, dtype)
-            self._check_features(observations)
+            observations = own_layers.observations(frame_space, stack_num)
+            own_layers.try_features(self, observations)
+            others = own_layers.made_with_other_seeds(self.name, inputs)
+            given = own_layers.given_weights(others)
+            numbers = self.split(observations)[0].float() if self.pixels else self.flat(observations)
+            own_layers.require_whole_state(self.name, others, state, numbers)
         self._scales_weights = self.pixels and _is_plain(self.layers[0])
         if init:
-            given = self._given_weights(inputs, state, observations) if self.name in OWN else {}
             for path, layer in self.layers.named_modules():
                 is_given = path in given and torch.equal(layer.weight, given[path])
                 if isinstance(layer, nn.Linear | nn.Conv2d) and not is_given:
@@ -157,100 +154,6 @@ class Torso(nn.Module):
             features = layer(features)
         return features
 
-    def _check_features(self, observations: Tensor) -> None:
-        """Raise ConfigError if the layers of a plugin do not turn observations [B, *shape] into features.
-
-        They must not change the observations, nor let the features of one depend on the others.
-        """
-        layers, modes = self.layers, [(module, module.training) for module in self.layers.modules()]
-        try:
-            self.layers = copy.deepcopy(layers)  # a try may change a state
-        except Exception:  # torch's old weight_norm
-            layers.eval()
-        try:
-            with torch.inference_mode(False), torch.no_grad(), torch.random.fork_rng(devices=[]):
-                for _ in range(2):  # as in updates, and as in evaluations
-                    for num_obs in (1, 2):
-                        self._try(torch.zeros_like(observations[:num_obs]))
-                    if self._mixes(observations):
-                        what = (
-                            f"the features of an observation in the network {self.name} depend on others of its batch"
-                        )
-                        fix = "let means, norms and softmax run over the features, dim=-1, not over the batch, dim=0"
-                        raise ConfigError(what, "network, plugins", fix)
-                    self.layers.eval()
-        finally:
-            self.layers = layers
-            for module, training in modes:
-                module.training = training
-
-    def _try(self, obs: Tensor) -> None:
-        """Raise ConfigError if the layers do not compute features of `obs`, or change it."""
-        before = obs._version  # torch counts the changes
-        try:
-            found = self(obs)
-            fits = found.shape == (len(obs), self.num_features) and found.dtype == torch.float32
-            wrong = "" if fits else f"returns {found.dtype} of shape {list(found.shape)}"
-        except Exception as error:
-            if is_shortage(error):
-                raise
-            wrong = f"does not compute: {describe(error)}"
-        if wrong:
-            where = f"for observations of shape {list(obs.shape)}"
-            fix = f"let it return float32 of shape {[len(obs), self.num_features]}, as its last linear layer does"
-            raise ConfigError(f"the network {self.name} {wrong}, {where}", "network, plugins", fix)
-        if obs._version != before:
-            what = f"the network {self.name} changes its input, which are the stored observations"
-            fix = "write x = x / scale, not x /= scale; set inplace=True only behind a linear layer"
-            raise ConfigError(what, "network, plugins", fix)
-
-    def _mixes(self, obs: Tensor) -> bool:
-        """Return True if the first of two observations has other features beside another one.
-
-        The same kernels compute both pairs, so nothing else changes a bit. obs: three observations. False for layers
-        that cannot compute these, or compute something else in each call.
-        """
-        found = []
-        for other in (obs[1:2], obs[1:2], obs[2:]):
-            torch.default_generator.manual_seed(0)
-            try:
-                found.append(self(torch.cat([obs[:1], other])))
-            except Exception as error:
-                if is_shortage(error):
-                    raise
-                return False
-        return torch.equal(found[0], found[1]) and not torch.equal(found[0][0], found[2][0])
-
-    def _given_weights(self, inputs: Any, state: dict[str, Any], observations: Tensor) -> dict[str, Any]:
-        """Return the weights that a plugin's layers have with another seed, by the paths of the modules.
-
-        Those that are the same with every seed were trained before. Raises ConfigError for layers that compute
-        something else with the same state, such as random features that are no buffer, or layers in a list of Python's.
-        Each process, and each later command, would have others.
-        """
-        first, second = (_made_with_another_seed(self.name, inputs, number) for number in (1, 2))
-        weights: dict[str, Any] = {path: getattr(layer, "weight", None) for path, layer in first.named_modules()}
-        given = {path: weight.detach().clone() for path, weight in weights.items() if _is_weight(weight)}
-        numbers = self.split(observations)[0].float() if self.pixels else self.flat(observations)
-        found = []
-        with torch.inference_mode(False), torch.no_grad(), torch.random.fork_rng(devices=[]):
-            for layers in (first, second):
-                torch.default_generator.manual_seed(0)
-                try:
-                    layers.load_state_dict(state)
-                    found.append(layers.eval()(numbers.clone()))
-                except Exception as error:
-                    if is_shortage(error):
-                        raise
-                    break  # layers that cannot compute these observations
-        if len(found) == 2 and not torch.equal(found[0].nan_to_num(), found[1].nan_to_num()):
-            what = (
-                f"a part of the network {self.name} is in no checkpoint: it computes other features with equal weights"
-            )
-            fix = "keep layers in nn.ModuleList, and random numbers by self.register_buffer(NAME, numbers)"
-            raise ConfigError(what, "network, plugins", fix)
-        return given
-
     def _variables(self, obs: Tensor, space: PixelsAndVariables) -> Tensor:
         """Return the scaled game variables, oldest frame first, [B, stack_num * num_variables] float32."""
         rows = obs[:, :: self.channels_per_frame, space.height :].flatten(2)
@@ -283,67 +186,6 @@ def _is_plain(layer: nn.Module) -> bool:
     is_torch = [getattr(getattr(layer, name), "__func__", None) is getattr(nn.Conv2d, name) for name in methods]
     hooks = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks)
     return all(is_torch) and not any(hooks)
-
-
-def _made_with_another_seed(name: str, inputs: Any, number: int) -> nn.Sequential:
-    """Return other layers of a plugin's function, with the `number`-th other seed."""
-    with global_random.preserved():
-        global_random.seed(torch.initial_seed() ^ number)
-        made: Any = OWN[name](inputs)
-    return nn.Sequential(*(made if isinstance(made, Iterable) else [made]))
-
-
-def _observations(frame_space: gymnasium.Space, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """Return three different observations of a space, [3, *shape]."""
-    low: Any = 0.0
-    high: Any = 255.0
-    if isinstance(frame_space, gymnasium.spaces.Discrete):
-        high = float(frame_space.n - 1)
-    elif isinstance(frame_space, gymnasium.spaces.Box):
-        frames = shape[0] // frame_space.shape[0]
-        # Some bounds are infinite, or stand for it.
-        low, high = (
-            np.concatenate([np.where(np.abs(bound) < 1e4, bound, other)] * frames)
-            for bound, other in ((frame_space.low, -1.0), (frame_space.high, 1.0))
-        )
-    numbers = np.random.default_rng(0).uniform(low, np.maximum(low, high), (3, *shape))
-    return torch.as_tensor(numbers if dtype == torch.float32 else numbers.round()).to(dtype)
-
-
-def _is_weight(value: Any) -> bool:
-    return isinstance(value, Tensor) and not is_lazy(value)
-
-
-_given: WeakSet[nn.Module] = WeakSet()
-"""The layers that networks of plugins have got."""
-
-
-def _own_layers(name: str, inputs: Any) -> list[nn.Module]:
-    """Return the layers that a plugin's function makes for `inputs`. Raises ConfigError for layers of no torso."""
-    where = "network, plugins"
-    made: Any = OWN[name](inputs)
-    layers = list(made) if isinstance(made, Iterable) else [made]
-    if wrong := [layer for layer in layers if not isinstance(layer, nn.Module)]:
-        what = f"the function of the network {name} returns {wrong[0]!r} instead of a torch module"
-        raise ConfigError(what, where, "return a list of modules: [nn.Linear(num_inputs, 64), nn.ReLU()]")
-    if not any(isinstance(layer, nn.Linear) for layer in layers):
-        fix = "let the layers end with a linear layer and its activation"
-        raise ConfigError(f"the network {name} has no linear layer", where, fix)
-    if not isinstance(inputs, int) and not isinstance(layers[0], nn.Conv2d):  # its weights take over the scaling
-        raise ConfigError(f"the network {name} does not begin with a convolution", where, "put a nn.Conv2d first")
-    modules = [module for layer in layers for module in layer.modules()]
-    if norms := [module for module in modules if isinstance(module, nn.modules.batchnorm._BatchNorm)]:
-        kind = type(norms[0]).__name__
-        what = f"the network {name} has {kind}, with which a value depends on the other samples of its batch"
-        raise ConfigError(what, where, "use nn.LayerNorm or nn.GroupNorm")
-    if any(layer in _given and any(each.requires_grad for each in layer.parameters()) for layer in layers):
-        what = f"the function of the network {name} returns the same layers each time, which networks would share"
-        raise ConfigError(what, where, "make new layers in each call")
-    if wrong := [key for key, value in nn.Sequential(*layers).state_dict().items() if not isinstance(value, Tensor)]:
-        what = f"the network {name} has a state that no checkpoint can hold: {wrong[0]}"
-        raise ConfigError(what, where, "let get_extra_state return a tensor")
-    _given.update(layers)
-    return layers
 
 
 class QNetwork(nn.Module):

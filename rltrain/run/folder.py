@@ -127,7 +127,7 @@ def _latest(run_dir: Path) -> Path:
     latest = run_dir / "latest"
     if not (why := _useless(latest)):
         return latest
-    runs = sorted((path for path in _below(run_dir) if path != latest), key=_created, reverse=True)
+    runs = sorted((path for path in _below(run_dir) if path != latest), key=created, reverse=True)
     newest = next(filter(_can_read, runs), None)
     if newest is None:
         return latest
@@ -182,16 +182,18 @@ def _below(top: Path, names: Collection[str] = ("config.yaml",), links: list[Pat
         folders.sort()
 
 
-def _created(folder: Path) -> float:
-    """Return the time at which a run was made, in seconds since 1970: of its meta.json, its name or its configuration.
+def created(folder: Path) -> float:
+    """Return the time at which a run was made, in seconds since 1970: of its meta.json, its name, or its files.
 
-    The name alone has no time zone.
+    The name alone has no time zone. Raises OSError.
     """
     with contextlib.suppress(OSError, CheckpointError, LookupError, TypeError, ValueError, OverflowError):
         return datetime.fromisoformat(inside.read_json(folder / "meta.json")["created"]).timestamp()
     with contextlib.suppress(ValueError, OverflowError):
         return datetime.strptime(folder.name[:22], "%Y%m%d-%H%M%S-%f").timestamp()
-    return os.lstat(folder / "config.yaml").st_mtime
+    with contextlib.suppress(FileNotFoundError):
+        return os.lstat(folder / "config.yaml").st_mtime
+    return os.lstat(folder).st_mtime  # a sweep's job that failed early
 
 
 def _named(word: str, run_dir: Path) -> list[Path]:
@@ -226,7 +228,7 @@ def find_trained(word: str, usable: Callable[[Path], bool] = checkpoint.has_any)
             if usable(path):
                 others.append(path)
     if others:
-        newest = max(others, key=_created)
+        newest = max(others, key=created)
         fix += f", or use the newest run with a checkpoint: {shlex.quote(str(newest))}"
     raise CheckpointError(what, where, fix)
 

@@ -104,14 +104,12 @@ def find(words: Iterable[str]) -> None:
                 command = f"PYTHONPATH={shlex.quote(str(folder / COPY))} {shlex.join(['rltrain', *sys.argv[1:]])}"
                 what = f"there is no module '{name}' here or where the run was trained, but the run has a copy of it"
                 raise ConfigError(what, str(folder / COPY), f"if you trust it, use: {command}")
-        with contextlib.suppress(OSError, CheckpointError):  # a run whose copy cannot be read
-            _tell_changes(names, folder)
+        _tell_changes(names, folder)
 
 
 def tell_of_first_weights(config: RunConfig, folder: Path) -> None:
     """Warn if this run has other code, or another content of its .cfg file, than the run of its `init_from`."""
-    with contextlib.suppress(OSError, CheckpointError):  # a run whose copy cannot be read
-        _tell_changes(sorted(run_folder.own_modules(config)), folder, "the run of init_from")
+    _tell_changes(sorted(run_folder.own_modules(config)), folder, "the run of init_from")
     cfg = getattr(config.env, "cfg", None)
     if cfg and saved.read(folder / "config.yaml")["env"].get("cfg") == cfg:  # another file may be meant as another task
         tell_other_cfg(cfg, folder, "the run of init_from")
@@ -119,9 +117,7 @@ def tell_of_first_weights(config: RunConfig, folder: Path) -> None:
 
 def tell_other_code(words: Iterable[str], folder: Path, run: str = "the run") -> bool:
     """Warn if the modules that a command line names are others than a run's copy. Returns True if they are."""
-    with contextlib.suppress(OSError, CheckpointError):  # a run whose copy cannot be read
-        return _tell_changes(sorted(plugin_modules.named(words)), folder, run)
-    return False
+    return _tell_changes(sorted(plugin_modules.named(words)), folder, run)
 
 
 def tell_other_cfg(cfg: str | None, folder: Path, run: str = "the run") -> bool:
@@ -140,11 +136,22 @@ def tell_other_cfg(cfg: str | None, folder: Path, run: str = "the run") -> bool:
 def _tell_changes(names: list[str], folder: Path, run: str = "the run") -> bool:
     """Warn if a file of the modules, or one beside them, is another than the run's copy: edited, or in another folder.
 
-    Returns True if it is. Raises CheckpointError, OSError.
+    Returns True if it is.
     """
+    changed = []
+    with contextlib.suppress(OSError, CheckpointError):  # a run whose copy cannot be read
+        changed = _changes(names, folder)
+    if changed:
+        (own, copied), more = changed[0], f" (and {len(changed) - 1} more)" if changed[1:] else ""
+        _tell(own, copied, run, more)
+    return bool(changed)
+
+
+def _changes(names: list[str], folder: Path) -> list[tuple[Path, Path]]:
+    """Return the files that differ from a run's copy of them, each with that copy. Raises CheckpointError, OSError."""
     places = {name: Path(place) for name in names if (place := plugin_modules.folder_of(name))}
     if not inside.is_file(folder / "meta.json"):  # the folder of a user's `config=FILE`
-        return False
+        return []
     changed = []
     for copied in _copied(folder / COPY):
         part = copied.relative_to(folder / COPY)
@@ -153,10 +160,7 @@ def _tell_changes(names: list[str], folder: Path, run: str = "the run") -> bool:
         found = [path for path in found if os.path.isfile(path)]
         if found and all(_differ(path, copied) for path in found):
             changed.append((found[0], copied))
-    if changed:
-        (own, copied), more = changed[0], f" (and {len(changed) - 1} more)" if changed[1:] else ""
-        _tell(own, copied, run, more)
-    return bool(changed)
+    return changed
 
 
 def _tell(own: Path, copied: Path, run: str, more: str = "") -> None:

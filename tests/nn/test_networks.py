@@ -18,7 +18,7 @@ from rltrain.config.network import OWN, SMALLEST_FRAME, NetworkConfig
 from rltrain.config.run import RunConfig
 from rltrain.envs.spaces import PixelsAndVariables
 from rltrain.errors import ConfigError
-from rltrain.nn import cnns, distributions, networks, optimizers, weights
+from rltrain.nn import cnns, distributions, networks, optimizers, own_layers, weights
 from rltrain.nn.trained import Trained
 
 PIXELS = spaces.Box(0, 255, (1, 60, 80), np.uint8)
@@ -439,12 +439,13 @@ SHARED = nn.Linear(4, 8)
         (lambda n: [Extra(n, 8)], "a state that no checkpoint can hold: 0._extra_state"),
     ],
 )
-def test_layers_of_a_plugin_that_no_torso_can_use_are_refused(make, said, monkeypatch):
+@pytest.mark.parametrize("init", [True, False])  # of actor-critics, and of networks of action values
+def test_layers_of_a_plugin_that_no_torso_can_use_are_refused(init, make, said, monkeypatch):
     """Bug: they end as a bug of rltrain; those that all networks share make the target network learn."""
     monkeypatch.setitem(OWN, "wrong", make)
     with pytest.raises(ConfigError, match=said) as refused:
         for _ in range(2):
-            torso(VECTOR, name="wrong")
+            torso(VECTOR, name="wrong", init=init)
     assert "the network wrong" in str(refused.value) or "the function of the network wrong" in str(refused.value)
 
 
@@ -455,10 +456,23 @@ class Noisy(nn.Linear):
         return super().forward(x) + torch.rand(len(x), 1)
 
 
+class Settling(nn.Linear):
+    """A layer that computes something else from its fifth call on, as iterations do that come to rest."""
+
+    def __init__(self, inputs, outputs):
+        super().__init__(inputs, outputs)
+        self.register_buffer("calls", torch.tensor(0))
+
+    def forward(self, x):
+        self.calls += 1
+        return super().forward(x) * (1 + (self.calls >= 5))
+
+
 @pytest.mark.parametrize(
     "make",
     [
         lambda n: [Noisy(n, 8)],
+        lambda n: [Settling(n, 8)],  # bug: it was taken for one that mixes the batch
         lambda n: [nn.Linear(n, 8), nn.LayerNorm(8), nn.Softmax(-1)],
         lambda n: [Categories(10, 8), nn.Linear(8 * n, 8)],
         lambda n: [Siren(n, 64), Siren(64, 64), nn.Linear(64, 8)],
@@ -488,7 +502,7 @@ def test_layers_of_a_plugin_are_tried_without_a_trace(monkeypatch):
     """Its modes, its first weights and those of the heads are what they were without the try."""
     frozen = nn.Dropout().eval()
     monkeypatch.setitem(OWN, "tried", lambda n: [nn.Linear(n, 8), nn.Dropout(), frozen])
-    monkeypatch.setattr(networks.Torso, "_check_features", plain := Mock(wraps=lambda observations: None))
+    monkeypatch.setattr(own_layers, "try_features", plain := Mock())
     made = [networks.build(3, lambda: networks.QNetwork(torso(VECTOR, name="tried"), 2, False), CPU)]
     monkeypatch.undo()
     monkeypatch.setitem(OWN, "tried", lambda n: [nn.Linear(n, 8), nn.Dropout(), frozen])

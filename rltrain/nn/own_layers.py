@@ -1,0 +1,191 @@
+"""The layers of networks that plugins register: they are made, and tried before the first step.
+
+Layers that a torso cannot use are refused by what they compute, so that an error names the network and nothing trains
+wrongly in silence.
+"""
+
+import copy
+from collections.abc import Iterable
+from typing import Any
+from weakref import WeakSet
+
+import gymnasium
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from rltrain.config.network import OWN
+from rltrain.config.user_code import describe
+from rltrain.errors import ConfigError
+from rltrain.system import global_random
+from rltrain.system.out_of_memory import is_shortage
+
+_WHERE = "network, plugins"
+
+_made: WeakSet[nn.Module] = WeakSet()
+"""The layers that networks have got."""
+
+
+def make(name: str, inputs: Any) -> list[nn.Module]:
+    """Return the layers that a plugin's function makes for `inputs`. Raises ConfigError for layers of no torso.
+
+    inputs: the shape of pixels [C, H, W], or the number of inputs.
+    """
+    made: Any = OWN[name](inputs)
+    layers = list(made) if isinstance(made, Iterable) else [made]
+    if wrong := [layer for layer in layers if not isinstance(layer, nn.Module)]:
+        what = f"the function of the network {name} returns {wrong[0]!r} instead of a torch module"
+        raise ConfigError(what, _WHERE, "return a list of modules: [nn.Linear(num_inputs, 64), nn.ReLU()]")
+    if not any(isinstance(layer, nn.Linear) for layer in layers):
+        fix = "let the layers end with a linear layer and its activation"
+        raise ConfigError(f"the network {name} has no linear layer", _WHERE, fix)
+    if not isinstance(inputs, int) and not isinstance(layers[0], nn.Conv2d):  # its weights take over the scaling
+        raise ConfigError(f"the network {name} does not begin with a convolution", _WHERE, "put a nn.Conv2d first")
+    modules = [module for layer in layers for module in layer.modules()]
+    if norms := [module for module in modules if isinstance(module, nn.modules.batchnorm._BatchNorm)]:
+        kind = type(norms[0]).__name__
+        what = f"the network {name} has {kind}, with which a value depends on the other samples of its batch"
+        raise ConfigError(what, _WHERE, "use nn.LayerNorm or nn.GroupNorm")
+    if any(layer in _made and any(each.requires_grad for each in layer.parameters()) for layer in layers):
+        what = f"the function of the network {name} returns the same layers each time, which networks would share"
+        raise ConfigError(what, _WHERE, "make new layers in each call")
+    if wrong := [key for key, value in nn.Sequential(*layers).state_dict().items() if not isinstance(value, Tensor)]:
+        what = f"the network {name} has a state that no checkpoint can hold: {wrong[0]}"
+        raise ConfigError(what, _WHERE, "let get_extra_state return a tensor")
+    _made.update(layers)
+    return layers
+
+
+def observations(frame_space: gymnasium.Space, stack_num: int) -> Tensor:
+    """Return three different stacked observations of a space, [3, *obs_shape]: uint8 pixels, int64 or float32."""
+    low: Any = 0.0
+    high: Any
+    if isinstance(frame_space, gymnasium.spaces.Discrete):
+        high, shape, dtype = float(frame_space.n - 1), (), torch.int64
+    else:
+        assert isinstance(frame_space, gymnasium.spaces.Box)
+        # Some bounds are infinite, or stand for it.
+        low, high = (
+            np.concatenate([np.where(np.abs(bound) < 1e4, bound, other)] * stack_num)
+            for bound, other in ((frame_space.low, -1.0), (frame_space.high, 1.0))
+        )
+        shape, dtype = low.shape, torch.uint8 if low.ndim == 3 else torch.float32
+    numbers = np.random.default_rng(0).uniform(low, np.maximum(low, high), (3, *shape))
+    return torch.as_tensor(numbers if dtype == torch.float32 else numbers.round()).to(dtype)
+
+
+def try_features(torso: Any, observations: Tensor) -> None:
+    """Raise ConfigError if the layers of a torso do not turn observations [B, *obs_shape] into features.
+
+    They must not change the observations, nor let the features of one depend on the others.
+
+    torso: a `networks.Torso`, which is left as it is.
+    """
+    layers, modes = torso.layers, [(module, module.training) for module in torso.layers.modules()]
+    try:
+        torso.layers = copy.deepcopy(layers)  # a try may change a state
+    except Exception:  # torch's old weight_norm
+        layers.eval()
+    try:
+        with torch.inference_mode(False), torch.no_grad(), torch.random.fork_rng(devices=[]):
+            for _ in range(2):  # as in updates, and as in evaluations
+                for num_obs in (1, 2):
+                    _try(torso, torch.zeros_like(observations[:num_obs]))
+                if _mixes(torso, observations):
+                    what = f"the features of an observation in the network {torso.name} depend on others of its batch"
+                    fix = "let means, norms and softmax run over the features, dim=-1, not over the batch, dim=0"
+                    raise ConfigError(what, _WHERE, fix)
+                torso.layers.eval()
+    finally:
+        torso.layers = layers
+        for module, training in modes:
+            module.training = training
+
+
+def _try(torso: Any, obs: Tensor) -> None:
+    """Raise ConfigError if a torso does not compute features of `obs`, or changes it."""
+    before = obs._version  # torch counts the changes
+    try:
+        found = torso(obs)
+        fits = found.shape == (len(obs), torso.num_features) and found.dtype == torch.float32
+        wrong = "" if fits else f"returns {found.dtype} of shape {list(found.shape)}"
+    except Exception as error:
+        if is_shortage(error):
+            raise
+        wrong = f"does not compute: {describe(error)}"
+    if wrong:
+        where = f"for observations of shape {list(obs.shape)}"
+        fix = f"let it return float32 of shape {[len(obs), torso.num_features]}, as its last linear layer does"
+        raise ConfigError(f"the network {torso.name} {wrong}, {where}", _WHERE, fix)
+    if obs._version != before:
+        what = f"the network {torso.name} changes its input, which are the stored observations"
+        fix = "write x = x / scale, not x /= scale; set inplace=True only behind a linear layer"
+        raise ConfigError(what, _WHERE, fix)
+
+
+def _mixes(torso: Any, obs: Tensor) -> bool:
+    """Return True if the first of two observations has other features beside another one.
+
+    The same kernels compute both pairs, so nothing else changes a bit. obs: three observations. False for layers that
+    cannot compute these, or change from call to call, as spectral normalisation does while it trains.
+    """
+    found = []
+    for index in (1, 1, 2, 2, 1):
+        torch.default_generator.manual_seed(0)
+        try:
+            found.append(torso(torch.cat([obs[:1], obs[index : index + 1]])))
+        except Exception as error:
+            if is_shortage(error):
+                raise
+            return False
+    is_steady = all(torch.equal(found[index], found[other]) for index, other in ((0, 1), (2, 3), (0, 4)))
+    return is_steady and not torch.equal(found[0][0], found[2][0])
+
+
+def made_with_other_seeds(name: str, inputs: Any) -> list[nn.Sequential]:
+    """Return what a plugin's function makes for `inputs` with two other seeds. The global generators are kept."""
+    found = []
+    for number in (1, 2):
+        with global_random.preserved():
+            global_random.seed(torch.initial_seed() ^ number)
+            made: Any = OWN[name](inputs)
+        found.append(nn.Sequential(*(made if isinstance(made, Iterable) else [made])))
+    return found
+
+
+def given_weights(others: list[nn.Sequential]) -> dict[str, Tensor]:
+    """Return the weights of layers that were made with another seed, by the paths of the modules.
+
+    Those that are the same with every seed were trained before.
+    """
+    weights: dict[str, Any] = {path: getattr(layer, "weight", None) for path, layer in others[0].named_modules()}
+    return {path: weight.detach().clone() for path, weight in weights.items() if _is_weight(weight)}
+
+
+def require_whole_state(name: str, others: list[nn.Sequential], state: dict[str, Any], numbers: Tensor) -> None:
+    """Raise ConfigError for layers that compute something else with the same state.
+
+    Such are random features that are no buffer, or layers in a list of Python's. Each process, and each later command,
+    would have others. others: layers that were made with other seeds; they get the state. numbers: the input of the
+    first layer.
+    """
+    found = []
+    with torch.inference_mode(False), torch.no_grad(), torch.random.fork_rng(devices=[]):
+        for layers in others:
+            torch.default_generator.manual_seed(0)
+            try:
+                layers.load_state_dict(state)
+                found.append(layers.eval()(numbers.clone()))
+            except Exception as error:
+                if is_shortage(error):
+                    raise
+                return  # layers that cannot compute these observations
+    if not torch.equal(found[0].nan_to_num(), found[1].nan_to_num()):
+        what = f"a part of the network {name} is in no checkpoint: it computes other features with equal weights"
+        fix = "keep layers in nn.ModuleList, and random numbers by self.register_buffer(NAME, numbers)"
+        raise ConfigError(what, _WHERE, fix)
+
+
+def _is_weight(value: Any) -> bool:
+    return isinstance(value, Tensor) and not is_lazy(value)
