@@ -181,7 +181,7 @@ def _route(argv: list[str]) -> int:
     if argv[:1] == ["-sc"] and argv[1:2] != [] and argv[1].startswith("query="):
         from rltrain.app import completion
 
-        return completion.query(argv, _compose)
+        return completion.query(_compose)
     _check_form(argv)
     from rltrain.commands import arguments
 

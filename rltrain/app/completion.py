@@ -2,17 +2,24 @@
 
 import ast
 import contextlib
+import glob
 import io
 import os
 import re
 from collections.abc import Callable
-from pathlib import Path
 
 from rltrain.app import usage
 from rltrain.app.paths import PACKAGE
 
+_IS_PLAIN = re.compile(r"[\w./:=+@%,~^-]+").fullmatch
+"""True for words in which a shell sees nothing but text.
 
-def query(argv: list[str], hydra: Callable[[list[str]], int]) -> int:
+The script that Hydra gives to bash expands each completion, so `$(...)` in the name of a folder, which may be somebody
+else's, would run while the user only presses TAB. Without a completion of ours, bash completes the name itself.
+"""
+
+
+def query(hydra: Callable[[list[str]], int]) -> int:
     """Answer `-sc query=SHELL` for the line in COMP_LINE; `hydra` completes settings. Always returns 0.
 
     It prints only the completions, because the shell would insert any message into the command line.
@@ -24,11 +31,13 @@ def query(argv: list[str], hydra: Callable[[list[str]], int]) -> int:
     else:
         said = io.StringIO()
         with contextlib.suppress(Exception, SystemExit), contextlib.redirect_stdout(said):
-            hydra(argv)
-        found = [word for word in said.getvalue().split() if not word.endswith("_schema")]
+            hydra(["-sc", "query=fish"])  # which gives each completion a line of its own
+        found = [word for word in said.getvalue().splitlines() if not word.endswith("_schema")]
         if len(words) == 1:
             found += usage.COMMANDS
-    print(" ".join(word for word in found if word.startswith(words[-1])))
+    for word in found:
+        if word.startswith(words[-1]) and _IS_PLAIN(word):
+            print(word)
     return 0
 
 
@@ -39,7 +48,7 @@ def _after_command(command: str, typed: str) -> list[str]:
     text = str(ast.literal_eval(named[0].value))
     found = [f"{key}=" for key in re.findall(r"\[([\w.]+)=", text)]
     if "RUN" in text:
-        found += ["last", *(f"{path}/" for path in sorted(Path().glob(f"{typed}*")) if path.is_dir())]
+        found += ["last", *sorted(glob.glob(f"{glob.escape(typed)}*/"))]
     if command == "list":
         found += ["algos", "envs", "networks", "hparams"]
     return found

@@ -533,6 +533,32 @@ def test_tab_offers_what_can_come_next_and_prints_nothing_else(line, offered, hi
     assert hidden not in outcome.out
 
 
+@pytest.mark.parametrize("place", ["", "./", "here"])
+@pytest.mark.parametrize("before", ["eval ", "config="])
+def test_tab_offers_no_name_that_a_shell_would_expand(before, place, command, monkeypatch, tmp_path):
+    """Bugs: bash runs `$(...)` in the name of somebody's folder while one presses TAB; an absolute path is a bug."""
+    here = f"{tmp_path}/" if place == "here" else place
+    for name in (
+        "runs",
+        "r$(touch HACKED)",
+        "r`touch HACKED`",
+        "r$HOME",
+        "r;id",
+        "r'x",
+        'r"x',
+        "r\\x",
+        "r{a,b}",
+        "r x",
+    ):
+        (tmp_path / name).mkdir()
+    monkeypatch.setenv("COMP_LINE", f"rltrain {before}{here}r")
+    outcome = command("-sc", "query=bash")
+    assert (outcome.code, outcome.err) == (0, "")
+    expected = {("eval ", place): [f"{here}runs/"], ("config=", "./"): ["config=./runs"]}
+    expected["config=", "here"] = [f"config={here}runs"]
+    assert outcome.out.split() == expected.get((before, place), [])
+
+
 @pytest.mark.parametrize(
     ("words", "code", "expected"),
     [
