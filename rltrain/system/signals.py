@@ -31,6 +31,15 @@ def interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
+def forget_those_of_the_parent() -> None:
+    """Unblock the signals that rltrain answers, and SIGCHLD: a program that waits for its own hands its mask over.
+
+    While SIGCHLD is ignored, nobody is told how a process of ours has ended.
+    """
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {*STOP_SIGNALS, signal.SIGALRM, signal.SIGCHLD})
+
+
 def pass_over_unraisable() -> None:
     """Print nothing for a stop that Python ignores, as in a destructor: it is raised again later."""
 

@@ -89,3 +89,28 @@ def test_a_pipe_that_nobody_reads_does_not_keep_a_run_from_stopping(tmp_path):
         process.wait()
         os.close(reader)
         os.close(writer)
+
+
+def test_a_parent_that_blocks_signals_does_not_keep_a_sweep_from_stopping(tmp_path):
+    """Bug: a program that waits for its own signals (`sigwait`) hands its mask over. A training unblocked them, but
+    sweeps with joblib and the launcher of torchrun ended with kill -9 alone."""
+    words = ["algo=q_learning", "env=maze", "total_steps=1e9", f"run_dir={tmp_path}"]
+    jobs = ["-m", "seed=0,1", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    blocked = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rltrain", *words, *jobs],
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, blocked),
+    )
+    try:
+        fails_at_s = time.monotonic() + 120
+        while len(list(tmp_path.glob("sweeps/*/*/metrics.jsonl"))) < 2:
+            assert process.poll() is None and time.monotonic() < fails_at_s
+            time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 143
+    finally:
+        process.terminate()  # its jobs end with it
+        process.kill()
+        process.wait()
