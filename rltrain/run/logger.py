@@ -111,21 +111,19 @@ class Logger(Silent):
         the run's sweep, by key. Raises DiskError.
         """
         super().__init__()
-        self._metrics = folder / "metrics.jsonl"
-        self._episodes = folder / "episodes.csv"
+        metrics, episodes = folder / "metrics.jsonl", folder / "episodes.csv"
         if start_step is not None:
 
             def step_of(line: str) -> float:
                 step = _step_of_metrics(line)
                 return math.inf if evaluates_again and _repeated(json.loads(line), start_step) else step
 
-            _drop_after(self._metrics, start_step, step_of)
-            _drop_after(self._episodes, start_step, _step_of_episode, header_lines=1)
+            _drop_after(metrics, start_step, step_of)
+            _drop_after(episodes, start_step, _step_of_episode, header_lines=1)
         with disk_errors("the logs", folder):
-            self._metrics_file: TextIO = inside.append(self._metrics)
-            self._episodes_file: TextIO = inside.append(self._episodes, buffering=-1)
-            if self._episodes_file.tell() == 0:
-                self._episodes_file.write(f"{_COLUMNS}\n")
+            self._metrics, self._episodes = _Log(metrics, 1), _Log(episodes, -1)
+            if not self._episodes.num_bytes:
+                self._episodes.write(f"{_COLUMNS}\n")
             self._writer = EventFileWriter(str(folder), flush_secs=10)
         if start_step is None:
             self._write_hparams(_flatten(hparams), varies or {})
@@ -137,8 +135,8 @@ class Logger(Silent):
         """Write one line of metrics.jsonl and the same scalars to TensorBoard, without values that are not finite."""
         values = {tag: value for tag, value in values.items() if math.isfinite(value)}
         with self.warned():
-            self._metrics_file.write(json.dumps({"step": step, **values}) + "\n")
-            self._episodes_file.flush()
+            self._metrics.write(json.dumps({"step": step, **values}) + "\n")
+            self._episodes.file.flush()
         self._scalars(step, {tag: value for tag, value in values.items() if "/" in tag})
 
     def result(self, step: int, final: dict[str, Any], best: dict[str, Any] | None) -> None:
@@ -150,27 +148,17 @@ class Logger(Silent):
         """Write one line of episodes.csv for each finished episode."""
         with self.warned():
             for episode in episodes:
-                self._episodes_file.write(
-                    f"{step},{episode.reward:.12g},{episode.length_steps},{episode.length_frames}\n"
-                )
+                self._episodes.write(f"{step},{episode.reward:.12g},{episode.length_steps},{episode.length_frames}\n")
 
     def sync(self) -> None:
         """Write all lines so far to the disk, before a checkpoint that counts them."""
-        self._metrics_file = self._synced(self._metrics, self._metrics_file)
-        self._episodes_file = self._synced(self._episodes, self._episodes_file)
-
-    def _synced(self, path: Path, file: TextIO) -> TextIO:
-        """Sync a log. Returns its file, or another one with the same lines if the path no longer leads to it."""
-        with self.warned():
-            file.flush()
-            if path.parent.is_dir() and not _is_at(path, file):  # without its folder the checkpoint is an error
-                file = _put_back(path, file)
-            os.fsync(file.fileno())
-        return file
+        for log in (self._metrics, self._episodes):
+            with self.warned():
+                log.sync(is_whole=not self._warned)
 
     def close(self) -> None:
         """Flush and close every file."""
-        for file in (self._metrics_file, self._episodes_file, self._writer):
+        for file in (self._metrics.file, self._episodes.file, self._writer):
             with self.warned():
                 file.close()
 
@@ -215,29 +203,58 @@ class Logger(Silent):
             self._event(Event(wall_time=time.time(), summary=Summary(value=[value])))
 
 
-def _is_at(path: Path, file: TextIO) -> bool:
-    with contextlib.suppress(FileNotFoundError):
-        return os.path.samestat(os.lstat(path), os.fstat(file.fileno()))
-    return False
+class _Log:
+    """A text file in ASCII to which lines are added, also where other programs save it meanwhile."""
 
+    def __init__(self, path: Path, buffering: int) -> None:
+        """Raises OSError, CheckpointError."""
+        self.path = path
+        self.file: TextIO = inside.append(path, buffering)
+        self.num_bytes = os.fstat(self.file.fileno()).st_size
+        """What the run wrote, with what it began with."""
 
-def _put_back(path: Path, file: TextIO) -> TextIO:
-    """Write the lines of an open log again, because an editor, a spreadsheet or `rm` took its name away.
+    def write(self, text: str) -> None:
+        """Add a text. Raises OSError."""
+        self.num_bytes += len(text)
+        self.file.write(text)
 
-    What has its name now gets another one. Returns the new file, closes the old one. Raises OSError, DiskError.
-    """
-    what, other = f"{path.name} was removed while the run trains", path.with_name(f"{path.name}.replaced")
-    if os.path.lexists(path):
-        while os.path.lexists(other):
-            other = other.with_name(f"{other.name}-again")
-        os.replace(path, other)
-        what = f"{path.name} was replaced while the run trains, by what is now {other.name}"
-    os.lseek(file.fileno(), 0, os.SEEK_SET)
-    atomic.write_parts(path, iter(functools.partial(os.read, file.fileno(), 1 << 20), b""))
-    put_back = inside.append(path, 1 if file.line_buffering else -1)
-    file.close()
-    print(printable(f"rltrain: warning: {what}; the run's own lines are written again"), file=sys.stderr)
-    return put_back
+    def sync(self, is_whole: bool) -> None:
+        """Write all lines so far to the disk, and under the log's name. Raises OSError, DiskError, CheckpointError.
+
+        is_whole: every line could be written.
+        """
+        self.file.flush()
+        if self.path.parent.is_dir() and not self._is_at_its_path():  # without its folder the checkpoint is an error
+            self._put_back()
+        if (found := os.fstat(self.file.fileno()).st_size) != self.num_bytes and is_whole:
+            what = f"another program wrote into {self.path.name} while the run trains"
+            text = f"{what}: it has {found:,} bytes instead of {self.num_bytes:,}; lines of the run may be gone from it"
+            print(printable(f"rltrain: warning: {text}"), file=sys.stderr)
+            self.num_bytes = found
+        os.fsync(self.file.fileno())
+
+    def _is_at_its_path(self) -> bool:
+        with contextlib.suppress(FileNotFoundError):
+            return os.path.samestat(os.lstat(self.path), os.fstat(self.file.fileno()))
+        return False
+
+    def _put_back(self) -> None:
+        """Write the lines again, because an editor, a spreadsheet or `rm` took the name of the log away.
+
+        What has its name now gets another one. Raises OSError, DiskError, CheckpointError.
+        """
+        what, other = f"{self.path.name} was removed while the run trains", f"{self.path.name}.replaced"
+        if os.path.lexists(self.path):
+            while os.path.lexists(self.path.with_name(other)):
+                other += "-again"
+            os.replace(self.path, self.path.with_name(other))
+            what = f"{self.path.name} was replaced while the run trains, by what is now {other}"
+        os.lseek(self.file.fileno(), 0, os.SEEK_SET)
+        atomic.write_parts(self.path, iter(functools.partial(os.read, self.file.fileno(), 1 << 20), b""))
+        put_back = inside.append(self.path, 1 if self.file.line_buffering else -1)
+        self.file.close()
+        self.file = put_back
+        print(printable(f"rltrain: warning: {what}; the run's own lines are written again"), file=sys.stderr)
 
 
 def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The progress line: when it comes and what it says."""
 
+import contextlib
 import fcntl
 import os
 import struct
@@ -183,6 +184,36 @@ def test_a_log_whose_name_was_taken_away_is_put_back_before_a_checkpoint(name, h
     assert told.count("\n") == 1 and f"{name} was {how} while the run trains" in told
     assert path.read_text().startswith(before) and len(path.read_text().splitlines()) == 4 + (name == "episodes.csv")
     assert other.exists() == (how == "replaced") and (how == "removed" or other.read_text() == "edited")
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "episodes.csv"])
+def test_a_log_that_another_program_saves_in_place_is_told_once(name, tmp_path, capsys):
+    """Bug: nano, VS Code, `cp` and logrotate's copytruncate write into the same file, and its lines were gone."""
+    logger.Logger(tmp_path, {}, None).close()
+    log = logger.Logger(tmp_path, {}, 0)
+    for step in range(1, 5):
+        log.metrics(step, {"eval/mean_reward": 1.0})
+        log.episodes(step, [Episode(0, 1.0, 2, 3)])
+        if step == 2:
+            assert capsys.readouterr().err == ""
+            (tmp_path / name).write_text("")
+        log.sync()
+    log.close()
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1 and f"another program wrote into {name} while the run trains: it has" in told
+
+
+def test_a_log_that_could_not_be_written_blames_no_other_program(tmp_path, capsys):
+    log = logger.Logger(tmp_path, {}, None)
+    file = log._episodes.file
+    with contextlib.suppress(OSError), open("/dev/full", "w") as log._episodes.file:
+        log.episodes(1, [Episode(0, 1.0, 2, 3)] * 100_000)
+        log.sync()
+    assert "a log could not be written" in capsys.readouterr().err
+    log._episodes.file = file
+    log.sync()
+    log.close()
+    assert capsys.readouterr().err == ""
 
 
 def test_each_file_that_takes_the_place_of_a_log_is_kept(tmp_path):

@@ -131,6 +131,17 @@ def test_actions_lie_in_the_space_and_have_its_dtype():
     assert conversion(action_space=spaces.MultiBinary(3)).actions(np.array([[1, 0, 1]])).dtype == np.int8
 
 
+@pytest.mark.parametrize("scaled", [None, True, False])
+@pytest.mark.parametrize("width", [0.0, 1e-12])
+def test_a_dimension_of_actions_that_holds_no_float32_gets_what_it_declares(width, scaled):
+    """Bug: for a joint that is locked at 1/3 the bounds, rounded inward, crossed each other: a traceback."""
+    theirs = spaces.Box(np.array([1 / 3, -0.1]), np.array([1 / 3 + width, 0.1]), dtype=np.float64)
+    found = conversion(action_space=theirs, scale_actions=scaled)
+    for end in (found.action_space.low, found.action_space.high):
+        given = found.actions(end[None])[0]
+        assert theirs.contains(given) and np.isclose(abs(given[1]), 0.1)
+
+
 @pytest.mark.parametrize(
     ("low", "high", "is_far"),
     [
