@@ -570,7 +570,7 @@ def again(sweep: Sweep, jobs: Iterable[Job]) -> str:
     """
     configs = [job.config for job in jobs if job.config]
     ids = dict.fromkeys(config["env"].get("id") or "" for config in configs)
-    ids = dict.fromkeys(name for name in ids if ":" in name and not name.startswith("rltrain."))
+    ids = dict.fromkeys(filter(plugin_modules.must_be_named_again, ids))
     plugins = dict.fromkeys(name for config in configs for name in config.get("plugins") or [])
     words = [str(run_folder.from_here(sweep.folder))]
     words += [f"env.id={','.join(ids)}"] if ids else []

@@ -138,6 +138,14 @@ def named(words: Iterable[str]) -> set[str]:
     return {name.split(".")[0] for name in modules} - {"rltrain"}
 
 
+def must_be_named_again(env_id: str) -> bool:
+    """Return True for an `env.id` that a saved configuration alone must not choose, because it may import a module.
+
+    Those of gymnasium's that wrap an environment of the older gym import the module that their `env_id` names.
+    """
+    return (":" in env_id and not env_id.startswith("rltrain.")) or env_id.startswith(("GymV21", "GymV26"))
+
+
 def look_in_working_directory() -> None:
     """Let Python find modules in the working directory, after installed packages, unless it lies in a run or sweep.
 

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
 
+from rltrain.config import plugin_modules
 from rltrain.config import saved as saved_config
 from rltrain.config.run import RunConfig
 from rltrain.config.runtime import meeting_places
@@ -169,7 +170,7 @@ def named_again(config: RunConfig, to_train: bool = False) -> str:
     and for a command that trains the address of other processes.
     """
     env_id = getattr(config.env, "id", "")
-    named = [f"env.id={env_id}"] if ":" in env_id and not env_id.startswith("rltrain.") else []
+    named = [f"env.id={env_id}"] if plugin_modules.must_be_named_again(env_id) else []
     named += [f"env.cfg={cfg}"] if (cfg := getattr(config.env, "cfg", None)) else []
     named += [f"plugins=[{','.join(config.plugins)}]"] if config.plugins else []
     named += [f"{key}={place}" for key, place in meeting_places(config.runtime).items()] if to_train else []

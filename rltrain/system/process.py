@@ -128,8 +128,7 @@ def end_soon(code: int) -> None:
     """Exit with `code` after some seconds, or at a stop signal, whatever still runs. Call it when all is done."""
     global _exit_code
     _exit_code = code
-    for clock in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF):
-        signal.setitimer(clock, 0)  # an environment's: Python takes its handler away before the process has ended
+    stop_timers()
     for number in STOP_SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, lambda number, frame: leave(code))
@@ -137,6 +136,15 @@ def end_soon(code: int) -> None:
     timer.daemon = True
     with contextlib.suppress(RuntimeError, MemoryError):  # too little memory for another thread
         timer.start()
+
+
+def stop_timers() -> None:
+    """Stop the timers that an environment has left on. Call it when all is done.
+
+    Python takes their handlers away before the process has ended, and what they raise would be nobody's.
+    """
+    for clock in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF):
+        signal.setitimer(clock, 0)
 
 
 def _at_the_end() -> None:

@@ -38,6 +38,10 @@ def make():
     return network, Learner(RunConfig(algo=A3CConfig(learning_rate=0.1)), network)
 
 
+def late(*_):
+    raise TimeoutError("the solver took too long")
+
+
 def work(run_config, shared, trainer, argument):
     """Do what the trainer says in place of a learning rate."""
     network, learner = make()
@@ -62,6 +66,9 @@ def work(run_config, shared, trainer, argument):
         elif task.startswith("log to "):
             process.undead.append(open(task.removeprefix("log to "), "w"))  # noqa: SIM115
             process.undead[-1].write("a trade")
+        elif task == "leave a timer":
+            signal.signal(signal.SIGVTALRM, late)
+            signal.setitimer(signal.ITIMER_VIRTUAL, 0.02)
         elif task == "be killed":
             os.kill(os.getpid(), signal.SIGKILL)
         elif task == "be killed with the lock":
@@ -199,6 +206,15 @@ def test_what_an_environment_logs_in_a_worker_is_written_at_the_end(team, tmp_pa
     gather(own)
     own.close()
     assert (tmp_path / "log").read_text() == "a trade"
+
+
+def test_a_timer_that_an_environment_leaves_in_a_worker_is_stopped_at_the_end(team, capfd):
+    """Bug: what its handler raised was a traceback of the worker, whose files were not written then."""
+    own = Workers(work, RunConfig(), Shared(*make()), [None])
+    own.go_on(0, "leave a timer")
+    gather(own)
+    own.close()
+    assert capfd.readouterr().err == ""
 
 
 def test_what_a_worker_lacks_is_no_bug(team):

@@ -62,6 +62,19 @@ def test_a_module_of_a_saved_configuration_is_not_imported_unless_it_is_named(ar
     assert Path("it ran").exists(), "the control: named, it is imported"
 
 
+@pytest.mark.parametrize("argv", COMMANDS, ids=[argv[0] for argv in COMMANDS])
+def test_an_id_whose_kwargs_name_a_module_is_named_again(argv, command):
+    """Gymnasium's wrappers of the older gym import the module in `env.kwargs.env_id=evil:X` if shimmy is installed."""
+    run = command(*small("ppo", "cartpole"), "total_steps=64", "eval_every_steps=0").folder
+    config = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(config.replace("id: CartPole-v1", "id: GymV26Environment-v0"))
+    name, *rest = argv
+    outcome = command(name, run, *rest)
+    assert outcome.code == 2 and outcome.last_line.endswith("add env.id=GymV26Environment-v0"), outcome.err
+    outcome = command(name, run, *rest, "env.id=GymV26Environment-v0")
+    assert outcome.code in (3, 4) and "add env.id" not in outcome.last_line, "the control: named, gymnasium makes it"
+
+
 def test_what_a_resume_changed_is_looked_at_too(planted, command):
     (planted / "config.yaml").rename(planted / "config.resume-1.yaml")
     values = yaml.safe_load((planted / "config.resume-1.yaml").read_text())

@@ -31,7 +31,7 @@ from rltrain.nn import optimizers
 from rltrain.nn.learner import Learner
 from rltrain.nn.trained import Trained
 from rltrain.system import ram
-from rltrain.system.process import exit_now, flush_files
+from rltrain.system.process import exit_now, flush_files, stop_timers
 from rltrain.system.signals import STOP_SIGNALS, no_answer
 
 _LONG_BYTES = 60
@@ -313,6 +313,7 @@ def _run_worker(
             told = plugin_modules.explain(error)
             bug = (1, traceback.format_exc(), "", "")
             pipe.send((told.exit_code, told.what, told.where, told.fix) if told else bug)
+    stop_timers()
     flush_files()  # multiprocessing ends this process without destroying anything
 
 

@@ -1,10 +1,10 @@
 """The family of Doom scenarios."""
 
 from rltrain.config.environments import DoomConfig
-from rltrain.envs.doom.scenario import make_pool, missing_limit, scenarios, spaces
+from rltrain.envs.doom.scenario import make_pool, missing_limit, scenarios, settle, spaces
 from rltrain.envs.viewer import Viewer
 
-__all__ = ["action_names", "make_pool", "make_viewer", "missing_limit", "scenarios", "spaces"]
+__all__ = ["action_names", "make_pool", "make_viewer", "missing_limit", "scenarios", "settle", "spaces"]
 
 
 def action_names(config: DoomConfig) -> list[str]:

@@ -1,5 +1,7 @@
 """Doom scenarios: their names, spaces and pools. ViZDoom is imported only when a function needs it."""
 
+import sys
+
 import gymnasium
 import numpy as np
 from gymnasium import spaces as gym_spaces
@@ -7,6 +9,7 @@ from gymnasium import spaces as gym_spaces
 from rltrain.config.environments import DoomConfig
 from rltrain.envs.pool import Pool
 from rltrain.envs.spaces import PixelsAndVariables
+from rltrain.errors import printable
 
 
 def scenarios() -> list[str]:
@@ -29,6 +32,17 @@ def spaces(config: DoomConfig) -> tuple[gymnasium.Space, gymnasium.Space]:
     if config.game_variables:
         return PixelsAndVariables(*shape, len(config.game_variables)), actions
     return gym_spaces.Box(0, 255, shape, np.uint8), actions
+
+
+def settle(config: DoomConfig, action_space: gymnasium.Space) -> DoomConfig:
+    """Tell which buttons of an own .cfg file a new run never presses. Returns the configuration as it is."""
+    from rltrain.envs.doom.setup import read_setup
+
+    if config.cfg is not None and (left_out := read_setup(config).left_out):
+        what = f"no action presses {', '.join(left_out)}, which takes a magnitude"
+        fix = f"env.actions=[[{left_out[0]}],...] presses it with 1"
+        print(printable(f"rltrain: warning: {what}; {config.cfg}; {fix}"), file=sys.stderr)
+    return config
 
 
 def missing_limit(config: DoomConfig) -> str | None:

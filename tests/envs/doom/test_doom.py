@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from rltrain.config.environments import DoomConfig
+from rltrain.envs import registry
 from rltrain.envs.doom.actions import button_actions, named_actions
 from rltrain.envs.doom.scenario import make_pool, scenarios, spaces
 from rltrain.errors import ConfigError, EnvironmentFailure
@@ -191,6 +192,21 @@ def test_actions():
     assert combined == [[0, 0, 0, 0], [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [1, 0, 1, 0], [0, 1, 1, 0]]
     weapons = ["SELECT_WEAPON1", "SELECT_WEAPON2", "SELECT_NEXT_WEAPON", "SPEED"]
     assert len(button_actions(weapons, "combinations", False)) == 4 * 2
+
+
+def test_delta_buttons_of_an_own_cfg_that_no_action_presses_are_told(tmp_path, capsys):
+    """Bug: with TURN_LEFT_RIGHT_DELTA and ATTACK, as in many examples, the agent could only shoot, in silence."""
+    buttons = {"delta": "TURN_LEFT_RIGHT_DELTA ATTACK", "plain": "TURN_LEFT ATTACK"}
+    for name, available in buttons.items():
+        text = f"doom_scenario_path = basic.wad\navailable_buttons = {{ {available} }}\nepisode_timeout = 40\n"
+        (tmp_path / f"{name}.cfg").write_text(text)
+    for name, fields, told in (("delta", {}, 1), ("plain", {}, 0), ("delta", {"actions": [["ATTACK"]]}, 0)):
+        config = DoomConfig("x", cfg=str(tmp_path / f"{name}.cfg"), **fields)
+        assert registry.settle(config, spaces(config)[1]) == config
+        assert capsys.readouterr().err.count("no action presses TURN_LEFT_RIGHT_DELTA") == told
+    config = DoomConfig("x", scenario="deathmatch")
+    assert registry.settle(config, spaces(config)[1]) == config
+    assert capsys.readouterr().err == "", "ViZDoom's own have plain buttons for the same"
 
 
 def test_more_combinations_than_a_network_has_outputs_are_refused():
