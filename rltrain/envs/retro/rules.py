@@ -51,7 +51,8 @@ def _masks(names: Sequence[str | None], combinations: Sequence[Sequence[str]]) -
     for mask, combination in zip(masks, combinations, strict=True):
         for button in combination:
             if button not in names:
-                hint = nearest(button, [NOOP, *(name for name in names if name)])
+                known = [NOOP, *(name for name in names if name)]
+                hint = f"write {NOOP} alone" if button == NOOP else nearest(button, known)
                 raise ConfigError(f"the pad has no button '{button}'", "env.actions", hint)
             mask[names.index(button)] = 1
     return masks

@@ -42,6 +42,8 @@ def test_a_button_that_the_pad_does_not_have_is_named():
         make_pad(NAMES, GROUPS, ["JUMP"], "combinations")
     with pytest.raises(ConfigError, match="LEFT"):
         make_pad(NAMES, GROUPS, ["B+LEFFT"], "combinations")
+    with pytest.raises(ConfigError, match="write NOOP alone"):  # bug: "did you mean 'NOOP'?"
+        make_pad(NAMES, GROUPS, ["B+NOOP"], "combinations")
 
 
 def play(judge, steps, **start):
