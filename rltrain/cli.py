@@ -54,7 +54,6 @@ def main() -> None:
     process.prepare()
     terminal.guard()
     signals.pass_over_unraisable()
-    signals.forget_those_of_the_parent()
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell starts what ends in & with it ignored
         signal.signal(signal.SIGINT, signals.interrupt)
     code = run(sys.argv[1:])

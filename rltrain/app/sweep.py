@@ -5,12 +5,10 @@ folder tells how far it came. This module knows no Hydra: `rltrain resume SWEEP`
 """
 
 import contextlib
-import csv
 import dataclasses
 import functools
 import gc
 import hashlib
-import io
 import json
 import os
 import re
@@ -44,7 +42,7 @@ from rltrain.errors import (
 from rltrain.math.statistics import bootstrap_interval, mean
 from rltrain.run import checkpoint, own_code
 from rltrain.run import folder as run_folder
-from rltrain.system import atomic, inside
+from rltrain.system import atomic, csv_files, inside
 
 PLAN = "sweep.json"
 """Name of the plan in a sweep's folder."""
@@ -654,17 +652,15 @@ def report(sweep: Sweep, jobs: list[Job], interrupted: bool = False, fix: str | 
     rows = _rows(sweep)
     states = {job.number: sweep.state(job, interrupted) for job in jobs}
     print(printable(str(run_folder.from_here(sweep.folder))), file=sys.stderr)
-    table = io.StringIO()
-    writer = csv.writer(table)
     keys = list(dict.fromkeys(key for row in rows for key in row.label))
-    writer.writerow(["rank", *keys, "jobs", "done", "mean", "low", "high", "folders"])
+    table: list[list[Any]] = [["rank", *keys, "jobs", "done", "mean", "low", "high", "folders"]]
     rank, game = 0, None
     for row in rows:
         rank, game = (rank + 1 if row.game == game else 1), row.game
         numbers = ["" if value is None or not row.done else f"{value:.10g}" for value in (row.mean, row.low, row.high)]
         places = " ".join(sweep.place(job).relative_to(sweep.folder).as_posix() for job in row.done)
         values = [row.label.get(key, "") for key in keys]
-        writer.writerow([rank if row.done else "", *values, len(row.jobs), len(row.done), *numbers, places])
+        table.append([rank if row.done else "", *values, len(row.jobs), len(row.done), *numbers, places])
         if row.done:
             print(printable(f"{rank:>3}  {_line(sweep, row)}"), file=sys.stderr)
     for job in sweep.jobs:
@@ -675,7 +671,7 @@ def report(sweep: Sweep, jobs: list[Job], interrupted: bool = False, fix: str | 
         state, reason = states[job.number]
         if state == "failed":
             print(printable(f"  -  failed: {sweep.place(job).name}: {reason}"), file=sys.stderr)
-    atomic.write_text(sweep.folder / TABLE, table.getvalue())
+    csv_files.write(sweep.folder / TABLE, table, may_have=[key for job in sweep.jobs for key in job.varies])
     counts = {state: sum(found == state for found, _ in states.values()) for state in ("done", "failed")}
     rest = {state: sum(found == state for found, _ in states.values()) for state in ("stopped", "not begun")}
     line = f"{counts['done']} of {len(jobs)} jobs done, {counts['failed']} failed"

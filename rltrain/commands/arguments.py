@@ -120,15 +120,15 @@ def refuse_imports(config: RunConfig, values: dict[str, str], folder: Path) -> N
     if values.get("env.id", saved) != saved:
         raise ConfigError(f"the run's environment is '{saved}'", "env.id", f"give env.id={saved}, or leave it out")
     if plugin_modules.must_be_named_again(saved) and "env.id" not in values:
-        module, _, of_module = saved.partition(":")
-        what = f"the run's configuration would import the module '{module}'"
-        if not of_module:
-            what = f"the run's '{saved}' would import the module that its env.kwargs names"
-        name = module.split(".")[0]
-        is_here = plugin_modules.can_find(name)
-        place = plugin_modules.own_folder(name) if is_here else own_code.place_of(name, folder)
-        if place is not None and place != os.path.realpath(os.curdir):
-            what += f" from {place}"
+        what = f"the run's '{saved}' may import a module that its env.kwargs name"
+        if ":" in saved:
+            module = saved.partition(":")[0]
+            what = f"the run's configuration would import the module '{module}'"
+            name = module.split(".")[0]
+            is_here = plugin_modules.can_find(name)
+            place = plugin_modules.own_folder(name) if is_here else own_code.place_of(name, folder)
+            if place is not None and place != os.path.realpath(os.curdir):
+                what += f" from {place}"
         raise ConfigError(what, "env.id", f"if you trust it, add env.id={saved}")
 
 

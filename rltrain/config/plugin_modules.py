@@ -187,23 +187,34 @@ class _Alike(importlib.abc.MetaPathFinder):
         others = [finder.find_spec for finder in sys.meta_path if finder is not self and hasattr(finder, "find_spec")]
         spec = next((found for find in others if (found := find(name, path, target)) is not None), None)
         loader: Any = getattr(spec, "loader", None)
+        _refuse_hidden_code(name, loader)
         if isinstance(loader, _OF_FILES) and not is_library(loader.path) and name.split(".")[0] != "rltrain":
             execute: Any = functools.partial(_executed_alike, loader, loader.exec_module)
             loader.exec_module = execute  # type: ignore[method-assign]
         return spec
 
 
+def _refuse_hidden_code(name: str, loader: Any) -> None:
+    """Raise ImportError for a module in the folder of a run that is no text. rltrain copies only texts there."""
+    path = getattr(loader, "path", None)
+    if isinstance(loader, importlib.machinery.SourceFileLoader) or not isinstance(path, str) or is_library(path):
+        return
+    if os.path.isabs(path) and inside.lies_in_a_run(os.path.dirname(os.path.realpath(path))):
+        raise ImportError(f"{path} lies in a run and is no .py file, so nobody can read what it does", name=name)
+
+
 def _executed_alike(loader: Any, execute: Callable[[ModuleType], None], module: ModuleType) -> None:
     from rltrain.system import global_random
 
     path = os.path.realpath(loader.path)
-    if (source := _given.get(path)) is not None:
-        loader.get_code = lambda name: loader.source_to_code(source, loader.path)
-    elif isinstance(loader, importlib.machinery.SourceFileLoader):
+    source = _given.get(path)
+    if source is None and isinstance(loader, importlib.machinery.SourceFileLoader):
         with contextlib.suppress(OSError):
             source = loader.get_data(loader.path)
     if source is not None:
         SOURCES[path] = source
+        # Not the compiled code beside it, which may be that of another text, in a folder from somebody else.
+        loader.get_code = lambda name: loader.source_to_code(source, loader.path)
     # The generators are the process's: in another thread, the main one would draw from fixed ones meanwhile.
     is_main = threading.current_thread() is threading.main_thread()
     with global_random.fixed() if is_main else contextlib.nullcontext():

@@ -73,7 +73,7 @@ class Torso(nn.Module):
         inputs: Any = (shape[0], *pixel_shape(frame_space)[1:]) if self.pixels else num_inputs
         if self.name in OWN:
             layers = own_layers.make(self.name, inputs)
-            state = nn.Sequential(*layers).state_dict()
+            made = nn.Sequential(*layers)
         elif self.pixels:
             layers = CNNS[self.name](inputs)
         else:
@@ -98,10 +98,10 @@ class Torso(nn.Module):
         if self.name in OWN:
             observations = own_layers.observations(frame_space, stack_num)
             own_layers.try_features(self, observations)
-            others = own_layers.made_with_other_seeds(self.name, inputs)
-            given = own_layers.given_weights(others)
+            other = own_layers.made_with_another_seed(self.name, inputs)
+            given = own_layers.given_weights(other)
             numbers = self.split(observations)[0].float() if self.pixels else self.flat(observations)
-            own_layers.require_whole_state(self.name, others, state, numbers)
+            own_layers.require_whole_state(self.name, made, other, numbers)
         self._scales_weights = self.pixels and _is_plain(self.layers[0])
         if init:
             for path, layer in self.layers.named_modules():

@@ -88,7 +88,7 @@ def try_features(torso: Any, observations: Tensor) -> None:
     except Exception:  # torch's old weight_norm
         layers.eval()
     try:
-        with torch.inference_mode(False), torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with torch.inference_mode(False), torch.no_grad(), global_random.preserved():
             for _ in range(2):  # as in updates, and as in evaluations
                 for num_obs in (1, 2):
                     _try(torso, torch.zeros_like(observations[:num_obs]))
@@ -130,58 +130,67 @@ def _mixes(torso: Any, obs: Tensor) -> bool:
     The same kernels compute both pairs, so nothing else changes a bit. obs: three observations. False for layers that
     cannot compute these, or change from call to call, as spectral normalisation does while it trains.
     """
-    found = []
-    for index in (1, 1, 2, 2, 1):
-        torch.default_generator.manual_seed(0)
+    found = [_computed(torso, torch.cat([obs[:1], obs[index : index + 1]])) for index in (1, 1, 2, 2, 1)]
+    first, again, other, other_again, last = found
+    is_steady = all(_are_equal(*pair) for pair in ((first, again), (other, other_again), (first, last)))
+    return is_steady and not _are_equal(first[:1], other[:1])  # type: ignore[index]
+
+
+def _computed(layers: nn.Module, inputs: Tensor) -> Tensor | None:
+    """Return what layers compute from a copy of `inputs`, with fixed generators; None if they cannot."""
+    with global_random.fixed():
         try:
-            found.append(torso(torch.cat([obs[:1], obs[index : index + 1]])))
+            return layers(inputs.clone())
         except Exception as error:
             if is_shortage(error):
                 raise
-            return False
-    is_steady = all(torch.equal(found[index], found[other]) for index, other in ((0, 1), (2, 3), (0, 4)))
-    return is_steady and not torch.equal(found[0][0], found[2][0])
+            return None
 
 
-def made_with_other_seeds(name: str, inputs: Any) -> list[nn.Sequential]:
-    """Return what a plugin's function makes for `inputs` with two other seeds. The global generators are kept."""
-    found = []
-    for number in (1, 2):
-        with global_random.preserved():
-            global_random.seed(torch.initial_seed() ^ number)
-            made: Any = OWN[name](inputs)
-        found.append(nn.Sequential(*(made if isinstance(made, Iterable) else [made])))
-    return found
+def _are_equal(one: Tensor | None, other: Tensor | None) -> bool:
+    """Return True if both were computed and are equal, where NaN is equal to NaN."""
+    return one is not None and other is not None and torch.equal(one.nan_to_num(), other.nan_to_num())
 
 
-def given_weights(others: list[nn.Sequential]) -> dict[str, Tensor]:
+def made_with_another_seed(name: str, inputs: Any) -> nn.Sequential:
+    """Return what a plugin's function makes for `inputs` with another seed. The global generators are kept."""
+    with global_random.preserved():
+        global_random.seed(torch.initial_seed() ^ 1)
+        made: Any = OWN[name](inputs)
+    return nn.Sequential(*(made if isinstance(made, Iterable) else [made]))
+
+
+def given_weights(other: nn.Module) -> dict[str, Tensor]:
     """Return the weights of layers that were made with another seed, by the paths of the modules.
 
     Those that are the same with every seed were trained before.
     """
-    weights: dict[str, Any] = {path: getattr(layer, "weight", None) for path, layer in others[0].named_modules()}
+    weights: dict[str, Any] = {path: getattr(layer, "weight", None) for path, layer in other.named_modules()}
     return {path: weight.detach().clone() for path, weight in weights.items() if _is_weight(weight)}
 
 
-def require_whole_state(name: str, others: list[nn.Sequential], state: dict[str, Any], numbers: Tensor) -> None:
-    """Raise ConfigError for layers that compute something else with the same state.
+def require_whole_state(name: str, layers: nn.Module, other: nn.Module, inputs: Tensor) -> None:
+    """Raise ConfigError for layers that compute something else than others with the same state.
 
     Such are random features that are no buffer, or layers in a list of Python's. Each process, and each later command,
-    would have others. others: layers that were made with other seeds; they get the state. numbers: the input of the
-    first layer.
+    would have others. other: the layers of another seed. inputs: of the first layer.
     """
-    found = []
-    with torch.inference_mode(False), torch.no_grad(), torch.random.fork_rng(devices=[]):
-        for layers in others:
-            torch.default_generator.manual_seed(0)
-            try:
-                layers.load_state_dict(state)
-                found.append(layers.eval()(numbers.clone()))
-            except Exception as error:
-                if is_shortage(error):
-                    raise
-                return  # layers that cannot compute these observations
-    if not torch.equal(found[0].nan_to_num(), found[1].nan_to_num()):
+    modes = [(module, module.training) for module in layers.modules()]
+    found: list[Tensor | None] = [None] * 3
+    with torch.inference_mode(False), torch.no_grad():
+        try:
+            before = {key: value.clone() for key, value in layers.state_dict().items()}
+            other.load_state_dict(before)
+            # Not copies, in which a function that a plugin has put into a layer would still mean the layer itself.
+            found = [_computed(each.eval(), inputs) for each in (layers, layers, other)]
+            for key, value in layers.state_dict().items():
+                value.copy_(before[key])
+        except Exception as error:  # layers without numbers yet, or with shapes that are drawn
+            if is_shortage(error):
+                raise
+    for module, training in modes:  # a plugin may hand out some, such as a nn.Dropout, in each call
+        module.training = training
+    if _are_equal(found[0], found[1]) and found[2] is not None and not _are_equal(found[0], found[2]):
         what = f"a part of the network {name} is in no checkpoint: it computes other features with equal weights"
         fix = "keep layers in nn.ModuleList, and random numbers by self.register_buffer(NAME, numbers)"
         raise ConfigError(what, _WHERE, fix)

@@ -25,7 +25,7 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 from rltrain.config.groups import with_varied
 from rltrain.envs.pool import Episode
 from rltrain.errors import CheckpointError, DiskError, disk_errors, printable
-from rltrain.system import atomic, inside, terminal
+from rltrain.system import atomic, csv_files, inside, terminal
 
 _HPARAMS = ("algo", "env", "seed")
 """The settings that every table of runs needs, as typed."""
@@ -243,11 +243,9 @@ class _Log:
 
         What has its name now gets another one. Raises OSError, DiskError, CheckpointError.
         """
-        what, other = f"{self.path.name} was removed while the run trains", f"{self.path.name}.replaced"
+        what = f"{self.path.name} was removed while the run trains"
         if os.path.lexists(self.path):
-            while os.path.lexists(self.path.with_name(other)):
-                other += "-again"
-            os.replace(self.path, self.path.with_name(other))
+            other = csv_files.set_aside(self.path)
             what = f"{self.path.name} was replaced while the run trains, by what is now {other}"
         os.lseek(self.file.fileno(), 0, os.SEEK_SET)
         atomic.write_parts(self.path, iter(functools.partial(os.read, self.file.fileno(), 1 << 20), b""))

@@ -25,7 +25,7 @@ from typing import Any
 
 from rltrain.config.runtime import TorchrunConfig
 from rltrain.errors import ConfigError, ProcessLost, RltrainError, Stopped, by_exit_code
-from rltrain.system import process
+from rltrain.system import process, signals
 
 REPORTS = "RLTRAIN_REPORTS"
 """The environment variable with the folder for the reports. It is set in processes that `launch` started."""
@@ -111,6 +111,7 @@ def _launch_once(
         os.environ[REPORTS] = place
         if config.nodes > 1:
             threading.Thread(target=_leave_if_stuck, args=(Path(place), done), daemon=True).start()
+        signals.let_through(signals.STOP_SIGNALS)
         try:
             elastic_launch(
                 LaunchConfig(

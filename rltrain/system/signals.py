@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
 from typing import Any
 
@@ -29,15 +29,6 @@ def interrupt(number: int, frame: FrameType | None) -> None:
         process.leave(128 + number)
     interrupts.append(number)
     raise KeyboardInterrupt
-
-
-def forget_those_of_the_parent() -> None:
-    """Unblock the signals that rltrain answers, and SIGCHLD: a program that waits for its own hands its mask over.
-
-    While SIGCHLD is ignored, nobody is told how a process of ours has ended.
-    """
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {*STOP_SIGNALS, signal.SIGALRM, signal.SIGCHLD})
 
 
 def pass_over_unraisable() -> None:
@@ -69,6 +60,7 @@ def answering(handler: Callable[[int, FrameType | None], None]) -> Iterator[None
     before = {number: signal.signal(number, answer) for number in STOP_SIGNALS if number not in ignored}
     outer, _kept = _kept, _kept | dict.fromkeys(before, answer)
     try:
+        let_through(_kept)
         yield
     finally:
         _kept = outer
@@ -89,11 +81,19 @@ def keep_process() -> None:
     if threading.current_thread() is threading.main_thread():
         for number, handler in _kept.items():
             signal.signal(number, handler)
-        # While SIGCHLD is ignored, also by a library in C, the ends of worker processes are not told. A handler of
-        # Python's does no harm.
-        if signal.getsignal(signal.SIGCHLD) in (signal.SIG_DFL, signal.SIG_IGN, None):
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {*_kept, signal.SIGCHLD})
+        let_through(_kept)
+
+
+def let_through(numbers: Iterable[int]) -> None:
+    """Unblock signals that are answered, and SIGCHLD.
+
+    An environment may block them, and so may the program that starts rltrain, which hands its mask over.
+    While SIGCHLD is ignored, also by a library in C, the ends of worker processes are not told. A handler of Python's
+    does no harm.
+    """
+    if signal.getsignal(signal.SIGCHLD) in (signal.SIG_DFL, signal.SIG_IGN, None):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {*numbers, signal.SIGCHLD})
 
 
 def _give_back() -> None:

@@ -91,21 +91,24 @@ def test_a_pipe_that_nobody_reads_does_not_keep_a_run_from_stopping(tmp_path):
         os.close(writer)
 
 
-def test_a_parent_that_blocks_signals_does_not_keep_a_sweep_from_stopping(tmp_path):
+JOBLIB = ["algo=q_learning", "env=maze", "-m", "seed=0,1", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+TORCHRUN = ["algo=a2c", "env=cartpole", "runtime=torchrun", "runtime.processes=2"]
+
+
+@pytest.mark.parametrize("words", [JOBLIB, TORCHRUN], ids=["joblib", "torchrun"])
+def test_a_parent_that_blocks_signals_does_not_keep_a_run_from_stopping(words, tmp_path):
     """Bug: a program that waits for its own signals (`sigwait`) hands its mask over. A training unblocked them, but
     sweeps with joblib and the launcher of torchrun ended with kill -9 alone."""
-    words = ["algo=q_learning", "env=maze", "total_steps=1e9", f"run_dir={tmp_path}"]
-    jobs = ["-m", "seed=0,1", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
     blocked = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD}
     process = subprocess.Popen(
-        [sys.executable, "-m", "rltrain", *words, *jobs],
+        [sys.executable, "-m", "rltrain", *words, "total_steps=1e9", "eval_every_steps=0", f"run_dir={tmp_path}"],
         stdin=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, blocked),
     )
     try:
         fails_at_s = time.monotonic() + 120
-        while len(list(tmp_path.glob("sweeps/*/*/metrics.jsonl"))) < 2:
+        while not list(tmp_path.rglob("metrics.jsonl")):
             assert process.poll() is None and time.monotonic() < fails_at_s
             time.sleep(0.1)
         process.send_signal(signal.SIGTERM)
@@ -114,3 +117,16 @@ def test_a_parent_that_blocks_signals_does_not_keep_a_sweep_from_stopping(tmp_pa
         process.terminate()  # its jobs end with it
         process.kill()
         process.wait()
+
+
+def test_a_signal_that_waits_since_before_the_start_is_answered_by_the_training(tmp_path):
+    """Bug: unblocked at once, it was a traceback or ended the process without a word."""
+    words = ["algo=q_learning", "env=maze", "total_steps=1e9", f"run_dir={tmp_path}"]
+
+    def wait_with(number=signal.SIGTERM):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+        os.kill(os.getpid(), number)
+
+    command = [sys.executable, "-m", "rltrain", *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, preexec_fn=wait_with)
+    assert done.returncode == 143 and "stopped by SIGTERM" in done.stderr.splitlines()[-1], done.stderr

@@ -456,6 +456,11 @@ class Noisy(nn.Linear):
         return super().forward(x) + torch.rand(len(x), 1)
 
 
+class NoisyOfNumPy(nn.Linear):
+    def forward(self, x):
+        return super().forward(x) + float(np.random.standard_normal())
+
+
 class Settling(nn.Linear):
     """A layer that computes something else from its fifth call on, as iterations do that come to rest."""
 
@@ -472,6 +477,7 @@ class Settling(nn.Linear):
     "make",
     [
         lambda n: [Noisy(n, 8)],
+        lambda n: [NoisyOfNumPy(n, 8)],  # bug: "a part is in no checkpoint", and there was none
         lambda n: [Settling(n, 8)],  # bug: it was taken for one that mixes the batch
         lambda n: [nn.Linear(n, 8), nn.LayerNorm(8), nn.Softmax(-1)],
         lambda n: [Categories(10, 8), nn.Linear(8 * n, 8)],
@@ -500,12 +506,13 @@ def test_weights_in_bfloat16_are_those_of_the_last_update_beside_an_autocast_of_
 
 def test_layers_of_a_plugin_are_tried_without_a_trace(monkeypatch):
     """Its modes, its first weights and those of the heads are what they were without the try."""
-    frozen = nn.Dropout().eval()
-    monkeypatch.setitem(OWN, "tried", lambda n: [nn.Linear(n, 8), nn.Dropout(), frozen])
+    frozen, shared = nn.Dropout().eval(), nn.Dropout()  # bug: those that each call returns stayed without dropout
+    monkeypatch.setitem(OWN, "tried", lambda n: [nn.Linear(n, 8), shared, frozen])
     monkeypatch.setattr(own_layers, "try_features", plain := Mock())
+    monkeypatch.setattr(own_layers, "require_whole_state", Mock())
     made = [networks.build(3, lambda: networks.QNetwork(torso(VECTOR, name="tried"), 2, False), CPU)]
     monkeypatch.undo()
-    monkeypatch.setitem(OWN, "tried", lambda n: [nn.Linear(n, 8), nn.Dropout(), frozen])
+    monkeypatch.setitem(OWN, "tried", lambda n: [nn.Linear(n, 8), shared, frozen])
     made.append(networks.build(3, lambda: networks.QNetwork(torso(VECTOR, name="tried"), 2, False), CPU))
     assert plain.call_count == 1
     for left, right in zip(*(network.state_dict().values() for network in made), strict=True):

@@ -1,11 +1,14 @@
 """A run's copy of the user's own modules shows whether a command uses other code than the run began with."""
 
-import importlib
+import importlib.util
 import json
 import os
+import py_compile
 import shutil
 import sys
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
+from py_compile import PycInvalidationMode
 from types import SimpleNamespace
 
 import pytest
@@ -170,6 +173,27 @@ def test_another_cfg_than_the_run_began_with_is_told(run, tmp_path, capsys):
     (run / "code" / "game.cfg").unlink()
     own_code.tell_other_cfg(str(cfg), run)
     assert capsys.readouterr().err == "", "an older run has no copy"
+
+
+def test_code_that_nobody_can_read_in_a_runs_copy_is_not_executed(tmp_path, monkeypatch):
+    """Bug: with the command that rltrain prints for a copy, a compiled file beside the text ran in place of it."""
+    write(
+        tmp_path / "run", {"config.yaml": "{algo: 0, env: 0, network: 0, seed: 0, total_steps: 1}", "meta.json": "{}"}
+    )
+    for place, hidden in (("run/code", False), ("mine", True)):
+        folder, names = tmp_path / place, [f"{kind}_{place[:3]}" for kind in ("text", "compiled", "library")]
+        write(folder, {f"{names[0]}.py": "X = 1", "two.py": "X = 2", f"{names[2]}{EXTENSION_SUFFIXES[0]}": ""})
+        for compiled in (importlib.util.cache_from_source(folder / f"{names[0]}.py"), folder / f"{names[1]}.pyc"):
+            py_compile.compile(folder / "two.py", compiled, invalidation_mode=PycInvalidationMode.UNCHECKED_HASH)
+        monkeypatch.syspath_prepend(folder)
+        plugin_modules.look_in_working_directory()
+        assert importlib.import_module(names[0]).X == 1
+        if hidden:
+            assert importlib.import_module(names[1]).X == 2, "the control: a module of one's own"
+            continue
+        for name in names[1:]:
+            with pytest.raises(ImportError, match=r"lies in a run and is no \.py file"):
+                importlib.import_module(name)
 
 
 def test_what_is_imported_inside_a_method_is_copied_with_the_next_checkpoint(command, tmp_path, monkeypatch):

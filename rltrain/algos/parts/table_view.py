@@ -1,8 +1,6 @@
 """Show a table of action values: after each step, as a policy on the environment's grid, and as CSV."""
 
 import contextlib
-import csv
-import io
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +12,7 @@ from rltrain.config.environments import GymConfig
 from rltrain.config.user_code import describe
 from rltrain.envs.tabular import toy_text
 from rltrain.errors import DiskError, RltrainError, printable
-from rltrain.system import atomic
+from rltrain.system import csv_files
 
 
 @contextlib.contextmanager
@@ -62,9 +60,7 @@ def write_csv(env: GymConfig, q: np.ndarray, path: Path) -> None:
 
     Without names, states and actions have the numbers that the environment has for them.
     """
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    writer.writerow(["state", *toy_text.action_names(env, q.shape[1])])
+    header = ["state", *toy_text.action_names(env, q.shape[1])]
     states = toy_text.state_numbers(env, len(q))
-    writer.writerows([state, *values] for state, values in zip(states, q.tolist(), strict=True))
-    atomic.write_text(path, text.getvalue())
+    rows = ([state, *values] for state, values in zip(states, q.tolist(), strict=True))
+    csv_files.write(path, [header, *rows])

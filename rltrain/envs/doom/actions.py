@@ -43,6 +43,12 @@ def button_actions(buttons: list[str], action_set: str, noop: bool) -> list[list
     return [[float(i in subset) for i in range(len(buttons))] for subset in subsets]
 
 
+def left_out(buttons: list[str]) -> list[str]:
+    """Return the delta buttons that `button_actions` leaves out, without those for which there are plain buttons."""
+    plain = [f"{one}_{other.rpartition('_')[2]}_DELTA" for one, other in _OPPOSITES if {one, other} & set(buttons)]
+    return [button for button in buttons if button.endswith("_DELTA") and button not in plain]
+
+
 def _groups(buttons: list[str], pressable: list[int]) -> list[list[int]]:
     """Group the buttons so that an action presses at most one of each group.
 

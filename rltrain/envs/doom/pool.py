@@ -9,6 +9,7 @@ import gymnasium
 import numpy as np
 
 from rltrain.config.environments import DoomConfig
+from rltrain.envs.doom import probe
 from rltrain.envs.doom import process as doom_process
 from rltrain.envs.doom.engine import Engine
 from rltrain.envs.doom.setup import read_setup
@@ -54,6 +55,7 @@ class DoomPool:
         self._restarts = Restarts(num_envs, config.max_restarts, "engine")
         self._num_renewals = [0] * num_envs
         self._closed = self._sent = False
+        probe.require_start(config)
         doom_process.sweep()
         self._folder = doom_process.PoolFolder()
         self._threads = Threads(num_envs, "doom")

@@ -1,5 +1,6 @@
 """Doom scenarios: their names, spaces and pools. ViZDoom is imported only when a function needs it."""
 
+import functools
 import sys
 
 import gymnasium
@@ -36,13 +37,20 @@ def spaces(config: DoomConfig) -> tuple[gymnasium.Space, gymnasium.Space]:
 
 def settle(config: DoomConfig, action_space: gymnasium.Space) -> DoomConfig:
     """Tell which buttons of an own .cfg file a new run never presses. Returns the configuration as it is."""
+    from rltrain.envs.doom.actions import left_out
     from rltrain.envs.doom.setup import read_setup
 
-    if config.cfg is not None and (left_out := read_setup(config).left_out):
-        what = f"no action presses {', '.join(left_out)}, which takes a magnitude"
-        fix = f"env.actions=[[{left_out[0]}],...] presses it with 1"
-        print(printable(f"rltrain: warning: {what}; {config.cfg}; {fix}"), file=sys.stderr)
+    buttons = read_setup(config).buttons if config.cfg is not None and config.actions is None else []
+    if names := left_out(buttons):
+        each = ",".join(f"[{name}]" for name in buttons)
+        _tell(f"no action presses {', '.join(names)}; {config.cfg}; to press with 1 use 'env.actions=[{each}]'")
     return config
+
+
+@functools.cache
+def _tell(text: str) -> None:
+    """Print a warning once in this process."""
+    print(printable(f"rltrain: warning: {text}"), file=sys.stderr)
 
 
 def missing_limit(config: DoomConfig) -> str | None:

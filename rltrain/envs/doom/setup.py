@@ -47,8 +47,7 @@ class Setup(NamedTuple):
     game_wad: Path
     actions: list[list[float]]
     """The buttons that each action presses, [num_actions][num_buttons]."""
-    left_out: list[str]
-    """The delta buttons if no action presses them, because none is named."""
+    buttons: list[str]
     crop: tuple[slice, slice]
     """The rows and columns of the screen that remain after env.crop."""
     variables: list[str]
@@ -103,7 +102,7 @@ def read_setup(config: "DoomConfig") -> Setup:
         # Name a WAD in any case: by default an engine uses a doom2.wad of the working directory.
         _find(game_wad, cfg, where) if game_wad else PACKAGE / "freedoom2.wad",
         actions,
-        [name for name in buttons if name.endswith("_DELTA") and config.actions is None],
+        buttons,
         _crop(config),
         [_variable(name, "env.game_variables") for name in config.game_variables],
         [_weight(name, weight) for name, weight in config.shaping.items()],

@@ -46,7 +46,7 @@ class Conversion:
         self._first_state = int(getattr(observation_space, "start", 0))
         self._shifts_actions, self._shifts_states = bool(np.any(self._first_action)), bool(self._first_state)
         self._moves_channels = _is_pixels(observation_space) and not self._has_channels_first
-        self._is_locked = isinstance(self.action_space, gym_spaces.Box) and not _holds_float32(action_space)
+        self._is_locked = isinstance(action_space, gym_spaces.Box) and not _lies_inside(self.action_space, action_space)
         """Some dimension has bounds with no float32 between them."""
         self._scaled = np.zeros(0, bool)
         """Which dimensions of the actions are scaled, [A]; empty if none is."""
@@ -184,9 +184,11 @@ def _action_space(space: Any, env_id: str) -> gymnasium.Space:
     if isinstance(space, gym_spaces.MultiBinary) and isinstance(space.n, int):
         return gym_spaces.MultiDiscrete([2] * space.n)
     if isinstance(space, gym_spaces.Box) and len(space.shape) == 1 and 0 not in space.shape and space.dtype.kind == "f":
-        low, high = _inward(space)
-        if not _holds_float32(space):
-            low, high = np.where(low > high, _float32(space.low), (low, high))
+        low, high = _float32(space.low), _float32(space.high)
+        # Round inward: the float32 next to 0.1 is above 0.1, which an environment may refuse.
+        low = np.where(low < space.low, np.nextafter(low, np.float32(np.inf)), low)
+        high = np.where(high > space.high, np.nextafter(high, np.float32(-np.inf)), high)
+        low, high = np.where(low > high, _float32(space.low), (low, high))  # a joint that is locked at 0.1
         return gym_spaces.Box(low, high, dtype=np.float32)
     what = f"{space}{' without a choice' if 0 in (space.shape or ()) else ''}"
     fix = "use an environment with Discrete, MultiDiscrete, MultiBinary or Box actions"
@@ -196,18 +198,8 @@ def _action_space(space: Any, env_id: str) -> gymnasium.Space:
     raise ConfigError(f"the actions of '{env_id}' are not supported: {what}", "env.id", fix)
 
 
-def _inward(space: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Return the bounds of a Box as float32 inside of them: that next to 0.1 is above 0.1, which may be refused."""
-    low, high = _float32(space.low), _float32(space.high)
-    low = np.where(low < space.low, np.nextafter(low, np.float32(np.inf)), low)
-    high = np.where(high > space.high, np.nextafter(high, np.float32(-np.inf)), high)
-    return low, high
-
-
-def _holds_float32(space: Any) -> bool:
-    """Return False for a Box with a dimension that holds no float32, such as a joint that is locked at 0.1."""
-    low, high = _inward(space)
-    return bool((low <= high).all())
+def _lies_inside(ours: Any, theirs: Any) -> bool:
+    return bool(((ours.low >= theirs.low) & (ours.high <= theirs.high)).all())
 
 
 def _float32(bounds: np.ndarray) -> np.ndarray:

@@ -20,7 +20,6 @@ from rltrain.config.user_code import describe
 from rltrain.envs.patience import Clock, is_stopping, leave_alarm
 from rltrain.errors import EnvironmentFailure, RltrainError
 from rltrain.system import global_random, signals
-from rltrain.system.process import stop_timers
 
 _PR_SET_PDEATHSIG = 1
 _CHECK_S = 0.1
@@ -96,7 +95,6 @@ def serve(
     finally:
         if subject is not None:
             subject.close()
-        stop_timers()
 
 
 class Watch:

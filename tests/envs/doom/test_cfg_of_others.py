@@ -1,5 +1,6 @@
 """A .cfg file may come from somebody else, and a run's own is found from anywhere."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import yaml
 
 from rltrain.config.environments import DoomConfig
 from rltrain.envs.doom import setup
-from rltrain.errors import ConfigError
+from rltrain.envs.doom.scenario import make_pool
+from rltrain.errors import ConfigError, EnvironmentFailure
 
 SCENARIOS = Path(vizdoom.scenarios_path)
 CFG = "doom_scenario_path = basic.wad\ndoom_map = map01\navailable_buttons = { ATTACK }\nepisode_timeout = 40\n"
@@ -78,3 +80,21 @@ def test_a_run_with_a_cfg_is_evaluated_from_elsewhere_if_the_command_names_the_f
         done = command(*words, "env.cfg=mine.cfg")
         assert done.code == 0, done.err
     assert command("eval", folder, "env.cfg=none.cfg").code == 2
+
+
+def test_a_map_for_which_vizdoom_crashes_is_an_error(tmp_path):
+    """Bug: ViZDoom ends the whole process with SIGSEGV for a map without a start for player 1, and a sweep with it."""
+    for name in ("multi_duel.cfg", "multi_duel.wad"):
+        shutil.copy(SCENARIOS / name, tmp_path)
+    config = DoomConfig("x", cfg=str(tmp_path / "multi_duel.cfg"))
+    before = set(os.listdir("/dev/shm"))
+    for _ in range(2):
+        with pytest.raises(
+            EnvironmentFailure, match=r"crashes with SIGSEGV .*multi_duel\.cfg; use a map for one player"
+        ):
+            make_pool(config, 1)
+    assert not [name for name in set(os.listdir("/dev/shm")) - before if name.startswith("ViZDoom")]
+    (tmp_path / "mine.cfg").write_text(CFG)
+    pool = make_pool(DoomConfig("x", cfg=str(tmp_path / "mine.cfg")), 1)
+    assert pool.reset(0).shape[0] == 1
+    pool.close()
