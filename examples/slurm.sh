@@ -13,8 +13,8 @@
 set -u
 root="runs/slurm/$SLURM_JOB_ID"
 
-run=""
-[ -e "$root/latest" ] && run="$root/latest"
+run="" # a run that was killed before its first checkpoint begins again
+[ -e "$root/latest/checkpoints/last" ] && run="$root/latest"
 if [ -n "$run" ]; then
     rltrain resume "$run" &
 else

@@ -1,7 +1,6 @@
 """Answer signals in a command that plays episodes."""
 
 import contextlib
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -11,7 +10,7 @@ from rltrain.errors import EnvironmentFailure, Stopped
 from rltrain.run import folder as run_folder
 from rltrain.run.evaluation import Interrupted
 from rltrain.system import process
-from rltrain.system.signals import answering
+from rltrain.system.signals import Presses, answering
 
 
 class Stopping:
@@ -30,13 +29,13 @@ class Stopping:
 def stoppable() -> Iterator[Stopping]:
     """Give a `Stopping`, to be called between two steps.
 
-    A second SIGINT exits immediately. Environments that are started inside are closed by whoever started them. Raises
+    A second Ctrl-C exits immediately. Environments that are started inside are closed by whoever started them. Raises
     Stopped at the end if a signal came.
     """
-    stopping = Stopping()
+    stopping, presses = Stopping(), Presses()
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if stopping() and number == signal.SIGINT:
+        if presses.is_second(number):
             process.exit_now(128 + number)
         stopping.received.append(number)
         patience.hurry(128 + number)

@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -149,6 +149,21 @@ class Logger(Silent):
         with self.warned():
             for episode in episodes:
                 self._episodes.write(f"{step},{episode.reward:.12g},{episode.length_steps},{episode.length_frames}\n")
+
+    def tell_of_other_episodes(self, recent: Sequence[tuple[float, int]]) -> None:
+        """Warn if episodes.csv does not end with the agent's last episodes, `recent`: (return, length) of each.
+
+        Such is the log of another branch, which was trained from an earlier checkpoint.
+        """
+        found: list[tuple[float, float]] = []
+        with contextlib.suppress(OSError, CheckpointError, *_UNREADABLE):
+            lines = inside.tail(self._episodes.path, 64 * len(recent) + 64)
+            rows = [line.split(",") for line in (lines[-len(recent) :] if recent else [])]
+            found = [(float(row[1]), float(row[2])) for row in rows]
+        if found != [(float(f"{reward:.12g}"), length) for reward, length in recent]:
+            what = "episodes.csv does not end with the episodes that the agent has played last"
+            why = "lines are missing, or it is the log of another branch of the run; then metrics.jsonl is, too"
+            print(f"rltrain: warning: {what}: {why}", file=sys.stderr)
 
     def sync(self) -> None:
         """Write all lines so far to the disk, before a checkpoint that counts them."""

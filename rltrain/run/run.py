@@ -12,7 +12,6 @@ import functools
 import operator
 import os
 import shlex
-import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -109,6 +108,7 @@ class Run:
         self._closing = ExitStack()
         self._agent: Agent | None = None
         self._parts: dict[str, Stateful] = {}
+        self._presses = signals.Presses()
         self._signal: int | None = None
         """The signal that asked this process to stop."""
         self._agreed: int | None = None
@@ -286,6 +286,7 @@ class Run:
             # Last: if the disk is full or the process dies here, the next `resume` goes on from this checkpoint, too.
             # The log may have an evaluation of this step from a killed process. If it is due again, drop the old one.
             self.logger = Logger(self.folder, {}, self.step, self.evaluations.due or self.finished)
+            self.logger.tell_of_other_episodes(self.statistics.recent)
         self._evaluate_if_due()
         self.stop_if_asked()
         return True
@@ -636,9 +637,9 @@ class Run:
             atomic.write_json(self.folder / "status.json", facts)
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
-        """Handle a stop signal: save and stop after the current step. A second SIGINT exits immediately."""
+        """Handle a stop signal: save and stop after the current step. A second Ctrl-C exits immediately."""
         # In a group one Ctrl-C may arrive twice: from the launcher, and from another process that passes it on.
-        if self._signal is not None and number == signal.SIGINT and self.group.is_alone:
+        if self._presses.is_second(number) and self.group.is_alone:
             process.exit_now(128 + number)
         if self._signal is None and self.writes:
             with suppress(OSError):  # not print: the signal may interrupt a print, which is not reentrant

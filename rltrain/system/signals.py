@@ -1,10 +1,12 @@
 """Answer the signals that ask a run, a sweep or a command to stop, whatever an environment does to their handlers."""
 
 import contextlib
+import math
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
 from typing import Any
@@ -29,6 +31,23 @@ def interrupt(number: int, frame: FrameType | None) -> None:
         process.leave(128 + number)
     interrupts.append(number)
     raise KeyboardInterrupt
+
+
+_ONE_PRESS_S = 1.0
+"""The time in which one Ctrl-C may arrive twice: uv, make and others pass on what the terminal has sent to all."""
+
+
+class Presses:
+    """Tells a second Ctrl-C from the first one that arrives twice."""
+
+    def __init__(self) -> None:
+        self._first_s = math.inf
+
+    def is_second(self, number: int) -> bool:
+        """Note a stop signal. Returns True for a SIGINT more than a second after the first signal."""
+        now_s = time.monotonic()
+        self._first_s = min(self._first_s, now_s)
+        return number == signal.SIGINT and now_s > self._first_s + _ONE_PRESS_S
 
 
 def pass_over_unraisable() -> None:

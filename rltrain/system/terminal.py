@@ -123,7 +123,10 @@ class _Guarded:
     def write(self, text: str) -> int:
         """Write the text, or drop it if that fails."""
         try:
-            self._stream.write(text)
+            if self._waits_for_nobody():
+                self._write_waiting(text)
+            else:
+                self._stream.write(text)
         except OSError as error:
             self._redirect(error)
         except UnicodeEncodeError as error:  # PYTHONIOENCODING=ascii, and a name with an accent
@@ -135,11 +138,35 @@ class _Guarded:
     def flush(self) -> None:
         """Flush the buffer, or drop its content if that fails."""
         try:
-            self._stream.flush()
+            while True:
+                try:
+                    return self._stream.flush()
+                except BlockingIOError:
+                    self._wait_for_reader()
         except OSError as error:
             self._redirect(error)
         except Exception:
             pass  # closed, or it has no flush: `write` tells whether output was lost
+
+    def _waits_for_nobody(self) -> bool:
+        """Return True for a pipe that refuses what its reader is too slow for: node and some CI runners set it so."""
+        try:
+            return not os.get_blocking(self._stream.fileno())
+        except (AttributeError, ValueError, OSError):  # a user's own stream, without a descriptor; a closed one
+            return False
+
+    def _write_waiting(self, text: str) -> None:
+        """Write a text to such a pipe. Python's streams would lose what does not fit."""
+        self.flush()
+        data = text.encode(self._stream.encoding, "backslashreplace")
+        while data:
+            try:
+                data = data[os.write(self._stream.fileno(), data) :]
+            except BlockingIOError:
+                self._wait_for_reader()
+
+    def _wait_for_reader(self) -> None:
+        select.select([], [self._stream.fileno()], [])
 
     def isatty(self) -> bool:
         """Return True for a terminal that is open."""

@@ -1,5 +1,6 @@
 """A trainer that is killed, or asked to stop, at a random moment."""
 
+import contextlib
 import json
 import os
 import signal
@@ -118,13 +119,16 @@ def read(metrics: Path) -> list[dict]:
 
 
 @pytest.mark.tries(4)
-def test_a_second_sigint_leaves_at_once_and_harms_nothing(attempt, start, patience):
+def test_a_ctrl_c_that_arrives_twice_saves(attempt, start, patience):
+    """Bug: with uv or make, which pass on what the terminal has sent to all, Ctrl-C ended the run without a save."""
     process = start(*arguments(attempt))
     run = process.wait_for("checkpoints/last").parent.parent
     os.kill(process.process.pid, signal.SIGINT)
-    os.kill(process.process.pid, signal.SIGINT)
+    time.sleep((0, 0.002, 0.03, 0.1)[attempt])
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process.process.pid, signal.SIGINT)
     sent = time.monotonic()
     code, error = process.end()
-    assert time.monotonic() - sent < 5 * patience(), error
-    assert code == 130, error
-    assert checkpoint.load(run)[0] > 0
+    assert time.monotonic() - sent < 10 * patience(), error
+    assert code == 130 and "all is saved" in error, error
+    assert checkpoint.load(run)[0] == json.loads((run / "status.json").read_text())["step"]

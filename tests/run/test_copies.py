@@ -301,3 +301,21 @@ def test_the_newest_run_is_that_of_its_time_not_of_its_name(tmp_path):
         (place / "config.yaml").write_text("seed: 0\n")
         (place / "meta.json").write_text(json.dumps({"created": created}))
     assert run_folder.find("last", str(tmp_path))[0].name.endswith("-s2")
+
+
+@pytest.mark.parametrize("change", ["none", "spreadsheet", "cut", "other"])
+def test_a_log_that_is_not_that_of_the_checkpoint_is_told(change, run, command):
+    """Bug: with the checkpoints of another branch copied over it, a run went on with a history of another agent."""
+    path = run / "episodes.csv"
+    lines = path.read_text().splitlines(keepends=True)
+    assert len(lines) > 20
+    changed = {
+        "none": lines,
+        "spreadsheet": [lines[0], *(line.replace(",", ".0,", 1) for line in lines[1:])],
+        "cut": lines[:-1],
+        "other": [*lines[:-2], lines[-1], lines[-2]],
+    }
+    path.write_text("".join(changed[change]))
+    done = command("resume", run, "total_steps=500", "progress=false")
+    assert done.code == 0, done.err
+    assert ("episodes.csv does not end with" in done.err) == (change in ("cut", "other")), done.err

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from rltrain.errors import DiskError
-from rltrain.system import out_of_memory, process, ram
+from rltrain.system import out_of_memory, process, ram, signals
 
 
 def test_a_thread_that_an_environment_left_does_not_keep_the_process(tmp_path):
@@ -313,3 +313,16 @@ def test_a_library_is_imported_from_elsewhere_and_the_folder_stays(tmp_path, mon
         assert os.getcwd() == "/"
         raise ValueError
     assert os.getcwd() == str(tmp_path)
+
+
+def test_a_ctrl_c_that_arrives_twice_is_one(monkeypatch):
+    """Bug: the second one of a program that passes it on, such as uv, ended the run without a save."""
+    now_s = [100.0]
+    monkeypatch.setattr(signals.time, "monotonic", lambda: now_s[0])
+    for first in (signal.SIGINT, signal.SIGTERM):
+        presses = signals.Presses()
+        assert not presses.is_second(first)
+        for later_s, is_second in ((0.0, False), (0.9, False), (0.2, True)):
+            now_s[0] += later_s
+            assert presses.is_second(signal.SIGINT) == is_second
+            assert not presses.is_second(signal.SIGTERM)

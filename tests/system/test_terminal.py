@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -70,6 +71,23 @@ def test_a_reader_that_has_seen_enough_hears_nothing(tmp_path):
     command = f'"{sys.executable}" -c "{CODE}" list envs; echo "code $?" >&2'
     ended = subprocess.run(["sh", "-c", f"({command}) | head -1"], capture_output=True, text=True, timeout=120)
     assert len(ended.stdout.splitlines()) == 1 and ended.stderr == "code 0\n"
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_slow_reader_of_a_pipe_that_does_not_block_gets_all(stream):
+    """Bug: a pipe of node or of a CI runner was cut at its size, with code 0."""
+    code = (
+        "import sys; from rltrain.system import terminal; terminal.guard(); sys.{0}.write('before, ')\n"
+        "print('x' * 300_000, file=sys.{0}); print('é', file=sys.{0}, flush=True); terminal.check_stdout()"
+    )
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    child = subprocess.Popen([sys.executable, "-X", "utf8", "-c", code.format(stream)], **{stream: writer})
+    os.close(writer)
+    time.sleep(1)  # it is slow
+    with open(reader, "rb") as pipe:
+        assert pipe.read().decode() == f"before, {'x' * 300_000}\né\n"
+    assert child.wait(20) == 0
 
 
 def test_streams_that_were_never_open_fail_no_run_and_no_file_gets_their_numbers(tmp_path):
