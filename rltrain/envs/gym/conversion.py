@@ -191,7 +191,7 @@ def _action_space(space: Any, env_id: str) -> gymnasium.Space:
         low, high = np.where(low > high, _float32(space.low), (low, high))  # a joint that is locked at 0.1
         return gym_spaces.Box(low, high, dtype=np.float32)
     what = f"{space}{' without a choice' if 0 in (space.shape or ()) else ''}"
-    fix = "use an environment with Discrete, MultiDiscrete, MultiBinary or Box actions"
+    fix = "use an environment with Discrete actions, or MultiDiscrete, MultiBinary or Box of one dimension"
     if isinstance(space, gym_spaces.Box):
         what = f"a {space.dtype} Box of shape {space.shape}"
         fix = "use a Box of floats with one dimension; gymnasium.wrappers.TransformAction reshapes and rounds"

@@ -51,7 +51,8 @@ def make_env(config: GymConfig) -> gymnasium.Env:
         raise EnvironmentFailure(f"environment '{config.id}' {what}", "env.id", fix) from hang
     except EnvironmentFailure as failure:
         error = failure.__cause__
-        if isinstance(error, gymnasium.error.UnregisteredEnv | gymnasium.error.DeprecatedEnv):
+        is_unknown = isinstance(error, gymnasium.error.UnregisteredEnv | gymnasium.error.DeprecatedEnv)
+        if is_unknown and not place_of(failure):  # else an environment inside of a factory
             raise ConfigError(f"unknown environment '{config.id}'", "env.id", _hint(config.id)) from error
         if isinstance(error, gymnasium.error.DependencyNotInstalled | ModuleNotFoundError):
             fix = "use `pip install` to install that package"

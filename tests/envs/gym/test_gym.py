@@ -295,6 +295,15 @@ def test_a_hint_for_an_id_of_a_module_is_among_those_of_the_module(tmp_path, mon
             spaces(GymConfig("x", id=f"near_ids:{typed}"))
 
 
+def test_an_environment_in_a_factory_that_does_not_exist_is_named():
+    """Bug: "unknown environment 'WithTaxi-v0'; did you mean 'WithTaxi-v0'?"."""
+    gymnasium.register("WithTaxi-v0", lambda **kwargs: gymnasium.make("Taxi-v3", **kwargs))
+    with pytest.raises(EnvironmentFailure, match=r"'WithTaxi-v0' raised DeprecatedEnv: .*Taxi-v4.*test_gym\.py"):
+        spaces(GymConfig("x", id="WithTaxi-v0"))
+    with pytest.raises(ConfigError, match="unknown environment 'Taxi-v3'"):
+        spaces(GymConfig("x", id="Taxi-v3"))
+
+
 class Reseeding(Unseeded):
     """Hands the seed of each reset on to the global generators; it is None after the first."""
 
