@@ -204,8 +204,8 @@ class Sweep:
             if not rows:
                 break
             if any(settings[number].get(key) != settings[row[0]].get(key) for row in rows for number in row):
-                for number, label in labels.items():
-                    label.setdefault(key, settings[number].get(key, ""))
+                for number, label in labels.items():  # a typed init_from may have led to a newer checkpoint since
+                    label[key] = settings[number].get(key, "")
         return labels
 
     def extended_to(self, job: Job) -> int | None:

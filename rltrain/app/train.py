@@ -21,6 +21,7 @@ from rltrain.config.run import RunConfig
 from rltrain.envs import patience
 from rltrain.errors import (
     EnvironmentFailure,
+    FolderInUse,
     NonFiniteError,
     OutOfMemory,
     RltrainError,
@@ -186,6 +187,8 @@ def _train_answering(config: RunConfig, folder: Path, run: Run, algorithm: Modul
                 run.close()
         run.write_status("done", exit_code=0)
         _remove_errors(run, folder)
+    except FolderInUse:  # the folder is another process's now
+        raise
     except RltrainError as error:
         run.write_status("stopped" if error.exit_code >= 128 else "failed", str(error), error.exit_code)
         _write_error(run, folder, error)

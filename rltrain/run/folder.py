@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterator
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from rltrain.config import plugin_modules
 from rltrain.config import saved as saved_config
@@ -287,23 +287,57 @@ def own_modules(config: RunConfig) -> dict[str, str]:
     return {name: place for name in sorted(names) if (place := plugin_modules.own_folder(name))}
 
 
+_held: list["Lock"] = []
+"""The locks of this process."""
+
+
 class Lock:
     """An advisory lock on a run folder. The system frees it if the process dies."""
 
     def __init__(self, folder: Path) -> None:
         """Lock a folder. Raises FolderInUse, DiskError, CheckpointError."""
-        with disk_errors("the run folder", folder):
-            self._file = inside.open_lock(folder / ".lock")
+        self._folder = folder
+        self._file = self._locked()
+        _held.append(self)
+
+    def _locked(self) -> BinaryIO:
+        with disk_errors("the run folder", self._folder):
+            file = inside.open_lock(self._folder / ".lock")
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            self._file.close()
+            file.close()
             if error.errno not in (errno.EAGAIN, errno.EACCES):
                 raise
-            raise FolderInUse("another process uses this folder", str(folder), "wait for it or stop it") from error
+            raise FolderInUse(
+                "another process uses this folder", str(self._folder), "wait for it or stop it"
+            ) from error
+        facts = os.fstat(file.fileno())
+        if facts.st_size == 0 and facts.st_nlink == 1:  # else it may be somebody else's file
+            with contextlib.suppress(OSError):  # a full disk
+                file.write(b"locked\n")  # a clean-up such as `find -empty -delete` leaves it
+        return file
+
+    def keep(self) -> None:
+        """Lock the folder again if somebody has removed the file of the lock.
+
+        Raises FolderInUse if another process has locked it since, DiskError, CheckpointError.
+        """
+        try:
+            own = os.fstat(self._file.fileno())
+        except (OSError, ValueError):  # an environment has closed it
+            return
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.lstat(self._folder / ".lock"), own):
+                return
+        if self._folder.is_dir():  # else it was moved, which the next checkpoint tells
+            before, self._file = self._file, self._locked()
+            before.close()
 
     def release(self) -> None:
         """Free the lock. A second call does nothing."""
+        if self in _held:
+            _held.remove(self)
         with contextlib.suppress(OSError):  # an environment may have closed all files of the process
             self._file.close()
 
@@ -312,6 +346,12 @@ class Lock:
 
     def __exit__(self, *error: object) -> None:
         self.release()
+
+
+def keep_locks() -> None:
+    """Call `keep` of each lock of this process. Raises what it raises."""
+    for lock in _held:
+        lock.keep()
 
 
 def is_locked(folder: Path) -> bool:

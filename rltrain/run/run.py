@@ -455,6 +455,7 @@ class Run:
         if self.step < self._next_due_step and self._agreed_signal is None:
             self._progress.show(self.step)
             if time.monotonic() - self._status_s > STATUS_EVERY_S:
+                run_folder.keep_locks()
                 self.write_status("running")
             return
         signals.keep_process()
@@ -548,6 +549,7 @@ class Run:
         if not self.writes:
             self._saved_step = self.step
             return
+        run_folder.keep_locks()
         state["agent"] = self.agent.state_dict()
         state["generators"] = self._streams.states()
         state["run"] = {

@@ -148,15 +148,18 @@ def test_a_file_that_is_not_chosen_does_not_matter(text, compose, mine):
     assert compose("--config-dir", "conf", *TABLE).algo.name == "q_learning"
 
 
-def test_a_file_of_the_users_is_not_shadowed_in_silence(compose, mine):
+@pytest.mark.parametrize("ending", ["yaml", "yml", "YAML"])
+def test_a_file_of_the_users_is_not_shadowed_in_silence(ending, compose, mine):
     """Bug: rltrain's cartpole.yaml is read in place of the user's, without a word."""
-    mine("env/cartpole.yaml", "defaults: [gym_schema, _self_]\nname: cartpole\nid: Acrobot-v1\n")
+    mine(f"env/cartpole.{ending}", "defaults: [gym_schema, _self_]\nname: cartpole\nid: Acrobot-v1\n")
     outcome = compose("--config-dir", "conf", "algo=ppo", "env=cartpole")
     assert outcome.code == 2
     assert (
-        "rltrain has a env/cartpole.yaml of its own, so yours would not be read; conf/env/cartpole.yaml; "
+        f"rltrain has a env/cartpole.yaml of its own, so yours would not be read; conf/env/cartpole.{ending}; "
         in outcome.err
     )
+    (Path("conf") / "env" / f"cartpole.{ending}").rename(Path("conf") / f"docker-compose.{ending}")
+    assert compose("--config-dir", "conf", "algo=ppo", "env=cartpole").env.id == "CartPole-v1"
 
 
 @pytest.mark.parametrize(

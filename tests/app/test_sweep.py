@@ -472,6 +472,27 @@ def test_jobs_with_other_settings_are_other_rows_of_an_extended_sweep(command, t
     assert drawn.code == 0 and drawn.out.count("2 seeds") == 3, drawn.out
 
 
+def test_jobs_of_a_source_that_was_trained_on_are_another_row(command):
+    """Bug: init_from=A was one row of jobs that began with A's step 100 and of others with its step 200."""
+    source = ["algo=q_learning", "env=maze", "total_steps=100", "name=source", *QUICK]
+    assert command(*source).code == 0
+    words = [
+        "-m",
+        "algo=q_learning",
+        "env=maze",
+        "total_steps=100",
+        "hydra.sweep.dir=all",
+        *QUICK,
+        "init_from=source,null",
+    ]
+    assert command(*words, "seed=0,1").code == 0
+    assert command("resume", "source", "total_steps=200", "progress=false").code == 0
+    assert command(*words, "seed=0,1", "skip_done=true").code == 0
+    rows = list(csv.DictReader(Path("all/sweep.csv").read_text().splitlines()))
+    found = {row["init_from"].rpartition("/")[2]: row["jobs"] for row in rows}
+    assert found == {"step_000000100": "2", "step_000000200": "2", "null": "2"}
+
+
 def test_a_sweep_of_somebody_else_moves_no_link(command, tmp_path):
     """Bug: `resume SWEEP` let the link `latest` of any folder, which the plan calls its run_dir, point to a job."""
     assert command(*JOBS).code == 0

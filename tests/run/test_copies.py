@@ -12,6 +12,7 @@ from small_runs import TABLE
 from rltrain import cli
 from rltrain.commands.arguments import is_setting
 from rltrain.config import saved as saved_config
+from rltrain.errors import FolderInUse
 from rltrain.run import checkpoint
 from rltrain.run import folder as run_folder
 from rltrain.run.logger import Logger
@@ -319,3 +320,30 @@ def test_a_log_that_is_not_that_of_the_checkpoint_is_told(change, run, command):
     done = command("resume", run, "total_steps=500", "progress=false")
     assert done.code == 0, done.err
     assert ("episodes.csv does not end with" in done.err) == (change in ("cut", "other")), done.err
+
+
+@pytest.mark.parametrize("other", [False, True])
+def test_a_lock_whose_file_a_clean_up_removed_is_taken_again(other, command, monkeypatch, tmp_path):
+    """Bug: after `find runs -empty -delete`, a `resume` trained in the folder beside the training, both to the end."""
+    locks, save = [], Run.save
+
+    def cleaned(self):
+        if not locks:
+            assert (self.folder / ".lock").stat().st_size > 0, "find -empty -delete leaves it"
+            (self.folder / ".lock").unlink()
+            locks.append(run_folder.Lock(self.folder) if other else None)
+            if other:
+                run_folder._held.remove(locks[0])  # that of another process
+        save(self)
+        if not other:
+            with pytest.raises(FolderInUse):
+                run_folder.Lock(self.folder)
+
+    monkeypatch.setattr(Run, "save", cleaned)
+    done = command(*TABLE, "total_steps=400", "checkpoint_every_steps=100", "progress=false")
+    assert done.code == (8 if other else 0), done.err
+    status = json.loads((done.folder / "status.json").read_text())["state"]
+    assert status == ("running" if other else "done"), "it belongs to the other process"
+    assert "another process uses this folder" in done.last_line or not other
+    for lock in filter(None, locks):
+        lock.release()

@@ -1,6 +1,7 @@
 """Check a Doom configuration and find its files, without starting an engine. Imported only when Doom is used."""
 
 import re
+import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -96,11 +97,14 @@ def read_setup(config: "DoomConfig") -> Setup:
     # ViZDoom reads more spellings of a key than `_value`, and puts the .cfg's folder before the name.
     wad = _value(text, "doom_scenario_path") or game.get_doom_scenario_path()
     game_wad = _value(text, "doom_game_path") or game.get_doom_game_path()
+    scenario_path = _find(wad, cfg, where) if wad else None
+    # Name a WAD in any case: by default an engine uses a doom2.wad of the working directory.
+    game_path = _find(game_wad, cfg, where) if game_wad else PACKAGE / "freedoom2.wad"
+    _check_map(game.get_doom_map(), [path for path in (scenario_path, game_path) if path is not None], where)
     return Setup(
         cfg,
-        _find(wad, cfg, where) if wad else None,
-        # Name a WAD in any case: by default an engine uses a doom2.wad of the working directory.
-        _find(game_wad, cfg, where) if game_wad else PACKAGE / "freedoom2.wad",
+        scenario_path,
+        game_path,
         actions,
         buttons,
         _crop(config),
@@ -183,6 +187,40 @@ def _check_harmless(game: vizdoom.DoomGame, cfg: Path, where: str) -> None:
             raise ConfigError(what, where, f"remove it; allowed are {', '.join(_NAMED)}, and +sv_... with a value")
     if not re.fullmatch(r"\w+", game.get_doom_map()):
         raise ConfigError(f"doom_map of '{cfg.name}' is not a name", where, "give a name such as map01")
+
+
+def _check_map(name: str, wads: list[Path], where: str) -> None:
+    """Raise ConfigError for a map that the first WAD lacks though it has others, or that none has.
+
+    ViZDoom plays one of another WAD then, in silence, or waits for ever. wads: the scenario's, if any, then the game's.
+    """
+    found = [_lumps(path, where) for path in wads]
+    for path, lumps in zip(wads, found, strict=True):
+        if lumps is None or name.upper() in lumps:  # of an archive nothing is known
+            return
+        if maps := [lump for lump in lumps if re.fullmatch(r"MAP\d\d|E\dM\d", lump)]:
+            fix = f"set doom_map in the .cfg file; {nearest(name.upper(), maps)}"
+            raise ConfigError(f"'{path.name}' has no map '{name}'", where, fix)
+
+
+def _lumps(path: Path, where: str) -> list[str] | None:
+    """Return the names of the parts of a WAD; None for an archive (PK3, PK7). Raises ConfigError for other files."""
+    with path.open("rb") as file:
+        head = file.read(12)
+        if head[:2] in (b"PK", b"7z"):
+            return None
+        size = path.stat().st_size
+        if head[:4] in (b"IWAD", b"PWAD") and len(head) == 12:
+            count, place = struct.unpack("<II", head[4:])
+            if place + 16 * count <= size:
+                file.seek(place)
+                entries = file.read(16 * count)
+                names = [entries[begin + 8 : begin + 16] for begin in range(0, 16 * count, 16)]
+                return [name.rstrip(b"\0").decode("latin-1").upper() for name in names]
+    what = "is cut off" if head[:4] in (b"IWAD", b"PWAD") else "is no WAD"
+    raise ConfigError(
+        f"'{path}' {what} ({size:,} bytes)", where, "copy or download it again; `git lfs pull` gets files"
+    )
 
 
 def _find(name: str, cfg: Path, where: str) -> Path:

@@ -82,6 +82,53 @@ def test_a_run_with_a_cfg_is_evaluated_from_elsewhere_if_the_command_names_the_f
     assert command("eval", folder, "env.cfg=none.cfg").code == 2
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "is no WAD"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n", "is no WAD"),
+        (b"<!DOCTYPE html>", "is no WAD"),
+        (0.5, "is cut off"),
+        (1.0, None),
+        (b"PK\x03\x04", None),  # an archive, which the engine looks into
+    ],
+)
+def test_a_file_that_is_no_wad_is_refused(content, said, tmp_path):
+    """Bug: ViZDoom passes over it and plays the first map of Freedoom, which was trained and scored in silence."""
+    whole = (SCENARIOS / "basic.wad").read_bytes()
+    (tmp_path / "mine.wad").write_bytes(whole[: int(len(whole) * content)] if isinstance(content, float) else content)
+    text = CFG.replace("basic.wad", "mine.wad")
+    if said is None:
+        assert read(tmp_path, text).scenario_wad == tmp_path / "mine.wad"
+        return
+    with pytest.raises(ConfigError, match=f"mine.wad' {said} .*bytes"):
+        read(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (
+            "doom_map = MAP02",
+            r"'basic\.wad' has no map 'map02'; env\.cfg; set doom_map in the \.cfg file; did you mean",
+        ),
+        ("doom_game_path = freedoom1.wad", None),
+        ("doom_scenario_path\ndoom_game_path = freedoom1.wad", r"'freedoom1\.wad' has no map 'map01'"),
+        ("doom_scenario_path\ndoom_game_path = freedoom1.wad\ndoom_map = e1m2", None),
+    ],
+)
+def test_a_map_that_the_wad_lacks_is_refused(line, said, tmp_path):
+    """Bugs: that of Freedoom was played in silence; an engine that waits for ever."""
+    keys = [each.partition(" ")[0] for each in line.split("\n")]
+    kept = [each for each in CFG.splitlines() if each.partition(" ")[0] not in keys]
+    text = "\n".join([*kept, *(each for each in line.split("\n") if "=" in each)])
+    if said is None:
+        assert read(tmp_path, text).game_wad.name == "freedoom1.wad"
+        return
+    with pytest.raises(ConfigError, match=said):
+        read(tmp_path, text)
+
+
 def test_a_map_for_which_vizdoom_crashes_is_an_error(tmp_path):
     """Bug: ViZDoom ends the whole process with SIGSEGV for a map without a start for player 1, and a sweep with it."""
     for name in ("multi_duel.cfg", "multi_duel.wad"):
