@@ -1,5 +1,6 @@
 """Start rltrain: the script `rltrain`, and `python -m rltrain` where the script is not on the path."""
 
+import contextlib
 import os
 import sys
 
@@ -25,7 +26,8 @@ def start_again() -> None:
     if is_ours and sys.executable and (flags or not has_hashes):
         if not has_hashes:
             os.environ["PYTHONHASHSEED"] = "0"
-        os.execv(sys.executable, [sys.executable, *flags, *sys.orig_argv[1:]])
+        with contextlib.suppress(OSError):  # PYTHONEXECUTABLE may name one that is gone
+            os.execv(sys.executable, [sys.executable, *flags, *sys.orig_argv[1:]])
 
 
 def _name(path: str) -> str:
@@ -33,13 +35,18 @@ def _name(path: str) -> str:
 
 
 def main() -> None:
-    """Run the command line. Ctrl-C while it is imported ends the process with one line, like Ctrl-C later."""
+    """Run the command line. What happens while it is imported, Ctrl-C too, ends the process with one line."""
     try:
         start_again()
         from rltrain.cli import main as run
     except KeyboardInterrupt:
         os.write(2, b"\nrltrain: error: stopped by Ctrl-C (SIGINT); before the run began; start it again\n")
         os._exit(130)
+    except ModuleNotFoundError as error:
+        is_set = "PYTHONEXECUTABLE" in os.environ  # from it Python concludes where its packages are
+        place, fix = ("PYTHONEXECUTABLE", "unset it") if is_set else ("the installation", "install rltrain again")
+        os.write(2, f"rltrain: error: Python does not find the package {error.name}; {place}; {fix}\n".encode())
+        os._exit(2 if is_set else 4)
     run()
 
 

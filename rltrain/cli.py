@@ -12,6 +12,7 @@ from rltrain.app import usage
 from rltrain.config import plugin_modules
 from rltrain.errors import (
     ConfigError,
+    DiskError,
     EnvironmentFailure,
     Halt,
     OutOfMemory,
@@ -51,8 +52,12 @@ _MEANT = {
 
 def main() -> None:
     """Run the console script and end the process with an exit code, as listed in docs/design.md."""
-    process.prepare()
-    terminal.guard()
+    try:
+        process.prepare()
+        terminal.guard()
+    except OSError as error:  # a chroot without /dev/null; no memory for a file
+        os.write(2, f"rltrain: error: {error}; the system; give this process what every program needs\n".encode())
+        process.exit_now(of_the_system.exit_code if (of_the_system := lacking(error)) else DiskError.exit_code)
     signals.pass_over_unraisable()
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell starts what ends in & with it ignored
         signal.signal(signal.SIGINT, signals.interrupt)

@@ -181,7 +181,8 @@ def _in_process(name: str) -> list[Finding]:
     """Check an emulator in a process of its own, so that a crash or hang does not end the report."""
     program = [*process.python("from rltrain.commands import doctor; doctor.check_emulator(sys.argv[1])"), name]
     try:
-        done = subprocess.run(program, capture_output=True, text=True, timeout=_TIMEOUT_S)
+        encoded = {**os.environ, "PYTHONIOENCODING": "utf-8"}
+        done = subprocess.run(program, capture_output=True, encoding="utf-8", timeout=_TIMEOUT_S, env=encoded)
     except subprocess.TimeoutExpired:
         return [Finding("missing", f"no answer within {_TIMEOUT_S} s", "reinstall its package")]
     findings = [Finding(*line.split("\t")) for line in done.stdout.splitlines() if line.count("\t") == 2]

@@ -156,11 +156,17 @@ def _changes(names: list[str], folder: Path) -> list[tuple[Path, Path]]:
     for copied in _copied(folder / COPY):
         part = copied.relative_to(folder / COPY)
         top = part.parts[0].removesuffix(".py")
-        found = [place / part for place in ([places[top]] if top in places else places.values())]
+        parts = [part, _as_package(part)]  # a module may have become a package since, or the other way round
+        found = [place / each for place in ([places[top]] if top in places else places.values()) for each in parts]
         found = [path for path in found if os.path.isfile(path)]
         if found and all(_differ(path, copied) for path in found):
             changed.append((found[0], copied))
     return changed
+
+
+def _as_package(part: Path) -> Path:
+    """Return the other place of a module: `a/__init__.py` for `a.py`, and the other way round."""
+    return part.parent.with_suffix(".py") if part.name == "__init__.py" else part.with_suffix("") / "__init__.py"
 
 
 def _tell(own: Path, copied: Path, run: str, more: str = "") -> None:

@@ -100,6 +100,25 @@ def python(code: str) -> list[str]:
     return [sys.executable, "-P", "-c", f"import sys; sys.path[:] = {path!r}; {code}"]
 
 
+_called_by_c: list[object] = []
+"""Functions that C code calls: they must stay."""
+
+
+def answer_exit_of_c(answer: Callable[[], object]) -> None:
+    """Call a function when C code ends the process with `exit`, which Python cannot refuse. Only with glibc.
+
+    It is also called when Python ends, while that can still call functions.
+    """
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "gnu_get_libc_version"):
+        return
+    called = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(lambda _: answer())
+    owner = ctypes.create_string_buffer(1)  # in place of a shared library: glibc forgets its functions with it
+    libc.__cxa_atexit(called, None, owner)
+    atexit.register(lambda: libc.__cxa_finalize(owner))
+    _called_by_c.append(called)
+
+
 def keep_umask() -> None:
     """Put the umask back if an environment has taken the user's own rights to new files away."""
     changed = os.umask(_umask)

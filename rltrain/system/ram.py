@@ -1,6 +1,7 @@
 """Measure free and used memory, and refuse allocations that would not fit before making them."""
 
 import contextlib
+import os
 import resource
 import shutil
 import sys
@@ -63,10 +64,16 @@ def peak_rss_mb() -> float:
 
 
 def require_shared(num_bytes: int, what: str, fix: str) -> None:
-    """Raise DiskError if the shared memory is too small. A process that writes to more is killed by a bus error.
+    """Raise DiskError if the shared memory is too small or read-only.
+
+    A process that writes to more is killed by a bus error.
 
     what: what needs it, as the subject of the message.
     """
+    if os.path.isdir(_SHARED_MEMORY) and not os.access(_SHARED_MEMORY, os.W_OK):
+        raise DiskError(
+            f"{what} shared memory, which cannot be written", str(_SHARED_MEMORY), "mount it to be writable"
+        )
     with contextlib.suppress(OSError):  # a system without this folder
         free = shutil.disk_usage(_SHARED_MEMORY).free
         if num_bytes > free:

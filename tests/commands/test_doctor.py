@@ -52,6 +52,14 @@ def test_an_emulator_that_hangs_is_a_line_and_not_the_end(monkeypatch, tmp_path)
     assert (finding.state, finding.what) == ("missing", "no answer within 0.2 s")
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_the_encoding_of_the_screen_is_not_that_between_processes(encoding, monkeypatch):
+    """Bug: KeyError for a mark at the beginning of the answer, with the encoding that Excel wants."""
+    monkeypatch.setenv("PYTHONIOENCODING", encoding)
+    (finding,) = doctor._in_process("atari")
+    assert finding.state in ("ok", "missing")
+
+
 def test_a_check_that_raises_is_a_finding():
     (finding,) = doctor._safe(lambda: 1 // 0)
     assert finding.state == "missing"

@@ -59,6 +59,17 @@ def test_other_code_than_the_run_began_with_is_told(changed, run, tmp_path, caps
     assert line == f"rltrain: warning: the run began with other code: {what}"
 
 
+@pytest.mark.parametrize("reward", ["1", "500"])
+def test_a_module_that_became_a_package_is_compared_too(reward, run, tmp_path, capsys):
+    """Bug: after such a refactoring, no line told of another reward."""
+    (tmp_path / "maze_of_mine.py").unlink()
+    shutil.rmtree(tmp_path / "parts_of_mine")
+    parts = "maze_of_mine/__init__.py", "parts_of_mine/__init__.py", "parts_of_mine/net/__init__.py"
+    write(tmp_path, dict(zip(parts, (f"R = {reward}", "", "N = 2"), strict=True)))
+    own_code.find(WORDS)
+    assert capsys.readouterr().err.count("began with other code") == (reward == "500")
+
+
 def test_what_python_finds_first_is_compared(run, tmp_path, monkeypatch, capsys):
     """Bugs: the place where the run was trained is compared; a file of the same name in another folder is told."""
     other = {"maze_of_mine.py": "R = 2", "maze_beside.py": "OTHER = 3", "parts_of_mine/__init__.py": "N = 3"}

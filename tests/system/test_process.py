@@ -326,3 +326,23 @@ def test_a_ctrl_c_that_arrives_twice_is_one(monkeypatch):
             now_s[0] += later_s
             assert presses.is_second(signal.SIGINT) == is_second
             assert not presses.is_second(signal.SIGTERM)
+
+
+def test_an_interpreter_that_is_gone_is_one_line():
+    """Bug: a traceback for every command, where a launcher of an older Python had left PYTHONEXECUTABLE."""
+    clean = {name: value for name, value in os.environ.items() if name != "PYTHONHASHSEED"}
+    gone = clean | {"PYTHONEXECUTABLE": "/gone/bin/python3"}
+    program = [sys.executable, "-m", "rltrain", "list", "networks"]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=60, env=gone)
+    # A Python in a virtual environment does not find its packages then.
+    assert done.returncode in (0, 2) and "Traceback" not in done.stderr, done.stderr
+    assert done.returncode == 0 or "PYTHONEXECUTABLE; unset it" in done.stderr
+
+
+def test_a_system_without_dev_null_is_one_line():
+    """Bug: a traceback for every command in a chroot whose /dev is empty."""
+    code = "import os, sys; os.devnull = '/gone/null'; sys.argv = ['rltrain', 'list']; "
+    code += "from rltrain.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 7 and "Traceback" not in done.stderr, done.stderr
+    assert "/gone/null" in done.stderr and done.stderr.count("\n") == 1

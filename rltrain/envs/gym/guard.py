@@ -153,6 +153,18 @@ def _refuse_exit(status: int) -> NoReturn:
 os._exit = _refuse_exit
 
 
+def _tell_exit_of_c() -> None:
+    is_trainer = os.getpid() == _process and multiprocessing.parent_process() is None
+    if is_trainer and (_is_inside or process.last_words):
+        what = "C code of the environment, or of one of its libraries, has ended the process (`exit`)"
+        fix = "the fault is in it; with env.workers=1 or more rltrain replaces the environment and trains on"
+        failure = EnvironmentFailure(what, "env.id", fix)
+        process.end_with(failure, failure.exit_code)
+
+
+process.answer_exit_of_c(_tell_exit_of_c)
+
+
 made: weakref.WeakValueDictionary[int, gymnasium.Env] = weakref.WeakValueDictionary()
 """The environments that were made and still exist, without their wrappers, by identity."""
 living: weakref.WeakValueDictionary[int, gymnasium.Env] = weakref.WeakValueDictionary()

@@ -825,3 +825,17 @@ def test_another_bit_generator_of_numpy_is_put_back():
         assert (np.random.random(3) == wanted).all()
     finally:
         np.random.set_bit_generator(ours)
+
+
+@pytest.mark.parametrize("where", ["inside", "outside", "at the end"])
+def test_c_code_of_an_environment_that_ends_the_process_is_told(where):
+    """Bug: Fortran's STOP, or a simulator without a licence, ended a training with code 0 and without a word."""
+    code = (
+        "import ctypes, sys; from rltrain.envs.gym import guard; leave = ctypes.CDLL(None).exit\n"
+        "with guard.environment_code('Mine-v0'):\n    if sys.argv[1] == 'inside': leave(0)\n"
+        "if sys.argv[1] == 'outside': leave(3)\nprint('all is done')"
+    )
+    done = subprocess.run([sys.executable, "-c", code, where], capture_output=True, text=True, timeout=60)
+    assert done.returncode == {"inside": 4, "outside": 3, "at the end": 0}[where], done.stderr
+    assert ("C code of the environment" in done.stderr) == (where == "inside")
+    assert done.stdout == ("all is done\n" if where == "at the end" else "")
