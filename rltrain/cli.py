@@ -168,6 +168,8 @@ def _route(argv: list[str]) -> int:
         argv = [*argv[1:], "--help"]
         first = argv[0]
     if first in usage.COMMANDS:
+        if first not in ("eval", "play", "reproduce", "resume"):  # these let them through when they answer
+            signals.let_through(signals.STOP_SIGNALS)
         _find_modules(argv[1:])
         plugin_modules.load(plugin_modules.given(argv))
         if first != "reproduce":  # which composes a new run, with its plugins

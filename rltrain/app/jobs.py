@@ -35,14 +35,14 @@ def run(
         todo = [job for job in todo if job.config is not None]
         if already := sum(map(sweep.finished, jobs)):
             print(f"{already} of {len(jobs)} jobs are done already", file=sys.stderr)
-        if todo and (run_all or sweep.ray):
-            sweep.tell_edited()
         pace = sweeps.Pace(len(jobs), len(jobs) - len(todo), max(1, sweep.at_once), sweep.tell_edited)
         if run_all:
             if todo:
+                sweep.tell_edited()
                 _in_queue(sweep, todo, run_all)
             return sweeps.report(sweep, jobs, fix="the same command and skip_done=true")
         if sweep.ray:
+            sweep.tell_edited()
             number = on_ray.run(sweep, todo, fail_fast, pace, sweep.ray)
         elif sweep.at_once:
             number = side_by_side.run(sweep, todo, fail_fast, pace)

@@ -671,7 +671,7 @@ def report(sweep: Sweep, jobs: list[Job], interrupted: bool = False, fix: str | 
         state, reason = states[job.number]
         if state == "failed":
             print(printable(f"  -  failed: {sweep.place(job).name}: {reason}"), file=sys.stderr)
-    csv_files.write(sweep.folder / TABLE, table, may_have=[key for job in sweep.jobs for key in job.varies])
+    csv_files.write(sweep.folder / TABLE, table)
     counts = {state: sum(found == state for found, _ in states.values()) for state in ("done", "failed")}
     rest = {state: sum(found == state for found, _ in states.values()) for state in ("stopped", "not begun")}
     line = f"{counts['done']} of {len(jobs)} jobs done, {counts['failed']} failed"

@@ -199,8 +199,14 @@ def _refuse_hidden_code(name: str, loader: Any) -> None:
     path = getattr(loader, "path", None)
     if isinstance(loader, importlib.machinery.SourceFileLoader) or not isinstance(path, str) or is_library(path):
         return
-    if os.path.isabs(path) and inside.lies_in_a_run(os.path.dirname(os.path.realpath(path))):
+    if _lies_in_a_run(path):
         raise ImportError(f"{path} lies in a run and is no .py file, so nobody can read what it does", name=name)
+
+
+def _lies_in_a_run(path: str) -> bool:
+    """Return True if a file, or what it is a link to, lies in the folder of a run or sweep."""
+    places = (os.path.abspath(path), os.path.realpath(path))
+    return any(inside.lies_in_a_run(os.path.dirname(place)) for place in places)
 
 
 def _executed_alike(loader: Any, execute: Callable[[ModuleType], None], module: ModuleType) -> None:
@@ -208,13 +214,15 @@ def _executed_alike(loader: Any, execute: Callable[[ModuleType], None], module: 
 
     path = os.path.realpath(loader.path)
     source = _given.get(path)
+    # In a run, compiled code beside a text may be that of another text: the run may be somebody else's.
+    is_text = source is not None or _lies_in_a_run(loader.path)
     if source is None and isinstance(loader, importlib.machinery.SourceFileLoader):
         with contextlib.suppress(OSError):
             source = loader.get_data(loader.path)
     if source is not None:
         SOURCES[path] = source
-        # Not the compiled code beside it, which may be that of another text, in a folder from somebody else.
-        loader.get_code = lambda name: loader.source_to_code(source, loader.path)
+        if is_text:
+            loader.get_code = lambda name: loader.source_to_code(source, loader.path)
     # The generators are the process's: in another thread, the main one would draw from fixed ones meanwhile.
     is_main = threading.current_thread() is threading.main_thread()
     with global_random.fixed() if is_main else contextlib.nullcontext():

@@ -98,10 +98,10 @@ class Torso(nn.Module):
         if self.name in OWN:
             observations = own_layers.observations(frame_space, stack_num)
             own_layers.try_features(self, observations)
-            other = own_layers.made_with_another_seed(self.name, inputs)
-            given = own_layers.given_weights(other)
+            others = own_layers.made_with_other_seeds(self.name, inputs)
+            given = own_layers.given_weights(others)
             numbers = self.split(observations)[0].float() if self.pixels else self.flat(observations)
-            own_layers.require_whole_state(self.name, made, other, numbers)
+            own_layers.require_whole_state(self.name, made, others, numbers)
         self._scales_weights = self.pixels and _is_plain(self.layers[0])
         if init:
             for path, layer in self.layers.named_modules():

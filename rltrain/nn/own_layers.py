@@ -152,45 +152,51 @@ def _are_equal(one: Tensor | None, other: Tensor | None) -> bool:
     return one is not None and other is not None and torch.equal(one.nan_to_num(), other.nan_to_num())
 
 
-def made_with_another_seed(name: str, inputs: Any) -> nn.Sequential:
-    """Return what a plugin's function makes for `inputs` with another seed. The global generators are kept."""
-    with global_random.preserved():
-        global_random.seed(torch.initial_seed() ^ 1)
-        made: Any = OWN[name](inputs)
-    return nn.Sequential(*(made if isinstance(made, Iterable) else [made]))
+def made_with_other_seeds(name: str, inputs: Any) -> list[nn.Sequential]:
+    """Return what a plugin's function makes for `inputs` with two other seeds. The global generators are kept."""
+    found = []
+    for number in (1, 2):
+        with global_random.preserved():
+            global_random.seed(torch.initial_seed() ^ number)
+            made: Any = OWN[name](inputs)
+        found.append(nn.Sequential(*(made if isinstance(made, Iterable) else [made])))
+    return found
 
 
-def given_weights(other: nn.Module) -> dict[str, Tensor]:
+def given_weights(others: list[nn.Sequential]) -> dict[str, Tensor]:
     """Return the weights of layers that were made with another seed, by the paths of the modules.
 
     Those that are the same with every seed were trained before.
     """
-    weights: dict[str, Any] = {path: getattr(layer, "weight", None) for path, layer in other.named_modules()}
+    weights: dict[str, Any] = {path: getattr(layer, "weight", None) for path, layer in others[0].named_modules()}
     return {path: weight.detach().clone() for path, weight in weights.items() if _is_weight(weight)}
 
 
-def require_whole_state(name: str, layers: nn.Module, other: nn.Module, inputs: Tensor) -> None:
-    """Raise ConfigError for layers that compute something else than others with the same state.
+def require_whole_state(name: str, layers: nn.Module, others: list[nn.Sequential], inputs: Tensor) -> None:
+    """Raise ConfigError if layers compute something else than others with the same state.
 
     Such are random features that are no buffer, or layers in a list of Python's. Each process, and each later command,
-    would have others. other: the layers of another seed. inputs: of the first layer.
+    would have others. Only those of other seeds compute, because a first batch may change layers.
+
+    layers: those of the network. others: two that were made with other seeds. inputs: of the first layer.
     """
-    modes = [(module, module.training) for module in layers.modules()]
-    found: list[Tensor | None] = [None] * 3
-    with torch.inference_mode(False), torch.no_grad():
-        try:
-            before = {key: value.clone() for key, value in layers.state_dict().items()}
-            other.load_state_dict(before)
-            # Not copies, in which a function that a plugin has put into a layer would still mean the layer itself.
-            found = [_computed(each.eval(), inputs) for each in (layers, layers, other)]
-            for key, value in layers.state_dict().items():
-                value.copy_(before[key])
-        except Exception as error:  # layers without numbers yet, or with shapes that are drawn
-            if is_shortage(error):
-                raise
-    for module, training in modes:  # a plugin may hand out some, such as a nn.Dropout, in each call
-        module.training = training
-    if _are_equal(found[0], found[1]) and found[2] is not None and not _are_equal(found[0], found[2]):
+    handed_out = set(layers.modules()) & {module for other in others for module in other.modules()}
+    if any(module._buffers for module in handed_out):
+        return  # a plugin hands out the same ones in each call, and they would change
+    modes = {module: module.training for module in handed_out}
+    try:
+        with torch.inference_mode(False), torch.no_grad():
+            for other in others:
+                other.load_state_dict(layers.state_dict())
+            first, again, second = [_computed(each.eval(), inputs) for each in (others[0], *others)]
+    except Exception as error:  # layers without numbers yet, or with shapes that are drawn
+        if is_shortage(error):
+            raise
+        return
+    finally:
+        for module, training in modes.items():
+            module.training = training
+    if _are_equal(first, again) and second is not None and not _are_equal(first, second):
         what = f"a part of the network {name} is in no checkpoint: it computes other features with equal weights"
         fix = "keep layers in nn.ModuleList, and random numbers by self.register_buffer(NAME, numbers)"
         raise ConfigError(what, _WHERE, fix)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+import numpy as np
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
@@ -158,9 +159,11 @@ class Logger(Silent):
         found: list[tuple[float, float]] = []
         with contextlib.suppress(OSError, CheckpointError, *_UNREADABLE):
             lines = inside.tail(self._episodes.path, 64 * len(recent) + 64)
-            rows = [line.split(",") for line in (lines[-len(recent) :] if recent else [])]
+            rows = [line.split(",") for line in lines[-len(recent) :]]
             found = [(float(row[1]), float(row[2])) for row in rows]
-        if found != [(float(f"{reward:.12g}"), length) for reward, length in recent]:
+        # A spreadsheet may have rounded the rewards.
+        is_own = len(found) == len(recent) and np.allclose(found, list(recent), rtol=1e-6, atol=1e-6, equal_nan=True)
+        if recent and not is_own:
             what = "episodes.csv does not end with the episodes that the agent has played last"
             why = "lines are missing, or it is the log of another branch of the run; then metrics.jsonl is, too"
             print(f"rltrain: warning: {what}: {why}", file=sys.stderr)

@@ -157,7 +157,10 @@ def _changes(names: list[str], folder: Path) -> list[tuple[Path, Path]]:
         part = copied.relative_to(folder / COPY)
         top = part.parts[0].removesuffix(".py")
         parts = [part, _as_package(part)]  # a module may have become a package since, or the other way round
-        found = [place / each for place in ([places[top]] if top in places else places.values()) for each in parts]
+        # A helper may now lie elsewhere: what Python finds counts, if it does not find it by the module alone.
+        helper = None if top in places else plugin_modules.folder_of(top)
+        folders = [Path(helper)] if helper else [places[top]] if top in places else [*places.values()]
+        found = [folder / each for folder in folders for each in parts]
         found = [path for path in found if os.path.isfile(path)]
         if found and all(_differ(path, copied) for path in found):
             changed.append((found[0], copied))

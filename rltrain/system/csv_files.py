@@ -8,32 +8,46 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from rltrain.errors import CheckpointError, printable
+from rltrain.errors import CheckpointError, disk_errors, printable
 from rltrain.system import atomic, inside
 
+_LARGEST_BYTES = 100_000_000
+"""The largest table to look into."""
 
-def write(path: Path, rows: Iterable[list[Any]], may_have: Iterable[str] = ()) -> None:
-    """Replace a CSV file atomically. Its first row names the columns.
+
+def write(path: Path, rows: Iterable[list[Any]]) -> None:
+    """Replace a CSV file atomically. Its first row names the columns; each other one begins with a number, or empty.
 
     A file to which somebody has added columns, or lines of another form, gets another name, which one line says.
-    may_have: columns that an earlier file of rltrain's own may have. Raises DiskError, OSError.
+    Raises DiskError.
     """
     text = io.StringIO(newline="")
     rows = list(rows)
     csv.writer(text).writerows(rows)
-    if inside.is_file(path) and not _is_ours(path, {*rows[0], *may_have}):
-        other = set_aside(path)
+    if inside.is_file(path) and not _is_ours(path, set(rows[0])):
+        with disk_errors(path.name, path.parent):
+            other = set_aside(path)
         what = f"{path.name} had columns or lines of yours: it is now {other}, beside a new {path.name}"
         print(printable(f"rltrain: {what}"), file=sys.stderr)
     atomic.write_text(path, text.getvalue())
 
 
 def _is_ours(path: Path, columns: set[str]) -> bool:
+    """Return False for a table that has other columns, or lines that no table of ours has."""
+    limit = csv.field_size_limit(_LARGEST_BYTES)  # the folders of a large sweep are one field
     try:
-        rows = list(csv.reader(io.StringIO(inside.read_text(path), newline="")))
+        text = inside.read_text(path, _LARGEST_BYTES).removeprefix("\ufeff")
+        header, *rows = csv.reader(io.StringIO(text, newline="")) if text.strip() else ([],)
     except (OSError, CheckpointError, csv.Error):
-        return False
-    return not rows or (set(rows[0]) <= columns and all(len(row) == len(rows[0]) for row in rows))
+        return path.stat().st_size > _LARGEST_BYTES  # nobody edits such a table by hand
+    finally:
+        csv.field_size_limit(limit)
+    rows = [row for row in rows if row]
+    return set(header) <= columns and all(len(row) == len(header) and _is_number(row[0]) for row in rows)
+
+
+def _is_number(text: str) -> bool:
+    return not text or text.lstrip("-").isdecimal()
 
 
 def set_aside(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import io
 import os
 import select
 import sys
@@ -151,8 +152,8 @@ class _Guarded:
     def _waits_for_nobody(self) -> bool:
         """Return True for a pipe that refuses what its reader is too slow for: node and some CI runners set it so."""
         try:
-            return not os.get_blocking(self._stream.fileno())
-        except (AttributeError, ValueError, OSError):  # a user's own stream, without a descriptor; a closed one
+            return isinstance(self._stream, io.TextIOWrapper) and not os.get_blocking(self._stream.fileno())
+        except (ValueError, OSError):  # a closed one
             return False
 
     def _write_waiting(self, text: str) -> None:
@@ -166,7 +167,9 @@ class _Guarded:
                 self._wait_for_reader()
 
     def _wait_for_reader(self) -> None:
-        select.select([], [self._stream.fileno()], [])
+        poll = select.poll()  # unlike select.select, it takes any descriptor
+        poll.register(self._stream.fileno(), select.POLLOUT)
+        poll.poll()
 
     def isatty(self) -> bool:
         """Return True for a terminal that is open."""

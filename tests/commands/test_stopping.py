@@ -14,6 +14,8 @@ from gymnasium.envs.toy_text.frozen_lake import FrozenLakeEnv
 from rltrain import cli
 from rltrain.algos.parts.q_table import QTable
 from rltrain.envs import patience
+from rltrain.run.run import Run
+from rltrain.system import process, signals
 
 TABLE = ["algo=q_learning", "env=frozen_lake", "total_steps=200", "eval_every_steps=0", "progress=false"]
 
@@ -44,6 +46,27 @@ def test_a_signal_ends_the_command_after_the_step(command, tmp_path, monkeypatch
     assert done.last_line.endswith(f"; {kept}") and done.last_line.count(";") == kept.count(";") + 1
     assert (done.out.strip().splitlines()[-1:] == ["film.gif"]) == (words[0] == "play")
     assert not (tmp_path / "latest" / "eval").exists()
+
+
+@pytest.mark.parametrize("words", [["eval", "episodes=50"], ["resume", "total_steps=2000"]])
+@pytest.mark.parametrize(("press_s", "leaves"), [(0.0, [130]), (60.0, [])])
+def test_only_a_ctrl_c_that_comes_later_leaves_without_a_save(words, press_s, leaves, command, tmp_path, monkeypatch):
+    assert cli.run([*TABLE, f"run_dir={tmp_path}"]) == 0
+    left, sent, policy, advance = [], [], QTable.policy, Run.advance
+    monkeypatch.setattr(signals, "_ONE_PRESS_S", press_s)
+    monkeypatch.setattr(process, "exit_now", left.append)
+
+    def press(*_):
+        if not sent:
+            for _ in range(2):
+                sent.append(signal.SIGINT)
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(0.01)
+
+    monkeypatch.setattr(QTable, "policy", lambda *given: (press(), policy(*given))[1])
+    monkeypatch.setattr(Run, "advance", lambda *given: (press(), advance(*given))[1])
+    done = command(words[0], tmp_path / "latest", *words[1:])
+    assert (left, done.code) == (leaves, 130) and sent, done.err
 
 
 @pytest.mark.parametrize("method", ["reset", "step", "render"])

@@ -520,6 +520,29 @@ def test_layers_of_a_plugin_are_tried_without_a_trace(monkeypatch):
     assert [layer.training for layer in made[1].torso.layers] == [True, True, False]
 
 
+class ActNorm(nn.Module):
+    """Takes its scale from the first batch (Kingma & Dhariwal 2018)."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale, self.started = nn.Parameter(torch.zeros(8)), False
+
+    def forward(self, x):
+        if not self.started:
+            self.scale.data.copy_(1 / (x.std(0, unbiased=False) + 1))
+            self.started = True
+        return x * self.scale
+
+
+def test_layers_that_wait_for_their_first_batch_still_wait(monkeypatch):
+    """Bug: the numbers with which layers are tried were their first batch, and then forgotten."""
+    monkeypatch.setitem(OWN, "waiting", lambda n: [nn.Linear(n, 8), ActNorm(), nn.Linear(8, 8)])
+    made = torso(VECTOR, name="waiting", init=False)
+    assert not made.layers[1].started
+    made(torch.randn(9, 4))
+    assert made.layers[1].started and made.layers[1].scale.min() > 0
+
+
 @pytest.mark.parametrize("options", [{"dilation": 2}, {"padding": 1, "padding_mode": "circular"}, {"groups": 2}])
 def test_the_first_convolution_of_a_plugin_has_all_its_options(options, monkeypatch):
     """Bug: it is computed without its dilation, in silence."""

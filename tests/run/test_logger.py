@@ -215,6 +215,26 @@ def test_a_log_that_could_not_be_written_blames_no_other_program(tmp_path, capsy
     assert told.count("\n") == 1 and "no space left" in told
 
 
+@pytest.mark.parametrize(("change", "is_told"), [("none", False), ("rounded", False), ("cut", True), ("other", True)])
+def test_episodes_of_another_agent_are_told(change, is_told, tmp_path, capsys):
+    """Returns of any size are compared, also as a spreadsheet rounds them."""
+    returns = [1e6 / 3, -1455.032475831, 1e-12, 1.7e300, -0.0, 21.0] * 20
+    logger.Logger(tmp_path, {}, None).close()
+    log = logger.Logger(tmp_path, {}, 0)
+    log.episodes(9_999_999_999, [Episode(0, number, 100_000, 400_000) for number in returns])
+    log.sync()
+    path = tmp_path / "episodes.csv"
+    header, *lines = path.read_text().splitlines()
+    if change == "rounded":
+        cells = [line.split(",") for line in lines]
+        lines = [",".join([cell[0], f"{float(cell[1]):.10g}", *cell[2:]]) for cell in cells]
+    lines = lines[:-1] if change == "cut" else [*lines[:-1], "1,22,100000,9"] if change == "other" else lines
+    path.write_text("\n".join([header, *lines, ""]))
+    log.tell_of_other_episodes([(number, 100_000) for number in returns[-100:]])
+    log.close()
+    assert ("does not end with" in capsys.readouterr().err) == is_told
+
+
 def test_each_file_that_takes_the_place_of_a_log_is_kept(tmp_path):
     """Bug: the second one replaced the first."""
     log = logger.Logger(tmp_path, {}, None)

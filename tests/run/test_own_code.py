@@ -70,6 +70,17 @@ def test_a_module_that_became_a_package_is_compared_too(reward, run, tmp_path, c
     assert capsys.readouterr().err.count("began with other code") == (reward == "500")
 
 
+@pytest.mark.parametrize("kind", ["elsewhere", "package", "both"])
+def test_a_helper_that_moved_is_compared_too(kind, run, tmp_path, monkeypatch, capsys):
+    """Bug: the game was the same, and its helper, in another folder or as a package, was another one in silence."""
+    (tmp_path / "maze_beside.py").unlink() if kind != "both" else None
+    name = "maze_beside/__init__.py" if kind == "package" else "lib/maze_beside.py"
+    write(tmp_path, {name: "STEPS = 30"})
+    monkeypatch.syspath_prepend(tmp_path / "lib")
+    own_code.find(WORDS)
+    assert f"{tmp_path / name} differs from {run / 'code' / 'maze_beside.py'}" in capsys.readouterr().err
+
+
 def test_what_python_finds_first_is_compared(run, tmp_path, monkeypatch, capsys):
     """Bugs: the place where the run was trained is compared; a file of the same name in another folder is told."""
     other = {"maze_of_mine.py": "R = 2", "maze_beside.py": "OTHER = 3", "parts_of_mine/__init__.py": "N = 3"}
@@ -78,6 +89,9 @@ def test_what_python_finds_first_is_compared(run, tmp_path, monkeypatch, capsys)
     assert "maze_beside.py differs" in capsys.readouterr().err
     write(tmp_path / "first", {"maze_of_mine.py": FILES["maze_of_mine.py"]})
     shutil.rmtree(tmp_path / "first" / "parts_of_mine")
+    own_code.find(WORDS)
+    assert "first/maze_beside.py differs" in capsys.readouterr().err
+    (tmp_path / "first" / "maze_beside.py").unlink()
     own_code.find(WORDS)
     assert capsys.readouterr().err == ""
 
@@ -198,7 +212,7 @@ def test_code_that_nobody_can_read_in_a_runs_copy_is_not_executed(tmp_path, monk
             py_compile.compile(folder / "two.py", compiled, invalidation_mode=PycInvalidationMode.UNCHECKED_HASH)
         monkeypatch.syspath_prepend(folder)
         plugin_modules.look_in_working_directory()
-        assert importlib.import_module(names[0]).X == 1
+        assert (2 if hidden else 1) == importlib.import_module(names[0]).X
         if hidden:
             assert importlib.import_module(names[1]).X == 2, "the control: a module of one's own"
             continue

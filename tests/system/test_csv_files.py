@@ -8,19 +8,28 @@ ROWS = [["state", "left", "right"], [0, 1.5, -2], [1, "a, b", ""]]
 OURS = 'state,left,right\r\n0,1.5,-2\r\n1,"a, b",\r\n'
 
 
-@pytest.mark.parametrize("before", [None, "", OURS, "left,state\n1,2\n", "more\n7\n"])
+@pytest.mark.parametrize(
+    "before", [None, "", OURS, "left,state\n1,2\n", f"\ufeff{OURS}\r\n", f"state,left\n1,{'x' * 200_000}\n"]
+)
 def test_a_table_of_ours_is_replaced_in_silence(before, tmp_path, capsys):
     path = tmp_path / "q.csv"
     if before is not None:
-        path.write_text(before)
-    csv_files.write(path, iter(ROWS), may_have=["more"])
+        path.write_text(before, encoding="utf-8")
+    csv_files.write(path, iter(ROWS))
     assert path.read_bytes().decode() == OURS and capsys.readouterr().err == ""
     assert [each.name for each in tmp_path.iterdir()] == ["q.csv"]
 
 
 @pytest.mark.parametrize(
     "theirs",
-    ["state,left,right,comment\n0,1,2,tell Anna\n", f"{OURS}# a remark\n", "state;left\n", "\xff\x00", "x" * 200_000],
+    [
+        "state,left,right,comment\n0,1,2,tell Anna\n",
+        f"{OURS}# a remark\n",
+        f"{OURS}# a remark,,\n",
+        "state;left\n",
+        "\xff\x00",
+        "x" * 200_000,
+    ],
 )
 def test_a_table_with_columns_or_lines_of_the_users_is_kept(theirs, tmp_path, capsys):
     """Bug: a sweep that was continued wrote its table anew, without the column of comments, and nothing said so."""

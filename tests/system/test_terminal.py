@@ -90,6 +90,31 @@ def test_a_slow_reader_of_a_pipe_that_does_not_block_gets_all(stream):
     assert child.wait(20) == 0
 
 
+def test_a_stream_of_the_users_gets_what_is_printed(monkeypatch):
+    """Bugs: one that writes to a log and to a pipe that does not block was passed over; one without a descriptor."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+
+    class Tee(io.StringIO):
+        def __init__(self, number):
+            super().__init__()
+            self.number = number
+
+        def fileno(self):
+            return self.number() if callable(self.number) else self.number
+
+    def missing():
+        raise NotImplementedError
+
+    for number in (writer, missing, None):
+        monkeypatch.setattr(sys, "stdout", tee := Tee(number))
+        terminal.guard()
+        print("hello")
+        assert tee.getvalue() == "hello\n"
+    os.close(reader)
+    os.close(writer)
+
+
 def test_streams_that_were_never_open_fail_no_run_and_no_file_gets_their_numbers(tmp_path):
     command = f'"{sys.executable}" -c "{CODE}" {" ".join(TRAIN)} >&- 2>&-'
     assert subprocess.run(["sh", "-c", command], cwd=tmp_path, timeout=120).returncode == 0

@@ -27,7 +27,7 @@ _tried: set[str] = set()
 def require_start(config: "DoomConfig") -> None:
     """Raise EnvironmentFailure if ViZDoom crashes when it starts the game of an own .cfg file.
 
-    It does so for a map of several players (ViZDoom 1.3.2). Each file is tried once.
+    It does so for a map of several players (ViZDoom 1.3.2). Each file is tried once in a process.
     """
     if config.cfg is None or config.cfg in _tried:
         return
