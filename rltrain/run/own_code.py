@@ -160,7 +160,7 @@ def _changes(names: list[str], folder: Path) -> list[tuple[Path, Path]]:
         # A helper may now lie elsewhere: what Python finds counts, if it does not find it by the module alone.
         helper = None if top in places else plugin_modules.folder_of(top)
         folders = [Path(helper)] if helper else [places[top]] if top in places else [*places.values()]
-        found = [folder / each for folder in folders for each in parts]
+        found = [place / each for place in folders for each in parts]
         found = [path for path in found if os.path.isfile(path)]
         if found and all(_differ(path, copied) for path in found):
             changed.append((found[0], copied))

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import os
 import sys
 from collections.abc import Iterable
@@ -52,8 +53,9 @@ def _is_number(text: str) -> bool:
 
 def set_aside(path: Path) -> str:
     """Give a file another name in its folder, `NAME.replaced` or the next that is free. Returns it. Raises OSError."""
+    numbers = itertools.count(2)
     other = f"{path.name}.replaced"
     while os.path.lexists(path.with_name(other)):
-        other += "-again"
+        other = f"{path.name}.replaced-{next(numbers)}"
     os.replace(path, path.with_name(other))
     return other

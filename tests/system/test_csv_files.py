@@ -40,7 +40,7 @@ def test_a_table_with_columns_or_lines_of_the_users_is_kept(theirs, tmp_path, ca
         assert path.read_bytes().decode() == OURS
         assert capsys.readouterr().err.count("q.csv had columns or lines of yours: it is now q.csv.replaced") == 1
     kept = sorted(path for path in tmp_path.iterdir() if path.name != "q.csv")
-    assert [each.name for each in kept] == ["q.csv.replaced", "q.csv.replaced-again"]
+    assert [each.name for each in kept] == ["q.csv.replaced", "q.csv.replaced-2"]
     assert {each.read_bytes().decode("latin-1") for each in kept} == {theirs}
 
 
