@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import rltrain
 from rltrain.errors import DiskError
 from rltrain.system import out_of_memory, process, ram, signals
 
@@ -331,7 +332,7 @@ def test_a_ctrl_c_that_arrives_twice_is_one(monkeypatch):
 def test_an_interpreter_that_is_gone_is_one_line():
     """Bug: a traceback for every command, where a launcher of an older Python had left PYTHONEXECUTABLE."""
     clean = {name: value for name, value in os.environ.items() if name != "PYTHONHASHSEED"}
-    gone = clean | {"PYTHONEXECUTABLE": "/gone/bin/python3"}
+    gone = clean | {"PYTHONEXECUTABLE": "/gone/bin/python3", "PYTHONPATH": str(Path(rltrain.__file__).parents[1])}
     program = [sys.executable, "-m", "rltrain", "list", "networks"]
     done = subprocess.run(program, capture_output=True, text=True, timeout=60, env=gone)
     # A Python in a virtual environment does not find its packages then.
