@@ -1,6 +1,5 @@
 """Start rltrain: the script `rltrain`, and `python -m rltrain` where the script is not on the path."""
 
-import contextlib
 import os
 import sys
 
@@ -26,12 +25,21 @@ def start_again() -> None:
     if is_ours and sys.executable and (flags or not has_hashes):
         if not has_hashes:
             os.environ["PYTHONHASHSEED"] = "0"
-        with contextlib.suppress(OSError):  # PYTHONEXECUTABLE may name one that is gone
+        try:
             os.execv(sys.executable, [sys.executable, *flags, *sys.orig_argv[1:]])
+        except OSError as error:
+            _give_up(f"Python cannot be started again: {sys.executable}: {error.strerror}")
 
 
 def _name(path: str) -> str:
     return os.path.splitext(os.path.basename(path))[0]
+
+
+def _give_up(what: str) -> None:
+    is_set = "PYTHONEXECUTABLE" in os.environ  # from it Python concludes where its packages are
+    place, fix = ("PYTHONEXECUTABLE", "unset it") if is_set else ("the installation", "install rltrain again")
+    os.write(2, f"rltrain: error: {what}; {place}; {fix}\n".encode())
+    os._exit(2 if is_set else 4)
 
 
 def main() -> None:
@@ -43,10 +51,7 @@ def main() -> None:
         os.write(2, b"\nrltrain: error: stopped by Ctrl-C (SIGINT); before the run began; start it again\n")
         os._exit(130)
     except ModuleNotFoundError as error:
-        is_set = "PYTHONEXECUTABLE" in os.environ  # from it Python concludes where its packages are
-        place, fix = ("PYTHONEXECUTABLE", "unset it") if is_set else ("the installation", "install rltrain again")
-        os.write(2, f"rltrain: error: Python does not find the package {error.name}; {place}; {fix}\n".encode())
-        os._exit(2 if is_set else 4)
+        _give_up(f"Python does not find the package {error.name or error}")
     run()
 
 

@@ -200,6 +200,10 @@ class FolderInUse(RltrainError):
     exit_code = 8
 
 
+class LockLost(FolderInUse):
+    """Another process has taken the folder over while this one used it."""
+
+
 class ProcessLost(RltrainError):
     """A process or a machine of a distributed run is lost."""
 

@@ -406,20 +406,19 @@ def _refuse_files(argv: list[str]) -> None:
     Hydra would read rltrain's own in its place.
     """
     for folder in config_folders(argv):
-        for path in filter(_is_yaml, folder.rglob("*")):
+        files = [path for path in folder.rglob("*") if path.suffix.lower() in (".yaml", ".yml")]
+        for path in files:
+            is_read = path.suffix == ".yaml"  # Hydra passes over the other endings
             # If it cannot be read, Hydra says so when it needs it.
             with contextlib.suppress(OSError, ValueError, RecursionError, yaml.YAMLError):
-                if path.is_file() and b"*" in path.read_bytes():
+                if is_read and path.is_file() and b"*" in path.read_bytes():
                     _refuse_many_values(path)
             name = path.relative_to(folder).with_suffix(".yaml")
             ours = CONFIGS / name
-            if ours.is_file() and not (path.is_file() and ours.read_bytes() == path.read_bytes()):
+            is_same = name.parent == Path() and not is_read  # config.yml of a project that has nothing to do with Hydra
+            if ours.is_file() and not is_same and not (path.is_file() and ours.read_bytes() == path.read_bytes()):
                 what = f"rltrain has a {name} of its own, so yours would not be read"
                 raise ConfigError(what, str(path), f"rename it: {path.stem}_mine.yaml, and choose it by that name")
-
-
-def _is_yaml(path: Path) -> bool:
-    return path.suffix.lower() in (".yaml", ".yml")  # Hydra reads the first alone, and passes over the others
 
 
 def _refuse_additions(values: Any, argv: list[str]) -> None:

@@ -42,7 +42,8 @@ def run(
                 _in_queue(sweep, todo, run_all)
             return sweeps.report(sweep, jobs, fix="the same command and skip_done=true")
         if sweep.ray:
-            sweep.tell_edited()
+            if todo:
+                sweep.tell_edited()
             number = on_ray.run(sweep, todo, fail_fast, pace, sweep.ray)
         elif sweep.at_once:
             number = side_by_side.run(sweep, todo, fail_fast, pace)

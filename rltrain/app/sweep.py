@@ -34,6 +34,7 @@ from rltrain.errors import (
     DiskError,
     FolderInUse,
     Halt,
+    LockLost,
     Stopped,
     causes,
     disk_errors,
@@ -70,6 +71,9 @@ class Interrupt(Halt):
 
 received: list[int] = []
 """Signals that came between the jobs of the sweep in this process."""
+
+lost: list[LockLost] = []
+"""The error of a job whose folder, or the sweep's, another process has taken over."""
 
 
 @dataclass
@@ -205,7 +209,7 @@ class Sweep:
                 break
             if any(settings[number].get(key) != settings[row[0]].get(key) for row in rows for number in row):
                 for number, label in labels.items():  # a typed init_from may have led to a newer checkpoint since
-                    label[key] = settings[number].get(key, "")
+                    label[key] = settings[number].get(key, label.get(key, ""))
         return labels
 
     def extended_to(self, job: Job) -> int | None:
@@ -433,6 +437,8 @@ def attempt(sweep: Sweep, job: Job, resolved: RunConfig | None = None) -> None:
         raise Interrupt(error.signal_number) from None
     except (Halt, KeyboardInterrupt):
         raise
+    except LockLost as error:  # Hydra would go on with the next job
+        lost.append(error)
     except BaseException as error:  # also an asyncio.CancelledError, or the SystemExit of a plugin
         if received:  # a library has made another error of Interrupt, while it was imported
             raise Interrupt(received[-1]) from None
@@ -476,7 +482,12 @@ def _train(sweep: Sweep, job: Job, resolved: RunConfig | None) -> int | None:
 
 
 def stop_if_asked() -> None:
-    """Raise Interrupt again if a signal came: Python ignores what is raised in a destructor or a weak reference."""
+    """Raise Interrupt again if a signal came: Python ignores what is raised in a destructor or a weak reference.
+
+    Raises LockLost if a job has lost its folder, or the sweep's.
+    """
+    if lost:
+        raise lost.pop()
     if received:
         raise Interrupt(received[-1])
 

@@ -21,7 +21,7 @@ from rltrain.config.run import RunConfig
 from rltrain.envs import patience
 from rltrain.errors import (
     EnvironmentFailure,
-    FolderInUse,
+    LockLost,
     NonFiniteError,
     OutOfMemory,
     RltrainError,
@@ -187,7 +187,7 @@ def _train_answering(config: RunConfig, folder: Path, run: Run, algorithm: Modul
                 run.close()
         run.write_status("done", exit_code=0)
         _remove_errors(run, folder)
-    except FolderInUse:  # the folder is another process's now
+    except LockLost:  # the folder is another process's now
         raise
     except RltrainError as error:
         run.write_status("stopped" if error.exit_code >= 128 else "failed", str(error), error.exit_code)

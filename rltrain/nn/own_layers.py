@@ -181,9 +181,9 @@ def require_whole_state(name: str, layers: nn.Module, others: list[nn.Sequential
     layers: those of the network. others: two that were made with other seeds. inputs: of the first layer.
     """
     handed_out = set(layers.modules()) & {module for other in others for module in other.modules()}
-    if any(module._buffers for module in handed_out):
-        return  # a plugin hands out the same ones in each call, and they would change
-    modes = {module: module.training for module in handed_out}
+    modes = {module: module.training for module in handed_out}  # a plugin hands out the same ones in each call
+    tensors = [each for module in handed_out for each in (*module.parameters(False), *module.buffers(False))]
+    kept = [(each, each.detach().clone()) for each in tensors if not is_lazy(each)]
     try:
         with torch.inference_mode(False), torch.no_grad():
             for other in others:
@@ -196,6 +196,8 @@ def require_whole_state(name: str, layers: nn.Module, others: list[nn.Sequential
     finally:
         for module, training in modes.items():
             module.training = training
+        for each, value in kept:
+            each.detach().copy_(value)
     if _are_equal(first, again) and second is not None and not _are_equal(first, second):
         what = f"a part of the network {name} is in no checkpoint: it computes other features with equal weights"
         fix = "keep layers in nn.ModuleList, and random numbers by self.register_buffer(NAME, numbers)"

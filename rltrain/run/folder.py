@@ -21,7 +21,16 @@ from rltrain.config import plugin_modules
 from rltrain.config import saved as saved_config
 from rltrain.config.run import RunConfig
 from rltrain.config.validate import utf8
-from rltrain.errors import CheckpointError, ConfigError, DiskError, FolderInUse, disk_errors, printable
+from rltrain.errors import (
+    CheckpointError,
+    ConfigError,
+    DiskError,
+    FolderInUse,
+    LockLost,
+    RltrainError,
+    disk_errors,
+    printable,
+)
 from rltrain.run import checkpoint
 from rltrain.system import atomic, inside, process
 
@@ -291,6 +300,15 @@ _held: list["Lock"] = []
 """The locks of this process."""
 
 
+_replaced: list[BinaryIO] = []
+"""Files of locks whose names were removed."""
+
+
+def _identity(file: BinaryIO) -> tuple[int, int]:
+    facts = os.fstat(file.fileno())
+    return facts.st_dev, facts.st_ino
+
+
 class Lock:
     """An advisory lock on a run folder. The system frees it if the process dies."""
 
@@ -298,6 +316,7 @@ class Lock:
         """Lock a folder. Raises FolderInUse, DiskError, CheckpointError."""
         self._folder = folder
         self._file = self._locked()
+        self._identity = _identity(self._file)
         _held.append(self)
 
     def _locked(self) -> BinaryIO:
@@ -321,18 +340,28 @@ class Lock:
     def keep(self) -> None:
         """Lock the folder again if somebody has removed the file of the lock.
 
-        Raises FolderInUse if another process has locked it since, DiskError, CheckpointError.
+        Raises LockLost if another process has locked it since. Other errors are left to what writes there.
         """
         try:
-            own = os.fstat(self._file.fileno())
-        except (OSError, ValueError):  # an environment has closed it
-            return
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.lstat(self._folder / ".lock"), own):
+            found = os.lstat(self._folder / ".lock")
+            if (found.st_dev, found.st_ino) == self._identity or os.path.samestat(found, os.fstat(self._file.fileno())):
                 return
-        if self._folder.is_dir():  # else it was moved, which the next checkpoint tells
-            before, self._file = self._file, self._locked()
-            before.close()
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError):  # the folder cannot be read now; an environment has closed the file
+            return
+        if not self._folder.is_dir():
+            return
+        try:
+            file = self._locked()
+        except FolderInUse as error:
+            what = "another process has begun to use this folder, after its .lock was removed"
+            raise LockLost(what, str(self._folder), "remove no files of a run while it trains") from error
+        except (RltrainError, OSError):
+            return
+        # Not closed: an environment may have closed it, and its number may be that of another file.
+        _replaced.append(self._file)
+        self._file, self._identity = file, _identity(file)
 
     def release(self) -> None:
         """Free the lock. A second call does nothing."""
@@ -349,7 +378,7 @@ class Lock:
 
 
 def keep_locks() -> None:
-    """Call `keep` of each lock of this process. Raises what it raises."""
+    """Call `keep` of each lock of this process. Raises LockLost."""
     for lock in _held:
         lock.keep()
 

@@ -156,20 +156,23 @@ def _changes(names: list[str], folder: Path) -> list[tuple[Path, Path]]:
     for copied in _copied(folder / COPY):
         part = copied.relative_to(folder / COPY)
         top = part.parts[0].removesuffix(".py")
-        parts = [part, _as_package(part)]  # a module may have become a package since, or the other way round
-        # A helper may now lie elsewhere: what Python finds counts, if it does not find it by the module alone.
-        helper = None if top in places else plugin_modules.folder_of(top)
+        # A helper may lie elsewhere now. What Python finds counts, unless its name is one of a library's, too.
+        helper = None if top in places else plugin_modules.own_folder(top)
         folders = [Path(helper)] if helper else [places[top]] if top in places else [*places.values()]
-        found = [place / each for place in folders for each in parts]
-        found = [path for path in found if os.path.isfile(path)]
+        found = [path for place in folders if (path := _first(place, part))]
         if found and all(_differ(path, copied) for path in found):
             changed.append((found[0], copied))
     return changed
 
 
-def _as_package(part: Path) -> Path:
-    """Return the other place of a module: `a/__init__.py` for `a.py`, and the other way round."""
-    return part.parent.with_suffix(".py") if part.name == "__init__.py" else part.with_suffix("") / "__init__.py"
+def _first(place: Path, part: Path) -> Path | None:
+    """Return the file of a module in a folder. Since the run began, it may have become a package, or the reverse.
+
+    part: its file in the copy. Python takes the package if there are both.
+    """
+    module = part.parent if part.name == "__init__.py" else part.with_suffix("")
+    found = [part] if module == Path() else [module / "__init__.py", module.with_suffix(".py")]
+    return next((place / each for each in found if os.path.isfile(place / each)), None)
 
 
 def _tell(own: Path, copied: Path, run: str, more: str = "") -> None:

@@ -455,7 +455,6 @@ class Run:
         if self.step < self._next_due_step and self._agreed_signal is None:
             self._progress.show(self.step)
             if time.monotonic() - self._status_s > STATUS_EVERY_S:
-                run_folder.keep_locks()
                 self.write_status("running")
             return
         signals.keep_process()

@@ -1,5 +1,6 @@
 """Tables of a run or sweep in CSV, to which people add their own columns and lines."""
 
+import contextlib
 import csv
 import io
 import itertools
@@ -48,7 +49,9 @@ def _is_ours(path: Path, columns: set[str]) -> bool:
 
 
 def _is_number(text: str) -> bool:
-    return not text or text.lstrip("-").isdecimal()
+    with contextlib.suppress(ValueError):
+        return not text or float(text) is not None
+    return False
 
 
 def set_aside(path: Path) -> str:

@@ -110,6 +110,8 @@ def let_through(numbers: Iterable[int]) -> None:
     While SIGCHLD is ignored, also by a library in C, the ends of worker processes are not told. A handler of Python's
     does no harm.
     """
+    if threading.current_thread() is not threading.main_thread():  # of a program that runs a command
+        return
     if signal.getsignal(signal.SIGCHLD) in (signal.SIG_DFL, signal.SIG_IGN, None):
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {*numbers, signal.SIGCHLD})

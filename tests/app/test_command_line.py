@@ -159,6 +159,9 @@ def test_a_file_of_the_users_is_not_shadowed_in_silence(ending, compose, mine):
         in outcome.err
     )
     (Path("conf") / "env" / f"cartpole.{ending}").rename(Path("conf") / f"docker-compose.{ending}")
+    if ending == "yml":  # those of a project that have nothing to do with Hydra
+        (Path("conf") / "config.yml").write_text("site: mine\n")
+        (Path("conf") / "lock.yml").write_text("- '*'\n" * 50_000)
     assert compose("--config-dir", "conf", "algo=ppo", "env=cartpole").env.id == "CartPole-v1"
 
 

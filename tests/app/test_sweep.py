@@ -491,6 +491,9 @@ def test_jobs_of_a_source_that_was_trained_on_are_another_row(command):
     rows = list(csv.DictReader(Path("all/sweep.csv").read_text().splitlines()))
     found = {row["init_from"].rpartition("/")[2]: row["jobs"] for row in rows}
     assert found == {"step_000000100": "2", "step_000000200": "2", "null": "2"}
+    assert command(*words, "seed=0,-1", "skip_done=true").code == 1  # a job without settings keeps what was typed
+    rows = list(csv.DictReader(Path("all/sweep.csv").read_text().splitlines()))
+    assert sum(int(row["jobs"]) for row in rows if row["init_from"] in ("source", "null")) == 4, rows
 
 
 def test_a_sweep_of_somebody_else_moves_no_link(command, tmp_path):

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from small_runs import TABLE
@@ -344,6 +345,50 @@ def test_a_lock_whose_file_a_clean_up_removed_is_taken_again(other, command, mon
     assert done.code == (8 if other else 0), done.err
     status = json.loads((done.folder / "status.json").read_text())["state"]
     assert status == ("running" if other else "done"), "it belongs to the other process"
-    assert "another process uses this folder" in done.last_line or not other
+    assert "another process has begun to use this folder" in done.last_line or not other
     for lock in filter(None, locks):
         lock.release()
+
+
+@pytest.mark.parametrize("whose", ["sweep", "job"])
+def test_a_sweep_whose_lock_another_process_took_ends_and_writes_no_more(whose, command, monkeypatch, tmp_path):
+    """Bug: its jobs failed one after another, and their states and its table were written into the other's folders."""
+    taken, save = [], Run.save
+
+    def cleaned(self):
+        if not taken:
+            place = self.folder if whose == "job" else self.folder.parent
+            (place / ".lock").unlink()
+            taken.append(run_folder.Lock(place))
+            run_folder._held.remove(taken[0])  # that of another process
+            (place / "status.json").write_text('{"state": "theirs"}')
+        save(self)
+
+    monkeypatch.setattr(Run, "save", cleaned)
+    done = command("-m", "seed=0,1", *TABLE, "hydra.sweep.dir=all")
+    assert done.code == 8 and "another process has begun to use this folder" in done.last_line, done.err
+    assert not Path("all/sweep.csv").exists() and len(list(Path("all").glob("*/config.yaml"))) == 1
+    assert any('"theirs"' in path.read_text() for path in Path("all").rglob("status.json"))
+    taken[0].release()
+
+
+def test_the_lock_of_a_folder_keeps_off_what_is_not_its_own(tmp_path, monkeypatch):
+    """Bugs: it closed a file of an environment that had closed all others; an error of a moment ended the training."""
+    lock = run_folder.Lock(tmp_path)
+    number = lock._file.fileno()
+    os.close(number)
+    mine = os.open(tmp_path / "mine", os.O_CREAT | os.O_WRONLY)
+    assert mine == number
+    (tmp_path / ".lock").unlink()
+    lock.keep()
+    os.write(mine, b"all")
+    with pytest.raises(FolderInUse):
+        run_folder.Lock(tmp_path)
+    (tmp_path / ".lock").unlink()
+    monkeypatch.setattr(inside, "open_lock", Mock(side_effect=OSError))
+    lock.keep()
+    monkeypatch.setattr(run_folder.os, "lstat", Mock(side_effect=NotADirectoryError))
+    lock.keep()
+    monkeypatch.undo()
+    lock.release()
+    run_folder._replaced.pop().close()  # and with it `mine`

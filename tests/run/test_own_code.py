@@ -81,6 +81,20 @@ def test_a_helper_that_moved_is_compared_too(kind, run, tmp_path, monkeypatch, c
     assert f"{tmp_path / name} differs from {run / 'code' / 'maze_beside.py'}" in capsys.readouterr().err
 
 
+def test_a_package_beside_the_old_module_is_what_python_takes(run, tmp_path, capsys):
+    write(tmp_path, {"maze_of_mine/__init__.py": "R = 500"})
+    own_code.find(WORDS)
+    assert "maze_of_mine/__init__.py differs" in capsys.readouterr().err
+
+
+def test_a_helper_with_the_name_of_a_library_and_a_copied_package_are_no_news(run, tmp_path, capsys):
+    """Bugs: Python's own `trace` was compared with the user's; a copy of the folder's own __init__.py was a bug."""
+    for place in (tmp_path, run / "code"):
+        write(place, {"trace.py": "MINE = 1", "__init__.py": ""})
+    own_code.find(WORDS)
+    assert capsys.readouterr().err == ""
+
+
 def test_what_python_finds_first_is_compared(run, tmp_path, monkeypatch, capsys):
     """Bugs: the place where the run was trained is compared; a file of the same name in another folder is told."""
     other = {"maze_of_mine.py": "R = 2", "maze_beside.py": "OTHER = 3", "parts_of_mine/__init__.py": "N = 3"}

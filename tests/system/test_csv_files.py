@@ -9,7 +9,8 @@ OURS = 'state,left,right\r\n0,1.5,-2\r\n1,"a, b",\r\n'
 
 
 @pytest.mark.parametrize(
-    "before", [None, "", OURS, "left,state\n1,2\n", f"\ufeff{OURS}\r\n", f"state,left\n1,{'x' * 200_000}\n"]
+    "before",
+    [None, "", OURS, "left,state\n1,2\n", "state\n-0.5\n\n", f"\ufeff{OURS}\r\n", f"state,left\n1,{'x' * 200_000}\n"],
 )
 def test_a_table_of_ours_is_replaced_in_silence(before, tmp_path, capsys):
     path = tmp_path / "q.csv"

@@ -198,7 +198,7 @@ def _check_map(name: str, wads: list[Path], where: str) -> None:
     for path, lumps in zip(wads, found, strict=True):
         if lumps is None or name.upper() in lumps:  # of an archive nothing is known
             return
-        if maps := [lump for lump in lumps if re.fullmatch(r"MAP\d\d|E\dM\d", lump)]:
+        if maps := [lump for lump in lumps if re.fullmatch(r"MAP\d+|E\dM\d+", lump)]:
             fix = f"set doom_map in the .cfg file; {nearest(name.upper(), maps)}"
             raise ConfigError(f"'{path.name}' has no map '{name}'", where, fix)
 
@@ -216,7 +216,7 @@ def _lumps(path: Path, where: str) -> list[str] | None:
                 file.seek(place)
                 entries = file.read(16 * count)
                 names = [entries[begin + 8 : begin + 16] for begin in range(0, 16 * count, 16)]
-                return [name.rstrip(b"\0").decode("latin-1").upper() for name in names]
+                return [name.partition(b"\0")[0].decode("latin-1").upper() for name in names]
     what = "is cut off" if head[:4] in (b"IWAD", b"PWAD") else "is no WAD"
     raise ConfigError(
         f"'{path}' {what} ({size:,} bytes)", where, "copy or download it again; `git lfs pull` gets files"

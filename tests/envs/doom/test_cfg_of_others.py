@@ -105,6 +105,14 @@ def test_a_file_that_is_no_wad_is_refused(content, said, tmp_path):
         read(tmp_path, text)
 
 
+def test_the_name_of_a_map_ends_at_its_first_zero(tmp_path):
+    """Bug: what old editors leave behind it was taken for a part of the name, and the WAD refused."""
+    whole = (SCENARIOS / "basic.wad").read_bytes()
+    assert whole.count(b"MAP01\0\0\0") == 1
+    (tmp_path / "mine.wad").write_bytes(whole.replace(b"MAP01\0\0\0", b"MAP01\0\xffx"))
+    assert read(tmp_path, CFG.replace("basic.wad", "mine.wad")).scenario_wad == tmp_path / "mine.wad"
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [
