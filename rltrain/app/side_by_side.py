@@ -14,7 +14,7 @@ from pathlib import Path
 from rltrain.app import keeper
 from rltrain.app import sweep as sweeps
 from rltrain.config import plugin_modules
-from rltrain.errors import DiskError, RltrainError, printable
+from rltrain.errors import DiskError, LockLost, RltrainError, printable
 from rltrain.system import inside, process, terminal
 from rltrain.system.signals import STOP_SIGNALS, answering
 
@@ -99,7 +99,9 @@ def check(sweep: sweeps.Sweep, job: sweeps.Job, return_code: int, stopping: bool
     if state in ("done", "stopped") or (stopping and (-return_code in STOP_SIGNALS or return_code > 128)):
         return
     place = sweep.place(job)
-    if return_code < 0:
+    if return_code == LockLost.exit_code:  # the folder is another process's now
+        print(printable(f"rltrain: job failed: {place.name}: another process has taken it over"), file=sys.stderr)
+    elif return_code < 0:
         sweeps.record_failure(place, RuntimeError(f"killed by {signal.Signals(-return_code).name}"))
     elif state == "not begun" or sweeps.state_in(place) == "running":
         lines = [line for line in inside.tail(log_of(sweep, job), _TAIL_BYTES) if line.strip()] or ["no output"]
@@ -118,6 +120,7 @@ def work() -> None:
     try:
         sweep, job = _job_of(sys.argv[1:])
         sweeps.attempt(sweep, job)
+        sweeps.stop_if_asked()
         code = 0 if sweep.finished(job) else 1
     except sweeps.Interrupt as interrupt:
         code = 128 + interrupt.number
