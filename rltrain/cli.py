@@ -107,9 +107,8 @@ def run(argv: list[str]) -> int:
             fix = "raise the limit: ulimit -v unlimited" if is_limited else "use device=cpu, or stop other programs"
             print_error(OutOfMemory(out_of_memory.describe(error), argv[0], fix))
             return OutOfMemory.exit_code
-        fault = plugin_modules.fault_of(error) or lacking(error) or _library_fault(error) or _lost_directory()
-        fault = fault or of_a_file(error)
-        if fault:
+        own = plugin_modules.fault_of(error)
+        if fault := own or lacking(error) or _library_fault(error) or _lost_directory() or of_a_file(error):
             print_error(fault)
             return fault.exit_code
         for line in traceback.format_exc().splitlines():

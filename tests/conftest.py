@@ -28,6 +28,7 @@ from rltrain.config.environments import ENVIRONMENTS
 from rltrain.envs.registry import MODULES
 from rltrain.fast.accelerate import accelerate
 from rltrain.run.run import Run
+from rltrain.system import notices
 
 LONG = Path(__file__).with_name("long.txt")
 """The tests that `pytest` leaves out, as they alone would take more than half of its time."""
@@ -50,6 +51,12 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.nodeid.removeprefix("tests/") in long:
             item.add_marker("slow")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_told(monkeypatch):
+    """Let each test see what is told once in a process."""
+    monkeypatch.setattr(notices, "_told", set())
 
 
 @dataclass

@@ -46,7 +46,7 @@ from rltrain.config.run import SHORTHANDS, RunConfig
 from rltrain.config.runtime import RUNTIMES, LocalConfig, RayLauncherConfig
 from rltrain.config.saved import is_plain
 from rltrain.errors import ConfigError, nearest
-from rltrain.system import inside, process
+from rltrain.system import inside, notices, process
 
 _ELSEWHERE = {
     "lr": "learning_rate",
@@ -293,7 +293,7 @@ def _without_instead(env: Any, given: Sequence[Set[str]]) -> Any:
         last = next((keys for keys in reversed(given) if keys & names), set())
         if getattr(env, key) is not None and last and f"env.{key}" not in last:
             word = next(other for other in others if f"env.{other}" in last)
-            print(f"rltrain: env.{word} is given, so env.{key}, which is not, is left out", file=sys.stderr)
+            notices.tell(f"env.{word} is given, so env.{key}, which is not, is left out")
             env = dataclasses.replace(env, **{key: None})
     return env
 
@@ -406,19 +406,24 @@ def _refuse_files(argv: list[str]) -> None:
     Hydra would read rltrain's own in its place.
     """
     for folder in config_folders(argv):
-        files = [path for path in folder.rglob("*") if path.suffix.lower() in (".yaml", ".yml")]
-        for path in files:
-            is_read = path.suffix == ".yaml"  # Hydra passes over the other endings
+        for path in folder.rglob("*.yaml"):
             # If it cannot be read, Hydra says so when it needs it.
             with contextlib.suppress(OSError, ValueError, RecursionError, yaml.YAMLError):
-                if is_read and path.is_file() and b"*" in path.read_bytes():
+                if path.is_file() and b"*" in path.read_bytes():
                     _refuse_many_values(path)
-            name = path.relative_to(folder).with_suffix(".yaml")
-            ours = CONFIGS / name
-            is_same = name.parent == Path() and not is_read  # config.yml of a project that has nothing to do with Hydra
-            if ours.is_file() and not is_same and not (path.is_file() and ours.read_bytes() == path.read_bytes()):
-                what = f"rltrain has a {name} of its own, so yours would not be read"
-                raise ConfigError(what, str(path), f"rename it: {path.stem}_mine.yaml, and choose it by that name")
+            _refuse_our_name(path, folder)
+        for path in folder.rglob("*"):
+            # Hydra passes over the other endings. A config.yml beside the groups can be of something else than rltrain.
+            if path.parent != folder and path.suffix != ".yaml" and path.suffix.lower() in (".yaml", ".yml"):
+                _refuse_our_name(path, folder)
+
+
+def _refuse_our_name(path: Path, folder: Path) -> None:
+    """Raise ConfigError if the user's file has the name of one of rltrain's, in the same group, and another text."""
+    ours = CONFIGS / path.relative_to(folder).with_suffix(".yaml")
+    if ours.is_file() and not (path.is_file() and ours.read_bytes() == path.read_bytes()):
+        what = f"rltrain has a {ours.relative_to(CONFIGS)} of its own, so yours would not be read"
+        raise ConfigError(what, str(path), f"rename it: {path.stem}_mine.yaml, and choose it by that name")
 
 
 def _refuse_additions(values: Any, argv: list[str]) -> None:

@@ -35,7 +35,7 @@ from rltrain.errors import ConfigError, RltrainError
 from rltrain.run import folder as run_folder
 from rltrain.run import own_code
 from rltrain.runtime import launch
-from rltrain.system import atomic, inside, process, terminal
+from rltrain.system import atomic, inside, notices, process, terminal
 
 exit_codes: list[int] = []
 """Exit code of the sweep that Hydra has run."""
@@ -307,7 +307,7 @@ def _dry_runs(jobs: list[sweeps.Job]) -> int:
             if error.exit_code >= 128:  # a signal stops all
                 raise
             failed += 1
-            print(f"rltrain: job failed: {job.folder}: {error}", file=sys.stderr)
+            notices.tell(f"job failed: {job.folder}: {error}")
     print(f"{len(jobs) - failed} of {len(jobs)} jobs can be trained, {failed} failed", file=sys.stderr)
     return 1 if failed else 0
 

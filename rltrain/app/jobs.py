@@ -7,8 +7,9 @@ from typing import Any
 
 from rltrain.app import on_ray, side_by_side
 from rltrain.app import sweep as sweeps
-from rltrain.errors import ConfigError, Stopped, printable
+from rltrain.errors import ConfigError, Stopped
 from rltrain.run import folder as run_folder
+from rltrain.system import notices
 from rltrain.system.signals import answering
 
 
@@ -36,14 +37,13 @@ def run(
         if already := sum(map(sweep.finished, jobs)):
             print(f"{already} of {len(jobs)} jobs are done already", file=sys.stderr)
         pace = sweeps.Pace(len(jobs), len(jobs) - len(todo), max(1, sweep.at_once), sweep.tell_edited)
+        if todo:
+            sweep.tell_edited()
         if run_all:
             if todo:
-                sweep.tell_edited()
                 _in_queue(sweep, todo, run_all)
             return sweeps.report(sweep, jobs, fix="the same command and skip_done=true")
         if sweep.ray:
-            if todo:
-                sweep.tell_edited()
             number = on_ray.run(sweep, todo, fail_fast, pace, sweep.ray)
         elif sweep.at_once:
             number = side_by_side.run(sweep, todo, fail_fast, pace)
@@ -73,8 +73,7 @@ def _in_queue(sweep: sweeps.Sweep, todo: list[sweeps.Job], run_all: Callable[[li
     except Exception as error:
         # A job was killed. The launcher has not waited for those after it.
         what = " ".join(f"{type(error).__name__}: {error}".split())
-        line = f"rltrain: warning: the launcher waits no longer: {what}; other jobs may still run"
-        print(printable(line), file=sys.stderr)
+        notices.warn(f"the launcher waits no longer: {what}; other jobs may still run")
 
 
 def _one_by_one(

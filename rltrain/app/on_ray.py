@@ -17,9 +17,9 @@ from rltrain.app import sweep as sweeps
 from rltrain.app.keeper import Keeper
 from rltrain.app.resolve import require_ray
 from rltrain.config.runtime import RayLauncherConfig
-from rltrain.errors import ConfigError, EnvironmentFailure, FolderInUse, ProcessLost, printable
+from rltrain.errors import ConfigError, EnvironmentFailure, FolderInUse, ProcessLost
 from rltrain.runtime import ray_cluster
-from rltrain.system import process
+from rltrain.system import notices, process
 from rltrain.system.signals import answering
 
 _POLL_S = 0.5
@@ -122,7 +122,7 @@ class _Cluster:
                 if len(self._received) > told:  # every signal is passed on, so a second Ctrl-C ends jobs that save
                     told = len(self._received)
                     self._drop_waiting()
-                    print(f"rltrain: stopping: {len(self._running)} jobs are saving", file=sys.stderr)
+                    notices.tell(f"stopping: {len(self._running)} jobs are saving")
                     for attempt in self._running.values():
                         attempt.actor.stop.remote(self._received[-1])
                 if any(attempt.is_announced for attempt in self._running.values()):
@@ -203,7 +203,7 @@ class _Cluster:
             again.due_s = time.monotonic() + _PAUSE_S
             self._later.append(again)
             count = f"{again.restarts} of {self._settings.max_restarts}"
-            print(printable(f"rltrain: warning: {job.folder}: {what}; it is tried again ({count})"), file=sys.stderr)
+            notices.warn(f"{job.folder}: {what}; it is tried again ({count})")
         else:
             self._wait_until_saved(job)
             what += f", in try {attempt.restarts + 1}" if attempt.restarts else ""
@@ -245,7 +245,7 @@ class _Cluster:
         has = self._ray.cluster_resources()
         what = f"no job has begun for {_START_S:.0f} s: a job needs {needs} of one node"
         what += f", and the cluster has {has.get('CPU', 0):g} and {has.get('GPU', 0):g} in all"
-        print(f"rltrain: warning: {what}; hydra.launcher.cpus_per_job, hydra.launcher.gpus_per_job", file=sys.stderr)
+        notices.warn(f"{what}; hydra.launcher.cpus_per_job, hydra.launcher.gpus_per_job")
 
 
 def _last_line(error: Exception) -> str:

@@ -3,7 +3,6 @@
 import functools
 import os
 import re
-import sys
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -16,7 +15,8 @@ from omegaconf import DictConfig, IntegerNode, OmegaConf
 
 from rltrain.app.paths import CONFIGS, FOLDER_OPTIONS, yaml_names
 from rltrain.config.groups import settings_classes
-from rltrain.errors import ConfigError, printable
+from rltrain.errors import ConfigError
+from rltrain.system import notices
 
 _WITH_VALUE = (*FOLDER_OPTIONS, "--config-path", "-cp", "--config-name", "-cn", "--package", "-p", "--cfg", "-c")
 """Options of Hydra whose value is the next word."""
@@ -169,7 +169,7 @@ def tell_what_stays(
             told = ", ".join(f"{name}={value}" for name, value in stays)
             what = f"of {key}={{...}} and what was set before all entries count, so {told} stays"
             fix = f"to leave it out add ~{key}.{stays[0][0]}"
-            print(printable(f"rltrain: {what}; {key}; {fix}"), file=sys.stderr)
+            notices.tell(f"{what}; {key}; {fix}")
 
 
 def _left(now: Any, given: list[Any], beside: list[list[str]], known: Any) -> Iterator[tuple[str, Any]]:

@@ -14,8 +14,8 @@ from pathlib import Path
 from rltrain.app import keeper
 from rltrain.app import sweep as sweeps
 from rltrain.config import plugin_modules
-from rltrain.errors import DiskError, LockLost, RltrainError, printable
-from rltrain.system import inside, process, terminal
+from rltrain.errors import DiskError, LockLost, RltrainError
+from rltrain.system import inside, notices, process, terminal
 from rltrain.system.signals import STOP_SIGNALS, answering
 
 _POLL_S = 0.05
@@ -44,7 +44,7 @@ def run(sweep: sweeps.Sweep, todo: list[sweeps.Job], fail_fast: bool, pace: swee
                 time.sleep(_POLL_S)
                 if len(received) > told:  # every signal is passed on, so a second Ctrl-C ends jobs that are saving
                     told = len(received)
-                    print(f"rltrain: stopping: {len(running)} jobs are saving", file=sys.stderr)
+                    notices.tell(f"stopping: {len(running)} jobs are saving")
                     for child in running:
                         child.send_signal(received[-1])
                 for child in [child for child in running if child.poll() is not None]:
@@ -100,14 +100,14 @@ def check(sweep: sweeps.Sweep, job: sweeps.Job, return_code: int, stopping: bool
         return
     place = sweep.place(job)
     if return_code == LockLost.exit_code:  # the folder is another process's now
-        print(printable(f"rltrain: job failed: {place.name}: another process has taken it over"), file=sys.stderr)
+        notices.tell(f"job failed: {place.name}: another process has taken it over")
     elif return_code < 0:
         sweeps.record_failure(place, RuntimeError(f"killed by {signal.Signals(-return_code).name}"))
     elif state == "not begun" or sweeps.state_in(place) == "running":
         lines = [line for line in inside.tail(log_of(sweep, job), _TAIL_BYTES) if line.strip()] or ["no output"]
         sweeps.record_failure(place, RuntimeError(f"ended with code {return_code}: {lines[-1].strip()}"))
     else:
-        print(printable(f"rltrain: job failed: {place.name}: {sweep.state(job)[1]}"), file=sys.stderr)
+        notices.tell(f"job failed: {place.name}: {sweep.state(job)[1]}")
 
 
 def work() -> None:
@@ -125,7 +125,7 @@ def work() -> None:
     except sweeps.Interrupt as interrupt:
         code = 128 + interrupt.number
     except RltrainError as error:  # the parent reads the last line
-        print(f"rltrain: error: {error}", file=sys.stderr)
+        notices.tell(f"error: {error}")
         code = error.exit_code
     process.end_soon(code)  # an environment may have left a thread behind
     sys.exit(code)

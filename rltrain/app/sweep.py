@@ -43,7 +43,7 @@ from rltrain.errors import (
 from rltrain.math.statistics import bootstrap_interval, mean
 from rltrain.run import checkpoint, own_code
 from rltrain.run import folder as run_folder
-from rltrain.system import atomic, csv_files, inside
+from rltrain.system import atomic, csv_files, inside, notices
 
 PLAN = "sweep.json"
 """Name of the plan in a sweep's folder."""
@@ -529,7 +529,7 @@ def record(folder: Path, reason: str, code: int) -> None:
 
     The folder may be another user's: then it is only told. Raises DiskError for other causes.
     """
-    print(printable(f"rltrain: job failed: {folder.name}: {reason}"), file=sys.stderr)
+    notices.tell(f"job failed: {folder.name}: {reason}")
     step = _read(folder / "status.json").get("step", 0)
     status = {"state": "failed", "step": step, "pid": None, "reason": reason, "exit_code": code}
     try:

@@ -34,7 +34,7 @@ from rltrain.run import folder as run_folder
 from rltrain.run.run import Restored, Run
 from rltrain.runtime import launch
 from rltrain.runtime.group import Alone, Group
-from rltrain.system import atomic, inside, out_of_memory, process, signals
+from rltrain.system import atomic, inside, notices, out_of_memory, process, signals
 
 _WIDE = 10_000
 """Widths of an mlp above this one explain why memory runs out: no algorithm's tuned network has more than 512."""
@@ -90,7 +90,7 @@ def _first_that_fits(states: Iterator[Restored], attempt: Callable[[Restored], i
         except UnfitCheckpoint as error:
             if restored is None:
                 raise
-            print(f"rltrain: warning: {error}", file=sys.stderr)
+            notices.warn(str(error))
 
 
 def _train(

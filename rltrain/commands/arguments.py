@@ -4,7 +4,6 @@ import dataclasses
 import math
 import os
 import re
-import sys
 from collections.abc import Container, Iterable
 from pathlib import Path
 
@@ -12,10 +11,10 @@ from rltrain.config import plugin_modules
 from rltrain.config import saved as saved_config
 from rltrain.config.run import RunConfig
 from rltrain.config.validate import LARGEST
-from rltrain.errors import ConfigError, nearest, printable
+from rltrain.errors import ConfigError, nearest
 from rltrain.run import checkpoint, own_code
 from rltrain.run import folder as run_folder
-from rltrain.system import process
+from rltrain.system import notices, process
 
 _PATHS = {"out", "run_dir", "env.cfg"}
 """The keys whose value is a path: a shell does not expand `~` after a `=`."""
@@ -69,7 +68,7 @@ def note_repeated(settings: Iterable[str]) -> None:
             counts = f"the last one counts: {key}={values[-1]}"
             if key != "env.shaping" and all(value.startswith("{") for value in values):  # see replace_whole_mappings
                 counts = "all entries count, of each the last one"
-            print(printable(f"rltrain: warning: {key} is given more than once; {counts}"), file=sys.stderr)
+            notices.warn(f"{key} is given more than once; {counts}")
 
 
 def is_setting(arg: str, keys: Container[str]) -> bool:

@@ -14,7 +14,7 @@ from rltrain.config.run import RunConfig
 from rltrain.errors import DiskError, disk_errors, printable
 from rltrain.run import checkpoint
 from rltrain.run.evaluation import play_episodes
-from rltrain.system import atomic, inside
+from rltrain.system import atomic, inside, notices
 
 USAGE = (
     "rltrain eval RUN [episodes=20] [seed=0] [checkpoint=last|best|STEP]"
@@ -69,7 +69,7 @@ def _evaluate(
         atomic.write_text(out, json.dumps(result))
         saved = f"saved to {os.path.relpath(out)}"
     except DiskError as error:  # a run that may only be read, or a full disk: the result is on stdout
-        print(f"rltrain: warning: {error}", file=sys.stderr)
+        notices.warn(str(error))
         saved = "saved nowhere"
     played = f"{episodes} episode{'s' if episodes != 1 else ''}"
     reached = f"{result['mean_reward']:.2f} +- {result['std_reward']:.2f} over {played}"

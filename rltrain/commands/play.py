@@ -2,7 +2,6 @@
 
 import errno
 import os
-import sys
 from datetime import datetime
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from rltrain.errors import ConfigError, DiskError, disk_errors, printable
 from rltrain.run import checkpoint
 from rltrain.run import folder as run_folder
 from rltrain.run.evaluation import Agent
-from rltrain.system import inside
+from rltrain.system import inside, notices
 from rltrain.watching import screens
 from rltrain.watching.watch import watch
 
@@ -103,7 +102,7 @@ def watch_in_file(
         if os.path.lexists(path):
             what = f"there is no ffmpeg, and the GIF would replace {run_folder.from_here(path)}, which was not named"
             raise ConfigError(what, "out", f"give out=OTHER.gif, replace it with out={path.name}, or {_GET_FFMPEG}")
-        print(f"rltrain: no ffmpeg, so the video is a GIF; for mp4: {_GET_FFMPEG}", file=sys.stderr)
+        notices.tell(f"no ffmpeg, so the video is a GIF; for mp4: {_GET_FFMPEG}")
     before = _changed_at(path)
     played, is_true = watch(
         config, agent, episodes, seed, greedy, lambda fps: screens.film(path, fps), stopping, made_for
@@ -125,8 +124,5 @@ def _report(played: list[Episode]) -> None:
 
 def _warn(is_true: bool) -> None:
     if not is_true:
-        print(
-            "rltrain: warning: the pictures can differ from the scored game: the environment is not deterministic for a"
-            " given seed and actions",
-            file=sys.stderr,
-        )
+        why = "the environment is not deterministic for a given seed and actions"
+        notices.warn(f"the pictures can differ from the scored game: {why}")

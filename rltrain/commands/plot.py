@@ -5,7 +5,6 @@ import csv
 import dataclasses
 import io
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from rltrain.errors import CheckpointError, ConfigError, DiskError, EnvironmentF
 from rltrain.math.statistics import interquartile_mean, mean
 from rltrain.run import folder as run_folder
 from rltrain.run.curves import Band, Curve, band, group, other_games, read_curves
-from rltrain.system import atomic, inside, process
+from rltrain.system import atomic, inside, notices, process
 
 USAGE = (
     "rltrain plot RUN... [by=algo] [metric=eval/mean_reward] [center=mean|iqm] [out=curves.png]"
@@ -63,7 +62,7 @@ def main(argv: list[str]) -> int:
     for (env, label), members in groups.items():
         if keys := other_games(members):
             what = f"the curve {env} {label} joins different games: its runs differ in {', '.join(keys)}"
-            print(printable(f"rltrain: warning: {what}; use by={','.join([by, *keys])}"), file=sys.stderr)
+            notices.warn(f"{what}; use by={','.join([by, *keys])}")
     bands = [band(env, label, curves, statistic, generator) for (env, label), curves in groups.items()]
     figure = draw(bands, _NAMES.get(metric, metric), center_name)
     try:
@@ -91,7 +90,7 @@ def _without_given_up(curves: list[Curve], words: list[str]) -> list[Curve]:
     if given_up:
         first = run_folder.from_here(given_up[0])
         what = f"attempts at jobs that were begun again are left out ({len(given_up)}, such as {first})"
-        print(printable(f"rltrain: {what}"), file=sys.stderr)
+        notices.tell(what)
     return [curve for curve in curves if curve.folder not in given_up] or curves
 
 
@@ -103,7 +102,7 @@ def _without_copies(curves: list[Curve]) -> list[Curve]:
     kept = {curve.folder for curve in longest.values()}
     if copies := [curve.folder for curve in curves if curve.folder not in kept]:
         what = f"copies of a run are left out ({len(copies)}, such as {run_folder.from_here(copies[0])})"
-        print(printable(f"rltrain: {what}: each run counts once"), file=sys.stderr)
+        notices.tell(f"{what}: each run counts once")
     return [curve for curve in curves if curve.folder in kept]
 
 

@@ -5,7 +5,6 @@ import dataclasses
 import itertools
 import os
 import re
-import sys
 import typing
 from collections.abc import Iterable, Iterator, Set
 from pathlib import Path
@@ -26,6 +25,7 @@ from rltrain.config.runtime import refuse_places
 from rltrain.errors import CheckpointError, ConfigError, printable
 from rltrain.run import folder as run_folder
 from rltrain.run import own_code
+from rltrain.system import notices
 
 USAGE = "rltrain reproduce RUN [key=value...] (a new run with the settings of RUN; what is typed wins)"
 
@@ -135,7 +135,7 @@ def _tell_of_extension(path: Path, typed: list[str]) -> None:
     first, last = (saved_config.read(file).get("total_steps") for file in (path, saved_config.newest(path.parent)[0]))
     if first != last and not any(word.lstrip("+").startswith("total_steps=") for word in typed):
         what = f"the run was extended to total_steps={last} by `resume`, and this one trains total_steps={first}"
-        print(printable(f"rltrain: {what}; a longer one from its start has another schedule"), file=sys.stderr)
+        notices.tell(f"{what}; a longer one from its start has another schedule")
 
 
 def _of_a_run(path: Path, typed: list[str]) -> tuple[list[str], list[str]]:
@@ -169,7 +169,7 @@ def _of_a_run(path: Path, typed: list[str]) -> tuple[list[str], list[str]]:
     again, still_chosen = _chosen_again(config, typed, bool(is_edited))
     if again and is_edited is None and not _lies_in_a_run(path):
         what = f"{path} has {', '.join(again)} under `chosen`, so these are chosen again"
-        print(printable(f"rltrain: {what}; to keep their values, remove their names there"), file=sys.stderr)
+        notices.tell(f"{what}; to keep their values, remove their names there")
     settings = copy.copy(config.env)  # no new one, which would fill in the open keys
     for key in again:
         if key.startswith("env."):
@@ -188,7 +188,7 @@ def _of_a_run(path: Path, typed: list[str]) -> tuple[list[str], list[str]]:
         not_taken.append("run_dir")
         if "run_dir" not in given:
             what = f"the new run is not made in '{config.run_dir}', which only a file says"
-            print(printable(f"rltrain: warning: {what}; run_dir; to have it there, give run_dir=..."), file=sys.stderr)
+            notices.warn(f"{what}; run_dir; to have it there, give run_dir=...")
     taken = (field.name for field in dataclasses.fields(config) if field.name not in not_taken)
     found += [f"{key}={written(getattr(config, key))}" for key in taken]
     return [*found, f"chosen={written(still_chosen)}"], typed
@@ -202,7 +202,7 @@ def _tell_other_name(env: Any, given: Set[str]) -> None:
         if own.defaults and plays != named and not given & {"env", "env.name", f"env.{key}"}:
             name = folder_name(dataclasses.replace(env, name=env.family))
             what = f"the run plays {plays} and has the name of {env.name}, which is {named}"
-            print(printable(f"rltrain: warning: {what}; env.name; add env.name={name}"), file=sys.stderr)
+            notices.warn(f"{what}; env.name; add env.name={name}")
 
 
 def _tell_lacking(config: RunConfig, path: Path) -> None:
@@ -213,7 +213,7 @@ def _tell_lacking(config: RunConfig, path: Path) -> None:
     if lacking:
         others = f" and {len(lacking) - 1} other settings" if lacking[1:] else ""
         what = f"{path} is a run's whole configuration without {lacking[0]}{others}: plain defaults are used for these"
-        print(printable(f"rltrain: {what}; for tuned ones remove the line `family` of env"), file=sys.stderr)
+        notices.tell(f"{what}; for tuned ones remove the line `family` of env")
 
 
 def _chosen_again(config: RunConfig, typed: list[str], is_edited: bool) -> tuple[list[str], list[str]]:
@@ -311,7 +311,7 @@ def _keys(values: dict[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple
 
 
 def _tell_left_out(chosen: str, own: str) -> None:
-    print(printable(f"rltrain: {chosen} is not the file's {own}, whose settings are left out"), file=sys.stderr)
+    notices.tell(f"{chosen} is not the file's {own}, whose settings are left out")
 
 
 def _without_what_is_typed(settings: list[str], typed: list[str]) -> list[str]:
@@ -335,7 +335,7 @@ def _without_what_is_typed(settings: list[str], typed: list[str]) -> list[str]:
         settings = ["tuned_by=null" if word.startswith("tuned_by=") else word for word in settings]
     if "algo" in left_out and "env" not in left_out and choices.get("env") == SAVED:
         what = f"algo={other['algo']} takes no tuned settings beside those of an earlier run"
-        print(printable(f"rltrain: {what}; for tuned ones start it with algo= and env= alone"), file=sys.stderr)
+        notices.tell(f"{what}; for tuned ones start it with algo= and env= alone")
     # A typed mapping is merged with that of the file, as Hydra does with two typed ones.
     keys -= {key for key, value in choices.items() if value.startswith("{") and other.get(key, "").startswith("{")}
     return [word for word in settings if word.partition("=")[0] not in keys and not word.startswith(chosen or ("\0",))]

@@ -5,7 +5,6 @@ import dataclasses
 import itertools
 import os
 import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from rltrain.errors import CheckpointError, ConfigError
 from rltrain.run import checkpoint, own_code
 from rltrain.run import folder as run_folder
 from rltrain.runtime import launch
-from rltrain.system import inside
+from rltrain.system import inside, notices
 
 USAGE = (
     "rltrain resume RUN [total_steps=...] [micro_batch_size=...] [oom=fail|split] [progress=true|false] [env.id=...]"
@@ -97,7 +96,7 @@ def _resume(
         raise ConfigError(f"the run is done at step {step:,} of {config.total_steps:,}", "total_steps", larger)
     if lock is not None and (last := checkpoint.newest_step(folder)) > step:
         what = f"going back from step {last:,} to step {step:,}: checkpoints, lines of the logs and a result of later"
-        print(f"rltrain: warning: {what} steps are removed; to keep them, copy the run folder first", file=sys.stderr)
+        notices.warn(f"{what} steps are removed; to keep them, copy the run folder first")
     resume(config, folder, itertools.chain([(step, state)], candidates), lock)
 
 

@@ -1,16 +1,12 @@
 """Cut episodes that must end and do not."""
 
 import dataclasses
-import sys
 from typing import Any
 
 import numpy as np
 
 from rltrain.envs.pool import Episode, Pool, TimeStep
-from rltrain.errors import printable
-
-_told: set[str] = set()
-"""The environments whose cut episodes were told."""
+from rltrain.system import notices
 
 
 class EndingPool:
@@ -80,11 +76,9 @@ class EndingPool:
 
     def _cut(self, step: TimeStep, late: np.ndarray) -> TimeStep:
         """Truncate the episodes that are late, and count those that follow on a cut from there."""
-        if late.any() and self._name not in _told:
-            _told.add(self._name)
+        if late.any():
             what = f"an episode of '{self._name}' had no end after {self._limit_steps:,} steps and was cut"
-            text = f"rltrain: warning: {what}; if it has one, does a wrapper hide it?"
-            print(printable(text), file=sys.stderr)
+            notices.warn_once(f"{what}; if it has one, does a wrapper hide it?", about=f"cut {self._name}")
         cut_before = {episode.env_index for episode in step.episodes if self._was_cut[episode.env_index]}
         episodes = [episode for episode in step.episodes if episode.env_index not in cut_before]
         for i in sorted(cut_before | set(np.flatnonzero(late).tolist())):

@@ -5,7 +5,6 @@ import dataclasses
 import importlib
 import math
 import numbers
-import sys
 from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
@@ -19,7 +18,8 @@ from rltrain.envs import checked
 from rltrain.envs.ending import EndingPool
 from rltrain.envs.pool import Pool
 from rltrain.envs.viewer import Viewer
-from rltrain.errors import ConfigError, EnvironmentFailure, printable
+from rltrain.errors import ConfigError, EnvironmentFailure
+from rltrain.system import notices
 
 MODULES: dict[str, str] = {
     "gym": "rltrain.envs.gym.family",
@@ -71,22 +71,16 @@ def bounded(config: Any, steps: int = NO_END_STEPS) -> Any:
     if what is None:
         return config
     has_key = hasattr(config, "max_episode_steps")  # else `make_ending_pool` cuts the episodes
-    if what not in _told:
-        _told.add(what)
+    if notices.is_new(what):
         limit = steps if has_key else NO_END_STEPS
         cut = f"evaluations, `play` and REINFORCE cut an episode that has not ended by itself after {limit:,} steps"
-        text = f"rltrain: {what}: {cut}" + ("; choose another limit with env.max_episode_steps" if has_key else "")
-        print(printable(text), file=sys.stderr)
+        notices.tell(f"{what}: {cut}" + ("; choose another limit with env.max_episode_steps" if has_key else ""))
     return dataclasses.replace(config, max_episode_steps=steps) if has_key else config
 
 
 def has_bounded(env_id: str) -> bool:
     """Return True if this process has told that the environment lacks a limit."""
-    return any(what.startswith(f"'{env_id}' ") for what in _told)
-
-
-_told: set[str] = set()
-"""The missing limits that were told."""
+    return notices.has_told(f"'{env_id}' ")
 
 
 def make_pool(config: Any, num_envs: int, first_index: int = 0) -> Pool:

@@ -1,9 +1,9 @@
 """The budget for replacements of engines or worker processes, which `env.max_restarts` sets."""
 
-import sys
 import threading
 
 from rltrain.errors import EnvironmentFailure
+from rltrain.system import notices
 
 _IN_A_ROW = 3
 """Replacements in a row, without one step in between, after which another replacement would not help."""
@@ -44,7 +44,7 @@ class Restarts:
             self._counts[number] += 1
             self._in_a_row[number] += 1
             count = f"{self.total} of {self._max_restarts}"
-        print(f"rltrain: warning: {failure.what}; {self._noun} {number} is replaced ({count})", file=sys.stderr)
+        notices.warn(f"{failure.what}; {self._noun} {number} is replaced ({count})")
         return self._counts[number]
 
     def worked(self, number: int) -> None:

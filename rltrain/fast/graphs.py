@@ -8,7 +8,6 @@ the recording is fixed in the graph. Values that change between calls must be in
 import functools
 import gc
 import inspect
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, is_dataclass, replace
 from typing import Any
@@ -22,6 +21,7 @@ from rltrain.errors import ConfigError, causes
 from rltrain.math import returns
 from rltrain.nn import device as devices
 from rltrain.nn import recording
+from rltrain.system import notices
 
 WARM_UPS = 3
 """Calls before the recording. In them libraries choose kernels, compilers compile and optimizers create their state."""
@@ -143,7 +143,7 @@ class Graphed:
                 raise ConfigError(what, "cuda_graphs", fix) from error
             self._failed = True
             self._known.clear()
-            print(f"rltrain: warning: no CUDA graph, so training is slower ({_reason(error)})", file=sys.stderr)
+            notices.warn(f"no CUDA graph, so training is slower ({_reason(error)})")
 
     def _record(self, inputs: dict[str, Any]) -> tuple[Callable[[], None], Any]:
         """Record the function without running it. Return a function that replays the graph, and the output tensors."""

@@ -1,7 +1,6 @@
 """The size of micro-batches, and smaller ones when memory runs out."""
 
 import gc
-import sys
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -10,7 +9,7 @@ import torch
 from rltrain.config.run import RunConfig
 from rltrain.errors import OutOfMemory
 from rltrain.nn.recording import is_recording
-from rltrain.system import out_of_memory
+from rltrain.system import notices, out_of_memory
 
 Result = TypeVar("Result")
 
@@ -58,7 +57,7 @@ class MicroBatches:
             raise OutOfMemory(what, f"an update of {asked} samples at once", fix)
         self.size = size
         words = f"{what}; from now on gradients are added up over {size} samples at a time: the same mathematics"
-        print(f"rltrain: warning: {words}; use micro_batch_size={size} to start with this size", file=sys.stderr)
+        notices.warn(f"{words}; use micro_batch_size={size} to start with this size")
         return result
 
 

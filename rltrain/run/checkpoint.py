@@ -16,9 +16,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from rltrain.errors import CheckpointError, disk_errors, printable
+from rltrain.errors import CheckpointError, disk_errors
 from rltrain.run import checkpoint_files as files
-from rltrain.system import inside
+from rltrain.system import inside, notices
 
 _NAME = re.compile(r"step_([0-9]{9,15})")
 _LEFT_LINKS, _LEFT_FOLDERS = re.compile(r"\.(last|best)-[0-9]+"), re.compile(r"\.(partial|replaced)-[0-9]+-[0-9]+")
@@ -242,8 +242,7 @@ def candidates(
         except OSError as error:
             reason = error
         follow = f"trying {older.name}" if older else "there is no older one"
-        text = f"rltrain: warning: checkpoint {path} cannot be used ({reason}); {follow}"
-        print(printable(text), file=sys.stderr)
+        notices.warn(f"checkpoint {path} cannot be used ({reason}); {follow}")
     fix = f"the oldest failed with: {reason}"
     best = _pointed(run / "checkpoints", "best")
     if best is not None and _is_usable(best, made_for, seed):

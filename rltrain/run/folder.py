@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import fcntl
-import functools
 import os
 import platform
 import re
@@ -29,10 +28,9 @@ from rltrain.errors import (
     LockLost,
     RltrainError,
     disk_errors,
-    printable,
 )
 from rltrain.run import checkpoint
-from rltrain.system import atomic, inside, process
+from rltrain.system import atomic, inside, notices, process
 
 _MINUTE_S = 60.0
 _OF_A_RUN = ("checkpoints", "code", "eval", "export", "videos")
@@ -141,7 +139,7 @@ def _latest(run_dir: Path) -> Path:
     if newest is None:
         return latest
     if os.path.lexists(latest):
-        _tell_once(f"rltrain: warning: {latest}: {why}; `last` is now the newest run, {newest}")
+        notices.warn_once(f"{latest}: {why}; `last` is now the newest run, {newest}")
     return newest
 
 
@@ -279,7 +277,8 @@ def find_all(*words: str) -> list[Path]:
     targets = {link: Path(os.path.realpath(link)) for link in links}
     if out := [link for link, place in targets.items() if not any(place.is_relative_to(top) for top in tops)]:
         what = f"links to folders are left out ({len(out)}, such as {from_here(out[0])}); name a link to count its runs"
-        _tell_once(f"rltrain: {what}")
+        if notices.is_new(what):
+            notices.tell(what)
     return list(found)
 
 
@@ -427,7 +426,7 @@ def _point_latest(root: Path, folder: Path) -> None:
     if os.path.lexists(latest) and not _is_ours(latest):
         what = "it is a link to something else than a run" if os.path.islink(latest) else "it is no link"
         why = f"{what}, so it stays as it is; rename it to get a link to the newest run"
-        _tell_once(f"rltrain: warning: {latest}: {why}")
+        notices.warn_once(f"{latest}: {why}")
         return
     temporary = root / f".latest-{os.getpid()}"
     with contextlib.suppress(OSError):  # training does not need the link, and some file systems have none
@@ -438,11 +437,6 @@ def _point_latest(root: Path, folder: Path) -> None:
         temporary.unlink(missing_ok=True)
         temporary.symlink_to(os.path.relpath(folder, root))
         temporary.replace(latest)
-
-
-@functools.cache  # for all jobs of a sweep, and a command that looks for a run twice
-def _tell_once(text: str) -> None:
-    print(printable(text), file=sys.stderr)
 
 
 def _meta(config: RunConfig) -> dict[str, Any]:

@@ -25,8 +25,8 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from rltrain.config.groups import with_varied
 from rltrain.envs.pool import Episode
-from rltrain.errors import CheckpointError, DiskError, disk_errors, printable
-from rltrain.system import atomic, csv_files, inside, terminal
+from rltrain.errors import CheckpointError, DiskError, disk_errors
+from rltrain.system import atomic, csv_files, inside, notices, terminal
 
 _HPARAMS = ("algo", "env", "seed")
 """The settings that every table of runs needs, as typed."""
@@ -53,8 +53,7 @@ def on_thread_error(error: threading.ExceptHookArgs) -> None:
     That happens after the folder was moved.
     """
     if type(error.thread).__name__ == "_AsyncWriterThread" and isinstance(error.exc_value, OSError):
-        text = f"rltrain: warning: TensorBoard's log could not be written: {error.exc_value.strerror}"
-        print(printable(text), file=sys.stderr)
+        notices.warn(f"TensorBoard's log could not be written: {error.exc_value.strerror}")
     else:
         _show_thread_error(error)
 
@@ -90,7 +89,7 @@ class Silent:
 
     def _warn(self, error: Exception) -> None:
         if not self._warned:
-            print(printable(f"rltrain: warning: a log could not be written: {error}"), file=sys.stderr)
+            notices.warn(f"a log could not be written: {error}")
             self._warned = True
 
 
@@ -166,7 +165,7 @@ class Logger(Silent):
         if recent and not is_own:
             what = "episodes.csv does not end with the episodes that the agent has played last"
             why = "lines are missing, or it is the log of another branch of the run; then metrics.jsonl is, too"
-            print(f"rltrain: warning: {what}: {why}", file=sys.stderr)
+            notices.warn(f"{what}: {why}")
 
     def sync(self) -> None:
         """Write all lines so far to the disk, before a checkpoint that counts them."""
@@ -247,7 +246,7 @@ class _Log:
         if (found := os.fstat(self.file.fileno()).st_size) != self.num_bytes and is_whole:
             what = f"another program wrote into {self.path.name} while the run trains"
             text = f"{what}: it has {found:,} bytes instead of {self.num_bytes:,}; lines of the run may be gone from it"
-            print(printable(f"rltrain: warning: {text}"), file=sys.stderr)
+            notices.warn(text)
             self.num_bytes = found
         os.fsync(self.file.fileno())
 
@@ -270,7 +269,7 @@ class _Log:
         put_back = inside.append(self.path, 1 if self.file.line_buffering else -1)
         self.file.close()
         self.file = put_back
-        print(printable(f"rltrain: warning: {what}; the run's own lines are written again"), file=sys.stderr)
+        notices.warn(f"{what}; the run's own lines are written again")
 
 
 def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -352,7 +351,7 @@ def _drop_after(path: Path, step: int, step_of: Callable[[str], float], header_l
         atomic.write_lines(path, kept())
     if unreadable:
         what = f"{unreadable:,} of the lines of {path.name} cannot be read and are left out"
-        print(f"rltrain: warning: {what}", file=sys.stderr)
+        notices.warn(what)
 
 
 class Progress:

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from rltrain.config import plugin_modules, saved
 from rltrain.config.run import RunConfig
-from rltrain.errors import CheckpointError, ConfigError, printable
+from rltrain.errors import CheckpointError, ConfigError
 from rltrain.run import folder as run_folder
-from rltrain.system import inside
+from rltrain.system import inside, notices
 
 COPY = "code"
 """The folder in the run folder with the copy."""
@@ -35,8 +35,7 @@ def copy(config: RunConfig, folder: Path) -> None:
     if not files or os.path.lexists(folder / COPY):
         return
     if _are_too_large(files):
-        text = f"rltrain: warning: your own modules have more than {_LARGEST_BYTES:,} bytes: the run keeps no copy"
-        print(text, file=sys.stderr)
+        notices.warn(f"your own modules have more than {_LARGEST_BYTES:,} bytes: the run keeps no copy")
         return
     inside.make_folder(folder / COPY)
     _copy(files, folder)
@@ -98,8 +97,7 @@ def find(words: Iterable[str]) -> None:
                 continue
             if place := place_of(name, folder):
                 plugin_modules.look_in(place)
-                text = f"rltrain: the module '{name}' is imported from {place}, where the run was trained"
-                print(printable(text), file=sys.stderr)
+                notices.tell(f"the module '{name}' is imported from {place}, where the run was trained")
             elif _is_in(folder / COPY, name):
                 command = f"PYTHONPATH={shlex.quote(str(folder / COPY))} {shlex.join(['rltrain', *sys.argv[1:]])}"
                 what = f"there is no module '{name}' here or where the run was trained, but the run has a copy of it"
@@ -177,8 +175,7 @@ def _first(place: Path, part: Path) -> Path | None:
 
 def _tell(own: Path, copied: Path, run: str, more: str = "") -> None:
     kind = "code" if own.suffix == ".py" else "settings of the game"
-    text = f"rltrain: warning: {run} began with other {kind}: {own} differs from {copied}, the run's copy{more}"
-    print(printable(text), file=sys.stderr)
+    notices.warn(f"{run} began with other {kind}: {own} differs from {copied}, the run's copy{more}")
 
 
 def _differ(own: Path, copied: Path) -> bool:

@@ -37,7 +37,6 @@ from rltrain.errors import (
     Stopped,
     disk_errors,
     fitting,
-    printable,
 )
 from rltrain.run import checked, checkpoint, own_code, panel
 from rltrain.run import folder as run_folder
@@ -50,7 +49,7 @@ from rltrain.run.statistics import Statistics, progress_facts
 from rltrain.run.streams import Streams
 from rltrain.runtime.group import Alone, Group
 from rltrain.runtime.share import RowGenerator, Share
-from rltrain.system import atomic, global_random, inside, process, signals
+from rltrain.system import atomic, global_random, inside, notices, process, signals
 from rltrain.system.ram import peak_rss_mb
 
 _NO_HPARAMS = ("tuned_by", "chosen")
@@ -370,7 +369,7 @@ class Run:
         for key, (then, now) in pairs.items():
             if then != now:
                 what = f"the weights of init_from were trained with {_listed(then)}, not with {_listed(now)}"
-                print(printable(f"rltrain: warning: {what}; {key}; give them in its order"), file=sys.stderr)
+                notices.warn(f"{what}; {key}; give them in its order")
 
     def _show(self, agent: Agent, replay_bytes: int | None) -> None:
         if not self.config.progress or not self.writes:
@@ -624,7 +623,7 @@ class Run:
             keys = [key for key in ("learning_starts", "replay_capacity") if hasattr(self.config.algo, key)]
             where = ", ".join(["total_steps", *(f"algo.{key}={getattr(self.config.algo, key)}" for key in keys)])
             fix = "train longer, or let the replay buffer hold more" if keys else "train longer"
-            print(f"rltrain: warning: {what}; {where}; {fix}", file=sys.stderr)
+            notices.warn(f"{what}; {where}; {fix}")
 
     def write_status(self, state: str, reason: str = "", exit_code: int | None = None) -> None:
         """Write status.json. A write error prints a warning and does not end the training."""

@@ -25,7 +25,7 @@ from typing import Any
 
 from rltrain.config.runtime import TorchrunConfig
 from rltrain.errors import ConfigError, ProcessLost, RltrainError, Stopped, by_exit_code
-from rltrain.system import process, signals
+from rltrain.system import notices, process, signals
 
 REPORTS = "RLTRAIN_REPORTS"
 """The environment variable with the folder for the reports. It is set in processes that `launch` started."""
@@ -86,7 +86,7 @@ def launch(config: TorchrunConfig, arguments: Sequence[str]) -> None:
             except ProcessLost as error:
                 if attempt == config.max_restarts:
                     raise
-                print(f"rltrain: warning: {error}; restart {attempt + 1} of {config.max_restarts}", file=sys.stderr)
+                notices.warn(f"{error}; restart {attempt + 1} of {config.max_restarts}")
     finally:
         logging.disable(logging.NOTSET)
         os.environ.pop(_RUN_FOLDER, None)

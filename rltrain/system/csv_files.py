@@ -5,13 +5,12 @@ import csv
 import io
 import itertools
 import os
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from rltrain.errors import CheckpointError, disk_errors, printable
-from rltrain.system import atomic, inside
+from rltrain.errors import CheckpointError, disk_errors
+from rltrain.system import atomic, inside, notices
 
 _LARGEST_BYTES = 100_000_000
 """The largest table to look into."""
@@ -30,7 +29,7 @@ def write(path: Path, rows: Iterable[list[Any]]) -> None:
         with disk_errors(path.name, path.parent):
             other = set_aside(path)
         what = f"{path.name} had columns or lines of yours: it is now {other}, beside a new {path.name}"
-        print(printable(f"rltrain: {what}"), file=sys.stderr)
+        notices.tell(what)
     atomic.write_text(path, text.getvalue())
 
 

@@ -2,11 +2,13 @@
 
 import contextlib
 import errno
+import functools
 import io
 import os
 import select
 import sys
 import textwrap
+from collections.abc import Callable
 from typing import Any
 
 from rltrain.errors import disk_errors
@@ -139,11 +141,7 @@ class _Guarded:
     def flush(self) -> None:
         """Flush the buffer, or drop its content if that fails."""
         try:
-            while True:
-                try:
-                    return self._stream.flush()
-                except BlockingIOError:
-                    self._wait_for_reader()
+            self._once_read(self._stream.flush)
         except OSError as error:
             self._redirect(error)
         except Exception:
@@ -161,15 +159,17 @@ class _Guarded:
         self.flush()
         data = text.encode(self._stream.encoding, "backslashreplace")
         while data:
-            try:
-                data = data[os.write(self._stream.fileno(), data) :]
-            except BlockingIOError:
-                self._wait_for_reader()
+            data = data[self._once_read(functools.partial(os.write, self._stream.fileno(), data)) :]
 
-    def _wait_for_reader(self) -> None:
-        poll = select.poll()  # unlike select.select, it takes any descriptor
-        poll.register(self._stream.fileno(), select.POLLOUT)
-        poll.poll()
+    def _once_read(self, write: Callable[[], Any]) -> Any:
+        """Return what `write` returns. If the pipe is full, wait for its reader first."""
+        while True:
+            try:
+                return write()
+            except BlockingIOError:
+                poll = select.poll()  # unlike select.select, it takes any descriptor
+                poll.register(self._stream.fileno(), select.POLLOUT)
+                poll.poll()
 
     def isatty(self) -> bool:
         """Return True for a terminal that is open."""

@@ -18,7 +18,7 @@ from small_runs import QUICK
 
 from rltrain.app import sweep
 from rltrain.commands import plot
-from rltrain.run import folder as run_folder
+from rltrain.system import notices
 
 
 def numbers(path):
@@ -91,7 +91,7 @@ def test_links_that_are_left_out_are_told(command, tmp_path):
         (tmp_path / "paper" / str(seed)).symlink_to(tmp_path / "disk" / str(seed))
     line = "rltrain: links to folders are left out (2, such as paper/0); name a link to count its runs"
     for words in (["plot", "paper"], ["runs", "paper"]):
-        run_folder._tell_once.cache_clear()
+        notices._told.clear()
         assert command(*words).err.splitlines() == [line]
     outcome = command("plot", "paper", "paper/0", "disk/1")
     assert outcome.err == "" and outcome.out.startswith("cartpole  dqn  3 seeds")

@@ -9,7 +9,7 @@ import rights
 from small_runs import TABLE
 
 from rltrain import cli, errors
-from rltrain.run import folder as run_folder
+from rltrain.system import notices
 
 QUICK = TABLE
 PARTS = [
@@ -60,7 +60,7 @@ def test_last_is_the_newest_run_that_can_be_read(run, command):
     latest.unlink()
     latest.symlink_to(theirs.relative_to(latest.parent))
     for private in (theirs.parent, theirs, theirs / "config.yaml"):
-        run_folder._tell_once.cache_clear()
+        notices._told.clear()
         with rights.without(private):
             outcome = command("eval", "last", "episodes=1")
         assert outcome.code == 0 and str(run) in outcome.out

@@ -35,7 +35,7 @@ from rltrain.errors import EnvironmentFailure, OutOfMemory, ProcessLost, Rltrain
 from rltrain.run.checkpoint import Stateful
 from rltrain.runtime import ray_cluster
 from rltrain.runtime.share import Share
-from rltrain.system import global_random, process, signals
+from rltrain.system import global_random, notices, process, signals
 
 _WAIT_S = 0.5
 """The longest wait for a chunk, in seconds, before the caller looks for signals."""
@@ -348,7 +348,7 @@ class RayFleet:
             raise EnvironmentFailure(what, "runtime.max_restarts", fix) from error
         actor.restarts += 1
         count = f"{num_restarts + 1} of {self._runtime.max_restarts}"
-        print(f"rltrain: warning: {what}; it is replaced ({count})", file=sys.stderr)
+        notices.warn(f"{what}; it is replaced ({count})")
         with contextlib.suppress(self._ray.exceptions.RayError):
             self._ray.kill(actor.handle)  # it may only be out of reach
         actor.tasks.clear()
@@ -368,7 +368,7 @@ class RayFleet:
             wanted = self._runtime.actors * self._runtime.cpus_per_actor
             has = self._ray.cluster_resources().get("CPU", 0)
             what = f"no actor has played for {_START_S:.0f} s: they need {wanted:g} cores, and Ray has {has:g}"
-            print(f"rltrain: warning: {what}; runtime.actors, runtime.cpus_per_actor", file=sys.stderr)
+            notices.warn(f"{what}; runtime.actors, runtime.cpus_per_actor")
 
 
 def _copied(chunk: Chunk) -> Chunk:

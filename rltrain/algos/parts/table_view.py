@@ -12,7 +12,7 @@ from rltrain.config.environments import GymConfig
 from rltrain.config.user_code import describe
 from rltrain.envs.tabular import toy_text
 from rltrain.errors import DiskError, RltrainError, printable
-from rltrain.system import csv_files
+from rltrain.system import csv_files, notices
 
 
 @contextlib.contextmanager
@@ -24,7 +24,7 @@ def _told(what: str) -> Iterator[None]:
         raise
     except Exception as error:
         why = error.what if isinstance(error, RltrainError) else describe(error)
-        print(printable(f"rltrain: warning: {what}: {why}"), file=sys.stderr)
+        notices.warn(f"{what}: {why}")
 
 
 @_told("the step is not shown")

@@ -1,8 +1,5 @@
 """Doom scenarios: their names, spaces and pools. ViZDoom is imported only when a function needs it."""
 
-import functools
-import sys
-
 import gymnasium
 import numpy as np
 from gymnasium import spaces as gym_spaces
@@ -10,7 +7,7 @@ from gymnasium import spaces as gym_spaces
 from rltrain.config.environments import DoomConfig
 from rltrain.envs.pool import Pool
 from rltrain.envs.spaces import PixelsAndVariables
-from rltrain.errors import printable
+from rltrain.system import notices
 
 
 def scenarios() -> list[str]:
@@ -43,14 +40,10 @@ def settle(config: DoomConfig, action_space: gymnasium.Space) -> DoomConfig:
     buttons = read_setup(config).buttons if config.cfg is not None and config.actions is None else []
     if names := left_out(buttons):
         each = ",".join(f"[{name}]" for name in buttons)
-        _tell(f"no action presses {', '.join(names)}; {config.cfg}; to press with 1 use 'env.actions=[{each}]'")
+        notices.warn_once(
+            f"no action presses {', '.join(names)}; {config.cfg}; to press with 1 use 'env.actions=[{each}]'"
+        )
     return config
-
-
-@functools.cache
-def _tell(text: str) -> None:
-    """Print a warning once in this process."""
-    print(printable(f"rltrain: warning: {text}"), file=sys.stderr)
 
 
 def missing_limit(config: DoomConfig) -> str | None:

@@ -190,7 +190,7 @@ def _check_harmless(game: vizdoom.DoomGame, cfg: Path, where: str) -> None:
 
 
 def _check_map(name: str, wads: list[Path], where: str) -> None:
-    """Raise ConfigError for a map that the first WAD lacks though it has others, or that none has.
+    """Raise ConfigError for a map that is missing in the first WAD that has maps with names such as MAP01 or E1M1.
 
     ViZDoom plays one of another WAD then, in silence, or waits for ever. wads: the scenario's, if any, then the game's.
     """

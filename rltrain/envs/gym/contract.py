@@ -4,7 +4,6 @@ The types, the shape and the dtype are checked in every step, in some 0.3 us. Wh
 checked at every reset, in the first FIRST_STEPS steps and in every SAMPLED-th later one; a discrete state always.
 """
 
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +11,8 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from rltrain.errors import EnvironmentFailure, printable
+from rltrain.errors import EnvironmentFailure
+from rltrain.system import notices
 
 FIRST_STEPS = 100
 SAMPLED = 64
@@ -20,9 +20,6 @@ SAMPLED = 64
 
 _EXACT = 2.0**24
 """Whole numbers up to here are exact in float32."""
-
-_told: set[tuple[str, str]] = set()
-"""The warnings that were printed, by environment and subject."""
 
 
 class ContractBreach(EnvironmentFailure):
@@ -171,9 +168,7 @@ class Contract:
         return bool(value)
 
     def _tell(self, subject: str, text: str) -> None:
-        if (self._id, subject) not in _told:
-            _told.add((self._id, subject))
-            print(printable(f"rltrain: warning: environment '{self._id}' {text}"), file=sys.stderr)
+        notices.warn_once(f"environment '{self._id}' {text}", about=f"{self._id} {subject}")
 
     def _breach(self, method: str, returned: str, wanted: str) -> ContractBreach:
         what = f"environment '{self._id}': {method} returned {returned}, but must return {wanted}"

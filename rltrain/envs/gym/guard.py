@@ -14,8 +14,8 @@ import gymnasium
 
 from rltrain.config.user_code import describe
 from rltrain.envs.patience import CLOSING_S, StandsStill, interruptible
-from rltrain.errors import EnvironmentFailure, Halt, OutOfMemory, RltrainError, printable
-from rltrain.system import out_of_memory, process, signals, terminal
+from rltrain.errors import EnvironmentFailure, Halt, OutOfMemory, RltrainError
+from rltrain.system import notices, out_of_memory, process, signals, terminal
 
 
 class Exited(Exception):
@@ -191,7 +191,7 @@ def close(env: gymnasium.Env, env_id: str) -> None:
         with environment_code(env_id), interruptible(CLOSING_S):
             env.close()
     except StandsStill:
-        print(printable(f"rltrain: warning: environment '{env_id}' does not close"), file=sys.stderr)
+        notices.warn(f"environment '{env_id}' does not close")
     except EnvironmentFailure as failure:
-        print(f"rltrain: warning: {failure.what} while it was closed", file=sys.stderr)
+        notices.warn(f"{failure.what} while it was closed")
     signals.keep_process()

@@ -7,10 +7,11 @@ what it has by then, while an evaluation, a resumed run or a worker in place of 
 import numpy as np
 
 from rltrain.config.environments import GymConfig
-from rltrain.envs.gym.make import tell, tells_of_statistics
+from rltrain.envs.gym.make import tells_of_statistics
 from rltrain.envs.patience import StandsStill, is_stopping, within
 from rltrain.envs.pool import Pool, TimeStep
 from rltrain.errors import RltrainError
+from rltrain.system import notices
 
 _TOLERANCE = 0.01
 """By which numbers may differ, as a share of the largest. A physics engine keeps a little: in BipedalWalker, a reset
@@ -51,7 +52,7 @@ def tell_if_kept(
     ]:
         what = f"after some episodes environment '{config.id}' has another {differ[0]} for the same seed"
         why = "it keeps something between episodes, such as a mean or a level, or draws without its seed"
-        tell(f"{what}: {why}; evaluations and resumed runs begin without what was kept")
+        notices.warn_once(f"{what}: {why}; evaluations and resumed runs begin without what was kept")
 
 
 _looked_at: set[str] = set()

@@ -24,8 +24,8 @@ from rltrain.envs import registry
 from rltrain.envs.gym import guard
 from rltrain.envs.gym.conversion import Conversion, far_actions, out_of_reach
 from rltrain.envs.patience import MAKING_S, StandsStill, interruptible, is_stopping
-from rltrain.errors import ConfigError, EnvironmentFailure, nearest, printable
-from rltrain.system import global_random, signals
+from rltrain.errors import ConfigError, EnvironmentFailure, nearest
+from rltrain.system import global_random, notices, signals
 
 
 def make_env(config: GymConfig) -> gymnasium.Env:
@@ -143,9 +143,6 @@ _STATISTICS = {
 }
 """What wrappers normalise with a mean and deviation that they learn, by the attribute's name as in gymnasium."""
 
-_told: set[str] = set()
-"""The warnings that were printed."""
-
 
 def _tell_of_statistics(env: gymnasium.Env, env_id: str) -> None:
     """Warn once about wrappers whose statistics are lost with the environment."""
@@ -154,7 +151,7 @@ def _tell_of_statistics(env: gymnasium.Env, env_id: str) -> None:
             of, result, instead = _STATISTICS[name]
             what = f"environment '{env_id}' normalises {of} with statistics that each new one learns anew"
             why = f"so evaluations and resumed runs {result}"
-            tell(f"{what} ({type(layer).__name__}), {why}; normalise {instead}")
+            notices.warn_once(f"{what} ({type(layer).__name__}), {why}; normalise {instead}")
 
 
 def _tell_of_inner_limit(env: gymnasium.Env, config: GymConfig) -> None:
@@ -162,7 +159,9 @@ def _tell_of_inner_limit(env: gymnasium.Env, config: GymConfig) -> None:
     limit = time_limit(env)
     if config.max_episode_steps and limit and limit < config.max_episode_steps:
         what = f"environment '{config.id}' has a time limit of {limit} steps inside, and its episodes end there"
-        tell(f"{what}: env.max_episode_steps={config.max_episode_steps} replaces that of the registration only")
+        notices.warn_once(
+            f"{what}: env.max_episode_steps={config.max_episode_steps} replaces that of the registration only"
+        )
 
 
 def tell_of_other_steps(env: gymnasium.Env, env_id: str, steps: int, wanted: int) -> None:
@@ -178,23 +177,16 @@ def tell_of_other_steps(env: gymnasium.Env, env_id: str, steps: int, wanted: int
     reached = [limit._max_episode_steps for limit in limits if limit._max_episode_steps <= (limit._elapsed_steps or 0)]
     if not reached:
         text = f"environment '{env_id}' itself truncated an episode after {steps} steps, {not_reached}"
-        tell(text, about=f"{env_id} {wanted}")
+        notices.warn_once(text, about=f"{env_id} {wanted}")
     elif min(reached) >= wanted:  # else `_tell_of_inner_limit` has told it
         what = f"environment '{env_id}' has a time limit of {min(reached)} steps inside"
         text = f"{what} that the agent reaches in {steps}, because a wrapper takes several at once, {not_reached}"
-        tell(text, about=f"{env_id} {wanted}")
+        notices.warn_once(text, about=f"{env_id} {wanted}")
 
 
 def tells_of_statistics(env_id: str) -> bool:
     """Return True if a warning has told that the environment learns statistics."""
-    return any(text.startswith(f"environment '{env_id}' normalises ") for text in _told)
-
-
-def tell(text: str, about: str | None = None) -> None:
-    """Print a warning once in this process. about: what it is about, if the text holds numbers of one occasion."""
-    if (about or text) not in _told:
-        _told.add(about or text)
-        print(printable(f"rltrain: warning: {text}"), file=sys.stderr)
+    return notices.has_told(f"environment '{env_id}' normalises ")
 
 
 @contextlib.contextmanager
@@ -237,16 +229,15 @@ def settle(config: GymConfig, action_space: gymnasium.Space) -> GymConfig:
     if out_of_reach(space):
         what = f"the actions of '{config.id}' lie between {space.low.tolist()} and {space.high.tolist()}"
         why = "a new policy acts around 0 with deviation 1, and all beyond a bound is played as the bound"
-        tell(f"{what}; {why}; shift them in the environment, so that 0 is a good action to begin with")
+        notices.warn_once(f"{what}; {why}; shift them in the environment, so that 0 is a good action to begin with")
     if not far_actions(space):
         return dataclasses.replace(config, scale_actions=bool(config.scale_actions))
     bounds = f"the actions of '{config.id}' lie between {space.low.tolist()} and {space.high.tolist()}"
     if config.scale_actions is False:
         why = "a new policy acts around 0 with deviation 1, which reaches little of that"
-        print(printable(f"rltrain: warning: {bounds}; {why}; use env.scale_actions=true"), file=sys.stderr)
+        notices.warn(f"{bounds}; {why}; use env.scale_actions=true")
         return config
-    text = f"rltrain: {bounds}; the policy acts from -1 to 1 and is scaled: env.scale_actions=true"
-    print(printable(text), file=sys.stderr)
+    notices.tell(f"{bounds}; the policy acts from -1 to 1 and is scaled: env.scale_actions=true")
     return dataclasses.replace(config, scale_actions=True)
 
 

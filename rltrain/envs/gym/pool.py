@@ -1,7 +1,6 @@
 """A pool of gymnasium environments in one process."""
 
 import random
-import sys
 from typing import Any
 
 import gymnasium
@@ -16,8 +15,8 @@ from rltrain.envs.gym.make import make_env, seed_generators, tell_of_other_steps
 from rltrain.envs.patience import StandsStill, interruptible, is_stopping
 from rltrain.envs.pool import AnotherGame, Episode, TimeStep
 from rltrain.envs.seeding import env_seed
-from rltrain.errors import EnvironmentFailure, printable
-from rltrain.system import global_random
+from rltrain.errors import EnvironmentFailure
+from rltrain.system import global_random, notices
 
 
 def draw_constructor_seed() -> int:
@@ -204,4 +203,4 @@ class GymPool:
             raise error
         text = error.what if isinstance(error, EnvironmentFailure) else f"environment '{self._id}' hangs"
         self._stands_still = True
-        print(printable(f"rltrain: warning: {text}; the run stops without it"), file=sys.stderr)
+        notices.warn(f"{text}; the run stops without it")

@@ -2,7 +2,6 @@
 
 import math
 import random
-import sys
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -17,7 +16,8 @@ from rltrain.envs.gym.contract import Contract
 from rltrain.envs.gym.guard import environment_code
 from rltrain.envs.gym.make import opened, time_limit
 from rltrain.envs.registry import TABLE_STEPS
-from rltrain.errors import ConfigError, printable
+from rltrain.errors import ConfigError
+from rltrain.system import notices
 
 COMPARED_STEPS = 5_000
 """The steps of the environment that `check_table` compares with the table, at most. They take less than 0.2 s."""
@@ -188,7 +188,7 @@ def _difference(env: gymnasium.Env, table: TransitionTable, env_id: str) -> str:
         state, ended = next_state, terminated or truncated
     if num_steps < COMPARED_STEPS:
         what = f"'{env_id}' is slow: {num_steps} of its steps were compared with its transition table P"
-        print(printable(f"rltrain: warning: {what}, from which training and score are computed"), file=sys.stderr)
+        notices.warn(f"{what}, from which training and score are computed")
     if abs(seen - expected) > 6 * math.sqrt(variance) + 1e-6 * num_steps:
         return (
             f"the most likely states followed {seen:.0f} times in {num_steps:,} steps, not about {expected:.0f} times"

@@ -34,7 +34,7 @@ from rltrain.config.environments import GymConfig
 from rltrain.config.run import RunConfig
 from rltrain.config.user_code import place_of
 from rltrain.envs import patience, registry
-from rltrain.envs.gym import contract, guard, make
+from rltrain.envs.gym import contract, guard
 from rltrain.envs.gym.contract import ContractBreach
 from rltrain.envs.gym.guard import environment_code
 from rltrain.errors import ConfigError, EnvironmentFailure, OutOfMemory
@@ -124,7 +124,6 @@ def test_what_is_harmless_is_taken(kind):
 
 def test_numbers_outside_of_the_bounds_are_told_once(capsys, monkeypatch, request):
     """Bug: a hundred warnings, or none."""
-    monkeypatch.setattr(contract, "_told", set())
     config = GymConfig("x", id="counter:Buttons-v0")
     monkeypatch.syspath_prepend(str(request.path.parents[1]))
     pool = registry.make_pool(config, 2)
@@ -146,9 +145,8 @@ def test_numbers_outside_of_the_bounds_are_told_once(capsys, monkeypatch, reques
         ("f8", 9, ""),
     ],
 )
-def test_numbers_that_float32_cannot_tell_apart_are_told(dtype, number, words, capsys, monkeypatch):
+def test_numbers_that_float32_cannot_tell_apart_are_told(dtype, number, words, capsys):
     """Bug: seconds since 1970 trained in silence, all of two minutes the same."""
-    monkeypatch.setattr(contract, "_told", set())
     space = spaces.Box(0, 1, (2,), dtype)
     env = SimpleNamespace(observation_space=space, action_space=None, unwrapped=None)
     checked = contract.Contract(env, "clock:Clock-v0")
@@ -166,9 +164,8 @@ def test_memory_that_an_environment_wants_is_told_with_its_name():
 
 
 @pytest.mark.parametrize(("high", "num_warnings"), [(1, 1), (31, 1), (32, 0), (255, 0)])
-def test_pictures_of_small_numbers_are_told(high, num_warnings, capsys, monkeypatch):
+def test_pictures_of_small_numbers_are_told(high, num_warnings, capsys):
     """Bug: planes of 0 and 1, which the networks divide by 255, train at a crawl in silence."""
-    monkeypatch.setattr(contract, "_told", set())
     env = SimpleNamespace(observation_space=spaces.Box(0, high, (9, 9, 4), np.uint8), action_space=None)
     env.unwrapped = env
     for _ in range(2):
@@ -234,9 +231,8 @@ def test_an_environment_that_is_the_same_each_time_is_refused(command):
 @pytest.mark.parametrize(
     ("what", "words"), [("observations", "observe other"), ("rewards", "score normalised rewards")]
 )
-def test_statistics_that_die_with_the_environment_are_told_once(what, words, capfd, monkeypatch):
+def test_statistics_that_die_with_the_environment_are_told_once(what, words, capfd):
     """Bug: 10 of 10 points in the training and 5, chance, in the evaluation, without a word."""
-    monkeypatch.setattr(make, "_told", set())
     for workers in (0, 0, 1):
         config = GymConfig("x", id="wayward:Normalised-v0", kwargs={"what": what}, workers=workers)
         play(config, num_envs=1)
@@ -790,7 +786,7 @@ def test_a_signal_handler_of_an_environment_ends_no_run_in_silence(monkeypatch):
         signal.signal(signal.SIGVTALRM, before)
 
 
-def test_a_plugin_that_raises_is_named_with_its_place(command, monkeypatch, tmp_path):
+def test_a_plugin_that_raises_is_named_with_its_place(command, tmp_path):
     """Bug: "a bug of rltrain" for an error in the user's algorithm; code 0 for its `sys.exit(0)`."""
     for name, wrong in (("raising_parts", "raise KeyError('lost')"), ("leaving_parts", "sys.exit(0)")):
         (tmp_path / f"{name}.py").write_text(

@@ -200,7 +200,6 @@ def test_actions_that_no_new_policy_takes_and_nothing_scales_are_told(low, high,
     space = spaces.Box(low, high, (1,), np.float32)
     assert out_of_reach(space) is is_out
     assert not (is_out and far_actions(space)), "scaled to [5, 3e38], whose centre is 2e38"
-    monkeypatch.setattr(make, "_told", set())
     monkeypatch.setattr(make, "_facts", lambda config: make._Facts(space, None))
     make.settle(GymConfig("x", id="x"), space)
     assert ("shift them in the environment" in capsys.readouterr().err) is is_out

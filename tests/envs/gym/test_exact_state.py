@@ -17,7 +17,7 @@ from small_runs import small
 from rltrain.app.paths import CONFIGS
 from rltrain.config.environments import GymConfig
 from rltrain.envs import patience
-from rltrain.envs.gym import kept, make
+from rltrain.envs.gym import kept
 from rltrain.envs.gym.family import make_pool
 from rltrain.envs.gym.make import make_env
 from rltrain.envs.pool import AnotherGame
@@ -220,7 +220,6 @@ def test_what_is_kept_from_episode_to_episode_is_told_once(name, words, command,
     """Bug: a policy that earns 20 in training is scored 15, as an evaluation has no mean yet; nothing was said."""
     monkeypatch.syspath_prepend(request.path.parent)
     monkeypatch.setattr(kept, "_looked_at", set())
-    monkeypatch.setattr(make, "_told", set())
     trained = command(*small("a2c", "gym"), f"env.id=drawn:{name}-v0", "total_steps=200", "eval_every_steps=100")
     assert trained.code == 0, trained.err
     assert trained.err.count("after some episodes environment") == bool(words)
@@ -242,7 +241,6 @@ def test_an_environment_that_cannot_be_looked_at_is_left_alone(how, command, mon
 def test_nothing_is_looked_at_while_the_run_stops(monkeypatch, capsys):
     """Bug: "it keeps something between episodes", as an environment that failed by then observed zeros."""
     monkeypatch.setattr(kept, "_looked_at", set())
-    monkeypatch.setattr(make, "_told", set())
     config = GymConfig("x", id="CartPole-v1")
     pool = make_pool(config, 1)
     frame, action = pool.reset(0), np.zeros(1, np.int64)

@@ -9,13 +9,12 @@ from small_runs import small
 
 from rltrain.config.environments import DoomConfig, GymConfig
 from rltrain.envs import ending, registry
-from rltrain.envs.gym import make
+from rltrain.system import notices
 
 
 @pytest.fixture(autouse=True)
 def _importable(monkeypatch, request):
     monkeypatch.syspath_prepend(str(request.path.parent))
-    monkeypatch.setattr(registry, "_told", set())
 
 
 def episode(config):
@@ -56,29 +55,26 @@ def test_only_the_limit_that_gymnasium_adds_is_replaced(name, given, ends, worke
         ("Counting", 6, ""), ("Counting", 3, ""),
     ],
 )  # fmt: skip
-def test_a_limit_that_cuts_shorter_than_the_one_that_was_given_is_told_once(name, given, words, capsys, monkeypatch):
+def test_a_limit_that_cuts_shorter_than_the_one_that_was_given_is_told_once(name, given, words, capsys):
     """Bugs: config.yaml says 50 steps, and episodes of 5 are trained and scored without a word; the same where a frame
     skip is around the limit, whose number is then larger."""
-    monkeypatch.setattr(make, "_told", set())
     for _ in range(2):
         episode(GymConfig("x", id=f"limits:{name}-v0", max_episode_steps=given))
     err = capsys.readouterr().err
     assert err.count("warning") == bool(words) and words in err
 
 
-def test_a_limit_that_was_typed_is_told_from_one_that_was_given(capsys, monkeypatch):
+def test_a_limit_that_was_typed_is_told_from_one_that_was_given(capsys):
     """Bug: 10,000 steps, typed, were taken for those that an evaluation gives, and nothing was said."""
-    monkeypatch.setattr(make, "_told", set())
     episode(GymConfig("x", id="limits:Counting-v0", max_episode_steps=registry.NO_END_STEPS))
     assert "so env.max_episode_steps=10000 is not reached" in capsys.readouterr().err
-    monkeypatch.setattr(make, "_told", set())
+    notices._told.clear()
     episode(registry.bounded(GymConfig("x", id="limits:Counting-v0")))
     assert "is not reached" not in capsys.readouterr().err
 
 
-def test_cuts_of_many_lengths_are_told_once(capsys, monkeypatch):
+def test_cuts_of_many_lengths_are_told_once(capsys):
     """Bug: one line for each length of an episode that ends out of bounds."""
-    monkeypatch.setattr(make, "_told", set())
     pool = registry.make_pool(GymConfig("x", id="limits:Leaving-v0", max_episode_steps=400), 2)
     pool.reset(0)
     lengths = {each.length_steps for _ in range(100) for each in pool.step(np.zeros(2, np.int64)).episodes}
@@ -105,12 +101,11 @@ def test_what_has_no_end_gets_one_and_says_so_once(name, limit, capsys):
     assert registry.bounded(dataclasses.replace(config, max_episode_steps=3), 9).max_episode_steps == 3
 
 
-def test_a_doom_file_without_a_timeout_gets_a_limit(tmp_path, monkeypatch, capsys):
+def test_a_doom_file_without_a_timeout_gets_a_limit(tmp_path, capsys):
     """Bug: an evaluation of a .cfg without `episode_timeout` that never ends."""
     from rltrain.envs.doom.game import make_game
     from rltrain.envs.doom.setup import read_setup
 
-    monkeypatch.setattr(registry, "_told", set())
     config = DoomConfig("x")
     text = read_setup(config).cfg.read_text()
     assert registry.bounded(config) == config, "basic.cfg has one"
@@ -149,7 +144,6 @@ def test_a_run_without_end_ends(algo, command, monkeypatch):
 def test_a_limit_that_a_wrapper_hides_is_no_end(algo, command, monkeypatch):
     """Bug: the first evaluation, REINFORCE's first batch or `play` goes on for ever."""
     monkeypatch.setattr(registry, "NO_END_STEPS", 25)
-    monkeypatch.setattr(ending, "_told", set())
     args = [*small(algo, "gym"), "env.id=limits:Continuing-v0", "total_steps=128", "eval_every_steps=0"]
     trained = command(*args)
     assert trained.code == 0, trained.err
