@@ -70,7 +70,10 @@ def register_environment(settings: Any, text: str = "") -> None:
     with gymnasium. Raises ConfigError.
     """
     config_class(settings.family)
-    settings = copy.copy(settings)
+    try:  # the module may change them, or what they hold, for the next environment
+        settings = copy.deepcopy(settings)
+    except Exception:  # what cannot be copied is no setting, which the run tells
+        settings = copy.copy(settings)
     for key in getattr(settings, "filled_in", ()):  # null again, so that they follow a typed env.protocol
         setattr(settings, key, None)
     _add("env", settings.name, settings, text, taken=False)

@@ -4,7 +4,6 @@ import contextlib
 import copy
 import dataclasses
 import itertools
-import json
 import os
 import re
 import signal
@@ -35,7 +34,7 @@ from rltrain.errors import ConfigError, RltrainError
 from rltrain.run import folder as run_folder
 from rltrain.run import own_code
 from rltrain.runtime import launch
-from rltrain.system import atomic, inside, notices, process, terminal
+from rltrain.system import atomic, inside, notices, plain_json, process, terminal
 
 exit_codes: list[int] = []
 """Exit code of the sweep that Hydra has run."""
@@ -209,7 +208,7 @@ class Sweeper(HydraSweeper):
                     if not is_plain(values, names=[str]):  # JSON would make texts of numbers
                         what = "the plan of a sweep holds no mapping with numbers as names"
                         raise ConfigError(what, "env.kwargs", "use texts as names, or train each job by itself")
-                    job.config = json.loads(json.dumps(values))
+                    job.config = plain_json.loads(plain_json.dumps(values))
                 except ConfigError as error:
                     job.reason = str(error)
             jobs.append(job)

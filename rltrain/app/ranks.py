@@ -23,6 +23,9 @@ from rltrain.runtime.group import Group
 from rltrain.runtime.torch_group import TorchGroup
 from rltrain.system import inside, process
 
+_MAY_DIFFER = {"runtime", "device", "precision", "run_dir", "init_from", "plugins", "tuned_by", "chosen"}
+"""Settings that can be other ones on another machine."""
+
 
 def take_part(
     config: RunConfig,
@@ -51,6 +54,7 @@ def take_part(
     try:
         device = _own_device(config.device)
         group = TorchGroup(config.runtime, device.startswith("cuda"), on_lost)
+        _require_same_settings(config, group)
         if not config.dry_run:
             place, states = _place(config, folder, states, group)
         train(dataclasses.replace(config, device=device), place, _agreed(states, group), group)
@@ -67,6 +71,21 @@ def take_part(
         sys.stdout.flush()
         sys.stderr.flush()
         process.exit_now(ProcessLost.exit_code if isinstance(error, ProcessLost) else 0)
+
+
+def _require_same_settings(config: RunConfig, group: Group) -> None:
+    """Raise ConfigError if the command lines of the processes gave a setting several values, as `${now:%f}` does."""
+    values = dataclasses.asdict(config)
+    own = {key: values[key] for key in values.keys() - {*_MAY_DIFFER, "algo", "env", "network"}}
+    own |= {f"{name}.{key}": value for name in ("algo", "env", "network") for key, value in values[name].items()}
+    own.pop("env.cfg", None)  # where the file is on this machine
+    first, *others = group.gather(own)
+    for rank, theirs in enumerate(others, start=1):
+        if differ := [key for key in sorted(first) if not saved_config.same(first[key], theirs.get(key))]:
+            key = differ[0]
+            what = f"{key} is {first[key]} in the process of rank 0 and {theirs.get(key)} in that of rank {rank}"
+            fix = "give all the same value; an environment of yours can read RANK from os.environ by itself"
+            raise ConfigError(what, key, fix)
 
 
 def _agreed(states: Iterator[Restored], group: TorchGroup) -> Iterator[Restored]:

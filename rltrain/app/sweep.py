@@ -9,7 +9,6 @@ import dataclasses
 import functools
 import gc
 import hashlib
-import json
 import os
 import re
 import shlex
@@ -43,7 +42,7 @@ from rltrain.errors import (
 from rltrain.math.statistics import bootstrap_interval, mean
 from rltrain.run import checkpoint, own_code
 from rltrain.run import folder as run_folder
-from rltrain.system import atomic, csv_files, inside, notices
+from rltrain.system import atomic, csv_files, inside, notices, plain_json
 
 PLAN = "sweep.json"
 """Name of the plan in a sweep's folder."""
@@ -101,7 +100,7 @@ class Job:
         Cached, because a sweep of a thousand jobs compares each with each.
         """
         settings = {key: value for key, value in (self.config or {}).items() if key not in _NOT_COMPARED}
-        return json.dumps(settings if self.config is not None else self.overrides, sort_keys=True)
+        return plain_json.dumps(settings if self.config is not None else self.overrides, sort_keys=True)
 
     def same_as(self, other: "Job") -> bool:
         """Return True if both jobs train the same."""
@@ -126,7 +125,7 @@ class Sweep:
     def save(self) -> None:
         """Make the folder and write the plan. Raises DiskError, and ConfigError for a plan too large to be read."""
         jobs = [dataclasses.asdict(job) for job in self.jobs]
-        plan = json.dumps({"at_once": self.at_once, "digest": _digest(jobs), "jobs": jobs}, indent=1)
+        plan = plain_json.dumps({"at_once": self.at_once, "digest": _digest(jobs), "jobs": jobs}, indent=1)
         if len(plan) > inside.JSON_BYTES:  # of ASCII alone
             what = f"the plan of the {len(jobs):,} jobs has {len(plan):,} bytes, more than {inside.JSON_BYTES:,}"
             raise ConfigError(what, "command line", "give fewer values, or several sweeps one after another")
@@ -199,7 +198,7 @@ class Sweep:
         def mixed() -> list[list[int]]:
             rows: dict[str, list[int]] = {}
             for number, label in labels.items():
-                rows.setdefault(json.dumps(label, sort_keys=True), []).append(number)
+                rows.setdefault(plain_json.dumps(label, sort_keys=True), []).append(number)
             return [row for row in rows.values() if any(settings[number] != settings[row[0]] for number in row)]
 
         keys = dict.fromkeys(("env", "algo", *(key for values in settings.values() for key in values)))
@@ -340,7 +339,7 @@ def load(folder: Path) -> Sweep:
 
 def _digest(jobs: list[dict[str, Any]]) -> str:
     """Return the SHA-256 of the jobs of a plan."""
-    return hashlib.sha256(json.dumps(jobs, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(plain_json.dumps(jobs, sort_keys=True).encode()).hexdigest()
 
 
 def earlier(folder: Path, jobs: list[Job]) -> Sweep | None:
@@ -621,7 +620,7 @@ def _without_seed(config: dict[str, Any]) -> dict[str, str]:
             else:
                 flat[prefix + key] = value
     names = {group: flat.pop(f"{group}.name") for group in ("env", "algo") if f"{group}.name" in flat}
-    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in (names | flat).items()}
+    return {key: value if isinstance(value, str) else plain_json.dumps(value) for key, value in (names | flat).items()}
 
 
 def _rows(sweep: Sweep) -> list[_Row]:
@@ -629,7 +628,7 @@ def _rows(sweep: Sweep) -> list[_Row]:
     labels = sweep.labels()
     groups: dict[str, list[Job]] = {}
     for job in sweep.jobs:
-        groups.setdefault(json.dumps(labels[job.number], sort_keys=True), []).append(job)
+        groups.setdefault(plain_json.dumps(labels[job.number], sort_keys=True), []).append(job)
     rows = []
     for members in groups.values():
         label = labels[members[0].number]
@@ -647,7 +646,7 @@ def _rows(sweep: Sweep) -> list[_Row]:
 def _game(label: dict[str, str], job: Job) -> tuple[str, str]:
     settings = (job.config or {}).get("env")
     of_game = {key: settings.get(key) for key in _OF_A_GAME} if isinstance(settings, dict) else {}
-    return label.get("env", ""), json.dumps(of_game, sort_keys=True)
+    return label.get("env", ""), plain_json.dumps(of_game, sort_keys=True)
 
 
 def _final(sweep: Sweep, job: Job) -> dict[str, Any]:

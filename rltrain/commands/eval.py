@@ -1,6 +1,5 @@
 """`rltrain eval RUN`: evaluate a checkpoint over whole episodes, in new environments with the run's own settings."""
 
-import json
 import os
 import sys
 from datetime import datetime
@@ -14,7 +13,7 @@ from rltrain.config.run import RunConfig
 from rltrain.errors import DiskError, disk_errors, printable
 from rltrain.run import checkpoint
 from rltrain.run.evaluation import play_episodes
-from rltrain.system import atomic, inside, notices
+from rltrain.system import atomic, inside, notices, plain_json
 
 USAGE = (
     "rltrain eval RUN [episodes=20] [seed=0] [checkpoint=last|best|STEP]"
@@ -61,12 +60,12 @@ def _evaluate(
         print(printable(f"video: {video_path}"), file=sys.stderr)
         facts["video"] = str(video_path)
     result = play_episodes(config, agent, episodes, seed, greedy, lambda num_done: stopping(), made_for) | facts
-    print(json.dumps(result))  # before writing the file: a full disk then loses nothing
+    print(plain_json.dumps(result))  # before writing the file: a full disk then loses nothing
     out = folder / "eval" / f"{datetime.now():%Y%m%d-%H%M%S-%f}.json"
     try:
         with disk_errors("the result", folder / "eval"):
             inside.make_folder(out.parent)
-        atomic.write_text(out, json.dumps(result))
+        atomic.write_text(out, plain_json.dumps(result))
         saved = f"saved to {os.path.relpath(out)}"
     except DiskError as error:  # a run that may only be read, or a full disk: the result is on stdout
         notices.warn(str(error))

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import importlib.util
 import io
-import json
 import logging
 import os
 import shlex
@@ -23,7 +22,7 @@ from rltrain.envs import registry
 from rltrain.errors import CheckpointError, ConfigError, DiskError, EnvironmentFailure, printable
 from rltrain.run import folder as run_folder
 from rltrain.run.evaluation import network_of
-from rltrain.system import atomic, inside
+from rltrain.system import atomic, inside, plain_json
 
 USAGE = (
     "rltrain export RUN [format=onnx|torchscript|pt2] [checkpoint=last|best|STEP] [out=FILE] [env.id=...]"
@@ -244,7 +243,7 @@ def _annotate(model: Any, facts: dict[str, Any]) -> None:
         for dim in value.type.tensor_type.shape.dim:
             if symbol and dim.dim_param == symbol:
                 dim.dim_param = "batch"
-    texts = {key: fact if isinstance(fact, str) else json.dumps(fact) for key, fact in facts.items()}
+    texts = {key: fact if isinstance(fact, str) else plain_json.dumps(fact) for key, fact in facts.items()}
     onnx.helper.set_model_props(model, texts)
 
 

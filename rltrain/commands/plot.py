@@ -18,8 +18,9 @@ from rltrain.config.validate import one_of
 from rltrain.errors import CheckpointError, ConfigError, DiskError, EnvironmentFailure, printable
 from rltrain.math.statistics import interquartile_mean, mean
 from rltrain.run import folder as run_folder
+from rltrain.run import own_code
 from rltrain.run.curves import Band, Curve, band, group, other_games, read_curves
-from rltrain.system import atomic, inside, notices, process
+from rltrain.system import atomic, csv_files, inside, notices, process
 
 USAGE = (
     "rltrain plot RUN... [by=algo] [metric=eval/mean_reward] [center=mean|iqm] [out=curves.png]"
@@ -63,6 +64,9 @@ def main(argv: list[str]) -> int:
         if keys := other_games(members):
             what = f"the curve {env} {label} joins different games: its runs differ in {', '.join(keys)}"
             notices.warn(f"{what}; use by={','.join([by, *keys])}")
+        if file := own_code.first_difference(curve.folder for curve in members):
+            what = f"the curve {env} {label} joins runs that began with different code"
+            notices.warn(f"{what}: their copies of {own_code.COPY}/{file} differ; plot those of one kind alone")
     bands = [band(env, label, curves, statistic, generator) for (env, label), curves in groups.items()]
     figure = draw(bands, _NAMES.get(metric, metric), center_name)
     try:
@@ -216,7 +220,7 @@ def _is_ours(path: Path) -> bool:
 def _numbers(bands: list[Band]) -> bytes:
     """Return the CSV file of the curves."""
     file = io.StringIO(newline="")
-    writer = csv.writer(file)
+    writer = csv.writer(file, csv_files.Dialect)
     writer.writerow(_COLUMNS)
     for drawn in bands:
         for row in zip(drawn.step, drawn.center, drawn.low, drawn.high, drawn.runs, strict=True):

@@ -2,7 +2,6 @@
 
 import contextlib
 import fnmatch
-import json
 import os
 import platform
 import time
@@ -18,7 +17,7 @@ from rltrain.config import saved as saved_config
 from rltrain.config.validate import one_of
 from rltrain.errors import CheckpointError, printable
 from rltrain.run import folder as run_folder
-from rltrain.system import inside
+from rltrain.system import inside, plain_json
 
 USAGE = "rltrain runs [PATTERN|FOLDER] [sort=age|score|best|steps|speed|state|name] [run_dir=runs]"
 
@@ -194,7 +193,7 @@ def _parsed(texts: Iterable[str]) -> Iterator[dict[str, Any]]:
     """Yield the lines of metrics.jsonl that can be read, without those of step 0."""
     for text in texts:
         with contextlib.suppress(ValueError, RecursionError):
-            line = json.loads(text)
+            line = plain_json.loads(text)
             if isinstance(line, dict) and line.get("step"):
                 yield line
 

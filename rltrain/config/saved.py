@@ -8,7 +8,6 @@ import dataclasses
 import hashlib
 import inspect
 import itertools
-import json
 import re
 import shlex
 import types
@@ -27,7 +26,7 @@ from rltrain.config.run import SHORTHANDS, RunConfig
 from rltrain.config.runtime import RUNTIMES, RayLauncherConfig
 from rltrain.config.validate import LARGEST, one_of
 from rltrain.errors import CheckpointError, ConfigError, nearest
-from rltrain.system import atomic, inside
+from rltrain.system import atomic, inside, plain_json
 
 _RESUMED = re.compile(r"config\.resume-([1-9][0-9]*)\.yaml")
 _NOTE = "# As rltrain wrote it: "
@@ -117,7 +116,7 @@ def _without_new_keys(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _hash(values: dict[str, Any]) -> str:
-    text = json.dumps({key: values.get(key) for key in ("algo", "env", "network")}, sort_keys=True)
+    text = plain_json.dumps({key: values.get(key) for key in ("algo", "env", "network")}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -137,7 +136,7 @@ def save(config: RunConfig, path: Path, after: dict[str, Any] | None = None) -> 
     text = yaml.dump(values, Dumper=_Dumper, sort_keys=False)
     chosen = {key: _value(values, key) for key in config.chosen}
     note = {"sha256": _sha256(text), "chosen": chosen} | ({} if after is None else {"after": after})
-    text = f"{_NOTE}{json.dumps(note)}\n{text}"
+    text = f"{_NOTE}{plain_json.dumps(note)}\n{text}"
     if len(text.encode()) > inside.YAML_BYTES:
         what = f"the configuration has more than {inside.YAML_BYTES:,} bytes"
         raise ConfigError(what, path.name, "keep large values in a file of your own and give its path")
@@ -165,7 +164,7 @@ def _split(path: Path) -> tuple[dict[str, Any], str]:
     text = inside.read_text(path, inside.YAML_BYTES)
     if found := re.search(rf"^{_NOTE}(.*)\n", text, re.MULTILINE):
         with contextlib.suppress(ValueError, RecursionError):
-            note = json.loads(found[1])
+            note = plain_json.loads(found[1])
             return (note if isinstance(note, dict) else {}), text[: found.start()] + text[found.end() :]
     return {}, text
 

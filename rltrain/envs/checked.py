@@ -1,6 +1,5 @@
 """Check that the pool and the viewer of a plugin's own environment family return what their protocols say."""
 
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +12,7 @@ from rltrain.envs.patience import is_stopping
 from rltrain.envs.pool import Episode, Pool, TimeStep
 from rltrain.envs.viewer import Shown, Viewer
 from rltrain.errors import EnvironmentFailure
-from rltrain.system import restored
+from rltrain.system import plain_json, restored
 
 _FLAGS = ("terminated", "truncated", "first")
 _METHODS = {"reset": "seed", "send": "action", "recv": "", "step": "action"}
@@ -247,7 +246,7 @@ def _unsaveable(value: Any, where: str) -> str:
     if hasattr(value, "untyped_storage"):  # a tensor
         return ""
     try:
-        json.dumps(value)
+        plain_json.dumps(value)
     except (TypeError, ValueError):
         return f"{_shown(value)} at {where}"
     return "" if where else _shown(value)

@@ -18,10 +18,13 @@ from torch.nn.parameter import is_lazy
 from rltrain.config.network import OWN
 from rltrain.config.user_code import describe
 from rltrain.errors import ConfigError
-from rltrain.system import global_random
+from rltrain.system import global_random, notices
 from rltrain.system.out_of_memory import is_shortage
 
 _WHERE = "network, plugins"
+
+_NUM_CALLS = 10
+"""How often layers are called to see whether they change by that."""
 
 _made: WeakSet[nn.Module] = WeakSet()
 """The layers that networks have got."""
@@ -189,6 +192,7 @@ def require_whole_state(name: str, layers: nn.Module, others: list[nn.Sequential
             for other in others:
                 other.load_state_dict(layers.state_dict())
             first, again, second = [_computed(each.eval(), inputs) for each in (others[0], *others)]
+            _tell_of_memory(name, others[0], inputs)
     except Exception as error:  # layers without numbers yet, or with shapes that are drawn
         if is_shortage(error):
             raise
@@ -202,6 +206,24 @@ def require_whole_state(name: str, layers: nn.Module, others: list[nn.Sequential
         what = f"a part of the network {name} is in no checkpoint: it computes other features with equal weights"
         fix = "keep layers in nn.ModuleList, and random numbers by self.register_buffer(NAME, numbers)"
         raise ConfigError(what, _WHERE, fix)
+
+
+def _tell_of_memory(name: str, layers: nn.Sequential, inputs: Tensor) -> None:
+    """Warn if layers compute something else when they are called again in the state of before: they count, or remember.
+
+    Such is a counter that is no buffer. Each process, and each later command, begins without it.
+    """
+    layers.train()
+    state = copy.deepcopy(layers.state_dict())
+    found = []
+    with torch.enable_grad():  # some count only the calls of updates
+        for _ in range(_NUM_CALLS):
+            layers.load_state_dict(state)
+            found.append(_computed(layers, inputs))
+    if not all(_are_equal(found[0], each) for each in found):
+        what = f"a part of the network {name} changes from call to call and is in no checkpoint"
+        why = "evaluations and resumed runs begin without it"
+        notices.warn_once(f"{what}: {why}; keep counts and memory by self.register_buffer(NAME, tensor)")
 
 
 def _is_weight(value: Any) -> bool:

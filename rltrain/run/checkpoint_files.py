@@ -5,7 +5,6 @@ Reading runs no code from a file. A damaged file raises CheckpointError.
 
 import contextlib
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Collection
@@ -16,7 +15,7 @@ import numpy as np
 
 from rltrain.buffers.pieces import Piece
 from rltrain.errors import CheckpointError
-from rltrain.system import inside
+from rltrain.system import inside, plain_json
 
 FORMAT = 1
 
@@ -24,18 +23,23 @@ FORMAT = 1
 def link_pieces(folder: Path, state: dict[str, Any], source: Path) -> dict[str, Any]:
     """Hard-link the pieces of the state that are unchanged since the checkpoint `source`.
 
-    Returns the manifest entries of the linked files by name. `write` writes the other pieces.
+    A file that somebody has changed since is not linked. Returns the manifest entries of the linked files by name.
+    `write` writes the other pieces.
     """
     links: dict[str, Any] = {}
-    with contextlib.suppress(CheckpointError):
+    with contextlib.suppress(CheckpointError, FileNotFoundError):
         members = manifest(source)["members"]
+        written_ns = (source / "manifest.json").stat().st_mtime_ns  # after all else
         for key, piece in _split(state)[1].items():
             facts = members.get(f"{key}.npy", {})
             if isinstance(piece, Piece) and facts.get("stamp") == piece.stamp:
                 with contextlib.suppress(OSError):  # no hard links on this file system, or a missing file
-                    if inside.is_file(source / f"{key}.npy"):
-                        os.link(source / f"{key}.npy", folder / f"{key}.npy")
-                        links[f"{key}.npy"] = facts
+                    path = source / f"{key}.npy"
+                    if inside.is_file(path):
+                        found = path.stat()
+                        if found.st_size == facts["size"] and found.st_mtime_ns <= written_ns:
+                            os.link(path, folder / path.name)
+                            links[path.name] = facts
     return links
 
 
@@ -56,14 +60,14 @@ def write(folder: Path, state: dict[str, Any], facts: dict[str, Any], links: dic
     for key, array in arrays.items():
         if f"{key}.npy" not in members:
             np.save(folder / f"{key}.npy", array.array() if isinstance(array, Piece) else array, allow_pickle=False)
-    (folder / "state.json").write_text(json.dumps(values))
+    (folder / "state.json").write_text(plain_json.dumps(values))
     for path in sorted(folder.iterdir()):
         if path.name not in members:
             sync(path)
             members[path.name] = {"size": path.stat().st_size, "sha256": digest(path)}
             if isinstance(piece := arrays.get(path.stem), Piece):
                 members[path.name]["stamp"] = piece.stamp
-    (folder / "manifest.json").write_text(json.dumps({"format": FORMAT, **facts, "members": members}, indent=1))
+    (folder / "manifest.json").write_text(plain_json.dumps({"format": FORMAT, **facts, "members": members}, indent=1))
     sync(folder / "manifest.json")
     sync(folder)
 
@@ -75,7 +79,7 @@ def unsaveable(state: Any) -> str:
     _, arrays, values = _split(state)
     for name, value in values.items():
         try:
-            json.dumps(value)
+            plain_json.dumps(value)
         except (TypeError, ValueError):
             return f"a {type(value).__name__} at '{name}'"
     objects = [name for name, array in arrays.items() if isinstance(array, np.ndarray) and array.dtype.hasobject]

@@ -1,7 +1,6 @@
 """Read learning curves from the metrics.jsonl of run folders, group them, and summarise them over seeds."""
 
 import contextlib
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from rltrain.config import saved as saved_config
 from rltrain.errors import CheckpointError, ConfigError, nearest
 from rltrain.math.statistics import Statistic, bootstrap_interval
 from rltrain.run import folder as run_folder
-from rltrain.system import inside
+from rltrain.system import inside, plain_json
 
 MOST = 1e100
 """The largest value to plot: the statistics and the axes square and add values."""
@@ -149,7 +148,7 @@ def _lines(path: Path) -> Iterable[dict[str, Any]]:
     with contextlib.suppress(FileNotFoundError):
         for text in inside.lines(path):
             try:
-                line = json.loads(text)
+                line = plain_json.loads(text)
             except (ValueError, RecursionError):
                 continue
             step: Any = line.get("step") if isinstance(line, dict) else None

@@ -6,7 +6,6 @@ warning and does not end the training.
 
 import contextlib
 import functools
-import json
 import math
 import os
 import sys
@@ -26,7 +25,7 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 from rltrain.config.groups import with_varied
 from rltrain.envs.pool import Episode
 from rltrain.errors import CheckpointError, DiskError, disk_errors
-from rltrain.system import atomic, csv_files, inside, notices, terminal
+from rltrain.system import atomic, csv_files, inside, notices, plain_json, terminal
 
 _HPARAMS = ("algo", "env", "seed")
 """The settings that every table of runs needs, as typed."""
@@ -116,7 +115,7 @@ class Logger(Silent):
 
             def step_of(line: str) -> float:
                 step = _step_of_metrics(line)
-                return math.inf if evaluates_again and _repeated(json.loads(line), start_step) else step
+                return math.inf if evaluates_again and _repeated(plain_json.loads(line), start_step) else step
 
             _drop_after(metrics, start_step, step_of)
             _drop_after(episodes, start_step, _step_of_episode, header_lines=1)
@@ -135,7 +134,7 @@ class Logger(Silent):
         """Write one line of metrics.jsonl and the same scalars to TensorBoard, without values that are not finite."""
         values = {tag: value for tag, value in values.items() if math.isfinite(value)}
         with self.warned():
-            self._metrics.write(json.dumps({"step": step, **values}) + "\n")
+            self._metrics.write(plain_json.dumps({"step": step, **values}) + "\n")
             self._episodes.file.flush()
         self._scalars(step, {tag: value for tag, value in values.items() if "/" in tag})
 
@@ -290,7 +289,7 @@ def _repeated(values: dict[str, Any], step: int) -> bool:
 
 def _step_of_metrics(line: str) -> float:
     """Return the step of a line of metrics.jsonl. Raises one of _UNREADABLE."""
-    return json.loads(line)["step"] + 0
+    return plain_json.loads(line)["step"] + 0
 
 
 def _step_of_episode(line: str) -> float:

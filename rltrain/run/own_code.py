@@ -131,6 +131,20 @@ def tell_other_cfg(cfg: str | None, folder: Path, run: str = "the run") -> bool:
     return False
 
 
+def first_difference(folders: Iterable[Path]) -> str | None:
+    """Return the first file of which runs have different copies, or None. What only some have was imported later."""
+    seen: dict[Path, bytes] = {}
+    for folder in folders:
+        with contextlib.suppress(OSError, CheckpointError):  # a run without a copy, or one that cannot be read
+            copied = _copied(folder / COPY)
+            copied += [folder / COPY / _CFG] if inside.is_file(folder / COPY / _CFG) else []
+            for path in sorted(copied):
+                content, part = inside.read_bytes(path, _LARGEST_BYTES), path.relative_to(folder / COPY)
+                if seen.setdefault(part, content) != content:
+                    return str(part)
+    return None
+
+
 def _tell_changes(names: list[str], folder: Path, run: str = "the run") -> bool:
     """Warn if a file of the modules, or one beside them, is another than the run's copy: edited, or in another folder.
 

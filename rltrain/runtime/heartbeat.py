@@ -6,7 +6,6 @@ and a call to it then never returns. So one thread talks to the store, and a sec
 """
 
 import contextlib
-import json
 import os
 import queue
 import signal
@@ -17,6 +16,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import psutil
+
+from rltrain.system import plain_json
 
 LOOK_S = 0.25
 """Seconds between two looks of the watching thread."""
@@ -116,7 +117,7 @@ class Heartbeat:
     def signs(self) -> list[Sign]:
         """Return the last sign of life of each other process."""
         return [
-            Sign(rank, json.loads(raw), self._now_s - since_s)
+            Sign(rank, plain_json.loads(raw), self._now_s - since_s)
             for rank, (raw, since_s) in enumerate(self._seen)
             if rank != self._rank
         ]
@@ -125,7 +126,7 @@ class Heartbeat:
         self._count += 1
         facts = {"host": socket.gethostname(), "pid": os.getpid(), "signal": self._signal, "count": self._count}
         facts["pids"] = _pids()
-        self._store.set(self._keys[self._rank], json.dumps(facts))
+        self._store.set(self._keys[self._rank], plain_json.dumps(facts))
 
     def _read(self) -> None:
         for rank, raw in enumerate(self._store.multi_get(self._keys)):

@@ -8,7 +8,6 @@ import contextlib
 import dataclasses
 import ipaddress
 import itertools
-import json
 import logging
 import os
 import shutil
@@ -25,10 +24,12 @@ from typing import Any
 
 from rltrain.config.runtime import TorchrunConfig
 from rltrain.errors import ConfigError, ProcessLost, RltrainError, Stopped, by_exit_code
-from rltrain.system import notices, process, signals
+from rltrain.system import notices, plain_json, process, signals
 
 REPORTS = "RLTRAIN_REPORTS"
 """The environment variable with the folder for the reports. It is set in processes that `launch` started."""
+_LAUNCHER = "RLTRAIN_LAUNCHER"
+"""The environment variable with the process id of the launcher."""
 _RUN_FOLDER = "RLTRAIN_RUN_FOLDER"
 """The environment variable with the folder of a run whose processes are started again."""
 _STUCK_S = 5.0
@@ -53,6 +54,11 @@ def is_launched() -> bool:
         what = f"the variables of torch's launcher are incomplete: {[*wrong, 'MASTER_ADDR'][0]} is missing or wrong"
         raise ConfigError(what, "TORCHELASTIC_RUN_ID", "unset TORCHELASTIC_RUN_ID and RANK, or start it with torchrun")
     return True
+
+
+def has_lost_launcher() -> bool:
+    """Return True in a process whose launcher has ended."""
+    return os.getppid() != int(os.environ.get(_LAUNCHER, str(process.PARENT)))
 
 
 def num_processes(config: TorchrunConfig) -> int:
@@ -108,7 +114,7 @@ def _launch_once(
     done = threading.Event()
     program, *options = process.python("from rltrain.__main__ import main; main()")
     with tempfile.TemporaryDirectory(prefix="rltrain-") as place:
-        os.environ[REPORTS] = place
+        os.environ |= {REPORTS: place, _LAUNCHER: str(os.getpid())}
         if config.nodes > 1:
             threading.Thread(target=_leave_if_stuck, args=(Path(place), done), daemon=True).start()
         signals.let_through(signals.STOP_SIGNALS)
@@ -141,7 +147,7 @@ def _launch_once(
             raise ProcessLost(what, "runtime.rendezvous, runtime.nodes", fix) from error
         finally:
             done.set()
-            del os.environ[REPORTS]
+            del os.environ[REPORTS], os.environ[_LAUNCHER]
             with contextlib.suppress(OSError):
                 os.environ[_RUN_FOLDER] = (Path(place) / "folder").read_text()
         _raise_end(Path(place), failed, stopped)
@@ -181,7 +187,7 @@ def _leave_if_stuck(place: Path, done: threading.Event) -> None:
 
 def _reports(place: Path) -> list[dict[str, Any]]:
     """Return the reports by rank."""
-    return [json.loads(path.read_text()) for path in sorted(place.glob("*.json"))]
+    return [plain_json.loads(path.read_text()) for path in sorted(place.glob("*.json"))]
 
 
 def note_folder(folder: Path) -> None:
@@ -212,7 +218,7 @@ def report(error: BaseException, silent: bool = False) -> bool:
         facts |= {"signal": error.signal_number, "again": error.again}
     with contextlib.suppress(OSError):
         path = Path(place) / f"{int(os.environ['RANK']):06d}.json"
-        path.with_suffix(".partial").write_text(json.dumps(facts))
+        path.with_suffix(".partial").write_text(plain_json.dumps(facts))
         path.with_suffix(".partial").replace(path)
     return True
 

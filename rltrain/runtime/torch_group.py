@@ -8,7 +8,6 @@ import contextlib
 import ctypes
 import datetime
 import functools
-import json
 import os
 import signal
 import sys
@@ -23,8 +22,9 @@ from torch import Tensor
 
 from rltrain.config.runtime import TorchrunConfig
 from rltrain.errors import ProcessLost, RltrainError, by_exit_code
+from rltrain.runtime import launch
 from rltrain.runtime.heartbeat import Heartbeat
-from rltrain.system import process
+from rltrain.system import plain_json, process
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -66,6 +66,8 @@ class TorchGroup:
         if sys.platform == "linux":
             # If the launcher is killed, this process saves and ends as after a SIGTERM.
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if launch.has_lost_launcher():  # before that; its store would be waited for
+            raise ProcessLost("the launcher has ended", "runtime", "start the same command again")
         self.rank, self.size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
         try:
             dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=TIMEOUT)
@@ -87,7 +89,7 @@ class TorchGroup:
             if isinstance(error, RltrainError):
                 facts = {"exit_code": error.exit_code, "words": [error.what, error.where, error.fix]}
             with contextlib.suppress(RuntimeError):
-                self._store.set(f"{self._prefix}failed/{self.rank}", json.dumps(facts))
+                self._store.set(f"{self._prefix}failed/{self.rank}", plain_json.dumps(facts))
         self._heartbeat.stop()
         if error is None:
             with contextlib.suppress(RuntimeError):
@@ -148,7 +150,7 @@ class TorchGroup:
                 key = f"{self._prefix}failed/{sign.rank}"
                 with contextlib.suppress(RuntimeError):
                     if self._store.check([key]):
-                        facts = json.loads(self._store.get(key))
+                        facts = plain_json.loads(self._store.get(key))
                         what, where, fix = facts["words"]
                         return by_exit_code(facts["exit_code"])(f"rank {sign.rank}: {what}", where, fix)
             gone = [sign for sign in self._heartbeat.signs() if sign.is_gone or sign.age_s > NAMING_S / 2]
@@ -179,7 +181,7 @@ def _short(error: RuntimeError) -> str:
 
 
 def _encode(value: Any) -> bytes:
-    return json.dumps(value, default=_array).encode()
+    return plain_json.dumps(value, default=_array).encode()
 
 
 def _array(value: Any) -> Any:
@@ -190,7 +192,7 @@ def _array(value: Any) -> Any:
 
 
 def _decode(message: bytes) -> Any:
-    return json.loads(message, object_hook=_from_object)
+    return plain_json.loads(message, object_hook=_from_object)
 
 
 def _from_object(values: dict[str, Any]) -> Any:

@@ -1,13 +1,13 @@
 """Write small files atomically."""
 
 import contextlib
-import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from rltrain.errors import disk_errors
+from rltrain.system import plain_json
 
 
 def write_text(path: Path, text: str) -> None:
@@ -47,4 +47,4 @@ def new(path: Path) -> int:
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
     """Replace a file with JSON atomically. Raises DiskError and keeps the old content."""
-    write_text(path, json.dumps(values, indent=1))
+    write_text(path, plain_json.dumps(values, indent=1))

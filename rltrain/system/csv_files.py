@@ -12,6 +12,18 @@ from typing import Any
 from rltrain.errors import CheckpointError, disk_errors
 from rltrain.system import atomic, inside, notices
 
+
+class Dialect(csv.Dialect):
+    """The CSV of RFC 4180, whatever a module of the user's has registered as "excel"."""
+
+    delimiter = ","
+    quotechar = '"'
+    doublequote = True
+    skipinitialspace = False
+    lineterminator = "\r\n"
+    quoting = csv.QUOTE_MINIMAL
+
+
 _LARGEST_BYTES = 100_000_000
 """The largest table to look into."""
 
@@ -24,7 +36,7 @@ def write(path: Path, rows: Iterable[list[Any]]) -> None:
     """
     text = io.StringIO(newline="")
     rows = list(rows)
-    csv.writer(text).writerows(rows)
+    csv.writer(text, Dialect).writerows(rows)
     if inside.is_file(path) and not _is_ours(path, set(rows[0])):
         with disk_errors(path.name, path.parent):
             other = set_aside(path)
@@ -38,7 +50,7 @@ def _is_ours(path: Path, columns: set[str]) -> bool:
     limit = csv.field_size_limit(_LARGEST_BYTES)  # the folders of a large sweep are one field
     try:
         text = inside.read_text(path, _LARGEST_BYTES).removeprefix("\ufeff")
-        header, *rows = csv.reader(io.StringIO(text, newline="")) if text.strip() else ([],)
+        header, *rows = csv.reader(io.StringIO(text, newline=""), Dialect) if text.strip() else ([],)
     except (OSError, CheckpointError, csv.Error):
         return path.stat().st_size > _LARGEST_BYTES  # nobody edits such a table by hand
     finally:

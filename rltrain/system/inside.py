@@ -11,7 +11,6 @@ import contextlib
 import errno
 import functools
 import io
-import json
 import os
 import re
 import shutil
@@ -23,7 +22,7 @@ from typing import Any, BinaryIO, TextIO
 import yaml
 
 from rltrain.errors import CheckpointError, lacking
-from rltrain.system import atomic
+from rltrain.system import atomic, plain_json
 
 JSON_BYTES = 16_000_000
 """The largest JSON file to read. A manifest of 8 GB of replay has 200 kB."""
@@ -170,7 +169,7 @@ def read_text(path: Path, limit: int = JSON_BYTES) -> str:
 def read_json(path: Path) -> dict[str, Any]:
     """Return the JSON object in a regular file. Raises FileNotFoundError, CheckpointError."""
     try:
-        values = json.loads(read_text(path))
+        values = plain_json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
         raise _unreadable(path, f"it is not JSON: {_short(error)}") from error
     if not isinstance(values, dict):

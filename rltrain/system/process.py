@@ -35,6 +35,9 @@ A run writes them to its folder.
 undead: list[object] = []
 """What is never destroyed, because its destructor may hang: environments with a `__del__` of their own."""
 
+PARENT = os.getppid()
+"""The process that started this one."""
+
 started_in: str | None = None
 """The working directory in which the command was typed, for `absolute`; None in a process without a command line."""
 

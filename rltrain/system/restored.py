@@ -1,10 +1,11 @@
 """Whether a state that was loaded is there again."""
 
-import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+
+from rltrain.system import plain_json
 
 
 def forgotten(
@@ -48,7 +49,7 @@ def _is_same(own: Any, loaded: Any) -> bool:
         text, loaded_text = _as_json(own), _as_json(loaded)
         if text is None or loaded_text is None:  # a piece of a replay buffer, which is rltrain's own; a dict
             return text is None
-        return text == loaded_text or bool(json.loads(text) == json.loads(loaded_text))
+        return text == loaded_text or bool(plain_json.loads(text) == plain_json.loads(loaded_text))
     own, loaded = np.asarray(own), np.asarray(loaded)
     if own.shape != loaded.shape or own.dtype.kind not in "biufc":
         return bool(np.array_equal(own, loaded))
@@ -62,7 +63,7 @@ def _all_same(own: Any, loaded: Any) -> bool:
 
 def _as_json(value: Any) -> str | None:
     try:
-        return json.dumps(value)
+        return plain_json.dumps(value)
     except TypeError:
         return None
 

@@ -17,7 +17,8 @@ import yaml
 from hydra.core.global_hydra import GlobalHydra
 from small_runs import small
 
-from rltrain import cli
+from rltrain import cli, plugins
+from rltrain.config.environments import GymConfig
 from rltrain.run.checked import OWN_TAGS
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -87,6 +88,18 @@ def test_parts_of_ones_own_are_trained_resumed_and_evaluated(folder):
     code, out, err = rltrain(folder, "eval", "last", "episodes=2", "plugins=own_parts")
     assert code == 0, err
     assert json.loads(out.splitlines()[-1])["episodes"] == 2
+
+
+def test_environments_that_are_registered_in_a_loop_keep_settings_of_their_own(monkeypatch):
+    """Bug: env=easy was played with the rewards of the last one, as all had the same kwargs."""
+    monkeypatch.setattr(plugins, "OPTIONS", {})
+    settings = GymConfig("", id="CartPole-v1")
+    for name, reward in (("easy", 1), ("hard", 7)):
+        settings.name = name
+        settings.kwargs["reward"] = reward
+        plugins.register_environment(settings)
+    found = {name: (option.settings.name, option.settings.kwargs) for (_, name), option in plugins.OPTIONS.items()}
+    assert found == {"easy": ("easy", {"reward": 1}), "hard": ("hard", {"reward": 7})}
 
 
 def test_the_commands_to_copy_at_the_end_name_the_plugins_again(folder):

@@ -298,6 +298,19 @@ def test_an_extended_run_is_labelled_with_its_last_settings(command, tmp_path):
     assert "total_steps=300" in command("plot", "a", "by=total_steps").out
 
 
+@pytest.mark.parametrize("file", ["game.cfg", "mine.py", "package/rules.py"])
+def test_runs_of_edited_code_in_one_curve_are_told(file, command, tmp_path):
+    """Bug: an edit of the .cfg file between two runs, and the mean of two games without a word."""
+    for seed, text in enumerate(("living_reward = 1", "living_reward = 1", "living_reward = 500")):
+        code = write_run(tmp_path / "edited" / str(seed), {100: 1.0 + seed}, seed=seed) / "code" / file
+        code.parent.mkdir(parents=True)
+        code.write_text(text)
+    (tmp_path / "edited" / "0" / "code" / "imported_late.py").touch()
+    assert command("plot", "edited/0", "edited/1").err == "", "the control"
+    told = command("plot", "edited").err
+    assert f"joins runs that began with different code: their copies of code/{file} differ" in told
+
+
 def test_runs_of_two_games_in_one_curve_are_told(command, tmp_path):
     """Bug: the mean of two games, drawn as if over seeds."""
     for seed, env in enumerate(

@@ -105,6 +105,20 @@ def test_processes_of_a_killed_launcher_save_and_end(attempt, group, status, pat
 
 
 @pytest.mark.tries(3)
+def test_processes_end_whose_launcher_is_killed_while_they_start(attempt, start, patience):
+    """Bug: they waited a quarter of an hour for the store of the launcher, as nothing told them of its end yet."""
+    launcher = start(*small("ppo", "cartpole"), *ENDLESS, *TWO)
+    processes = []
+    while len(processes) < 2:
+        processes = psutil.Process(launcher.process.pid).children()
+        time.sleep(0.01)
+    time.sleep(attempt / 2)
+    launcher.process.kill()
+    _, alive = psutil.wait_procs(processes, timeout=20 * patience())
+    assert not alive
+
+
+@pytest.mark.tries(3)
 def test_with_max_restarts_all_start_again_in_the_same_folder(attempt, group, status):
     """Bugs: a new folder after a restart; a stop by a signal that is taken for a failure and started again."""
     launcher, processes, run = group("runtime.max_restarts=1")

@@ -19,11 +19,13 @@ def sweep_of_three(command, tmp_path, monkeypatch):
     """(seed, replays, networks) whenever a job of a sweep made an environment, in order: those that the job's process
     had in memory beyond what earlier tests left."""
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    assert command(*small("dqn", "cartpole"), "total_steps=200").code == 0  # frees what a run of an earlier test left
 
     def call(fails):
         notes = tmp_path / "notes"
         args = [*small("dqn", "gym"), "env.id=remembering:Remembering-v0", "total_steps=200", "eval_every_steps=0"]
         args += [f"env.kwargs={{notes:{notes},fails:{fails}}}", "num_envs=1"]
+        gc.unfreeze()
         gc.collect()
         before = np.array([0, in_memory("Replay"), in_memory("QNetwork")])
         outcome = command("-m", *args, "seed=0,1,2")

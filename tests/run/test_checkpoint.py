@@ -223,6 +223,22 @@ def test_a_piece_that_did_not_change_is_linked_and_the_newest_two_share_nothing(
     assert checkpoint.load(tmp_path)[0] == 3
 
 
+@pytest.mark.parametrize("damage", ["cut", "flip"])
+def test_a_piece_that_another_program_has_changed_is_written_anew(damage, tmp_path):
+    """Bug: the next checkpoint linked what was cut, so the training ended, and each resume of it, too."""
+    one = checkpoint.save(tmp_path, 1, big(1))
+    checkpoint.save(tmp_path, 2, big(2), previous=1)
+    kept, changed = inodes(one)[0], one / "replay~0-2.npy"
+    if damage == "cut":
+        os.truncate(changed, 100)
+    else:
+        flip(changed)
+    os.utime(changed)  # the clock of some file systems stands still for milliseconds
+    three = checkpoint.save(tmp_path, 3, big(3), previous=2)
+    assert checkpoint.read(three)["replay"]["0-2"].tolist() == [1] * 1000
+    assert inodes(three)[0] == kept, "the control"
+
+
 def test_saving_a_step_again_links_to_what_it_replaces(tmp_path):
     for step in (1, 2):
         checkpoint.save(tmp_path, step, big(step), previous=step - 1 or None)

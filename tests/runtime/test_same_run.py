@@ -12,6 +12,7 @@ from exact import agents_are_close, flat, same
 from threads import ThreadGroup, together
 
 from rltrain.algos.registry import module_of
+from rltrain.app import ranks
 from rltrain.app.resolve import resolve
 from rltrain.config import saved as saved_config
 from rltrain.config.algorithms import ALGOS
@@ -19,7 +20,7 @@ from rltrain.config.environments import GymConfig
 from rltrain.config.network import NetworkConfig
 from rltrain.config.run import RunConfig
 from rltrain.config.runtime import TorchrunConfig
-from rltrain.errors import EnvironmentFailure, Stopped
+from rltrain.errors import ConfigError, EnvironmentFailure, Stopped
 from rltrain.nn import networks
 from rltrain.run import checkpoint
 from rltrain.run import folder as run_folder
@@ -135,6 +136,32 @@ def test_processes_with_other_spaces_are_told(train, monkeypatch):
     monkeypatch.setattr(Run, "spaces_in_words", property(lambda self: ["pixels", f"{self.group.rank} actions"]))
     with pytest.raises(EnvironmentFailure, match=r"process . has observations pixels and actions . actions, but"):
         train("other", "a2c", 2)
+
+
+@pytest.mark.parametrize(
+    ("key", "values", "said"),
+    [
+        ("seed", (1, 2), "seed is 1 in the process of rank 0 and 2 in that of rank 1"),
+        ("algo.gamma", (0.9, 0.99), "algo.gamma is 0.9 "), ("env.kwargs", ({}, {"a": [1]}), "env.kwargs is {} "),
+        ("total_steps", (100, 101), "total_steps"), ("device", ("cuda:0", "cuda:1"), ""), ("seed", (1, 1), ""),
+        ("run_dir", ("/home/a/runs", "/home/b/runs"), ""),
+    ],
+)  # fmt: skip
+def test_processes_with_other_settings_are_told(key, values, said):
+    """Bug: with seed=${now:%f} each process had a seed of its own, and no run repeated it."""
+
+    def check(group):
+        config = RunConfig(ALGOS["ppo"](), GymConfig("test", id="CartPole-v1"), runtime=TorchrunConfig())
+        target, _, name = key.rpartition(".")
+        setattr(getattr(config, target) if target else config, name, values[group.rank])
+        ranks._require_same_settings(config, group)
+
+    if not said:
+        together(2, check)
+        return
+    with pytest.raises(ConfigError) as refused:
+        together(2, check)
+    assert said in str(refused.value)
 
 
 @pytest.mark.parametrize("size", [2, 1, 3])

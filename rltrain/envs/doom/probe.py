@@ -1,7 +1,6 @@
 """Try the start of a Doom game in a process of its own. ViZDoom crashes for some maps, which nothing in it catches."""
 
 import dataclasses
-import json
 import signal
 import subprocess
 import sys
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 from rltrain.envs.doom import process as doom_process
 from rltrain.envs.patience import Clock, is_stopping
 from rltrain.errors import EnvironmentFailure
-from rltrain.system import process
+from rltrain.system import plain_json, process
 
 if TYPE_CHECKING:
     from rltrain.config.environments import DoomConfig
@@ -32,7 +31,7 @@ def require_start(config: "DoomConfig") -> None:
     if config.cfg is None or config.cfg in _tried:
         return
     command = process.python("from rltrain.envs.doom.probe import main; main()")
-    command.append(json.dumps(dataclasses.asdict(config)))
+    command.append(plain_json.dumps(dataclasses.asdict(config)))
     none = subprocess.DEVNULL
     with subprocess.Popen(command, stdin=none, stdout=none, stderr=none) as child:
         clock = Clock(longest_s=0.5)
@@ -54,7 +53,7 @@ def main() -> None:  # pragma: no cover (in a process of its own)
     from rltrain.envs.doom.engine import Engine
     from rltrain.envs.doom.setup import read_setup
 
-    config = DoomConfig(**json.loads(sys.argv[1]))
+    config = DoomConfig(**plain_json.loads(sys.argv[1]))
     folder = doom_process.PoolFolder()
     engine = Engine(config, read_setup(config), gymnasium.Space(), folder.path / "0", Clock(longest_s=1.0))
     try:

@@ -3,12 +3,13 @@
 import contextlib
 import hashlib
 import inspect
-import json
 from collections.abc import Iterator
 from typing import Any
 
 import gymnasium
 import numpy as np
+
+from rltrain.system import plain_json
 
 _MODULES = ("gymnasium.envs.classic_control.", "gymnasium.envs.toy_text.", "rltrain.envs.")
 _ATTRIBUTES = ("state", "steps_beyond_terminated", "last_u", "s", "lastaction", "fickle_step", "taxi_orientation")
@@ -54,7 +55,7 @@ def _game(env: gymnasium.Env) -> str:
     for name, value in sorted(vars(env).items()):
         if name not in _ATTRIBUTES and not name.startswith("_np_random"):
             with contextlib.suppress(TypeError, ValueError):  # an object, such as a window
-                found.update(f"{name}: {json.dumps(value, default=_plain)}\n".encode())
+                found.update(f"{name}: {plain_json.dumps(value, default=_plain)}\n".encode())
     return found.hexdigest()[:16]
 
 

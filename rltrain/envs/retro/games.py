@@ -1,11 +1,11 @@
 """Look up a game in stable-retro: its name, states, scenario, buttons and ROM. Starts no emulator."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rltrain.envs.retro.rules import Pad, make_pad
 from rltrain.errors import ConfigError, EnvironmentFailure, nearest
+from rltrain.system import plain_json
 
 try:
     import stable_retro
@@ -57,7 +57,7 @@ def check(config: "RetroConfig") -> Game:
 
 def _scenario(config: "RetroConfig") -> dict[str, Any]:
     path = data.get_file_path(config.game, f"{config.scenario}.json")
-    content = json.loads(Path(path).read_text()) if path else {}
+    content = plain_json.loads(Path(path).read_text()) if path else {}
     if "reward" not in content and "done" not in content:
         folder = Path(data.get_file_path(config.game, "rom.sha")).parent
         others = {file.stem for file in folder.glob("*.json")} - {"data", "metadata"}
@@ -68,4 +68,4 @@ def _scenario(config: "RetroConfig") -> dict[str, Any]:
 
 
 def _read(game: str, name: str) -> dict[str, Any]:
-    return json.loads(Path(data.get_file_path(game, f"{name}.json")).read_text())
+    return plain_json.loads(Path(data.get_file_path(game, f"{name}.json")).read_text())

@@ -1,0 +1,30 @@
+"""JSON as Python writes it, whatever a module of the user's makes of the `json` of its process.
+
+Such a module may round the numbers of its own logs by a change of `json.encoder`, or put a faster library in its place.
+Checkpoints, fingerprints and results must not change with that.
+"""
+
+import importlib.util
+import json
+from types import ModuleType
+from typing import Any
+
+
+def _copy_of(name: str) -> ModuleType:
+    """Return a module of Python's library once more, which nobody else has."""
+    spec = importlib.util.find_spec(name)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+_encoder = _copy_of("json.encoder")
+
+loads = json.loads
+"""As it was when rltrain was imported."""
+
+
+def dumps(value: Any, **options: Any) -> str:
+    """Return `value` as JSON. options: those of `json.JSONEncoder`. Raises TypeError, ValueError."""
+    return str(_encoder.JSONEncoder(**options).encode(value))
