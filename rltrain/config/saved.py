@@ -120,6 +120,7 @@ def _hash(values: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+@inside.own_rules
 class _Dumper(yaml.SafeDumper):
     """Writes a value twice instead of an alias, which no reader of a run folder accepts."""
 

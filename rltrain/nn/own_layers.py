@@ -216,10 +216,9 @@ def _tell_of_memory(name: str, layers: nn.Sequential, inputs: Tensor) -> None:
     layers.train()
     state = copy.deepcopy(layers.state_dict())
     found = []
-    with torch.enable_grad():  # some count only the calls of updates
-        for _ in range(_NUM_CALLS):
-            layers.load_state_dict(state)
-            found.append(_computed(layers, inputs))
+    for _ in range(_NUM_CALLS):
+        layers.load_state_dict(state)
+        found.append(_computed(layers, inputs))
     if not all(_are_equal(found[0], each) for each in found):
         what = f"a part of the network {name} changes from call to call and is in no checkpoint"
         why = "evaluations and resumed runs begin without it"

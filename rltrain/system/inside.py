@@ -216,6 +216,19 @@ def plain_numbers(loader: Any) -> Any:
     return loader
 
 
+def own_rules(kind: Any) -> Any:
+    """Let a class of YAML loaders or dumpers keep its rules, whatever a module of the user's adds. Returns the class.
+
+    `yaml.add_representer(float, two_decimals, Dumper=yaml.SafeDumper)` changes all classes that derive from that one.
+    """
+    for name in ("representers", "multi_representers", "constructors", "multi_constructors", "implicit_resolvers"):
+        if rules := getattr(kind, f"yaml_{name}", None):
+            kept = {key: list(rule) if isinstance(rule, list) else rule for key, rule in rules.items()}
+            setattr(kind, f"yaml_{name}", kept)
+    return kind
+
+
+@own_rules
 @plain_numbers
 class _PlainLoader(yaml.SafeLoader):
     """A SafeLoader without aliases and deep nesting."""

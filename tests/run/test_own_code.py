@@ -11,6 +11,7 @@ from pathlib import Path
 from py_compile import PycInvalidationMode
 from types import SimpleNamespace
 
+import numpy.random._common
 import pytest
 from small_runs import small
 
@@ -250,6 +251,37 @@ def test_what_is_imported_inside_a_method_is_copied_with_the_next_checkpoint(com
     assert {path.name for path in (run / "code").iterdir()} == {"importing_late.py", "late_rules.py"}
     write(tmp_path, {"late_rules.py": "PAY = 3"})
     assert "late_rules.py differs from" in command("eval", str(run), keys[0], "episodes=1").err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells which libraries a process has loaded")
+def test_a_library_that_was_built_anew_is_told(command, tmp_path, monkeypatch):
+    """Bug: 9 points in the training and 45 in `eval`, as the rules were in an extension module, without a word."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    text = (Path(__file__).parent.parent / "envs/gym/drawn_at_import.py").read_text()
+    text = text.replace("drawn_at_import", "with_library").replace("Imported", "WithLibrary")
+    write(tmp_path, {"with_library.py": f"import ctypes\nctypes.CDLL({str(tmp_path / 'lib/sim.so')!r})\n{text}"})
+    (tmp_path / "lib").mkdir()
+    shutil.copy(numpy.random._common.__file__, tmp_path / "lib/sim.so")
+    keys = ["env.id=with_library:WithLibrary-v0", "total_steps=20", "eval_every_steps=0"]
+    run = command(*small("a2c", "gym"), *keys).folder
+    assert {path.name for path in (run / "code").iterdir()} == {"with_library.py", "compiled.json"}
+    assert "began with" not in command("eval", str(run), keys[0], "episodes=1").err, "the control"
+    other = tmp_path / "other.so"  # a process that has the library keeps the old one
+    other.write_bytes((tmp_path / "lib/sim.so").read_bytes() + b"another")
+    other.replace(tmp_path / "lib/sim.so")
+    assert f"{tmp_path / 'lib/sim.so'} differs from what {run}" in command("eval", str(run), keys[0], "episodes=1").err
+
+
+@pytest.mark.parametrize("name", ["/etc/hostname.so", "../beside.so", "data.bin", "a/../../beside.so"])
+def test_the_hashes_of_a_copy_make_no_command_read_other_files(name, run, tmp_path, capsys, monkeypatch):
+    """Bug to prevent: /proc/kcore, which has 128 TB, in a folder of somebody else."""
+    write(run / "code", {"compiled.json": json.dumps({name: "0", "maze.so": "0", "other.so": 1})})
+    write(tmp_path, {"maze.so": "a library", "data.bin": "data"})
+    monkeypatch.setattr(own_code, "_digest", lambda path: read.append(path))
+    read = []
+    own_code.find(WORDS)
+    assert read == [tmp_path / "maze.so"] and "maze.so differs from what" in capsys.readouterr().err
 
 
 EDITED = """
