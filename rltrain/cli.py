@@ -95,7 +95,12 @@ def run(argv: list[str]) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return _stopped(argv)
-    except (SystemExit, Halt):
+    except Halt:
+        raise
+    except SystemExit as error:  # Hydra has printed what was asked for; or a package ends the process at its import
+        if fault := _library_fault(error):
+            print_error(fault)
+            return fault.exit_code
         raise
     except BaseException as error:
         if signals.interrupts:  # a library has made another error of it
@@ -132,7 +137,8 @@ def _library_fault(error: BaseException) -> RltrainError | None:
         importing.pop(0)
     if not importing:
         return None
-    what = " ".join(f"{importing[0]} cannot be imported: {error}".split())[:300]
+    reason = f"it ends the process (SystemExit: {error})" if isinstance(error, SystemExit) else error
+    what = " ".join(f"{importing[0]} cannot be imported: {reason}".split())[:300]
     begins = [
         prefix
         for name, prefix in _VARIABLES.items()

@@ -201,7 +201,7 @@ def _pointed(checkpoints: Path, name: str) -> Path | None:
 def has_any(run: Path) -> bool:
     """Return True if a run has a checkpoint of any kind. Raises CheckpointError if its folder is a link."""
     checkpoints = run / "checkpoints"
-    return bool(_committed(checkpoints)) or _pointed(checkpoints, "last") is not None
+    return bool(_committed(checkpoints)) or any(_pointed(checkpoints, name) for name in ("last", "best"))
 
 
 def resumable(run: Path) -> bool:

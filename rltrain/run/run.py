@@ -220,6 +220,8 @@ class Run:
         EnvironmentFailure if a plugin's agent or part lacks a method or has a state that no checkpoint can hold.
         """
         config = self.config
+        if self._agent is not None:
+            raise checked.fault(config, "it calls run.begin a second time", "call it once, before the first step")
         for name, part in {"agent": agent, **parts}.items():
             checked.check_part(config, name, part)
         if self._restored is not None and self.group.is_alone:

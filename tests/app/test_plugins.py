@@ -415,6 +415,12 @@ plugins.register_algorithm(Stray)
     ("right", "wrong", "code", "said"),
     [
         ("    run.begin(agent, environments=envs)", "", 4, "train has not called run.begin; plugins; "),
+        (
+            "run.begin(agent, environments=envs)",
+            "run.begin(agent, environments=envs)\n    run.begin(StrayAgent(), environments=envs)",
+            4,
+            "it calls run.begin a second time; plugins; ",
+        ),
         ("def policy", "def act", 4, "the agent that it gives to run.begin (StrayAgent) has no policy; plugins; "),
         ("return np.zeros(len(obs), np.int64)", "return [0]", 4, "the policy of its agent returned list; plugins; "),
         ("(len(obs), np.int64)", "(len(obs))", 4, "returned an array of shape (1,) and dtype float64; plugins; "),

@@ -186,6 +186,19 @@ def test_settings_of_matplotlib_that_it_cannot_read_are_told(made, command, monk
     assert outcome.code == 4 and "matplotlib cannot be imported: UnicodeDecodeError" in outcome.last_line, outcome.err
 
 
+def test_a_package_that_ends_the_process_is_told(made, command, tmp_path, monkeypatch):
+    """Bug: code 3 of a `sys.exit(3)` in a package, as if the run had no checkpoint, and not one word."""
+    (tmp_path / "matplotlib").mkdir()
+    (tmp_path / "matplotlib" / "__init__.py").write_text("import sys\nsys.exit(3)\n")
+    run = made("cartpole")
+    for name in [name for name in sys.modules if name.split(".")[0] == "matplotlib"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    outcome = command("plot", run)
+    assert outcome.code == 4, outcome.err
+    assert "matplotlib cannot be imported: it ends the process (SystemExit: 3)" in outcome.last_line, outcome.err
+
+
 def test_a_name_that_is_no_text_is_written_escaped(tmp_path):
     """Bug: one run with a lone surrogate in its name ended the plot of all."""
     drawn = SimpleNamespace(env="cart\ud800", group="a", step=[1], center=[1.0], low=[1.0], high=[1.0], runs=[1])

@@ -227,6 +227,16 @@ def test_an_environment_may_change_the_working_directory(command, tmp_path, monk
     assert "rltrain play runs/frozen_lake/" in done.err  # as seen from where it was started
 
 
+def test_a_copy_with_nothing_but_the_best_checkpoint_is_evaluated(run, command, tmp_path):
+    """Bug: "the run has no checkpoint yet", though `best` was a whole one."""
+    (tmp_path / "best" / "checkpoints").mkdir(parents=True)
+    shutil.copy(run / "config.yaml", tmp_path / "best")
+    shutil.copytree(run / "checkpoints/best", tmp_path / "best/checkpoints/best")
+    done = command("eval", tmp_path / "best", "checkpoint=best", "episodes=1")
+    assert done.code == 0, done.err
+    assert command("eval", tmp_path / "best").last_line.endswith("use checkpoint=best, which an evaluation saved")
+
+
 def test_a_path_with_an_equals_sign_is_a_run(run, command, tmp_path):
     """Bug: `eval runs/lr=0.1` is "unknown key 'runs/lr'"."""
     run.rename(tmp_path / "lr=0.1")
