@@ -177,7 +177,8 @@ def _is_ours(latest: Path) -> bool:
 def _below(top: Path, names: Collection[str] = ("config.yaml",), links: list[Path] | None = None) -> Iterator[Path]:
     """Yield the folders below `top` with a file of these names, without what may not be read.
 
-    No link is followed. links: those to folders, which may hold runs, are added here.
+    Hidden folders, such as .Trash-1000 and .snapshot, hold what was deleted, and copies. No link is followed. links:
+    those to folders, which may hold runs, are added here.
     """
     for place, folders, files in os.walk(top):
         if not {*names}.isdisjoint(files):
@@ -186,7 +187,7 @@ def _below(top: Path, names: Collection[str] = ("config.yaml",), links: list[Pat
             folders[:] = [name for name in folders if name not in _OF_A_RUN]
         elif links is not None:
             links += [path for name in folders if os.path.islink(path := Path(place, name))]
-        folders.sort()
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
 
 
 def created(folder: Path) -> float:

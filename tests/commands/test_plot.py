@@ -18,6 +18,8 @@ from small_runs import QUICK
 
 from rltrain.app import sweep
 from rltrain.commands import plot
+from rltrain.errors import CheckpointError
+from rltrain.run import folder as run_folder
 from rltrain.system import notices
 
 
@@ -287,6 +289,20 @@ def test_plot_overwrites_its_own_numbers(tmp_path):
     """Bug: the second plot of the same runs is refused."""
     (tmp_path / "a.csv").write_bytes(plot._numbers([]))
     assert plot._is_ours(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize("place", [".Trash-1000/files", ".snapshot/daily.0/dqn"])
+def test_what_lies_in_hidden_folders_does_not_count(place, command, tmp_path):
+    """Bug: a run that was moved to the trash was a seed of the curve, and was evaluated as `last`."""
+    for where, seed in (("dqn", 0), ("dqn", 1), (place, 2)):
+        write_run(tmp_path / "runs" / where / f"20260101-00000{seed}-000000-s{seed}", {100: 1.0}, seed=seed)
+    outcome = command("plot", "runs")
+    assert outcome.err == "" and outcome.out.startswith("cartpole  dqn  2 seeds")
+    assert run_folder.find("last")[0].name.endswith("s1")
+    with pytest.raises(CheckpointError):
+        run_folder.find("20260101-000002-000000-s2")
+    hidden = tmp_path / "runs" / place
+    assert command("plot", hidden).out.startswith("cartpole  dqn  1 seed"), "what is named counts"
 
 
 @pytest.mark.parametrize("value", [float("nan"), 10**400, 1.7e308, float("-inf")], ids=range(4))
