@@ -104,6 +104,9 @@ def register_network(name: str, layers: Callable[..., Any], smallest_frame: int 
     `layers` gets the shape [channels, height, width]. Without it, the torso is for vectors and discrete states, and
     `layers` gets their size. Raises ConfigError.
     """
+    if not plugin_modules.accepts(layers, "inputs"):
+        fix = "let it take one argument: the number of inputs, or with smallest_frame the shape of the pixels"
+        raise ConfigError(f"the network '{name}' is no function of one argument", "plugins", fix)
     settings = network_config.NetworkConfig()
     _add("network", name, settings, layers.__doc__, taken=name in network_config.names())
     network_config.OWN[name] = layers

@@ -37,7 +37,7 @@ def run(
         if already := sum(map(sweep.finished, jobs)):
             print(f"{already} of {len(jobs)} jobs are done already", file=sys.stderr)
         pace = sweeps.Pace(len(jobs), len(jobs) - len(todo), max(1, sweep.at_once), sweep.tell_edited)
-        if todo:
+        if todo:  # jobs in a queue and on a cluster do not tell it: this process does, before they begin
             sweep.tell_edited()
         if run_all:
             if todo:

@@ -23,8 +23,11 @@ from rltrain.runtime.group import Group
 from rltrain.runtime.torch_group import TorchGroup
 from rltrain.system import inside, process
 
-_MAY_DIFFER = {"runtime", "device", "precision", "run_dir", "init_from", "plugins", "tuned_by", "chosen"}
-"""Settings that can be other ones on another machine."""
+_SHARED = ("seed", "total_steps", "log_every_steps", "eval_every_steps", "eval_episodes", "final_eval_episodes",
+           "eval_greedy", "checkpoint_every_steps", "checkpoint_keep_every_steps")  # fmt: skip
+"""The settings, besides those of the algorithm, the environment and the network, that all processes share."""
+_OF_A_MACHINE = ("env.cfg", "env.workers", "env.step_timeout_s", "env.max_restarts", "env.tuned_as", "algo.like")
+"""Those of the groups that can be other ones on another machine, or that change nothing."""
 
 
 def take_part(
@@ -76,15 +79,17 @@ def take_part(
 def _require_same_settings(config: RunConfig, group: Group) -> None:
     """Raise ConfigError if the command lines of the processes gave a setting several values, as `${now:%f}` does."""
     values = dataclasses.asdict(config)
-    own = {key: values[key] for key in values.keys() - {*_MAY_DIFFER, "algo", "env", "network"}}
-    own |= {f"{name}.{key}": value for name in ("algo", "env", "network") for key, value in values[name].items()}
-    own.pop("env.cfg", None)  # where the file is on this machine
-    first, *others = group.gather(own)
+    groups = ("algo", "env", "network")
+    own = {f"{name}.name": values[name].pop("name") for name in groups}  # first, as the rest follows from them
+    own |= {key: values[key] for key in _SHARED}
+    own |= {f"{name}.{key}": value for name in groups for key, value in values[name].items()}
+    first, *others = group.gather({key: value for key, value in own.items() if key not in _OF_A_MACHINE})
     for rank, theirs in enumerate(others, start=1):
-        if differ := [key for key in sorted(first) if not saved_config.same(first[key], theirs.get(key))]:
-            key = differ[0]
+        if key := next((key for key in first if not saved_config.same(first[key], theirs.get(key))), None):
             what = f"{key} is {first[key]} in the process of rank 0 and {theirs.get(key)} in that of rank {rank}"
-            fix = "give all the same value; an environment of yours can read RANK from os.environ by itself"
+            fix = "give all the same value"
+            if key.startswith("env.kwargs"):
+                fix += "; the environment can read RANK from os.environ by itself"
             raise ConfigError(what, key, fix)
 
 

@@ -65,8 +65,8 @@ def main(argv: list[str]) -> int:
             what = f"the curve {env} {label} joins different games: its runs differ in {', '.join(keys)}"
             notices.warn(f"{what}; use by={','.join([by, *keys])}")
         if file := own_code.first_difference(curve.folder for curve in members):
-            what = f"the curve {env} {label} joins runs that began with different code"
-            notices.warn(f"{what}: their copies of {own_code.COPY}/{file} differ; plot those of one kind alone")
+            what = f"the curve {env} {label} joins runs that began with different code: they differ in {file}"
+            notices.warn(f"{what}; plot those of one kind alone")
     bands = [band(env, label, curves, statistic, generator) for (env, label), curves in groups.items()]
     figure = draw(bands, _NAMES.get(metric, metric), center_name)
     try:

@@ -117,11 +117,15 @@ def missing(owner: Any, methods: Mapping[str, str]) -> list[str]:
 
 def takes(owner: Any, function: str, arguments: str) -> bool:
     """Return True if a function of a module or an object can be called with so many arguments, in words `a, b`."""
-    found = getattr(owner, function)
-    if not callable(found):
+    return accepts(getattr(owner, function), arguments)
+
+
+def accepts(function: Any, arguments: str) -> bool:
+    """Return True if something can be called with so many arguments, in words `a, b`."""
+    if not callable(function):
         return False
     try:
-        signature = inspect.signature(found)
+        signature = inspect.signature(function)
     except (TypeError, ValueError):  # a function that does not tell
         return True
     try:

@@ -36,7 +36,9 @@ def obs_shape(frame_space: gymnasium.Space, stack_num: int) -> tuple[int, ...]:
 def orthogonal(layer: nn.Module, gain: float) -> nn.Module:
     """Set orthogonal weights and zero biases (Saxe et al. 2014), as usual for actor-critics. Return the layer."""
     assert isinstance(layer, nn.Linear | nn.Conv2d)
-    nn.init.orthogonal_(layer.weight, gain)
+    weight = torch.empty_like(layer.weight, memory_format=torch.contiguous_format)  # torch draws into no other
+    with torch.no_grad():
+        layer.weight.copy_(nn.init.orthogonal_(weight, gain))
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
     return layer
@@ -102,6 +104,7 @@ class Torso(nn.Module):
             given = own_layers.given_weights(others)
             numbers = self.split(observations)[0].float() if self.pixels else self.flat(observations)
             own_layers.require_whole_state(self.name, made, others, numbers)
+            own_layers.tell_of_hidden_state(self.name, others[0], numbers)
         self._scales_weights = self.pixels and _is_plain(self.layers[0])
         if init:
             for path, layer in self.layers.named_modules():

@@ -24,7 +24,7 @@ from rltrain.system.out_of_memory import is_shortage
 _WHERE = "network, plugins"
 
 _NUM_CALLS = 10
-"""How often layers are called to see whether they change by that."""
+"""How often layers are called to see whether they change by that: some do in each call, some in every few."""
 
 _made: WeakSet[nn.Module] = WeakSet()
 """The layers that networks have got."""
@@ -192,7 +192,6 @@ def require_whole_state(name: str, layers: nn.Module, others: list[nn.Sequential
             for other in others:
                 other.load_state_dict(layers.state_dict())
             first, again, second = [_computed(each.eval(), inputs) for each in (others[0], *others)]
-            _tell_of_memory(name, others[0], inputs)
     except Exception as error:  # layers without numbers yet, or with shapes that are drawn
         if is_shortage(error):
             raise
@@ -208,21 +207,35 @@ def require_whole_state(name: str, layers: nn.Module, others: list[nn.Sequential
         raise ConfigError(what, _WHERE, fix)
 
 
-def _tell_of_memory(name: str, layers: nn.Sequential, inputs: Tensor) -> None:
-    """Warn if layers compute something else when they are called again in the state of before: they count, or remember.
+def tell_of_hidden_state(name: str, layers: nn.Sequential, inputs: Tensor) -> None:
+    """Warn if layers compute something else when they are called again in the state of before.
 
-    Such is a counter that is no buffer. Each process, and each later command, begins without it.
+    Such are a count that is no buffer, what a layer remembers from the last call, and noise of a generator of its own.
+
+    layers: some that no network uses. inputs: of the first layer.
     """
-    layers.train()
-    state = copy.deepcopy(layers.state_dict())
-    found = []
-    for _ in range(_NUM_CALLS):
-        layers.load_state_dict(state)
-        found.append(_computed(layers, inputs))
-    if not all(_are_equal(found[0], each) for each in found):
+    states = [(module, module.training) for module in layers.modules()]
+    try:
+        with torch.inference_mode(False), torch.no_grad():
+            state = copy.deepcopy(layers.state_dict())
+            found: dict[bool, list[Tensor | None]] = {True: [], False: []}
+            for training in (False, *[True] * _NUM_CALLS, False):
+                layers.load_state_dict(state)
+                found[training].append(_computed(layers.train(training), inputs))
+            layers.load_state_dict(state)
+    except Exception as error:  # layers without numbers yet, or that add buffers in their first call
+        if is_shortage(error):
+            raise
+        return
+    finally:
+        for module, training in states:
+            module.training = training
+    changing = [mode for mode, (first, *more) in found.items() if not all(_are_equal(first, each) for each in more)]
+    if found[True][0] is not None and changing:
         what = f"a part of the network {name} changes from call to call and is in no checkpoint"
-        why = "evaluations and resumed runs begin without it"
-        notices.warn_once(f"{what}: {why}; keep counts and memory by self.register_buffer(NAME, tensor)")
+        who = "evaluations and resumed runs begin" if False in changing else "a resumed run begins"
+        fix = "keep counts and memory by self.register_buffer(NAME, tensor), and draw noise by torch.rand"
+        notices.warn_once(f"{what}: {who} without it; {fix}")
 
 
 def _is_weight(value: Any) -> bool:

@@ -6,6 +6,7 @@ Reading runs no code from a file. A damaged file raises CheckpointError.
 import contextlib
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Collection
 from pathlib import Path
@@ -76,7 +77,10 @@ def unsaveable(state: Any) -> str:
     """Return what of a state no checkpoint can hold, in words; empty for nested dicts of tensors, arrays and JSON."""
     if not isinstance(state, dict):
         return f"a {type(state).__name__}"
-    _, arrays, values = _split(state)
+    try:
+        _, arrays, values = _split(state)
+    except TypeError as error:
+        return f"a dict in which {error}"
     for name, value in values.items():
         try:
             plain_json.dumps(value)
@@ -158,7 +162,7 @@ def read(folder: Path, without: str | None = None) -> dict[str, Any]:
                     raise ValueError(f"{name} is no array")
                 flat[name.removesuffix(".npy")] = array
         state = _nest(flat)
-        unsound = next((name for name, value in flat.items() if _is_of_agent(name) and not _is_sound(value)), None)
+        unsound = _first_unsound({name: value for name, value in flat.items() if _is_of_agent(name)})
     except CheckpointError:
         raise
     except Exception as error:  # a file can match its manifest and still have any content
@@ -171,12 +175,15 @@ def read(folder: Path, without: str | None = None) -> dict[str, Any]:
 
 
 def _split(state: dict[str, Any], prefix: str = "") -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """Flatten nested dicts to keys joined by `/` (`~` for arrays). Returns tensors, arrays and JSON values."""
+    """Flatten nested dicts to keys joined by `/` (`~` for arrays). Returns tensors, arrays and JSON values.
+
+    Raises TypeError for a key that is no text and no whole number.
+    """
     tensors: dict[str, Any] = {}
     arrays: dict[str, Any] = {}
     values: dict[str, Any] = {}
     for key, value in state.items():
-        name = f"{prefix}{key}"
+        name = f"{prefix}{_written(key)}"
         if isinstance(value, dict) and value:
             parts = _split(value, f"{name}/")
             for whole, part in zip((tensors, arrays, values), parts, strict=True):
@@ -192,9 +199,38 @@ def _split(state: dict[str, Any], prefix: str = "") -> tuple[dict[str, Any], dic
     return tensors, arrays, values
 
 
+def _written(key: Any) -> str:
+    """Return the key of a dict as a part of a flat name: `%i3` for the number 3, `%2F` for a slash in a text."""
+    if isinstance(key, int) and not isinstance(key, bool):
+        return f"%i{key}"
+    if not isinstance(key, str):
+        raise TypeError(f"the key {key!r} is no text")
+    return re.sub(r"[%/~\0]", lambda found: f"%{ord(found[0]):02X}", key) or "%"
+
+
+def _key(part: str) -> str | int:
+    """Return the key for which `_written` returned `part`."""
+    if number := re.fullmatch(r"%i(-?[0-9]{1,4000})", part):
+        return int(number[1])
+    return "" if part == "%" else re.sub(r"%([0-9A-F]{2})", lambda found: chr(int(found[1], 16)), part)
+
+
 def _is_of_agent(name: str) -> bool:
     path = name.replace("~", "/")
     return path.startswith("agent/") or "/" not in path
+
+
+def first_unsound(agent: dict[str, Any]) -> str | None:
+    """Return the name of the first tensor or array in an agent's state with NaN or infinity, or None if there is none.
+
+    `read` refuses such a checkpoint.
+    """
+    tensors, arrays, _ = _split(agent)
+    return _first_unsound(tensors | arrays)
+
+
+def _first_unsound(flat: dict[str, Any]) -> str | None:
+    return next((name for name, value in flat.items() if not _is_sound(value)), None)
 
 
 def _is_sound(value: Any) -> bool:
@@ -220,10 +256,11 @@ def _nest(flat: dict[str, Any]) -> dict[str, Any]:
         parts = key.replace("~", "/").split("/")
         if isinstance(value, np.ndarray) and len(parts) == 1:
             parts = ["agent", *parts]
-        node = nested
-        for part in parts[:-1]:
+        *above, last = map(_key, parts)
+        node: dict[Any, Any] = nested
+        for part in above:
             node = node.setdefault(part, {})
-        node[parts[-1]] = value
+        node[last] = value
     return nested
 
 

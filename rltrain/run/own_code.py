@@ -5,7 +5,6 @@ imported from inside a run folder unless Python's own search path leads there.
 """
 
 import contextlib
-import hashlib
 import os
 import shlex
 import shutil
@@ -17,15 +16,13 @@ from rltrain.config import plugin_modules, saved
 from rltrain.config.run import RunConfig
 from rltrain.errors import CheckpointError, ConfigError
 from rltrain.run import folder as run_folder
-from rltrain.system import atomic, inside, notices
+from rltrain.run import own_libraries
+from rltrain.system import inside, notices
 
 COPY = "code"
 """The folder in the run folder with the copy."""
 _CFG = "game.cfg"
 """The copy of the `env.cfg`."""
-_COMPILED = "compiled.json"
-"""The file of a copy with the SHA-256 of the compiled files that the run used, by their places. They are not copied:
-nobody could read what they do."""
 _LARGEST_BYTES = 5_000_000
 """The largest copy. Code is smaller; what is larger holds data."""
 
@@ -35,15 +32,15 @@ def copy(config: RunConfig, folder: Path) -> None:
 
     Call it when the environments were made, so that most of it is imported. Raises OSError, CheckpointError.
     """
-    files, compiled = _files(config), _compiled(config)
-    if not (files or compiled) or os.path.lexists(folder / COPY):
+    files = _files(config)
+    if not (files or _roots(config)) or os.path.lexists(folder / COPY):
         return
     if _are_too_large(files):
         notices.warn(f"your own modules have more than {_LARGEST_BYTES:,} bytes: the run keeps no copy")
         return
     inside.make_folder(folder / COPY)
     _copy(files, folder)
-    _note(compiled, folder)
+    own_libraries.note(_roots(config), folder / COPY)
 
 
 def complete(config: RunConfig, folder: Path) -> None:
@@ -54,42 +51,18 @@ def complete(config: RunConfig, folder: Path) -> None:
     if not _are_too_large(files):
         _copy({path: place for path, place in files.items() if not os.path.lexists(folder / COPY / place)}, folder)
         with contextlib.suppress(CheckpointError):
-            _note(_compiled(config), folder)
+            own_libraries.note(_roots(config), folder / COPY)
 
 
 def _files(config: RunConfig) -> dict[Path, Path]:
     """Return the user's own files that this process uses, each with its place in a copy."""
+    roots = _roots(config)
     cfg = getattr(config.env, "cfg", None)
-    used = (
-        file
-        for module in list(sys.modules.values())
-        if isinstance(file := getattr(module, "__file__", None), str)
-        and file.endswith(".py")
-        and str(getattr(module, "__name__", "")).split(".")[0] != "rltrain"
-    )
-    return ({Path(cfg): Path(_CFG)} if cfg else {}) | _below_roots(config, used)
-
-
-def _compiled(config: RunConfig) -> dict[Path, Path]:
-    """Return the user's own libraries of machine code that this process has loaded, each with its place in a copy.
-
-    Such are extension modules, and what `ctypes` has loaded. Linux alone tells them.
-    """
-    used: set[str] = set()
-    with contextlib.suppress(OSError), open("/proc/self/maps", errors="surrogateescape") as file:
-        for line in file:
-            access, path = line.split(maxsplit=5)[1::4] if line.count("/") else ("", "")
-            if "x" in access:
-                used.add(path.rstrip("\n"))
-    found = _below_roots(config, used)
-    return {path: place for path, place in found.items() if path.is_file() and _is_compiled(place)}
-
-
-def _below_roots(config: RunConfig, used: Iterable[str]) -> dict[Path, Path]:
-    """Return the files that are no library's and lie below the folders of the user's modules, with these places."""
-    roots = {Path(root) for root in run_folder.own_modules(config).values()}
-    files = {}
-    for file in used if roots else ():
+    files: dict[Path, Path] = {Path(cfg): Path(_CFG)} if cfg else {}
+    for module in list(sys.modules.values()) if roots else []:
+        name, file = getattr(module, "__name__", ""), getattr(module, "__file__", None)
+        if not isinstance(file, str) or not file.endswith(".py") or str(name).split(".")[0] == "rltrain":
+            continue
         if plugin_modules.is_library(file):
             continue
         # Python leaves `..` in the places of its search path: only a real path tells what lies below a folder.
@@ -100,29 +73,8 @@ def _below_roots(config: RunConfig, used: Iterable[str]) -> dict[Path, Path]:
     return files
 
 
-def _note(compiled: Mapping[Path, Path], folder: Path) -> None:
-    """Add the hashes of compiled files to a copy. Raises DiskError, CheckpointError."""
-    known = _noted(folder)
-    if added := {str(place): _digest(path) for path, place in compiled.items() if str(place) not in known}:
-        atomic.write_json(folder / COPY / _COMPILED, known | added)
-
-
-def _noted(folder: Path) -> dict[str, str]:
-    """Return the hashes of compiled files by their places. Raises CheckpointError."""
-    if not os.path.lexists(folder / COPY / _COMPILED):
-        return {}
-    found = inside.read_json(folder / COPY / _COMPILED)
-    return {place: digest for place, digest in found.items() if isinstance(digest, str) and _is_compiled(Path(place))}
-
-
-def _is_compiled(place: Path) -> bool:
-    """Return True for a library below a folder. Another name could be that of a file that takes hours to read."""
-    return not place.is_absolute() and ".." not in place.parts and ".so" in place.name
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _roots(config: RunConfig) -> set[Path]:
+    return {Path(root) for root in run_folder.own_modules(config).values()}
 
 
 def _are_too_large(files: Iterable[Path]) -> bool:
@@ -188,19 +140,19 @@ def tell_other_cfg(cfg: str | None, folder: Path, run: str = "the run") -> bool:
 
 
 def first_difference(folders: Iterable[Path]) -> str | None:
-    """Return the first file of which runs have different copies, or None. What only some have was imported later."""
+    """Return the first file of which runs have different copies, such as `code/mine.py`, or None."""
     seen: dict[str, bytes] = {}
     for folder in folders:
+        content: dict[str, bytes] = {}
         with contextlib.suppress(OSError, CheckpointError):  # a run without a copy, or one that cannot be read
             copied = _copied(folder / COPY)
             copied += [folder / COPY / _CFG] if inside.is_file(folder / COPY / _CFG) else []
-            for path in sorted(copied):
-                content, part = inside.read_bytes(path, _LARGEST_BYTES), str(path.relative_to(folder / COPY))
-                if seen.setdefault(part, content) != content:
-                    return part
-            for name, digest in sorted(_noted(folder).items()):
-                if seen.setdefault(name, digest.encode()) != digest.encode():
-                    return name
+            content |= {str(path.relative_to(folder)): inside.read_bytes(path, _LARGEST_BYTES) for path in copied}
+            noted = own_libraries.hashes(folder / COPY)
+            content |= {f"{COPY}/{own_libraries.HASHES} ({name})": value.encode() for name, value in noted.items()}
+        for name in sorted(content):
+            if seen.setdefault(name, content[name]) != content[name]:  # what only one has was imported later
+                return name
     return None
 
 
@@ -233,10 +185,9 @@ def _changes(names: list[str], folder: Path) -> list[tuple[Path, Path]]:
         found = [path for place in folders if (path := _first(place, part))]
         if found and all(_differ(path, copied) for path in found):
             changed.append((found[0], copied))
-    for name, digest in _noted(folder).items():
-        found = [place / name for place in dict.fromkeys(places.values()) if os.path.isfile(place / name)]
-        if found and all(_digest(path) != digest for path in found):
-            changed.append((found[0], folder / COPY / _COMPILED))
+    with contextlib.suppress(CheckpointError):  # what is known of the modules counts all the same
+        libraries = own_libraries.changed(places.values(), folder / COPY)
+        changed += [(path, folder / COPY / own_libraries.HASHES) for path in libraries]
     return changed
 
 
@@ -252,7 +203,7 @@ def _first(place: Path, part: Path) -> Path | None:
 
 def _tell(own: Path, copied: Path, run: str, more: str = "") -> None:
     kind = "settings of the game" if copied.name == _CFG else "code"
-    what = "what {} tells of the run's" if copied.name == _COMPILED else "{}, the run's copy"
+    what = "what {} tells of the run's" if copied.name == own_libraries.HASHES else "{}, the run's copy"
     notices.warn(f"{run} began with other {kind}: {own} differs from {what.format(copied)}{more}")
 
 

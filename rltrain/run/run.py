@@ -34,11 +34,12 @@ from rltrain.errors import (
     CheckpointError,
     ConfigError,
     EnvironmentFailure,
+    NonFiniteError,
     Stopped,
     disk_errors,
     fitting,
 )
-from rltrain.run import checked, checkpoint, own_code, panel
+from rltrain.run import checked, checkpoint, checkpoint_files, own_code, panel
 from rltrain.run import folder as run_folder
 from rltrain.run.checkpoint import Stateful
 from rltrain.run.clock import Clock
@@ -226,6 +227,7 @@ class Run:
             checked.check_part(config, name, part)
         if self._restored is not None and self.group.is_alone:
             self.stop_if_unbegun()
+        self._refuse_unsound(agent.state_dict())
         self._agent, self._parts = agent, parts
         signals.keep_process()
         if not self.group.is_alone and getattr(getattr(agent, "learner", None), "group", None) is not self.group:
@@ -568,8 +570,17 @@ class Run:
             checkpoint.point(self.folder, "best", saved)
         self.write_status("running")
 
+    def _refuse_unsound(self, agent: dict[str, Any]) -> None:
+        if name := checkpoint_files.first_unsound(agent):
+            what = f"'{name.replace('~', '/')}' of the agent has values that are NaN or infinite"
+            fix = "no command takes such an agent; let its state begin with finite numbers, and keep them finite"
+            raise NonFiniteError(
+                what, f"algo={self.config.algo.name}, network={self.config.network.name}, plugins", fix
+            )
+
     def _commit(self, state: dict[str, Any], complete: bool) -> Path:
         try:
+            self._refuse_unsound(state["agent"])
             return checkpoint.save(
                 self.folder,
                 self.step,

@@ -5,7 +5,7 @@ import sys
 from rltrain.errors import printable
 
 _told: set[str] = set()
-"""What `once` was given in this process."""
+"""What `is_new` was given in this process."""
 
 
 def tell(text: str) -> None:

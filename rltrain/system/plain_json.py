@@ -5,7 +5,6 @@ Checkpoints, fingerprints and results must not change with that.
 """
 
 import importlib.util
-import json
 from types import ModuleType
 from typing import Any
 
@@ -19,10 +18,14 @@ def _copy_of(name: str) -> ModuleType:
     return module
 
 
-_encoder = _copy_of("json.encoder")
+_decoder, _encoder = _copy_of("json.decoder"), _copy_of("json.encoder")
+_plain_decoder = _decoder.JSONDecoder()
 
-loads = json.loads
-"""As it was when rltrain was imported."""
+
+def loads(text: str | bytes, **options: Any) -> Any:
+    """Return the value of a JSON text, in UTF-8 if it is bytes. options: of `json.JSONDecoder`. Raises ValueError."""
+    decoder = _decoder.JSONDecoder(**options) if options else _plain_decoder
+    return decoder.decode(text if isinstance(text, str) else text.decode())
 
 
 def dumps(value: Any, **options: Any) -> str:

@@ -22,11 +22,11 @@ def forgotten(
 def lost(own: Mapping[str, Any], loaded: Mapping[str, Any], whole: bool = True) -> str:
     """Return the name of the first value of a loaded state that `own`, the state after the load, has not; else "".
 
-    Both are nested dicts of tensors, arrays and JSON values. A checkpoint makes texts of all names, and numbers are
-    compared as `own` holds them, which may round them. whole: a name that `own` lacks counts, too.
+    Both are nested dicts of tensors, arrays and JSON values. Numbers are compared as `own` holds them, which may round
+    them. whole: a name that `own` lacks counts, too.
     """
     own = {str(key): value for key, value in own.items()}
-    for key, value in loaded.items():
+    for key, value in ((str(key), value) for key, value in loaded.items()):
         if key not in own:
             if whole:
                 return key

@@ -176,6 +176,10 @@ plugins.register_algorithm(Mine)
         (None, "the plugin 'own_parts' cannot be imported: ModuleNotFoundError"),
         ("1 / 0", "cannot be imported: ZeroDivisionError"),
         ("from rltrain import plugins\nplugins.register_network('mlp', list)", "network=mlp already exists"),
+        (
+            "from rltrain import plugins\nplugins.register_network('two', lambda channels, size: [])",
+            "the network 'two' is no function of one argument; plugins; let it take one argument",
+        ),
         ("from rltrain import plugins\nfrom rltrain.config.algorithms import PPOConfig\n"
          "plugins.register_algorithm(PPOConfig)", "algo=ppo already exists"),
         ("from dataclasses import dataclass\nfrom rltrain import plugins\n@dataclass\nclass Mine:\n"
@@ -425,6 +429,14 @@ plugins.register_algorithm(Stray)
         ("return np.zeros(len(obs), np.int64)", "return [0]", 4, "the policy of its agent returned list; plugins; "),
         ("(len(obs), np.int64)", "(len(obs))", 4, "returned an array of shape (1,) and dtype float64; plugins; "),
         ("w = np.zeros(3)", "w = {1, 2}", 4, "state_dict of its agent returned a set at 'w', which no checkpoint"),
+        ("w = np.zeros(3)", "w = np.full(3, np.nan)", 5, "'w' of the agent has values that are NaN or infinite; "),
+        (
+            "        run.after_step(1)",
+            "        agent.w = np.full(3, np.inf)",
+            5,
+            "'w' of the agent has values that",
+        ),
+        ('{"w": self.w}', "{(0, 1): self.w}", 4, "a dict in which the key (0, 1) is no text, which no checkpoint can"),
         ("        run.after_step(1)", "        agent.w = len", 4, "returned a builtin_function_or_method at 'w'"),
         (
             "return np.zeros(len(obs), np.int64)",

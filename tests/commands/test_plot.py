@@ -337,7 +337,16 @@ def test_runs_of_edited_code_in_one_curve_are_told(file, command, tmp_path):
     (tmp_path / "edited" / "0" / "code" / "imported_late.py").touch()
     assert command("plot", "edited/0", "edited/1").err == "", "the control"
     told = command("plot", "edited").err
-    assert f"joins runs that began with different code: their copies of code/{file} differ" in told
+    assert f"joins runs that began with different code: they differ in code/{file}; plot" in told
+
+
+def test_runs_of_a_library_that_was_built_anew_are_told(command, tmp_path):
+    for seed, noted in enumerate(({"sim.so": "1"}, {"sim.so": "1", "late.so": "2"}, {"sim.so": "3"})):
+        code = write_run(tmp_path / "edited" / str(seed), {100: 1.0}, seed=seed) / "code"
+        code.mkdir()
+        (code / "compiled.json").write_text(json.dumps(noted))
+    assert command("plot", "edited/0", "edited/1").err == "", "the control"
+    assert "they differ in code/compiled.json (sim.so); plot" in command("plot", "edited").err
 
 
 def test_runs_of_two_games_in_one_curve_are_told(command, tmp_path):

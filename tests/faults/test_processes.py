@@ -118,6 +118,13 @@ def test_processes_end_whose_launcher_is_killed_while_they_start(attempt, start,
     assert not alive
 
 
+def test_processes_with_seeds_of_their_own_do_not_train(start, tmp_path):
+    """Bug: no run repeated it, as config.yaml had the seed of one process alone."""
+    code, error = start(*small("ppo", "cartpole"), *TWO, "seed=${now:%f}").end()
+    assert code == 2 and "seed is" in last_line(error) and "rank 1" in last_line(error), error
+    assert not list(tmp_path.glob("runs/**/config.yaml"))
+
+
 @pytest.mark.tries(3)
 def test_with_max_restarts_all_start_again_in_the_same_folder(attempt, group, status):
     """Bugs: a new folder after a restart; a stop by a signal that is taken for a failure and started again."""

@@ -497,8 +497,9 @@ def test_layers_that_compute_each_observation_by_itself_are_taken(make, precisio
 class Counting(nn.Linear):
     """A layer that grows from call to call, for as long as it trains."""
 
-    def __init__(self, inputs, outputs, *, where):
+    def __init__(self, inputs, outputs, *, where, every=1):
         super().__init__(inputs, outputs)
+        self.every = every
         if where == "buffer":
             self.register_buffer("calls", torch.tensor(0))
         else:
@@ -507,7 +508,7 @@ class Counting(nn.Linear):
     def forward(self, x):
         if self.training:
             self.calls += 1
-        return super().forward(x) * min(1, 0.01 * float(self.calls))
+        return super().forward(x) * min(1, 0.01 * (float(self.calls) // self.every))
 
 
 class Remembering(nn.Linear):
@@ -526,20 +527,66 @@ class Showing(Remembering):
     is_used = False
 
 
+class NoisyInTraining(nn.Linear):
+    """A layer with a generator of its own, which rests in evaluations."""
+
+    def __init__(self, inputs, outputs):
+        super().__init__(inputs, outputs)
+        self.generator = np.random.default_rng()
+
+    def forward(self, x):
+        return super().forward(x) + (float(self.generator.normal()) if self.training else 0)
+
+
+class OneHot(nn.Linear):
+    """A layer for whole numbers below 3, which the observations of a try are not."""
+
+    def forward(self, x):
+        return super().forward(nn.functional.one_hot(x.long()[:, 0], 3).float())
+
+
+class LateBuffer(nn.Linear):
+    """Random features that no state has, and a buffer that begins with the first call."""
+
+    def __init__(self, inputs, outputs):
+        super().__init__(inputs, outputs)
+        self.frequencies = torch.randn(inputs)
+
+    def forward(self, x):
+        if self.training and not hasattr(self, "calls"):
+            self.register_buffer("calls", torch.tensor(0))
+        return super().forward(torch.sin(x * self.frequencies + 1))
+
+
 @pytest.mark.parametrize(
-    ("make", "is_told"),
+    ("make", "told"),
     [
-        (lambda n: [Counting(n, 8, where="attribute")], True), (lambda n: [Remembering(n, 8)], True),
-        (lambda n: [Counting(n, 8, where="buffer")], False), (lambda n: [Showing(n, 8)], False),
-        (lambda n: [Settling(n, 8)], False), (lambda n: [Noisy(n, 8), nn.Dropout(0.5)], False),
+        (lambda n: [Counting(n, 8, where="attribute")], "evaluations and resumed runs begin"),
+        (lambda n: [Counting(n, 8, where="attribute", every=8)], "evaluations and resumed runs begin"),
+        (lambda n: [Remembering(n, 8)], "evaluations and resumed runs begin"),
+        (lambda n: [NoisyInTraining(n, 8)], "a resumed run begins"),
+        (lambda n: [Counting(n, 8, where="buffer")], ""), (lambda n: [Showing(n, 8)], ""),
+        (lambda n: [Settling(n, 8)], ""), (lambda n: [Noisy(n, 8), nn.Dropout(0.5)], ""),
     ],
 )  # fmt: skip
-def test_what_layers_keep_from_call_to_call_outside_of_buffers_is_told(make, is_told, monkeypatch, capsys):
+def test_what_layers_keep_from_call_to_call_outside_of_buffers_is_told(make, told, monkeypatch, capsys):
     """Bug: a final evaluation of 63 and an `eval` of 11 for the same agent, as a count began at 0 again."""
     monkeypatch.setitem(OWN, "own", make)
     for _ in range(2):
         torso(VECTOR, name="own")
-    assert capsys.readouterr().err.count("changes from call to call and is in no checkpoint") == is_told
+    err = capsys.readouterr().err
+    assert err.count(f"changes from call to call and is in no checkpoint: {told}") == err.count("warning") == bool(told)
+
+
+def test_layers_that_cannot_compute_a_try_are_not_told_to_remember(capsys):
+    own_layers.tell_of_hidden_state("own", nn.Sequential(OneHot(3, 8)), torch.full((2, 4), 7.0))
+    assert capsys.readouterr().err == ""
+
+
+def test_a_buffer_that_begins_with_a_call_hides_no_features_that_are_in_no_checkpoint(monkeypatch):
+    monkeypatch.setitem(OWN, "own", lambda n: [LateBuffer(n, 8)])
+    with pytest.raises(ConfigError, match="is in no checkpoint: it computes other features"):
+        torso(VECTOR, name="own")
 
 
 def test_weights_in_bfloat16_are_those_of_the_last_update_beside_an_autocast_of_somebody_else():
@@ -601,6 +648,18 @@ def test_the_first_convolution_of_a_plugin_has_all_its_options(options, monkeypa
     pixels = torch.randint(0, 256, (3, 2, 10, 10), dtype=torch.uint8)
     network = torso(space, name="wide")
     assert torch.allclose(network(pixels), network.layers(pixels / 255), atol=1e-5)
+
+
+def test_a_convolution_in_channels_last_begins_with_the_same_weights(monkeypatch):
+    """Bug: torch draws orthogonal weights into contiguous memory alone, so the training ended in a traceback."""
+    space, weights_ = spaces.Box(0, 255, (2, 10, 10), np.uint8), []
+    for to in (torch.contiguous_format, torch.channels_last):
+        monkeypatch.setitem(
+            OWN, "own", lambda shape, to=to: [nn.Conv2d(2, 4, 3).to(memory_format=to), nn.Flatten(), nn.Linear(256, 8)]
+        )
+        torch.manual_seed(0)
+        weights_.append(torso(space, name="own", init=True).layers[0].weight)
+    assert weights_[1].is_contiguous(memory_format=torch.channels_last) and torch.equal(*weights_)
 
 
 class Standardised(nn.Conv2d):

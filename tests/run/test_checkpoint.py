@@ -71,6 +71,20 @@ def test_a_table_lies_open_as_q_table_npy(tmp_path):
     assert np.load(folder / "q_table.npy", allow_pickle=False).shape == (3, 2)
 
 
+def test_keys_of_a_state_come_back_as_they_were(tmp_path):
+    """Bugs: a table by the numbers of states came back by texts, so `eval` found none; `obs/mean` became a dict."""
+    keys = (0, -3, "0", "", "%", "%i3", "..", "obs/mean", "x~y", "a b", "é", "%2F")
+    agent = {key: np.full(2, float(number)) for number, key in enumerate(keys)} | {"obs": {"mean": np.zeros(1)}}
+    state = tiny(1) | {"agent": agent, "part": {key: torch.tensor(float(n)) for n, key in enumerate(keys)}}
+    state["part"] |= {"milestones": {80: 1, 150: {}}}
+    found = checkpoint.read(checkpoint.save(tmp_path, 1, state))
+    assert found["agent"].keys() == agent.keys() and found["part"].keys() == state["part"].keys()
+    assert all(np.array_equal(found["agent"][key], agent[key]) for key in keys)
+    assert all(found["part"][key] == state["part"][key] for key in (*keys, "milestones"))
+    for key in ((0, 1), None, True, 0.5):
+        assert checkpoint_files.unsaveable({"q": {key: 1}}) == f"a dict in which the key {key!r} is no text"
+
+
 def test_tensors_that_share_memory_can_be_saved(tmp_path):
     tensor = torch.arange(4.0)
     checkpoint.save(tmp_path, 1, {"agent": {"left": tensor, "right": tensor, "part": tensor[:2]}})
@@ -229,11 +243,13 @@ def test_a_piece_that_another_program_has_changed_is_written_anew(damage, tmp_pa
     one = checkpoint.save(tmp_path, 1, big(1))
     checkpoint.save(tmp_path, 2, big(2), previous=1)
     kept, changed = inodes(one)[0], one / "replay~0-2.npy"
+    before = changed.stat()
     if damage == "cut":
         os.truncate(changed, 100)
+        os.utime(changed, ns=(before.st_atime_ns, before.st_mtime_ns))
     else:
         flip(changed)
-    os.utime(changed)  # the clock of some file systems stands still for milliseconds
+        os.utime(changed)  # the clock of some file systems stands still for milliseconds
     three = checkpoint.save(tmp_path, 3, big(3), previous=2)
     assert checkpoint.read(three)["replay"]["0-2"].tolist() == [1] * 1000
     assert inodes(three)[0] == kept, "the control"

@@ -22,6 +22,7 @@ ALLOWED = {
         "sweep",
     },  # names in `checkpoints`
     "run/own_code.py": {"_copy", "_differ"},  # in the folder of a new run; the user's own modules
+    "run/own_libraries.py": {"_loaded", "_digest"},  # /proc/self/maps; the user's own libraries
     "run/folder.py": {"create", "_point_latest", "_processor"},  # a new folder, and run_dir, which is the user's
     "run/panel.py": {"_earlier"},  # the folder of the runs beside, which is the user's
     "commands/plot.py": {"main"},  # the user's out=FILE

@@ -1,6 +1,7 @@
 """A run's copy of the user's own modules shows whether a command uses other code than the run began with."""
 
 import importlib.util
+import io
 import json
 import os
 import py_compile
@@ -16,7 +17,7 @@ import pytest
 from small_runs import small
 
 from rltrain.config import plugin_modules
-from rltrain.run import own_code
+from rltrain.run import own_code, own_libraries
 
 WORDS = ["run", "env.id=maze_of_mine:Maze-v0", "plugins=[parts_of_mine]"]
 FILES = {
@@ -273,15 +274,50 @@ def test_a_library_that_was_built_anew_is_told(command, tmp_path, monkeypatch):
     assert f"{tmp_path / 'lib/sim.so'} differs from what {run}" in command("eval", str(run), keys[0], "episodes=1").err
 
 
-@pytest.mark.parametrize("name", ["/etc/hostname.so", "../beside.so", "data.bin", "a/../../beside.so"])
+@pytest.mark.parametrize("name", ["/etc/hostname.so", "../beside.so", "data.bin", "a/../../beside.so", "./maze.so"])
 def test_the_hashes_of_a_copy_make_no_command_read_other_files(name, run, tmp_path, capsys, monkeypatch):
     """Bug to prevent: /proc/kcore, which has 128 TB, in a folder of somebody else."""
     write(run / "code", {"compiled.json": json.dumps({name: "0", "maze.so": "0", "other.so": 1})})
     write(tmp_path, {"maze.so": "a library", "data.bin": "data"})
-    monkeypatch.setattr(own_code, "_digest", lambda path: read.append(path))
+    monkeypatch.setattr(own_libraries, "_digest", lambda path: read.append(path) or "1")
     read = []
     own_code.find(WORDS)
     assert read == [tmp_path / "maze.so"] and "maze.so differs from what" in capsys.readouterr().err
+
+
+def test_what_is_known_of_libraries_hides_no_edited_module(run, tmp_path, capsys):
+    """Bug: with hashes that nobody can read, an edit of a module was not told."""
+    write(run / "code", {"compiled.json": '{"a'})
+    write(tmp_path, {"maze_of_mine.py": "R = 500"})
+    own_code.find(WORDS)
+    assert "maze_of_mine.py differs from" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("loaded", "noted"),
+    [
+        ("sim.so", True), ("deep/er/sim.cpython-311.so", True), ("sim.so (deleted)", True), ("a\rb/sim.so", True),
+        (".cache/sim.so", False), ("env/lib/libssl.so.3", False), ("venv/lib/python3/site-packages/a/b.so", False),
+        ("../beside.so", False), ("sim", False),
+    ],
+)  # fmt: skip
+def test_libraries_of_the_users_are_noted_alone(loaded, noted, tmp_path, monkeypatch):
+    """Bugs: libraries of a Python below the user's folder; a carriage return in a path ended the training; one that was
+    built anew while the run started was never told."""
+    root, copy = tmp_path / "mine", tmp_path / "copy"
+    copy.mkdir()
+    place = loaded.removesuffix(" (deleted)")
+    (root / place).parent.mkdir(parents=True, exist_ok=True)
+    (root / place).write_text("a library")
+    maps = f"7f00-7f01 r-xp 00000000 08:01 12 {' ' * 20}{root / loaded}\n7f00-7f01 rw-p 00000000 00:00 0\n"
+    monkeypatch.setattr(own_libraries, "open", lambda *given: io.BytesIO(os.fsencode(maps)), raising=False)
+    monkeypatch.setattr(sys, "prefix", str(root / "env"))
+    own_libraries.note({root}, copy)
+    found = own_libraries.hashes(copy)
+    assert found.keys() == ({place} if noted else set())
+    assert [path.name for path in own_libraries.changed([root], copy)] == (
+        [Path(place).name] if "deleted" in loaded else []
+    )
 
 
 EDITED = """

@@ -144,7 +144,8 @@ def test_processes_with_other_spaces_are_told(train, monkeypatch):
         ("seed", (1, 2), "seed is 1 in the process of rank 0 and 2 in that of rank 1"),
         ("algo.gamma", (0.9, 0.99), "algo.gamma is 0.9 "), ("env.kwargs", ({}, {"a": [1]}), "env.kwargs is {} "),
         ("total_steps", (100, 101), "total_steps"), ("device", ("cuda:0", "cuda:1"), ""), ("seed", (1, 1), ""),
-        ("run_dir", ("/home/a/runs", "/home/b/runs"), ""),
+        ("run_dir", ("/home/a/runs", "/home/b/runs"), ""), ("name", ("1", "2"), ""), ("env.workers", (2, 8), ""),
+        ("algo", (ALGOS["ppo"](), ALGOS["pqn"]()), "algo.name is ppo in the process of rank 0 and pqn"),
     ],
 )  # fmt: skip
 def test_processes_with_other_settings_are_told(key, values, said):

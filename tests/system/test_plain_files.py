@@ -37,6 +37,7 @@ def test_numbers_keep_their_digits_beside_a_module_that_rounds_them(indent, monk
 def test_a_library_in_place_of_json_is_not_used(monkeypatch):
     monkeypatch.setattr(json, "dumps", lambda value: "{}")
     monkeypatch.setattr(json, "loads", lambda text: {})
+    monkeypatch.setattr(json, "_default_decoder", json.JSONDecoder(parse_float=round))
     assert plain_json.loads(plain_json.dumps(VALUES)) == VALUES
 
 
