@@ -307,6 +307,24 @@ def shared_memory(folder: Path) -> list[str]:
 
 
 @pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="no /dev/shm")
+@pytest.mark.parametrize("path", ["the usual one", "without the system's programs", "mv fails"])
+def test_an_engine_whose_supervisor_lacks_programs_starts_or_is_an_error(path, tmp_path):
+    """Bug: no end and no answer to a signal with the PATH of a cron job, as the game that failed to start was destroyed:
+    ViZDoom then waits for an engine that nobody ends, and holds the interpreter's lock."""
+    words = ["algo=ppo", "env=doom_basic", "total_steps=32", "num_envs=1", "algo.num_steps=16", "batch_size=16"]
+    words += ["eval_every_steps=0", "final_eval_episodes=1", "progress=false", "device=cpu"]
+    code = "import sys\nfrom rltrain import cli\nfrom rltrain.envs.doom import process\n"
+    if path == "mv fails":
+        code += "process._SUPERVISOR = process._SUPERVISOR.replace('mv processes.tmp processes', 'false')\n"
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    if path == "without the system's programs":
+        env["PATH"] = str(Path(sys.executable).parent)
+    command = [sys.executable, "-c", f"{code}sys.argv = ['rltrain', *{words}]\ncli.main()"]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=200)
+    assert done.returncode == (4 if path == "mv fails" else 0), done.stderr
+    assert path != "mv fails" or "the Doom engine does not start" in done.stderr.splitlines()[-1]
+
+
 @pytest.mark.tries(12)
 def test_nothing_outlives_a_killed_trainer(attempt, tmp_path, monkeypatch):
     """Bugs: engines or their shared memory left by kill -9, at work or while they start; the next start does not

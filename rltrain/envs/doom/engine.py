@@ -19,6 +19,7 @@ from rltrain.envs.doom.setup import PACKAGE, Setup, refuse_settings_of_vizdoom
 from rltrain.envs.patience import STOPPING_S, Clock, is_stopping
 from rltrain.envs.spaces import PixelsAndVariables
 from rltrain.errors import EnvironmentFailure, Halt
+from rltrain.system.process import undead
 
 # The engines' threads already run in parallel. OpenCV's own threads would only compete with them.
 cv2.setNumThreads(0)
@@ -129,7 +130,12 @@ class Engine:
             raise RuntimeError(process.last_line or f"it ended, or did nothing for {limit_s:g} s")
         if errors:
             raise errors[0]
-        process.confirm_start()
+        try:
+            process.confirm_start()
+        except OSError:  # the supervisor could not write its file
+            undead.append(game)  # its destructor waits for the engine, and holds the interpreter lock meanwhile
+            process.kill_unconfirmed()
+            raise
 
     @property
     def is_worn(self) -> bool:

@@ -34,8 +34,9 @@ _SHARED_MEMORY = Path("/dev/shm")
 
 # The script runs itself a second time, with $1 = supervise, to set the parent-death signal. If the parent has died
 # before that, the process has another parent and exits. The engine ignores signals to the process group, such as
-# Ctrl-C: the trainer handles them.
+# Ctrl-C: the trainer handles them. PATH may lack the programs of the system, as that of a cron job can.
 _SUPERVISOR = """#!/bin/sh
+PATH={path}
 trap '' HUP INT TERM USR1 USR2
 exec </dev/null >/dev/null 2>&1
 cd {folder}
@@ -108,7 +109,8 @@ class EngineProcess:
         self.supervisor = folder / "engine.sh"
         """The script that ViZDoom starts instead of the engine."""
         values = {"folder": shlex.quote(str(folder)), "engine": shlex.quote(str(engine)), "trainer": os.getpid()}
-        self.supervisor.write_text(_SUPERVISOR.format(**values, dies_with_parent=_dies_with_parent()))
+        values |= {"path": shlex.quote(_path()), "dies_with_parent": _dies_with_parent()}
+        self.supervisor.write_text(_SUPERVISOR.format(**values))
         self.supervisor.chmod(0o700)
         if not os.access(self.supervisor, os.X_OK):
             fix = "set TMPDIR to a folder on a file system without the noexec option"
@@ -152,6 +154,15 @@ class EngineProcess:
             _kill(started.engine, names=str(self._folder))
             _remove_names(started.instance)
 
+    def kill_unconfirmed(self) -> None:
+        """Kill the engine and its supervisor, which has not written its file, after ViZDoom's `init`."""
+        for process in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+                arguments = " ".join(process.cmdline())
+                if str(self._folder) in arguments:
+                    process.kill()
+                    _remove_names(_instance(arguments))
+
     def kill(self) -> None:
         """Kill the engine and its child processes. Can be called from any thread and more than once."""
         if self._supervisor is not None:
@@ -171,8 +182,12 @@ class _Started(NamedTuple):
 def _read(folder: Path) -> _Started:
     """Return what the supervisor wrote to its file. Raises OSError before it has written it."""
     supervisor, engine, arguments = (folder / "processes").read_text().split(" ", 2)
-    instance = re.search(r"\+viz_instance_id (\w+)", arguments)
-    return _Started(int(supervisor), int(engine), instance[1] if instance else "")
+    return _Started(int(supervisor), int(engine), _instance(arguments))
+
+
+def _instance(arguments: str) -> str:
+    found = re.search(r"\+viz_instance_id (\w+)", arguments)
+    return found[1] if found else ""
 
 
 def _is_alive(process: psutil.Process) -> bool:
@@ -205,12 +220,17 @@ def _kill(pid: int, names: str) -> None:
             process.kill()
 
 
+def _path() -> str:
+    return ":".join(filter(None, (os.environ.get("PATH"), "/usr/bin", "/bin")))
+
+
 @functools.cache
 def _dies_with_parent() -> str:
     """Return a command prefix that makes a command die with its parent. Empty if this system has none."""
     command = ["setpriv", "--pdeathsig", "KILL"]
+    env = {**os.environ, "PATH": _path()}
     try:
-        works = subprocess.run([*command, "true"], capture_output=True, timeout=10).returncode == 0
+        works = subprocess.run([*command, "true"], capture_output=True, timeout=10, env=env).returncode == 0
     except (OSError, subprocess.TimeoutExpired):
         works = False
     return shlex.join(command) if works else ""
