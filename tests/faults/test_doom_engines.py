@@ -309,8 +309,8 @@ def shared_memory(folder: Path) -> list[str]:
 @pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="no /dev/shm")
 @pytest.mark.parametrize("path", ["the usual one", "without the system's programs", "mv fails"])
 def test_an_engine_whose_supervisor_lacks_programs_starts_or_is_an_error(path, tmp_path):
-    """Bug: no end and no answer to a signal with the PATH of a cron job, as the game that failed to start was destroyed:
-    ViZDoom then waits for an engine that nobody ends, and holds the interpreter's lock."""
+    """Bug: no end and no answer to a signal with the PATH of a cron job. The game that failed to start was destroyed:
+    ViZDoom waits then for an engine that nobody ends, and holds the interpreter's lock."""
     words = ["algo=ppo", "env=doom_basic", "total_steps=32", "num_envs=1", "algo.num_steps=16", "batch_size=16"]
     words += ["eval_every_steps=0", "final_eval_episodes=1", "progress=false", "device=cpu"]
     code = "import sys\nfrom rltrain import cli\nfrom rltrain.envs.doom import process\n"
