@@ -406,15 +406,14 @@ def _refuse_files(argv: list[str]) -> None:
     Hydra would read rltrain's own in its place.
     """
     for folder in config_folders(argv):
-        for path in folder.rglob("*.yaml"):
+        for path in folder.rglob("*"):
+            is_read = path.suffix == ".yaml"  # Hydra passes over the other endings
             # If it cannot be read, Hydra says so when it needs it.
             with contextlib.suppress(OSError, ValueError, RecursionError, yaml.YAMLError):
-                if path.is_file() and b"*" in path.read_bytes():
+                if is_read and path.is_file() and b"*" in path.read_bytes():
                     _refuse_many_values(path)
-            _refuse_our_name(path, folder)
-        for path in folder.rglob("*"):
-            # Hydra passes over the other endings. A config.yml beside the groups can be of something else than rltrain.
-            if path.parent != folder and path.suffix != ".yaml" and path.suffix.lower() in (".yaml", ".yml"):
+            # A config.yml beside the groups can be of something else than rltrain.
+            if is_read or (path.suffix.lower() in (".yaml", ".yml") and path.parent != folder):
                 _refuse_our_name(path, folder)
 
 
