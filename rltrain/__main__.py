@@ -1,5 +1,6 @@
 """Start rltrain: the script `rltrain`, and `python -m rltrain` where the script is not on the path."""
 
+import contextlib
 import os
 import sys
 
@@ -14,6 +15,9 @@ def start_again() -> None:
 
     A program that runs rltrain in its own process, with words of its own, is not started again.
     """
+    if not sys.executable:  # a script has given the process another name: `exec -a`
+        with contextlib.suppress(OSError):
+            sys.executable = os.readlink("/proc/self/exe")
     words = sys.argv[1:]
     is_ours = words and words == sys.orig_argv[-len(words) :]
     has_hashes = os.environ.get("PYTHONHASHSEED", "random") != "random"

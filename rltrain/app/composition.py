@@ -4,9 +4,10 @@ A file of the user's may be chosen on the command line, in another file, or in o
 may lie in any place that Hydra searches. Only Hydra's list of defaults knows them all.
 """
 
+import contextlib
 import functools
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,14 @@ from hydra._internal.defaults_list import DefaultsList
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.config_store import ConfigStore
 from hydra.core.default_element import ResultDefault
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import ConfigCompositionException, HydraException
 from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.basecontainer import BaseContainer
 from omegaconf.errors import OmegaConfBaseException
 
 from rltrain import plugins
@@ -35,6 +39,23 @@ from rltrain.config.network import NetworkConfig
 from rltrain.config.run import RunConfig
 from rltrain.config.runtime import RUNTIMES, RayLauncherConfig
 from rltrain.errors import ConfigError
+
+
+@contextlib.contextmanager
+def hydra_aside() -> Iterator[None]:
+    """Let an environment compose with Hydra by itself inside. Hydra and OmegaConf's resolvers are put back afterwards.
+
+    Hydra refuses to be used twice at a time, and an environment may clear what it finds.
+    """
+    hydra, config, resolvers = GlobalHydra.instance().hydra, HydraConfig.instance().cfg, dict(BaseContainer._resolvers)
+    GlobalHydra.instance().clear()
+    try:
+        yield
+    finally:
+        GlobalHydra.instance().hydra, HydraConfig.instance().cfg = hydra, config
+        BaseContainer._resolvers.clear()
+        BaseContainer._resolvers.update(resolvers)
+
 
 _GROUPS = ("algo", "env", "network", "runtime")
 _NOT_OWN = ("main", "hydra", "schema")

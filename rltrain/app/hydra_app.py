@@ -183,10 +183,10 @@ def _job(composed: DictConfig) -> None:
         for key in ("skip_done", "fail_fast"):
             if getattr(config, key):
                 raise ConfigError(f"{key} is for a sweep", key, "start a sweep with -m, or leave it out")
-        config = resolve(config)
         from rltrain.app.train import train  # imports TensorBoard, so only after composing
 
-        train(config)
+        with composition.hydra_aside():
+            train(resolve(config))
     except Exception as error:
         _failures.append(error)
 
@@ -205,6 +205,7 @@ def settings(composed: DictConfig, argv: list[str]) -> RunConfig:
         what = "a name in a mapping is no text and no whole number, or a value is a block of settings"
         raise ConfigError(what, "env.kwargs", "use texts as names, or whole numbers for all")
     _refuse_unknown_tuned_settings(argv)
+    _refuse_unknown_like(str(config.algo.like or ""), argv)
     # `reproduce` gives the files of the earlier run, whose settings win over those of the files that are composed here.
     typed = _typed_keys()
     config = dataclasses.replace(config, tuned_by=config.tuned_by if "tuned_by" in typed else _tuned_files())
@@ -354,6 +355,14 @@ def _refuse_unknown_tuned_settings(argv: list[str]) -> None:
         if not composition.last().exists(f"hparams/{chosen}"):
             names = {name for folder in (CONFIGS, *config_folders(argv)) for name in yaml_names(folder / "hparams")}
             raise _unknown_choice("hparams", chosen, names)
+
+
+def _refuse_unknown_like(like: str, argv: list[str]) -> None:
+    """Raise ConfigError for an algorithm of the user's that is like no other one: it would be trained untuned."""
+    tuned = {name for folder in (CONFIGS, *config_folders(argv)) for name in yaml_names(folder / "hparams")}
+    if like and like not in ALGOS and not any(name.startswith(f"{like}_") for name in tuned):
+        what = f"there are no tuned settings of '{like}', which an algorithm of yours is like"
+        raise ConfigError(what, "algo.like", nearest(like, ALGOS))
 
 
 def _refuse_no_names(argv: list[str]) -> None:

@@ -21,8 +21,8 @@ from hydra.plugins.sweeper import Sweeper as HydraSweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, flag_override, open_dict
 
+from rltrain.app import composition, on_ray
 from rltrain.app import jobs as jobs_of
-from rltrain.app import on_ray
 from rltrain.app import sweep as sweeps
 from rltrain.app.overrides import quote
 from rltrain.app.resolve import resolve
@@ -86,7 +86,7 @@ class SweepJob:
         number = self.numbers[HydraConfig.get().job.num]
         job = next(job for job in sweep.jobs if job.number == number)
         plugin_modules.load(composed.plugins)  # a launcher's process has not parsed the command line
-        with _saving_first():
+        with _saving_first(), composition.hydra_aside():
             sweeps.attempt(sweep, job, self.resolved.pop(job.identity, None))
 
 
@@ -232,7 +232,8 @@ class Sweeper(HydraSweeper):
                 continue
             try:
                 config = sweeps.settings_of(job)
-                self._job.resolved[job.identity] = resolve(config)
+                with composition.hydra_aside():
+                    self._job.resolved[job.identity] = resolve(config)
                 return
             except RltrainError as error:
                 first = first or error
@@ -301,7 +302,8 @@ def _dry_runs(jobs: list[sweeps.Job]) -> int:
         try:
             if job.config is None:
                 raise ConfigError(*job.reason.split("; ", 2))
-            train(resolve(sweeps.settings_of(job)))
+            with composition.hydra_aside():
+                train(resolve(sweeps.settings_of(job)))
         except RltrainError as error:
             if error.exit_code >= 128:  # a signal stops all
                 raise

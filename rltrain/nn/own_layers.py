@@ -18,6 +18,7 @@ from torch.nn.parameter import is_lazy
 from rltrain.config.network import OWN
 from rltrain.config.user_code import describe
 from rltrain.errors import ConfigError
+from rltrain.nn.layout import fill_gaps, is_dense
 from rltrain.system import global_random, notices
 from rltrain.system.out_of_memory import is_shortage
 
@@ -56,8 +57,20 @@ def make(name: str, inputs: Any) -> list[nn.Module]:
     if wrong := [key for key, value in nn.Sequential(*layers).state_dict().items() if not isinstance(value, Tensor)]:
         what = f"the network {name} has a state that no checkpoint can hold: {wrong[0]}"
         raise ConfigError(what, _WHERE, "let get_extra_state return a tensor")
+    _refuse_shared_memory(name, nn.Sequential(*layers))
+    fill_gaps(tensor for layer in layers for tensor in (*layer.parameters(), *layer.buffers()))
     _made.update(layers)
     return layers
+
+
+def _refuse_shared_memory(name: str, layers: nn.Module) -> None:
+    """Raise ConfigError for a parameter that is a part of another one, with gaps: `fill_gaps` would part them."""
+    parameters = [(key, each) for key, each in layers.named_parameters() if not is_lazy(each)]
+    whole = {each.untyped_storage().data_ptr(): key for key, each in parameters if is_dense(each)}
+    for key, each in parameters:
+        if not is_dense(each) and (other := whole.get(each.untyped_storage().data_ptr())):
+            what = f"the parameter {key} of the network {name} is a part of {other}"
+            raise ConfigError(what, _WHERE, "use a copy: nn.Parameter(part.clone())")
 
 
 def observations(frame_space: gymnasium.Space, stack_num: int) -> Tensor:

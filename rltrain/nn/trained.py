@@ -6,6 +6,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from rltrain.nn.layout import fill_gaps
+
 
 class FlatParameters(Protocol):
     """Parameters that are views of one flat tensor, which the optimizer steps instead (`fast/mlp.py`).
@@ -28,6 +30,7 @@ class Trained:
     def __init__(self, network: nn.Module) -> None:
         """The network must stay on its device from now on."""
         parameters = dict(network.named_parameters())
+        fill_gaps(parameters.values())
         names = {parameter: name for name, parameter in parameters.items()}
         self.names = list(parameters)
         """The names of the parameters, in the network's order."""
