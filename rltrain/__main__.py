@@ -13,7 +13,8 @@ def start_again() -> None:
     set already stays. Python adds the script's folder or the working directory in front of the library. multiprocessing
     keeps a foreign `socket.py` there out of the processes that it starts only if this one was started with -P.
 
-    A program that runs rltrain in its own process, with words of its own, is not started again.
+    A program that runs rltrain in its own process, with words of its own, is not started again. Nor is a process of
+    multiprocessing, for which the program waits.
     """
     if not sys.executable:  # a script has given the process another name: `exec -a`
         with contextlib.suppress(OSError):
@@ -26,6 +27,9 @@ def start_again() -> None:
     # A script of the user's own that calls `main` may need its folder.
     is_rltrain = os.path.realpath(sys.argv[0]) == os.path.realpath(__file__) or _name(sys.argv[0]) == "rltrain"
     flags = ["-P"] if is_rltrain and not is_needed and not sys.flags.safe_path else []
+    processes = sys.modules.get("multiprocessing")
+    if processes is not None and processes.parent_process() is not None:
+        return
     if is_ours and sys.executable and (flags or not has_hashes):
         if not has_hashes:
             os.environ["PYTHONHASHSEED"] = "0"

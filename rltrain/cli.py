@@ -6,6 +6,7 @@ import re
 import shlex
 import signal
 import sys
+import threading
 import traceback
 
 from rltrain.app import usage
@@ -58,6 +59,10 @@ def main() -> None:
     except OSError as error:  # a chroot without /dev/null; no memory for a file
         os.write(2, f"rltrain: error: {error}; the system; give this process what every program needs\n".encode())
         process.exit_now(of_the_system.exit_code if (of_the_system := lacking(error)) else DiskError.exit_code)
+    if threading.current_thread() is not threading.main_thread():
+        what = "rltrain answers signals, so it needs the main thread of a process"
+        print_error(ConfigError(what, "the program that calls it", "start a process: subprocess.run(['rltrain', ...])"))
+        sys.exit(ConfigError.exit_code)
     signals.pass_over_unraisable()
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell starts what ends in & with it ignored
         signal.signal(signal.SIGINT, signals.interrupt)
@@ -98,6 +103,8 @@ def run(argv: list[str]) -> int:
     except Halt:
         raise
     except SystemExit as error:  # Hydra has printed what was asked for; or a package ends the process at its import
+        if signals.interrupts:
+            return _stopped(argv)
         if fault := _library_fault(error):
             print_error(fault)
             return fault.exit_code

@@ -48,10 +48,15 @@ def hydra_aside() -> Iterator[None]:
     Hydra refuses to be used twice at a time, and an environment may clear what it finds.
     """
     hydra, config, resolvers = GlobalHydra.instance().hydra, HydraConfig.instance().cfg, dict(BaseContainer._resolvers)
+    ours = config_loader_impl.create_defaults_list, ConfigLoaderImpl.load_configuration
+    config_loader_impl.create_defaults_list = _create_defaults_list
+    ConfigLoaderImpl.load_configuration = _load_configuration  # type: ignore[method-assign]
     GlobalHydra.instance().clear()
     try:
         yield
     finally:
+        config_loader_impl.create_defaults_list = ours[0]
+        ConfigLoaderImpl.load_configuration = ours[1]  # type: ignore[method-assign]
         GlobalHydra.instance().hydra, HydraConfig.instance().cfg = hydra, config
         BaseContainer._resolvers.clear()
         BaseContainer._resolvers.update(resolvers)

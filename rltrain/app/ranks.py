@@ -23,11 +23,12 @@ from rltrain.runtime.group import Group
 from rltrain.runtime.torch_group import TorchGroup
 from rltrain.system import inside, process
 
-_SHARED = ("seed", "total_steps", "log_every_steps", "eval_every_steps", "eval_episodes", "final_eval_episodes",
-           "eval_greedy", "checkpoint_every_steps", "checkpoint_keep_every_steps")  # fmt: skip
-"""The settings, besides those of the algorithm, the environment and the network, that all processes share."""
-_OF_A_MACHINE = ("env.cfg", "env.workers", "env.step_timeout_s", "env.max_restarts", "env.tuned_as", "algo.like")
-"""Those of the groups that can be other ones on another machine, or that change nothing."""
+_MAY_DIFFER = {
+    *("device", "precision", "fast", "compile", "cuda_graphs", "micro_batch_size", "oom", "env.workers", "env.cfg"),
+    *("run_dir", "name", "init_from", "plugins", "progress", "log_every_s", "env.step_timeout_s", "env.max_restarts"),
+    *("skip_done", "fail_fast", "tuned_by", "chosen", "env.tuned_as", "algo.like"),
+}
+"""Settings that another machine may have otherwise, or that only rank 0 reads, or that change nothing."""
 
 
 def take_part(
@@ -79,11 +80,12 @@ def take_part(
 def _require_same_settings(config: RunConfig, group: Group) -> None:
     """Raise ConfigError if the command lines of the processes gave a setting several values, as `${now:%f}` does."""
     values = dataclasses.asdict(config)
-    groups = ("algo", "env", "network")
-    own = {f"{name}.name": values[name].pop("name") for name in groups}  # first, as the rest follows from them
-    own |= {key: values[key] for key in _SHARED}
-    own |= {f"{name}.{key}": value for name in groups for key, value in values[name].items()}
-    first, *others = group.gather({key: value for key, value in own.items() if key not in _OF_A_MACHINE})
+    groups = {name: values.pop(name) for name in ("algo", "env", "network")}
+    every_updates = values.pop("runtime")["check_every_updates"]
+    own = {f"{name}.name": own.pop("name") for name, own in groups.items()}  # first, as the rest follows from them
+    own |= values | {"runtime.check_every_updates": every_updates}
+    own |= {f"{name}.{key}": value for name, group_ in groups.items() for key, value in group_.items()}
+    first, *others = group.gather({key: value for key, value in own.items() if key not in _MAY_DIFFER})
     for rank, theirs in enumerate(others, start=1):
         if key := next((key for key in first if not saved_config.same(first[key], theirs.get(key))), None):
             what = f"{key} is {first[key]} in the process of rank 0 and {theirs.get(key)} in that of rank {rank}"

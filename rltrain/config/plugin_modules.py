@@ -125,7 +125,7 @@ def accepts(function: Any, arguments: str) -> bool:
     if not callable(function):
         return False
     try:
-        signature = inspect.signature(function)
+        signature = inspect.signature(function, follow_wrapped=False)  # a decorator may take others
     except (TypeError, ValueError):  # a function that does not tell
         return True
     try:

@@ -6,7 +6,6 @@ Reading runs no code from a file. A damaged file raises CheckpointError.
 import contextlib
 import hashlib
 import os
-import re
 import shutil
 from collections.abc import Collection
 from pathlib import Path
@@ -16,9 +15,12 @@ import numpy as np
 
 from rltrain.buffers.pieces import Piece
 from rltrain.errors import CheckpointError
+from rltrain.run import keys
 from rltrain.system import inside, plain_json
 
 FORMAT = 1
+_KEYS = "escaped"
+"""What the manifest says of the names of the parts: `keys` has written them."""
 
 
 def link_pieces(folder: Path, state: dict[str, Any], source: Path) -> dict[str, Any]:
@@ -68,7 +70,9 @@ def write(folder: Path, state: dict[str, Any], facts: dict[str, Any], links: dic
             members[path.name] = {"size": path.stat().st_size, "sha256": digest(path)}
             if isinstance(piece := arrays.get(path.stem), Piece):
                 members[path.name]["stamp"] = piece.stamp
-    (folder / "manifest.json").write_text(plain_json.dumps({"format": FORMAT, **facts, "members": members}, indent=1))
+    (folder / "manifest.json").write_text(
+        plain_json.dumps({"format": FORMAT, "keys": _KEYS, **facts, "members": members}, indent=1)
+    )
     sync(folder / "manifest.json")
     sync(folder)
 
@@ -85,9 +89,9 @@ def unsaveable(state: Any) -> str:
         try:
             plain_json.dumps(value)
         except (TypeError, ValueError):
-            return f"a {type(value).__name__} at '{name}'"
+            return f"a {type(value).__name__} at '{shown(name)}'"
     objects = [name for name, array in arrays.items() if isinstance(array, np.ndarray) and array.dtype.hasobject]
-    return f"an array of objects at '{objects[0]}'" if objects else ""
+    return f"an array of objects at '{shown(objects[0])}'" if objects else ""
 
 
 def manifest(folder: Path) -> dict[str, Any]:
@@ -148,8 +152,11 @@ def read(folder: Path, without: str | None = None) -> dict[str, Any]:
     whose arrays to leave out, such as the replay.
     """
     try:
-        members = verify(folder, without=without)["members"]
+        facts = verify(folder, without=without)
+        members, are_escaped = facts["members"], facts.get("keys") == _KEYS
         flat = inside.read_json(folder / "state.json")
+        if are_escaped:
+            flat = {name: keys.unpacked(value) for name, value in flat.items()}
         if "tensors.safetensors" in members:
             from safetensors.torch import load_file
 
@@ -161,7 +168,7 @@ def read(folder: Path, without: str | None = None) -> dict[str, Any]:
                 if not isinstance(array, np.ndarray):  # NumPy also opens a zip of arrays
                     raise ValueError(f"{name} is no array")
                 flat[name.removesuffix(".npy")] = array
-        state = _nest(flat)
+        state = _nest(flat, are_escaped)
         unsound = _first_unsound({name: value for name, value in flat.items() if _is_of_agent(name)})
     except CheckpointError:
         raise
@@ -169,7 +176,7 @@ def read(folder: Path, without: str | None = None) -> dict[str, Any]:
         what = f"the checkpoint cannot be read: {type(error).__name__}: {error}"
         raise CheckpointError(what, str(folder), "use an older checkpoint") from error
     if unsound:
-        what = f"'{unsound}' of the checkpoint's agent has values that are NaN or infinite"
+        what = f"'{shown(unsound)}' of the checkpoint's agent has values that are NaN or infinite"
         raise CheckpointError(what, str(folder), "use an older checkpoint")
     return state
 
@@ -177,13 +184,13 @@ def read(folder: Path, without: str | None = None) -> dict[str, Any]:
 def _split(state: dict[str, Any], prefix: str = "") -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """Flatten nested dicts to keys joined by `/` (`~` for arrays). Returns tensors, arrays and JSON values.
 
-    Raises TypeError for a key that is no text and no whole number.
+    Raises TypeError for a key that no file can hold.
     """
     tensors: dict[str, Any] = {}
     arrays: dict[str, Any] = {}
     values: dict[str, Any] = {}
     for key, value in state.items():
-        name = f"{prefix}{_written(key)}"
+        name = f"{prefix}{keys.written(key)}"
         if isinstance(value, dict) and value:
             parts = _split(value, f"{name}/")
             for whole, part in zip((tensors, arrays, values), parts, strict=True):
@@ -195,24 +202,8 @@ def _split(state: dict[str, Any], prefix: str = "") -> tuple[dict[str, Any], dic
         elif hasattr(value, "untyped_storage"):  # a torch tensor, recognised without importing torch
             tensors[name] = value.detach().cpu()
         else:
-            values[name] = value
+            values[name] = keys.packed(value)
     return tensors, arrays, values
-
-
-def _written(key: Any) -> str:
-    """Return the key of a dict as a part of a flat name: `%i3` for the number 3, `%2F` for a slash in a text."""
-    if isinstance(key, int) and not isinstance(key, bool):
-        return f"%i{key}"
-    if not isinstance(key, str):
-        raise TypeError(f"the key {key!r} is no text")
-    return re.sub(r"[%/~\0]", lambda found: f"%{ord(found[0]):02X}", key) or "%"
-
-
-def _key(part: str) -> str | int:
-    """Return the key for which `_written` returned `part`."""
-    if number := re.fullmatch(r"%i(-?[0-9]{1,4000})", part):
-        return int(number[1])
-    return "" if part == "%" else re.sub(r"%([0-9A-F]{2})", lambda found: chr(int(found[1], 16)), part)
 
 
 def _is_of_agent(name: str) -> bool:
@@ -225,8 +216,14 @@ def first_unsound(agent: dict[str, Any]) -> str | None:
 
     `read` refuses such a checkpoint.
     """
-    tensors, arrays, _ = _split(agent)
-    return _first_unsound(tensors | arrays)
+    tensors, arrays, _ = _split({"agent": agent})
+    unsound = _first_unsound(tensors | arrays)
+    return unsound and shown(unsound).removeprefix("agent/")
+
+
+def shown(name: str) -> str:
+    """Return the name of a part for a message."""
+    return "/".join(str(keys.read(part)) for part in name.replace("~", "/").split("/"))
 
 
 def _first_unsound(flat: dict[str, Any]) -> str | None:
@@ -250,13 +247,14 @@ def _is_of(member: str, part: str) -> bool:
     return member.startswith(f"{part}~")
 
 
-def _nest(flat: dict[str, Any]) -> dict[str, Any]:
+def _nest(flat: dict[str, Any], are_escaped: bool) -> dict[str, Any]:
+    """Return the nested state. are_escaped: its names are those of `keys.written`; older checkpoints have the keys."""
     nested: dict[str, Any] = {}
     for key, value in flat.items():
         parts = key.replace("~", "/").split("/")
         if isinstance(value, np.ndarray) and len(parts) == 1:
             parts = ["agent", *parts]
-        *above, last = map(_key, parts)
+        *above, last = map(keys.read, parts) if are_escaped else parts
         node: dict[Any, Any] = nested
         for part in above:
             node = node.setdefault(part, {})

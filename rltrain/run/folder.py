@@ -174,11 +174,16 @@ def _is_ours(latest: Path) -> bool:
     return os.path.islink(latest) and is_run
 
 
-def _below(top: Path, names: Collection[str] = ("config.yaml",), links: list[Path] | None = None) -> Iterator[Path]:
+def _below(
+    top: Path,
+    names: Collection[str] = ("config.yaml",),
+    links: list[Path] | None = None,
+    hidden: list[Path] | None = None,
+) -> Iterator[Path]:
     """Yield the folders below `top` with a file of these names, without what may not be read.
 
-    Hidden folders, such as .Trash-1000 and .snapshot, hold what was deleted, and copies. No link is followed. links:
-    those to folders, which may hold runs, are added here.
+    Hidden folders, such as .Trash-1000 and .snapshot, hold what was deleted, and copies. No link is followed. links and
+    hidden: those that may hold runs are added here.
     """
     for place, folders, files in os.walk(top):
         if not {*names}.isdisjoint(files):
@@ -187,6 +192,8 @@ def _below(top: Path, names: Collection[str] = ("config.yaml",), links: list[Pat
             folders[:] = [name for name in folders if name not in _OF_A_RUN]
         elif links is not None:
             links += [path for name in folders if os.path.islink(path := Path(place, name))]
+        if hidden is not None:
+            hidden += [Path(place, name) for name in folders if name.startswith(".")]
         folders[:] = sorted(name for name in folders if not name.startswith("."))
 
 
@@ -261,17 +268,22 @@ def from_here(path: Path) -> Path:
 def find_all(*words: str) -> list[Path]:
     """Return all run folders in the folders `words`; a word may be a run itself, and `last` is the newest run.
 
-    Links such as runs/latest are not followed, so no run counts twice; one line names what is left out. Raises
-    CheckpointError if there is no run.
+    Links such as runs/latest are not followed, so no run counts twice; one line names what is left out. So does one for
+    hidden folders with runs. Raises CheckpointError if there is no run.
     """
-    tops, found, links = list[Path](), dict[Path, None](), list[Path]()
+    tops, found, links, hidden = list[Path](), dict[Path, None](), list[Path](), list[Path]()
     for word in words:
         top = Path(os.path.realpath(word if os.path.lexists(word) else os.path.expanduser(word)))
         tops.append(top := find(word)[0] if word == "last" else top)
         if not os.path.isdir(top):  # unlike Path.is_dir, it takes any name
             raise CheckpointError("there is no such run", word, "give a run folder, a folder of runs, or `last`")
         # A sweep's job that failed early has only status.json.
-        runs = list(_below(top, ("config.yaml", "status.json"), links))
+        runs = list(_below(top, ("config.yaml", "status.json"), links, hidden))
+        if kept := [place for place in hidden if any(True for _ in _below(place))]:
+            count = f"{len(kept)}, such as {from_here(kept[0])}"
+            what = f"hidden folders with runs are left out ({count}); name one to count them"
+            if notices.is_new(what):
+                notices.tell(what)
         if not runs:
             raise CheckpointError("there are no runs in this folder", word, "give a run folder, or a folder of runs")
         found |= dict.fromkeys(runs)

@@ -227,7 +227,6 @@ class Run:
             checked.check_part(config, name, part)
         if self._restored is not None and self.group.is_alone:
             self.stop_if_unbegun()
-        self._refuse_unsound(agent.state_dict())
         self._agent, self._parts = agent, parts
         signals.keep_process()
         if not self.group.is_alone and getattr(getattr(agent, "learner", None), "group", None) is not self.group:
@@ -572,7 +571,7 @@ class Run:
 
     def _refuse_unsound(self, agent: dict[str, Any]) -> None:
         if name := checkpoint_files.first_unsound(agent):
-            what = f"'{name.replace('~', '/')}' of the agent has values that are NaN or infinite"
+            what = f"'{name}' of the agent has values that are NaN or infinite"
             fix = "no command takes such an agent; let its state begin with finite numbers, and keep them finite"
             raise NonFiniteError(
                 what, f"algo={self.config.algo.name}, network={self.config.network.name}, plugins", fix

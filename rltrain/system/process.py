@@ -5,6 +5,7 @@ import contextlib
 import ctypes
 import gc
 import io
+import multiprocessing
 import os
 import signal
 import stat
@@ -92,6 +93,14 @@ def elsewhere() -> Iterator[None]:
 def absolute(path: str | os.PathLike[str]) -> Path:
     """Return the absolute path of what the user typed. A plugin or an environment may have changed the directory."""
     return Path(started_in or os.getcwd(), path)
+
+
+def require_children() -> None:
+    """Raise ConfigError in a process that Python lets start no others, such as those of `multiprocessing.Pool`."""
+    if multiprocessing.current_process().daemon:
+        what = "this process is daemonic, as those of a multiprocessing.Pool are, and may start no other one"
+        fix = "start rltrain by subprocess.run(['rltrain', ...]), or in a multiprocessing.Process"
+        raise ConfigError(what, "env.workers, algo.num_workers", fix)
 
 
 def python(code: str) -> list[str]:

@@ -25,18 +25,19 @@ def lost(own: Mapping[str, Any], loaded: Mapping[str, Any], whole: bool = True) 
     Both are nested dicts of tensors, arrays and JSON values. Numbers are compared as `own` holds them, which may round
     them. whole: a name that `own` lacks counts, too.
     """
-    own = {str(key): value for key, value in own.items()}
-    for key, value in ((str(key), value) for key, value in loaded.items()):
+    texts = {str(key): key for key in own}  # older checkpoints made texts of all keys
+    for found, value in loaded.items():
+        key = found if found in own else texts.get(found, found)
         if key not in own:
             if whole:
-                return key
+                return str(key)
         elif key == "param_groups":  # an optimizer's settings are those of the configuration and of the device
             continue
         elif isinstance(value, dict) and isinstance(own[key], dict):
             if below := lost(own[key], value, whole):
                 return f"{key}/{below}"
         elif not _is_same(own[key], value):
-            return key
+            return str(key)
     return ""
 
 

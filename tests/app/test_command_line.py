@@ -138,6 +138,13 @@ def test_an_algorithm_of_ones_own_keeps_tuned_settings_by_saying_what_it_is_like
     assert (second.algo.gamma, second.algo.learning_rate, second.total_steps) == (0.25, 1e-3, tuned.total_steps)
     assert compose("--config-dir", "conf", "algo=plain", "env=pong").total_steps != tuned.total_steps
     assert compose("algo=ppo", "env=pong", "algo.like=dqn").code == 2
+    for like, said in (("PPO", "did you mean 'ppo'?"), ("own", "known: a2c"), ("bogus", "known: a2c")):
+        mine("algo/other.yaml", f"defaults: [ppo, _self_]\nlike: {like}\n")  # bug: untuned, without a word
+        outcome = compose("--config-dir", "conf", "algo=other", "env=pong")
+        assert outcome.code == 2 and f"no tuned settings of '{like}'" in outcome.last_line, outcome.err
+        assert said in outcome.last_line
+    mine("hparams/bogus_pong.yaml", "# @package _global_\ntotal_steps: 77\n")
+    assert compose("--config-dir", "conf", "algo=other", "env=pong").total_steps == 77, "tuned settings of his own"
 
 
 @pytest.mark.parametrize("text", ["defaults: 5\n", "defaults: [ppo, _self_]\ncreated: 2026-02-30\n", "- a\n"])

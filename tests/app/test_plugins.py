@@ -436,7 +436,7 @@ plugins.register_algorithm(Stray)
             5,
             "'w' of the agent has values that",
         ),
-        ('{"w": self.w}', "{(0, 1): self.w}", 4, "a dict in which the key (0, 1) is no text, which no checkpoint can"),
+        ('{"w": self.w}', "{len: self.w}", 4, "the key <built-in function len> is neither a text nor a number"),
         ("        run.after_step(1)", "        agent.w = len", 4, "returned a builtin_function_or_method at 'w'"),
         (
             "return np.zeros(len(obs), np.int64)",

@@ -297,7 +297,8 @@ def test_what_lies_in_hidden_folders_does_not_count(place, command, tmp_path):
     for where, seed in (("dqn", 0), ("dqn", 1), (place, 2)):
         write_run(tmp_path / "runs" / where / f"20260101-00000{seed}-000000-s{seed}", {100: 1.0}, seed=seed)
     outcome = command("plot", "runs")
-    assert outcome.err == "" and outcome.out.startswith("cartpole  dqn  2 seeds")
+    assert outcome.err.startswith("rltrain: hidden folders with runs are left out (1, such as runs/."), outcome.err
+    assert outcome.out.startswith("cartpole  dqn  2 seeds")
     assert run_folder.find("last")[0].name.endswith("s1")
     with pytest.raises(CheckpointError):
         run_folder.find("20260101-000002-000000-s2")

@@ -307,22 +307,25 @@ def shared_memory(folder: Path) -> list[str]:
 
 
 @pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="no /dev/shm")
-@pytest.mark.parametrize("path", ["the usual one", "without the system's programs", "mv fails"])
+@pytest.mark.parametrize("path", ["the usual one", "without the system's programs", "no UTF-8", "mv fails", "full"])
 def test_an_engine_whose_supervisor_lacks_programs_starts_or_is_an_error(path, tmp_path):
     """Bug: no end and no answer to a signal with the PATH of a cron job. The game that failed to start was destroyed:
     ViZDoom waits then for an engine that nobody ends, and holds the interpreter's lock."""
     words = ["algo=ppo", "env=doom_basic", "total_steps=32", "num_envs=1", "algo.num_steps=16", "batch_size=16"]
     words += ["eval_every_steps=0", "final_eval_episodes=1", "progress=false", "device=cpu"]
     code = "import sys\nfrom rltrain import cli\nfrom rltrain.envs.doom import process\n"
-    if path == "mv fails":
-        code += "process._SUPERVISOR = process._SUPERVISOR.replace('mv processes.tmp processes', 'false')\n"
+    broken = {"mv fails": ("mv processes.tmp", "false"), "full": ('echo "$$ $! $*" >processes.tmp', ": >processes.tmp")}
+    if path in broken:
+        code += f"process._SUPERVISOR = process._SUPERVISOR.replace{broken[path]!r}\n"
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     if path == "without the system's programs":
         env["PATH"] = str(Path(sys.executable).parent)
+    if path == "no UTF-8":
+        env["PATH"] += ":/opt/m\udcfcller/bin"
     command = [sys.executable, "-c", f"{code}sys.argv = ['rltrain', *{words}]\ncli.main()"]
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=200)
-    assert done.returncode == (4 if path == "mv fails" else 0), done.stderr
-    assert path != "mv fails" or "the Doom engine does not start" in done.stderr.splitlines()[-1]
+    assert done.returncode == (4 if path in broken else 0), done.stderr
+    assert path not in broken or "the Doom engine does not start" in done.stderr.splitlines()[-1]
 
 
 @pytest.mark.tries(12)

@@ -650,6 +650,47 @@ def test_the_first_convolution_of_a_plugin_has_all_its_options(options, monkeypa
     assert torch.allclose(network(pixels), network.layers(pixels / 255), atol=1e-5)
 
 
+class Scaled(nn.Module):
+    """A linear layer with one bias for all units, and weights that are columns of a larger matrix."""
+
+    def __init__(self, inputs, dense):
+        super().__init__()
+        torch.manual_seed(0)
+        whole, bias = torch.randn(8, 2 * inputs), torch.zeros(1).expand(8)
+        self.weight = nn.Parameter(whole[:, :inputs].clone() if dense else whole[:, :inputs])
+        self.bias = nn.Parameter(bias.clone() if dense else bias)
+
+    def forward(self, x):
+        return nn.functional.linear(x, self.weight, self.bias)
+
+
+def test_parameters_with_gaps_learn_as_those_without(monkeypatch):
+    """Bugs: torch's fused optimizer walks over the gaps: another training in silence, or a segmentation fault."""
+    learned = []
+    for dense in (True, False):
+        monkeypatch.setitem(OWN, "own", lambda n, dense=dense: [Scaled(n, dense), nn.Tanh(), nn.Linear(8, 8)])
+        torch.manual_seed(1)
+        made = torso(VECTOR, name="own")
+        optimizer = torch.optim.Adam(made.parameters(), lr=0.1, fused=True)
+        for _ in range(3):
+            optimizer.zero_grad()
+            made(torch.ones(2, 4)).square().mean().backward()
+            optimizer.step()
+        learned.append([each.detach().clone() for each in made.parameters()])
+    assert all(map(torch.equal, *learned))
+
+
+def test_a_parameter_that_is_a_part_of_another_one_is_refused(monkeypatch):
+    def layers(n):
+        first, second = nn.Linear(n, 8), nn.Linear(n - 1, 8)
+        second.weight = nn.Parameter(first.weight.detach()[:, 1:])
+        return [first, nn.Linear(8, n - 1), second]
+
+    monkeypatch.setitem(OWN, "own", layers)
+    with pytest.raises(ConfigError, match=r"the parameter 2.weight of the network own is a part of 0.weight"):
+        torso(VECTOR, name="own")
+
+
 def test_a_convolution_in_channels_last_begins_with_the_same_weights(monkeypatch):
     """Bug: torch draws orthogonal weights into contiguous memory alone, so the training ended in a traceback."""
     space, weights_ = spaces.Box(0, 255, (2, 10, 10), np.uint8), []

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -73,16 +74,32 @@ def test_a_table_lies_open_as_q_table_npy(tmp_path):
 
 def test_keys_of_a_state_come_back_as_they_were(tmp_path):
     """Bugs: a table by the numbers of states came back by texts, so `eval` found none; `obs/mean` became a dict."""
-    keys = (0, -3, "0", "", "%", "%i3", "..", "obs/mean", "x~y", "a b", "é", "%2F")
+    keys = (0, -3, "0", "", "%", "%=3", "..", "obs/mean", "x~y", "a b", "é", "%2F", "a\0b", (0, 1), (2, ("/", None)),
+            True, None, 0.5, np.int64(7), np.float32(0.1), (np.int64(4), "%items"))  # fmt: skip
     agent = {key: np.full(2, float(number)) for number, key in enumerate(keys)} | {"obs": {"mean": np.zeros(1)}}
     state = tiny(1) | {"agent": agent, "part": {key: torch.tensor(float(n)) for n, key in enumerate(keys)}}
-    state["part"] |= {"milestones": {80: 1, 150: {}}}
+    state["part"] |= {"milestones": {80: 1, 150: {}}, "schedulers": [{"milestones": {80: 1}}, {"%items": 1}]}
     found = checkpoint.read(checkpoint.save(tmp_path, 1, state))
     assert found["agent"].keys() == agent.keys() and found["part"].keys() == state["part"].keys()
     assert all(np.array_equal(found["agent"][key], agent[key]) for key in keys)
-    assert all(found["part"][key] == state["part"][key] for key in (*keys, "milestones"))
-    for key in ((0, 1), None, True, 0.5):
-        assert checkpoint_files.unsaveable({"q": {key: 1}}) == f"a dict in which the key {key!r} is no text"
+    assert all(found["part"][key] == state["part"][key] for key in (*keys, "milestones", "schedulers"))
+    for key in (len, (0, len), float("nan"), frozenset({1})):
+        for state in ({"q": {key: 1}}, {"q": [{key: 1}]}):
+            assert "is neither a text nor a number" in checkpoint_files.unsaveable(state)
+
+
+def test_keys_of_older_checkpoints_are_those_that_they_had(tmp_path):
+    """Bug to prevent: `a%2Fb` of a checkpoint that says nothing of its keys is `a/b`."""
+    saved = checkpoint.save(tmp_path, 1, tiny(1) | {"part": {"x": 1}})
+    names_ = {"part/x": "part/a%2Fb"}
+    values = {names_.get(name, name): value for name, value in json.loads((saved / "state.json").read_text()).items()}
+    (saved / "state.json").write_text(json.dumps(values))
+    manifest = json.loads((saved / "manifest.json").read_text())
+    del manifest["keys"]
+    content = (saved / "state.json").read_bytes()
+    manifest["members"]["state.json"] = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    (saved / "manifest.json").write_text(json.dumps(manifest))
+    assert checkpoint.read(saved)["part"] == {"a%2Fb": 1}
 
 
 def test_tensors_that_share_memory_can_be_saved(tmp_path):

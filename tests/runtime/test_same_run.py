@@ -143,7 +143,9 @@ def test_processes_with_other_spaces_are_told(train, monkeypatch):
     [
         ("seed", (1, 2), "seed is 1 in the process of rank 0 and 2 in that of rank 1"),
         ("algo.gamma", (0.9, 0.99), "algo.gamma is 0.9 "), ("env.kwargs", ({}, {"a": [1]}), "env.kwargs is {} "),
-        ("total_steps", (100, 101), "total_steps"), ("device", ("cuda:0", "cuda:1"), ""), ("seed", (1, 1), ""),
+        ("total_steps", (100, 101), "total_steps"), ("dry_run", (False, True), "dry_run"),
+        ("runtime.check_every_updates", (1, 0), "runtime.check_every_updates is 1"), ("eval_episodes", (1, 2), "eval_"),
+        ("device", ("cuda:0", "cuda:1"), ""), ("seed", (1, 1), ""),
         ("run_dir", ("/home/a/runs", "/home/b/runs"), ""), ("name", ("1", "2"), ""), ("env.workers", (2, 8), ""),
         ("algo", (ALGOS["ppo"](), ALGOS["pqn"]()), "algo.name is ppo in the process of rank 0 and pqn"),
     ],

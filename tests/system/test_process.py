@@ -329,6 +329,61 @@ def test_a_ctrl_c_that_arrives_twice_is_one(monkeypatch):
             assert not presses.is_second(signal.SIGTERM)
 
 
+CALLING = """
+import multiprocessing, runpy, sys, threading
+
+def train():
+    sys.argv = ["rltrain", *sys.argv[2:]]
+    try:
+        runpy.run_module("rltrain", run_name="__main__")
+    except SystemExit as end:
+        print("code", end.code, flush=True)
+
+if __name__ == "__main__":
+    kind = sys.argv[1]
+    if kind == "thread":
+        thread = threading.Thread(target=train)
+        thread.start()
+        thread.join()
+    else:
+        with multiprocessing.get_context(kind).Pool(1) as pool:
+            pool.apply(train)
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "said"),
+    [
+        ("spawn", "env.workers=1", "this process is daemonic"), ("spawn", "", "code 0"), ("fork", "", "code 0"),
+        ("thread", "", "needs the main thread of a process"),
+    ],
+)  # fmt: skip
+def test_a_program_may_call_rltrain_in_a_pool_and_not_in_a_thread(kind, more, said, tmp_path):
+    """Bugs: "a bug in rltrain" and a traceback of signal; a forked process that began the program anew, for which its
+    pool waited without end."""
+    (tmp_path / "calling.py").write_text(CALLING)
+    words = (
+        f"algo=a2c env=cartpole total_steps=20 num_envs=1 eval_every_steps=0 final_eval_episodes=1 device=cpu {more}"
+    )
+    env = {key: value for key, value in os.environ.items() if key != "PYTHONHASHSEED"}
+    env |= {"PYTHONPATH": str(Path(rltrain.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "calling.py", kind, *words.split(), *more.split()]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=200)
+    assert said in done.stdout + done.stderr and "Traceback" not in done.stderr, done.stderr
+    assert ("code 2" in done.stdout) == (said != "code 0")
+
+
+def test_a_process_with_a_name_of_its_own_knows_its_interpreter(tmp_path):
+    """Bug: after `exec -a NAME python -m rltrain` each process that it started was "a bug in rltrain"."""
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
+    env["PYTHONPATH"] = f"{Path(rltrain.__file__).parents[1]}{os.pathsep}{env['PYTHONPATH']}"
+    words = "algo=a2c env=cartpole env.workers=1 total_steps=20 num_envs=1 eval_every_steps=0 final_eval_episodes=1"
+    script = 'exec -a myjob "$0" -m rltrain "$@"'
+    command = ["bash", "-c", script, os.path.realpath(sys.executable), *words.split(), "device=cpu"]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+
+
 def test_an_interpreter_that_is_gone_is_one_line():
     """Bug: a traceback for every command, where a launcher of an older Python had left PYTHONEXECUTABLE."""
     clean = {name: value for name, value in os.environ.items() if name != "PYTHONHASHSEED"}

@@ -31,7 +31,7 @@ from rltrain.nn import optimizers
 from rltrain.nn.learner import Learner
 from rltrain.nn.trained import Trained
 from rltrain.system import ram
-from rltrain.system.process import exit_now, flush_files, stop_timers
+from rltrain.system.process import exit_now, flush_files, require_children, stop_timers
 from rltrain.system.signals import STOP_SIGNALS, no_answer
 
 _LONG_BYTES = 60
@@ -137,6 +137,7 @@ class Workers:
 
     def __init__(self, work: Callable[..., None], run_config: RunConfig, shared: Shared, arguments: list[Any]) -> None:
         """Start one process for each of `arguments`. It calls `work(run_config, shared, link, argument)`."""
+        require_children()
         context = _context(work, shared)
         self._shared = shared
         self._pipes: list[Connection] = []

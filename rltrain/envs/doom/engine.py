@@ -132,7 +132,7 @@ class Engine:
             raise errors[0]
         try:
             process.confirm_start()
-        except OSError:  # the supervisor could not write its file
+        except Exception:  # such as of the supervisor's file, which it could not write
             undead.append(game)  # its destructor waits for the engine, and holds the interpreter lock meanwhile
             process.kill_unconfirmed()
             raise

@@ -14,6 +14,7 @@ at the next start. A living trainer locks the folder with its pool's files, so t
 """
 
 import contextlib
+import errno
 import fcntl
 import functools
 import os
@@ -36,7 +37,7 @@ _SHARED_MEMORY = Path("/dev/shm")
 # before that, the process has another parent and exits. The engine ignores signals to the process group, such as
 # Ctrl-C: the trainer handles them. PATH may lack the programs of the system, as that of a cron job can.
 _SUPERVISOR = """#!/bin/sh
-PATH={path}
+PATH="${{PATH:+$PATH:}}/usr/bin:/bin"
 trap '' HUP INT TERM USR1 USR2
 exec </dev/null >/dev/null 2>&1
 cd {folder}
@@ -44,8 +45,7 @@ if [ "$1" != supervise ]; then exec {dies_with_parent} /bin/sh "$0" supervise "$
 shift
 [ "$PPID" = {trainer} ] || exit 1
 {dies_with_parent} /bin/sh -c '[ "$PPID" = "$0" ] && exec "$@"' $$ {engine} "$@" >engine.log 2>&1 &
-echo "$$ $! $*" >processes.tmp
-mv processes.tmp processes
+echo "$$ $! $*" >processes.tmp && mv processes.tmp processes
 wait $!
 : >ended
 [ -e started ] && exit 1
@@ -109,8 +109,7 @@ class EngineProcess:
         self.supervisor = folder / "engine.sh"
         """The script that ViZDoom starts instead of the engine."""
         values = {"folder": shlex.quote(str(folder)), "engine": shlex.quote(str(engine)), "trainer": os.getpid()}
-        values |= {"path": shlex.quote(_path()), "dies_with_parent": _dies_with_parent()}
-        self.supervisor.write_text(_SUPERVISOR.format(**values))
+        self.supervisor.write_text(_SUPERVISOR.format(**values, dies_with_parent=_dies_with_parent()))
         self.supervisor.chmod(0o700)
         if not os.access(self.supervisor, os.X_OK):
             fix = "set TMPDIR to a folder on a file system without the noexec option"
@@ -180,9 +179,11 @@ class _Started(NamedTuple):
 
 
 def _read(folder: Path) -> _Started:
-    """Return what the supervisor wrote to its file. Raises OSError before it has written it."""
-    supervisor, engine, arguments = (folder / "processes").read_text().split(" ", 2)
-    return _Started(int(supervisor), int(engine), _instance(arguments))
+    """Return what the supervisor wrote to its file. Raises FileNotFoundError if it has not written it as a whole."""
+    found = re.fullmatch(r"(\d+) (\d+) (.*)\n", (folder / "processes").read_text(errors="replace"), re.DOTALL)
+    if not found:
+        raise FileNotFoundError(errno.ENOENT, "the file is not whole", str(folder / "processes"))
+    return _Started(int(found[1]), int(found[2]), _instance(found[3]))
 
 
 def _instance(arguments: str) -> str:
@@ -220,15 +221,11 @@ def _kill(pid: int, names: str) -> None:
             process.kill()
 
 
-def _path() -> str:
-    return ":".join(filter(None, (os.environ.get("PATH"), "/usr/bin", "/bin")))
-
-
 @functools.cache
 def _dies_with_parent() -> str:
     """Return a command prefix that makes a command die with its parent. Empty if this system has none."""
     command = ["setpriv", "--pdeathsig", "KILL"]
-    env = {**os.environ, "PATH": _path()}
+    env = {**os.environ, "PATH": ":".join(filter(None, (os.environ.get("PATH"), "/usr/bin", "/bin")))}
     try:
         works = subprocess.run([*command, "true"], capture_output=True, timeout=10, env=env).returncode == 0
     except (OSError, subprocess.TimeoutExpired):

@@ -19,6 +19,7 @@ from rltrain.envs.restarts import Restarts
 from rltrain.envs.seeding import env_seed
 from rltrain.envs.workers.process import Failure, Watch, children, kill, serve, wait_for_end
 from rltrain.errors import EnvironmentFailure, RltrainError
+from rltrain.system.process import require_children
 
 _START_TIMEOUT_S = 120.0
 """The time-out for the first answer of a process, which imports packages, starts an environment and resets it. This
@@ -131,6 +132,7 @@ class Workers:
             lost = answer
 
     def _start(self, number: int) -> None:
+        require_children()
         # Not fork: a forked process with torch's threads may hang.
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
