@@ -45,6 +45,14 @@ class Halt(BaseException):
     """Ends what runs, as rltrain itself wants it. It is no Exception, so that no library catches it on the way."""
 
 
+class Ignored(Halt):
+    """Ends an algorithm of a plugin that has caught `error`, or one before it, and goes on."""
+
+    def __init__(self, error: RltrainError) -> None:
+        super().__init__()
+        self.error = error
+
+
 class ConfigError(RltrainError):
     """The configuration or the command line is wrong."""
 

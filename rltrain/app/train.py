@@ -21,6 +21,7 @@ from rltrain.config.run import RunConfig
 from rltrain.envs import patience
 from rltrain.errors import (
     EnvironmentFailure,
+    Ignored,
     LockLost,
     NonFiniteError,
     OutOfMemory,
@@ -179,6 +180,8 @@ def _train_answering(config: RunConfig, folder: Path, run: Run, algorithm: Modul
             try:
                 algorithm.train(config, run)
                 run.conclude()
+            except Ignored as ignored:
+                raise ignored.error from None
             except EnvironmentFailure:
                 run.stop_if_unbegun()
                 raise

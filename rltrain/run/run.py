@@ -34,7 +34,9 @@ from rltrain.errors import (
     CheckpointError,
     ConfigError,
     EnvironmentFailure,
+    Ignored,
     NonFiniteError,
+    RltrainError,
     Stopped,
     disk_errors,
     fitting,
@@ -107,6 +109,8 @@ class Run:
         self._pool: Pool | None = None
         self._closing = ExitStack()
         self._agent: Agent | None = None
+        self._has_ended = False
+        """True if `_end` has raised an error, which a plugin may have caught."""
         self._parts: dict[str, Stateful] = {}
         self._presses = signals.Presses()
         self._signal: int | None = None
@@ -222,7 +226,7 @@ class Run:
         """
         config = self.config
         if self._agent is not None:
-            raise checked.fault(config, "it calls run.begin a second time", "call it once, before the first step")
+            self._end(checked.fault(config, "it calls run.begin a second time", "call it once, before the first step"))
         for name, part in {"agent": agent, **parts}.items():
             checked.check_part(config, name, part)
         if self._restored is not None and self.group.is_alone:
@@ -521,7 +525,14 @@ class Run:
         if self._saved_step != self.step:
             self.save()
         self.group.gather(None)  # nobody ends before rank 0 has saved
-        raise self._stopped(number)
+        self._end(self._stopped(number))
+
+    def _end(self, error: RltrainError) -> NoReturn:
+        """Raise an error. One after another is raised so that `except Exception` in a plugin does not catch it."""
+        if self._has_ended:
+            raise Ignored(error)
+        self._has_ended = True
+        raise error
 
     def _stopped(self, number: int) -> Stopped:
         again = shlex.quote(str(self._shown)) + panel.named_again(self.config, to_train=True)

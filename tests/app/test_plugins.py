@@ -420,6 +420,23 @@ plugins.register_algorithm(Stray)
     [
         ("    run.begin(agent, environments=envs)", "", 4, "train has not called run.begin; plugins; "),
         (
+            "        run.advance(1, step.episodes)\n        run.after_step(1)\nplugins.register_algorithm(Stray)",
+            """        run.advance(1, step.episodes)
+        run.after_step(1)
+        assert run.step != 9
+first, tries = train, []
+def train(config, run):
+    while True:
+        try:
+            return first(config, run)
+        except Exception as error:
+            tries.append(error)
+            assert len(tries) < 9, tries
+plugins.register_algorithm(Stray)""",
+            4,
+            "it calls run.begin a second time; plugins; ",
+        ),
+        (
             "run.begin(agent, environments=envs)",
             "run.begin(agent, environments=envs)\n    run.begin(StrayAgent(), environments=envs)",
             4,
