@@ -40,6 +40,9 @@ from rltrain.config.run import RunConfig
 from rltrain.config.runtime import RUNTIMES, RayLauncherConfig
 from rltrain.errors import ConfigError
 
+_of_environments: list[Any] = []
+"""Hydra as the environments have left it. A module initialises it perhaps when it is imported, for all jobs."""
+
 
 @contextlib.contextmanager
 def hydra_aside() -> Iterator[None]:
@@ -51,15 +54,15 @@ def hydra_aside() -> Iterator[None]:
     ours = config_loader_impl.create_defaults_list, ConfigLoaderImpl.load_configuration
     config_loader_impl.create_defaults_list = _create_defaults_list
     ConfigLoaderImpl.load_configuration = _load_configuration  # type: ignore[method-assign]
-    GlobalHydra.instance().clear()
+    GlobalHydra.instance().hydra = _of_environments[0] if _of_environments else None
     try:
         yield
     finally:
+        _of_environments[:] = [GlobalHydra.instance().hydra]
         config_loader_impl.create_defaults_list = ours[0]
         ConfigLoaderImpl.load_configuration = ours[1]  # type: ignore[method-assign]
         GlobalHydra.instance().hydra, HydraConfig.instance().cfg = hydra, config
-        BaseContainer._resolvers.clear()
-        BaseContainer._resolvers.update(resolvers)
+        BaseContainer._resolvers.update(resolvers)  # those that a module registered when it was imported stay
 
 
 _GROUPS = ("algo", "env", "network", "runtime")

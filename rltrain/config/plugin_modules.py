@@ -125,7 +125,8 @@ def accepts(function: Any, arguments: str) -> bool:
     if not callable(function):
         return False
     try:
-        signature = inspect.signature(function, follow_wrapped=False)  # a decorator may take others
+        is_cached = isinstance(function, functools._lru_cache_wrapper)  # another decorator may take other arguments
+        signature = inspect.signature(function, follow_wrapped=is_cached)
     except (TypeError, ValueError):  # a function that does not tell
         return True
     try:

@@ -26,7 +26,9 @@ def fill_gaps(tensors: Iterable[Tensor]) -> None:
 
 
 def is_dense(tensor: Tensor) -> bool:
-    """Return True if the elements fill a piece of memory, in any order of the dimensions."""
+    """Return True if the elements fill a piece of memory, in any order of the dimensions. True for sparse tensors."""
+    if tensor.layout != torch.strided or tensor.numel() == 0:
+        return True
     expected = 1
     for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
         if size > 1 and stride != expected:

@@ -58,19 +58,35 @@ def make(name: str, inputs: Any) -> list[nn.Module]:
         what = f"the network {name} has a state that no checkpoint can hold: {wrong[0]}"
         raise ConfigError(what, _WHERE, "let get_extra_state return a tensor")
     _refuse_shared_memory(name, nn.Sequential(*layers))
-    fill_gaps(tensor for layer in layers for tensor in (*layer.parameters(), *layer.buffers()))
+    fill_gaps(parameter for layer in layers for parameter in layer.parameters())
     _made.update(layers)
     return layers
 
 
 def _refuse_shared_memory(name: str, layers: nn.Module) -> None:
-    """Raise ConfigError for a parameter that is a part of another one, with gaps: `fill_gaps` would part them."""
+    """Raise ConfigError for a parameter with gaps that has numbers of another one: `fill_gaps` would part them."""
     parameters = [(key, each) for key, each in layers.named_parameters() if not is_lazy(each)]
-    whole = {each.untyped_storage().data_ptr(): key for key, each in parameters if is_dense(each)}
     for key, each in parameters:
-        if not is_dense(each) and (other := whole.get(each.untyped_storage().data_ptr())):
-            what = f"the parameter {key} of the network {name} is a part of {other}"
-            raise ConfigError(what, _WHERE, "use a copy: nn.Parameter(part.clone())")
+        if is_dense(each):
+            continue
+        for other, its in parameters:
+            if its is not each and its.layout == torch.strided and its.numel() and _overlap(each, its):
+                what = f"the parameters {key} and {other} of the network {name} share numbers"
+                fix = "use one nn.Parameter in both places, or a copy: nn.Parameter(part.clone())"
+                raise ConfigError(what, _WHERE, fix)
+
+
+def _overlap(one: Tensor, other: Tensor) -> bool:
+    """Return True if two tensors have an element in common."""
+    if one.untyped_storage().data_ptr() != other.untyped_storage().data_ptr():
+        return False
+    places = []
+    for tensor in (one, other):
+        place = torch.tensor(tensor.storage_offset())
+        for size, stride in zip(tensor.shape, tensor.stride(), strict=True):
+            place = place[..., None] + torch.arange(size) * stride
+        places.append(place.flatten())
+    return bool(torch.isin(*places).any())
 
 
 def observations(frame_space: gymnasium.Space, stack_num: int) -> Tensor:

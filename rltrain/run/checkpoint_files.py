@@ -19,6 +19,8 @@ from rltrain.run import keys
 from rltrain.system import inside, plain_json
 
 FORMAT = 1
+_LONGEST_NAME = 250
+"""Bytes of the name of an array, which is that of its file."""
 _KEYS = "escaped"
 """What the manifest says of the names of the parts: `keys` has written them."""
 
@@ -85,6 +87,10 @@ def unsaveable(state: Any) -> str:
         _, arrays, values = _split(state)
     except TypeError as error:
         return f"a dict in which {error}"
+    except RecursionError:
+        return "a list that holds itself, or lists of too many levels"
+    if long := [name for name in arrays if len(name.encode(errors="replace")) > _LONGEST_NAME]:
+        return f"an array under a name of more than {_LONGEST_NAME} bytes, '{long[0][:50]}...'"
     for name, value in values.items():
         try:
             plain_json.dumps(value)
@@ -223,7 +229,9 @@ def first_unsound(agent: dict[str, Any]) -> str | None:
 
 def shown(name: str) -> str:
     """Return the name of a part for a message."""
-    return "/".join(str(keys.read(part)) for part in name.replace("~", "/").split("/"))
+    with contextlib.suppress(ValueError, SyntaxError):  # of an older checkpoint
+        return "/".join(str(keys.read(part)) for part in name.replace("~", "/").split("/"))
+    return name
 
 
 def _first_unsound(flat: dict[str, Any]) -> str | None:

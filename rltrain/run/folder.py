@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import fcntl
+import itertools
 import os
 import platform
 import re
@@ -174,6 +175,10 @@ def _is_ours(latest: Path) -> bool:
     return os.path.islink(latest) and is_run
 
 
+_LOOKED_AT = 2000
+"""Folders below a hidden one in which runs are looked for."""
+
+
 def _below(
     top: Path,
     names: Collection[str] = ("config.yaml",),
@@ -279,20 +284,29 @@ def find_all(*words: str) -> list[Path]:
             raise CheckpointError("there is no such run", word, "give a run folder, a folder of runs, or `last`")
         # A sweep's job that failed early has only status.json.
         runs = list(_below(top, ("config.yaml", "status.json"), links, hidden))
-        if kept := [place for place in hidden if any(True for _ in _below(place))]:
-            count = f"{len(kept)}, such as {from_here(kept[0])}"
-            what = f"hidden folders with runs are left out ({count}); name one to count them"
-            if notices.is_new(what):
-                notices.tell(what)
         if not runs:
+            _tell_hidden(hidden)
             raise CheckpointError("there are no runs in this folder", word, "give a run folder, or a folder of runs")
         found |= dict.fromkeys(runs)
+    _tell_hidden(hidden)
     targets = {link: Path(os.path.realpath(link)) for link in links}
     if out := [link for link, place in targets.items() if not any(place.is_relative_to(top) for top in tops)]:
         what = f"links to folders are left out ({len(out)}, such as {from_here(out[0])}); name a link to count its runs"
         if notices.is_new(what):
             notices.tell(what)
     return list(found)
+
+
+def _tell_hidden(folders: list[Path]) -> None:
+    """Say which hidden folders hold runs, which do not count. Of a large one, the first folders are looked at."""
+
+    def has_run(place: Path) -> bool:
+        found = itertools.islice(os.walk(place), _LOOKED_AT)
+        return not place.is_symlink() and any({"config.yaml", "meta.json"} <= {*files} for _, _, files in found)
+
+    if kept := list(filter(has_run, folders)):
+        count = f"{len(kept)}, such as {from_here(kept[0])}"
+        notices.tell(f"hidden folders with runs are left out ({count}); name one to count them")
 
 
 def holding(path: Path) -> Path | None:

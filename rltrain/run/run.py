@@ -231,6 +231,9 @@ class Run:
             checked.check_part(config, name, part)
         if self._restored is not None and self.group.is_alone:
             self.stop_if_unbegun()
+        if unsound := checkpoint_files.first_unsound(agent.state_dict()):
+            what = f"'{unsound}' of the agent begins with values that are NaN or infinite"
+            notices.warn(f"{what}: no checkpoint is saved as long as it has them")
         self._agent, self._parts = agent, parts
         signals.keep_process()
         if not self.group.is_alone and getattr(getattr(agent, "learner", None), "group", None) is not self.group:
@@ -583,7 +586,7 @@ class Run:
     def _refuse_unsound(self, agent: dict[str, Any]) -> None:
         if name := checkpoint_files.first_unsound(agent):
             what = f"'{name}' of the agent has values that are NaN or infinite"
-            fix = "no command takes such an agent; let its state begin with finite numbers, and keep them finite"
+            fix = "no command takes such an agent: keep its state finite"
             raise NonFiniteError(
                 what, f"algo={self.config.algo.name}, network={self.config.network.name}, plugins", fix
             )
@@ -603,7 +606,7 @@ class Run:
                 spaces=self.spaces_in_words,
                 keep_every_steps=self.config.checkpoint_keep_every_steps,
             )
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, RecursionError):
             for name, part in state.items():
                 checked.check_state(self.config, name, part)
             raise

@@ -49,18 +49,19 @@ def plan(folder: Path, *varies: dict[str, str]) -> sweep.Sweep:
     return sweep.Sweep(folder.resolve(), jobs)
 
 
-@pytest.mark.parametrize("how", ["compose", "clear"])
+@pytest.mark.parametrize("how", ["compose", "resolver", "clear"])
 def test_environments_may_compose_with_hydra(how, command, tmp_path, monkeypatch, request):
     """Bugs: "GlobalHydra is already initialized", or Hydra's folders refused, which nobody had typed; from the second
     job on no settings could be resolved."""
     monkeypatch.syspath_prepend(request.path.parents[1] / "envs/gym")
+    monkeypatch.delitem(sys.modules, "composing", raising=False)
     (tmp_path / "conf").mkdir()
     (tmp_path / "conf" / "game.yaml").write_text("level: 2\n")
     words = [*small("a2c", "gym"), "env.id=composing:Composing-v0", f"env.kwargs.folder={tmp_path / 'conf'}"]
     words += [f"env.kwargs.how={how}", "total_steps=40", "eval_every_steps=0", "final_eval_episodes=1"]
-    assert "reached 10.00" in command(*words).err
     outcome = command("-m", *words, "seed=1,2")
     assert outcome.code == 0 and "2 of 2 jobs done" in outcome.err, outcome.err
+    assert "reached 10.00" in command(*words).err
 
 
 def test_jobs_that_were_killed_are_named_and_the_others_ranked(tmp_path, capfd):

@@ -296,13 +296,17 @@ def test_what_lies_in_hidden_folders_does_not_count(place, command, tmp_path):
     """Bug: a run that was moved to the trash was a seed of the curve, and was evaluated as `last`."""
     for where, seed in (("dqn", 0), ("dqn", 1), (place, 2)):
         write_run(tmp_path / "runs" / where / f"20260101-00000{seed}-000000-s{seed}", {100: 1.0}, seed=seed)
+    hidden = tmp_path / "runs" / place
+    (hidden / "20260101-000002-000000-s2" / "meta.json").write_text("{}")
+    (tmp_path / "runs" / ".venv" / "configs").mkdir(parents=True)
+    (tmp_path / "runs" / ".venv" / "configs" / "config.yaml").touch()  # of a package, no run
+    (tmp_path / "runs" / ".latest-1").symlink_to(hidden)
     outcome = command("plot", "runs")
     assert outcome.err.startswith("rltrain: hidden folders with runs are left out (1, such as runs/."), outcome.err
     assert outcome.out.startswith("cartpole  dqn  2 seeds")
     assert run_folder.find("last")[0].name.endswith("s1")
     with pytest.raises(CheckpointError):
         run_folder.find("20260101-000002-000000-s2")
-    hidden = tmp_path / "runs" / place
     assert command("plot", hidden).out.startswith("cartpole  dqn  1 seed"), "what is named counts"
 
 

@@ -680,6 +680,28 @@ def test_parameters_with_gaps_learn_as_those_without(monkeypatch):
     assert all(map(torch.equal, *learned))
 
 
+class Graph(nn.Linear):
+    """A layer with a sparse buffer, a view of its weights as a buffer, and parameters that are disjoint columns."""
+
+    def __init__(self, inputs):
+        super().__init__(inputs, 8)
+        whole = torch.randn(8, 2 * inputs)
+        self.left, self.right = nn.Parameter(whole[:, :inputs]), nn.Parameter(whole[:, inputs:])
+        self.none = nn.Parameter(torch.zeros(8, 0))
+        self.register_buffer("seen", self.weight.detach()[:, :2], persistent=False)
+        self.register_buffer("edges", torch.eye(inputs).to_sparse_csr(), persistent=False)
+
+    def forward(self, x):
+        return super().forward(x) + x @ (self.left + self.right).t()
+
+
+def test_buffers_and_disjoint_columns_are_left_as_they_are(monkeypatch):
+    """Bugs: a traceback for sparse ones; a view that no longer followed its weights; columns that were refused."""
+    monkeypatch.setitem(OWN, "own", lambda n: [Graph(n)])
+    made = torso(VECTOR, name="own").layers[0]
+    assert made.seen.data_ptr() == made.weight.data_ptr() and made.left.is_contiguous()
+
+
 def test_a_parameter_that_is_a_part_of_another_one_is_refused(monkeypatch):
     def layers(n):
         first, second = nn.Linear(n, 8), nn.Linear(n - 1, 8)
@@ -687,7 +709,7 @@ def test_a_parameter_that_is_a_part_of_another_one_is_refused(monkeypatch):
         return [first, nn.Linear(8, n - 1), second]
 
     monkeypatch.setitem(OWN, "own", layers)
-    with pytest.raises(ConfigError, match=r"the parameter 2.weight of the network own is a part of 0.weight"):
+    with pytest.raises(ConfigError, match=r"the parameters 2.weight and 0.weight of the network own share numbers"):
         torso(VECTOR, name="own")
 
 

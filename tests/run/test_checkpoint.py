@@ -14,7 +14,7 @@ import torch
 
 from rltrain.buffers.pieces import Piece
 from rltrain.errors import CheckpointError, DiskError
-from rltrain.run import checkpoint, checkpoint_files
+from rltrain.run import checkpoint, checkpoint_files, keys
 
 STATE = {
     "agent": {
@@ -74,18 +74,34 @@ def test_a_table_lies_open_as_q_table_npy(tmp_path):
 
 def test_keys_of_a_state_come_back_as_they_were(tmp_path):
     """Bugs: a table by the numbers of states came back by texts, so `eval` found none; `obs/mean` became a dict."""
-    keys = (0, -3, "0", "", "%", "%=3", "..", "obs/mean", "x~y", "a b", "é", "%2F", "a\0b", (0, 1), (2, ("/", None)),
+    of_all = (0, -3, "0", "", "%", "%=3", "..", "obs/mean", "x~y", "a b", "é", "%2F", "a\0b", (0, 1), (2, ("/", None)),
             True, None, 0.5, np.int64(7), np.float32(0.1), (np.int64(4), "%items"))  # fmt: skip
-    agent = {key: np.full(2, float(number)) for number, key in enumerate(keys)} | {"obs": {"mean": np.zeros(1)}}
-    state = tiny(1) | {"agent": agent, "part": {key: torch.tensor(float(n)) for n, key in enumerate(keys)}}
+    agent = {key: np.full(2, float(number)) for number, key in enumerate(of_all)} | {"obs": {"mean": np.zeros(1)}}
+    state = tiny(1) | {"agent": agent, "part": {key: torch.tensor(float(n)) for n, key in enumerate(of_all)}}
     state["part"] |= {"milestones": {80: 1, 150: {}}, "schedulers": [{"milestones": {80: 1}}, {"%items": 1}]}
     found = checkpoint.read(checkpoint.save(tmp_path, 1, state))
     assert found["agent"].keys() == agent.keys() and found["part"].keys() == state["part"].keys()
-    assert all(np.array_equal(found["agent"][key], agent[key]) for key in keys)
-    assert all(found["part"][key] == state["part"][key] for key in (*keys, "milestones", "schedulers"))
-    for key in (len, (0, len), float("nan"), frozenset({1})):
+    assert all(np.array_equal(found["agent"][key], agent[key]) for key in of_all)
+    assert all(found["part"][key] == state["part"][key] for key in (*of_all, "milestones", "schedulers"))
+    deep: tuple = ()
+    for _ in range(300):
+        deep = (deep,)
+    for key in (len, (0, len), float("nan"), frozenset({1}), tuple(range(100)), deep, 10**5000):
         for state in ({"q": {key: 1}}, {"q": [{key: 1}]}):
             assert "is neither a text nor a number" in checkpoint_files.unsaveable(state)
+
+
+def test_names_that_nobody_writes_are_refused_and_lists_in_a_circle_are_told():
+    """Bugs: a second name for `agent`, which no check of the agent would see; a RecursionError."""
+    for part in ("%='agent'", "%=1if 0 else 2", "%= 1", "%41", "%=" + "(" * 300, "%=foo", "%="):
+        with pytest.raises((ValueError, SyntaxError, MemoryError, RecursionError)):
+            keys.read(part)
+    assert keys.read("%=(0, 'a')") == (0, "a") and keys.read("%25") == "%"
+    circle: list = [1]
+    circle.append(circle)
+    assert "a list that holds itself" in checkpoint_files.unsaveable({"w": circle})
+    name = checkpoint_files.unsaveable({"q": {"x" * 300: np.zeros(1)}})
+    assert name.startswith("an array under a name of more than 250 bytes"), name
 
 
 def test_keys_of_older_checkpoints_are_those_that_they_had(tmp_path):

@@ -362,9 +362,7 @@ def test_a_program_may_call_rltrain_in_a_pool_and_not_in_a_thread(kind, more, sa
     """Bugs: "a bug in rltrain" and a traceback of signal; a forked process that began the program anew, for which its
     pool waited without end."""
     (tmp_path / "calling.py").write_text(CALLING)
-    words = (
-        f"algo=a2c env=cartpole total_steps=20 num_envs=1 eval_every_steps=0 final_eval_episodes=1 device=cpu {more}"
-    )
+    words = "algo=a2c env=cartpole total_steps=20 num_envs=1 eval_every_steps=0 final_eval_episodes=1 device=cpu"
     env = {key: value for key, value in os.environ.items() if key != "PYTHONHASHSEED"}
     env |= {"PYTHONPATH": str(Path(rltrain.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "calling.py", kind, *words.split(), *more.split()]

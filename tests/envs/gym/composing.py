@@ -18,6 +18,8 @@ class Composing(gymnasium.Env):
             OmegaConf.clear_resolvers()
         with hydra.initialize_config_dir(config_dir=folder, version_base=None):
             self.level = hydra.compose("game").level
+        if how == "resolver":  # which the module has registered when it was imported, before the first job
+            self.level = OmegaConf.create({"level": "${doubled_by_composing:1}"}).level
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
@@ -29,4 +31,5 @@ class Composing(gymnasium.Env):
         return np.zeros(2, np.float32), float(self.level), self.steps == 5, False, {}
 
 
+OmegaConf.register_new_resolver("doubled_by_composing", lambda number: 2 * int(number), replace=True)
 gymnasium.register("Composing-v0", Composing)
